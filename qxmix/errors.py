@@ -1,0 +1,64 @@
+"""Errors by whose fault they are, and the problems they carry.
+
+Every failure a user can cause is one of the four children of :class:`QxmixError`; anything else that escapes is
+a bug.  A problem is collected rather than raised at once, so that one run names all of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+Severity = Literal["error", "warning", "note"]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong, where it is and what to do about it."""
+
+    where: str
+    """``recipe.yaml:12: rules[3].type``, a tensor's name, or a file's name; empty where there is no better place."""
+    text: str
+    """What is wrong, the value that is wrong, and the remedy; one sentence or two, no newline."""
+    severity: Severity = "error"
+    id: str = ""
+    """Stable short name such as ``rule-unmatched``, by which a recipe can silence it; empty for plain errors."""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.text}" if self.where else self.text
+
+
+class QxmixError(Exception):
+    """Base of the errors that a user can cause; the command line turns it into ``Error: ...`` and ``exit_code``."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, problems: str | Problem | list[Problem] | tuple[Problem, ...]) -> None:
+        if isinstance(problems, str):
+            problems = Problem("", problems)
+        self.problems: tuple[Problem, ...] = (problems,) if isinstance(problems, Problem) else tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+    def __reduce__(self) -> tuple[type[QxmixError], tuple[tuple[Problem, ...]]]:
+        # The default would rebuild from the joined text and lose the problems on the way back from a worker process.
+        return type(self), (self.problems,)
+
+
+class RecipeError(QxmixError):
+    """The recipe is at fault: syntax, schema, unknown type, bad pattern."""
+
+    exit_code = 2
+
+
+class ModelFileError(QxmixError):
+    """An input file is at fault: not a GGUF, truncated, hostile, or an importance matrix that does not parse."""
+
+
+class PlanError(QxmixError):
+    """Recipe and model together break a policy: fallback, limits, ``expect``, missing importance."""
+
+    exit_code = 3
+
+
+class RunError(QxmixError):
+    """The run failed: space, permissions, a worker, a check at the end."""

@@ -1,0 +1,37 @@
+"""What a type's file offers: an encoder and a decoder over rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Search = Literal["gradient", "heuristic", "exhaustive"]
+SEARCHES: tuple[Search, ...] = ("gradient", "heuristic", "exhaustive")
+"""How a scale is searched; kernels get the index into this tuple."""
+
+Rows = NDArray[np.float32]
+"""(n_rows, n_cols) weights, C-contiguous."""
+Packed = NDArray[np.uint8]
+"""(n_rows, row_nbytes) encoded rows, C-contiguous; interleaved types fill whole row groups."""
+Columns = NDArray[np.float32]
+"""(n_cols,) importance of each column, or (0,) where there is none: one signature, one compiled kernel."""
+
+Encoder = Callable[[Rows, Columns, Packed, int], None]
+Decoder = Callable[[Packed, Rows], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """Encoder and decoder of one type.  Both fill what the caller allocated and trust its shape."""
+
+    decode: Decoder
+    encode: Encoder | None = None
+    """None: the type can be read, not written."""
+    searches: tuple[Search, ...] = ()
+    """The searches between which the encoder really chooses; empty where ``search`` changes nothing."""
+    version: int = 1
+    """Raised with every change of the encoder's bytes: cached tensors of an older version are not reused."""

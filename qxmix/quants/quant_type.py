@@ -1,0 +1,69 @@
+"""What a quantization type is to everybody but its kernels: names, ids, sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Engine = Literal["llama.cpp", "ik_llama.cpp"]
+ENGINES: tuple[Engine, ...] = ("llama.cpp", "ik_llama.cpp")
+
+Importance = Literal["ignored", "optional", "required"]
+
+
+@dataclass(frozen=True, slots=True)
+class QuantType:
+    """A tensor type of GGUF.  A row is ``row_meta_nbytes`` of row scales and then whole blocks; rows are not padded."""
+
+    name: str
+    """Upper case, as llama.cpp's enum spells it: ``Q4_K``."""
+    id: int
+    """The tensor type id in a GGUF file; engines that both have a type agree on it."""
+    block_size: int
+    """Weights per block (or super-block)."""
+    block_nbytes: int
+    """Bytes per block."""
+    engines: tuple[Engine, ...] = ENGINES
+    """The engines that can load a tensor of this type."""
+    row_meta_nbytes: int = 0
+    """Bytes of scales in front of the blocks of each row."""
+    row_group: int = 1
+    """Rows that are stored interleaved as one unit; a tensor's row count must be a multiple of it."""
+    base: str = ""
+    """For an interleaved type the type it is a permutation of, else empty."""
+    importance: Importance = "ignored"
+    """Whether the encoder reads an importance matrix: never, if there is one, or not without one."""
+    ftype: tuple[int | None, int | None] = (None, None)
+    """``general.file_type`` of a file whose weights are mostly of this type, for each of ``ENGINES``."""
+    codec: str = ""
+    """Module of ``qxmix.quants`` that encodes and decodes it; empty where qxmix can only size and copy it."""
+    writable: bool = True
+    """False for types that must not stand in a new file: activations, retired layouts, plain integers."""
+
+    @property
+    def bpw(self) -> float:
+        """Bits per weight of the blocks, row scales not counted."""
+        return 8 * self.block_nbytes / self.block_size
+
+    def fits(self, n_cols: int) -> bool:
+        """Whether rows of ``n_cols`` weights are whole blocks."""
+        return n_cols % self.block_size == 0
+
+    def row_nbytes(self, n_cols: int) -> int:
+        """Bytes of one row of ``n_cols`` weights.
+
+        Raises:
+            ValueError: the row is not a whole number of blocks.
+
+        """
+        if not self.fits(n_cols):
+            msg = f"a row of {n_cols} weights is not a whole number of {self.name} blocks of {self.block_size}"
+            raise ValueError(msg)
+        return self.row_meta_nbytes + n_cols // self.block_size * self.block_nbytes
+
+    def nbytes(self, shape: tuple[int, ...]) -> int:
+        """Bytes of a tensor of ``shape`` (GGUF order, row length first)."""
+        n_rows = 1
+        for n in shape[1:]:
+            n_rows *= n
+        return self.row_nbytes(shape[0]) * n_rows

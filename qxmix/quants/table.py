@@ -1,0 +1,140 @@
+"""Every tensor type of llama.cpp and ik_llama.cpp: ids, sizes and file types.
+
+The planner needs the sizes of types that qxmix does not encode, and it may not import numba, so the facts of all
+types stand here and each codec in a file of its own.  Sources: ``ggml.h``/``ggml-common.h`` of llama.cpp (mid 2026)
+and of ik_llama.cpp 8337e4cd; ids and block sizes of the shared types are held equal to the ``gguf`` package by a test.
+Two numbers are traps: file type 41 is Q1_0 for ik_llama.cpp and Q2_0 for llama.cpp, while *tensor* type 41 is Q1_0
+for both; ids 142 and 143 are retired by ik_llama.cpp and reused by a fork, so they stay unknown here.
+"""
+
+from __future__ import annotations
+
+from qxmix.quants.quant_type import Engine, Importance, QuantType
+
+_BOTH: tuple[Engine, ...] = ("llama.cpp", "ik_llama.cpp")
+_ML: tuple[Engine, ...] = ("llama.cpp",)
+_IK: tuple[Engine, ...] = ("ik_llama.cpp",)
+
+
+def _shared(
+    name: str, id_: int, block: int, nbytes: int, ftype: int | None, importance: Importance = "ignored", codec: str = ""
+) -> QuantType:
+    return QuantType(name, id_, block, nbytes, importance=importance, ftype=(ftype, ftype), codec=codec)
+
+
+def _ml(name: str, id_: int, block: int, nbytes: int, ftype: int, codec: str = "") -> QuantType:
+    return QuantType(name, id_, block, nbytes, _ML, ftype=(ftype, None), codec=codec)
+
+
+def _ik(
+    name: str, id_: int, block: int, nbytes: int, ftype: int | None,
+    importance: Importance = "optional", meta: int = 0, codec: str = "",
+) -> QuantType:  # fmt: skip
+    return QuantType(name, id_, block, nbytes, _IK, meta, importance=importance, ftype=(None, ftype), codec=codec)
+
+
+def _rows(
+    name: str, id_: int, base: str, block: int, nbytes: int, ftype: int | None,
+    importance: Importance = "optional", meta: int = 0,
+) -> QuantType:  # fmt: skip
+    group = int(name.rpartition("_R")[2])
+    return QuantType(name, id_, block, nbytes, _IK, meta, group, base, importance, (None, ftype))
+
+
+def _other(name: str, id_: int, block: int, nbytes: int, engines: tuple[Engine, ...] = _BOTH) -> QuantType:
+    return QuantType(name, id_, block, nbytes, engines, writable=False)
+
+
+QUANT_TYPES: tuple[QuantType, ...] = (
+    _shared("F32", 0, 1, 4, 0, codec="floats"),
+    _shared("F16", 1, 1, 2, 1, codec="floats"),
+    _shared("BF16", 30, 1, 2, 32, codec="floats"),
+    # 32-weight blocks
+    _shared("Q4_0", 2, 32, 18, 2, "optional", codec="q4_0"),
+    _shared("Q4_1", 3, 32, 20, 3, "optional", codec="q4_1"),
+    _shared("Q5_0", 6, 32, 22, 8, "optional", codec="q5_0"),
+    _shared("Q5_1", 7, 32, 24, 9, "optional"),
+    _shared("Q8_0", 8, 32, 34, 7, codec="q8_0"),
+    _shared("IQ4_NL", 20, 32, 18, 25, "optional", codec="iq4_nl"),
+    _shared("MXFP4", 39, 32, 17, 38),
+    _ik("Q6_0", 133, 32, 26, 135, codec="q6_0"),
+    # K-quants, 256-weight super-blocks
+    _shared("Q2_K", 10, 256, 84, 10, "optional"),
+    _shared("Q3_K", 11, 256, 110, 12, "optional"),
+    _shared("Q4_K", 12, 256, 144, 15, "optional"),
+    _shared("Q5_K", 13, 256, 176, 17, "optional"),
+    _shared("Q6_K", 14, 256, 210, 18, "optional"),
+    # I-quants on a grid or a level table
+    _shared("IQ2_XXS", 16, 256, 66, 19, "required"),
+    _shared("IQ2_XS", 17, 256, 74, 20, "required"),
+    _shared("IQ2_S", 22, 256, 82, 28, "optional"),
+    _shared("IQ3_XXS", 18, 256, 98, 23, "optional"),
+    _shared("IQ3_S", 21, 256, 110, 26, "optional"),
+    _shared("IQ1_S", 19, 256, 50, 24, "required"),
+    _shared("IQ1_M", 29, 256, 56, 31, "optional"),
+    _shared("IQ4_XS", 23, 256, 136, 30, "optional"),
+    # one bit; ik_llama.cpp calls it Q1_0_G128 and numbers its file type otherwise
+    QuantType("Q1_0", 41, 128, 18, _BOTH, ftype=(40, 41)),
+    # llama.cpp only
+    _ml("TQ1_0", 34, 256, 54, 36),
+    _ml("TQ2_0", 35, 256, 66, 37),
+    _ml("NVFP4", 40, 64, 36, 39),
+    _ml("Q2_0", 42, 64, 18, 41),
+    # ik_llama.cpp only
+    _ik("IQ1_BN", 134, 64, 13, 136, "ignored", meta=2),
+    _ik("IQ2_BN", 135, 64, 16, 137, "ignored", meta=4),
+    _ik("IQ2_K", 137, 256, 76, 138),
+    _ik("IQ3_K", 138, 256, 110, 139),
+    _ik("IQ4_K", 139, 256, 144, 140),
+    _ik("IQ5_K", 140, 256, 176, 141),
+    _ik("IQ6_K", 141, 256, 212, 142),
+    _ik("IQ4_KS", 144, 256, 136, 145, meta=4),
+    _ik("IQ2_KS", 145, 256, 70, 147, meta=2),
+    _ik("IQ4_KSS", 146, 256, 128, 148, meta=4),
+    _ik("Q8_KV", 151, 32, 32, 149, "ignored", meta=8),
+    _ik("IQ5_KS", 152, 256, 168, 150, meta=4),
+    _ik("IQ2_KT", 153, 256, 68, 151, meta=4),
+    _ik("IQ3_KT", 154, 256, 100, 152, meta=4),
+    _ik("IQ4_KT", 155, 256, 128, 153, meta=4),
+    _ik("IQ3_KS", 156, 256, 102, 154, meta=2),
+    _ik("IQ2_KL", 157, 256, 86, 155, meta=2),
+    _ik("IQ1_KT", 158, 256, 56, 156, meta=4),
+    # ik_llama.cpp, rows interleaved: name, id, base, weights and bytes per block and row, file type
+    _rows("Q4_0_R8", 202, "Q4_0", 32, 18, 202),
+    _rows("Q5_0_R4", 206, "Q5_0", 32, 22, 208),
+    _rows("Q8_0_R8", 208, "Q8_0", 32, 34, 207, "ignored"),
+    _rows("Q2_K_R4", 210, "Q2_K", 256, 84, 210),
+    _rows("Q3_K_R4", 211, "Q3_K", 256, 110, 211),
+    _rows("Q4_K_R4", 212, "Q4_K", 256, 144, 214),
+    _rows("Q5_K_R4", 213, "Q5_K", 256, 176, 216),
+    _rows("Q6_K_R4", 214, "Q6_K", 256, 210, 218),
+    _rows("IQ2_XXS_R4", 216, "IQ2_XXS", 256, 66, 219, "required"),
+    _rows("IQ2_XS_R4", 217, "IQ2_XS", 256, 74, 220, "required"),
+    _rows("IQ3_XXS_R4", 218, "IQ3_XXS", 256, 98, 223),
+    _rows("IQ1_S_R4", 219, "IQ1_S", 32, 6, 224, "required", meta=2),
+    _rows("IQ4_NL_R4", 220, "IQ4_NL", 32, 18, 225),
+    _rows("IQ3_S_R4", 221, "IQ3_S", 256, 110, 226),
+    _rows("IQ2_S_R4", 222, "IQ2_S", 256, 82, 229),
+    _rows("IQ4_XS_R8", 223, "IQ4_XS", 256, 136, 230),
+    _rows("IQ1_M_R4", 229, "IQ1_M", 32, 7, 231, "optional", meta=2),
+    _rows("BF16_R16", 230, "BF16", 1, 2, 232, "ignored"),
+    _rows("Q6_0_R4", 233, "Q6_0", 32, 26, 335),
+    _rows("IQ2_BN_R4", 335, "IQ2_BN", 64, 16, 337, "ignored", meta=4),
+    _rows("IQ2_K_R4", 337, "IQ2_K", 256, 76, 338),
+    _rows("IQ3_K_R4", 338, "IQ3_K", 256, 110, 339),
+    _rows("IQ4_K_R4", 339, "IQ4_K", 256, 144, 340),
+    _rows("IQ5_K_R4", 340, "IQ5_K", 256, 176, 341),
+    _rows("IQ4_KS_R4", 344, "IQ4_KS", 256, 136, 345, meta=4),
+    _rows("IQ5_KS_R4", 352, "IQ5_KS", 256, 168, 350, meta=4),
+    _rows("MXFP4_R8", 353, "MXFP4", 32, 17, 351, "ignored"),
+    _rows("Q8_KV_R8", 398, "Q8_KV", 32, 32, 398, "ignored", meta=4),
+    _rows("Q8_K_R8", 399, "Q8_0", 256, 258, 399, "ignored"),
+    # carried over, never chosen
+    _other("I8", 24, 1, 1),
+    _other("I16", 25, 1, 2),
+    _other("I32", 26, 1, 4),
+    _other("I64", 27, 1, 8),
+    _other("F64", 28, 1, 8),
+    _other("Q8_K_R16", 397, 256, 258, _IK),
+)
+"""All types; a type's fallback depends on the engine and is a matter of the recipe, not of the type."""
