@@ -1,0 +1,1 @@
+"""Quantize GGUF models by recipes: plan to the byte, then apply."""

@@ -1,0 +1,5 @@
+"""``python -m qxmix``."""
+
+from qxmix.cli.main import main
+
+main(prog_name="qxmix")

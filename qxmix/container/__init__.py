@@ -1,0 +1,1 @@
+"""GGUF itself: headers, output files, shards, importance matrices."""

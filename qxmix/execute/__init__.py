@@ -1,0 +1,1 @@
+"""Carrying out a plan: tasks, executors, journal, checks."""

@@ -1,0 +1,1 @@
+"""The recipe language: loading, rules and selectors, dialects."""

@@ -1,0 +1,1 @@
+"""Plans, differences and results as text, Markdown and JSON."""
