@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qxmix.quants import QuantType, by_id
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Scalar = int | float | bool | str
 
