@@ -1,0 +1,44 @@
+"""Fixtures that several folders of tests share: the demo models and their importance matrices."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from qxmix.demo import make_demo_imatrix, make_demo_model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session")
+def demo_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The dense demo model, F16, 4 MB: rows of 256 and of 448 weights.  Read it, never write to it."""
+    path = tmp_path_factory.mktemp("demo") / "demo-f16.gguf"
+    make_demo_model(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def demo_imatrix(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Importances for every block matrix of ``demo_model``, legacy format."""
+    path = tmp_path_factory.mktemp("demo") / "demo.imatrix.dat"
+    make_demo_imatrix(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def demo_moe_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo model with experts, F16, 3 MB: rows of 256 and of 192 weights, four matrices stacked."""
+    path = tmp_path_factory.mktemp("demo") / "demo-moe-f16.gguf"
+    make_demo_model(path, moe=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def demo_moe_imatrix(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Importances for every block matrix of ``demo_moe_model``, legacy format."""
+    path = tmp_path_factory.mktemp("demo") / "demo-moe.imatrix.dat"
+    make_demo_imatrix(path, moe=True)
+    return path
