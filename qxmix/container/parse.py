@@ -1,0 +1,190 @@
+"""Parsing one GGUF file's header from its bytes.
+
+Every tensor's data must lie in the file, aligned, and apart from all others.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+from qxmix.container.gguf_format import (
+    DEFAULT_ALIGNMENT,
+    FILE_HEAD,
+    GENERAL_ALIGNMENT,
+    MAX_ALIGNMENT,
+    MAX_DIMS,
+    MIN_ALIGNMENT,
+    U32,
+    pad,
+)
+from qxmix.container.model import MetadataField, Scalar, TensorInfo
+from qxmix.container.reader import MIN_FIELD_NBYTES, Cursor, read_metadata
+from qxmix.container.recognize import problem_with_start
+from qxmix.container.source import DAMAGED, bad_file, mapped, show
+from qxmix.quants import by_id
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_MIN_TENSOR_NBYTES = 8 + 1 + 4 + 4 + 8
+_MAX_WEIGHTS = (1 << 63) - 1
+_DIMS = tuple(struct.Struct(f"<{n}Q") for n in range(MAX_DIMS + 1))
+_KIND_AND_OFFSET = struct.Struct("<IQ")
+
+
+@dataclass(frozen=True, slots=True)
+class GgufFile:
+    """The header of one file, of whatever kind: a model, a shard of one, or an importance matrix."""
+
+    path: Path
+    nbytes: int
+    """Size of the file."""
+    alignment: int
+    metadata: tuple[MetadataField, ...]
+    tensors: tuple[TensorInfo, ...]
+
+    def get(self, key: str) -> Scalar | None:
+        """The scalar or string under ``key``; None where it is missing or an array."""
+        return next((f.value for f in self.metadata if f.key == key), None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A row of the tensor table as it stands in the file."""
+
+    name: str
+    shape: tuple[int, ...]
+    type_id: int
+    offset: int
+    """Bytes from the start of the data."""
+
+
+def parse_gguf(path: Path, shard: int = 0, role: str = "model") -> GgufFile:
+    """Read the header of one GGUF file.
+
+    Args:
+        path: The file.
+        shard: What ``TensorInfo.shard`` says.
+        role: What the user gave it as, for the errors.
+
+    Raises:
+        ModelFileError: it cannot be read, is no GGUF, or its header is damaged.
+
+    """
+    with mapped(path, role) as data:
+        problem = problem_with_start(path, data[:1024], len(data))
+        if problem:
+            raise bad_file(path, problem)
+        cursor = Cursor(path, data)
+        _, _, n_tensors, n_fields = cursor.take(FILE_HEAD, "the file's head")
+        _check_counts(cursor, n_tensors, n_fields)
+        metadata = read_metadata(cursor, n_fields)
+        alignment = _alignment(path, metadata)
+        entries = _read_tensor_table(cursor, n_tensors)
+        tensors = _place(path, entries, pad(cursor.pos, alignment), len(data), alignment=alignment, shard=shard)
+        return GgufFile(path, len(data), alignment, metadata, tensors)
+
+
+def _check_counts(cursor: Cursor, n_tensors: int, n_fields: int) -> None:
+    for n, least, what in (
+        (n_fields, MIN_FIELD_NBYTES, "metadata fields"),
+        (n_tensors, _MIN_TENSOR_NBYTES, "tensors"),
+    ):
+        if n * least > cursor.end - cursor.pos:
+            raise bad_file(
+                cursor.path, f"claims {n} {what}, more than a file of {cursor.end} bytes can hold; {DAMAGED}"
+            )
+
+
+def _alignment(path: Path, metadata: tuple[MetadataField, ...]) -> int:
+    field = next((f for f in metadata if f.key == GENERAL_ALIGNMENT), None)
+    if field is None:
+        return DEFAULT_ALIGNMENT
+    value = field.value
+    if isinstance(value, int) and not isinstance(value, bool):
+        if MIN_ALIGNMENT <= value <= MAX_ALIGNMENT and value & (value - 1) == 0:
+            return value
+        shown = str(value)
+    else:
+        shown = f"value type {field.value_type}"
+    raise bad_file(
+        path,
+        f"{GENERAL_ALIGNMENT} is {shown}; it must be a power of two from {MIN_ALIGNMENT} to {MAX_ALIGNMENT}; {DAMAGED}",
+    )
+
+
+def _read_tensor_table(cursor: Cursor, n_tensors: int) -> list[_Entry]:
+    entries: dict[str, _Entry] = {}
+    for index in range(n_tensors):
+        entry = _read_entry(cursor, index)
+        if entry.name in entries:
+            raise bad_file(cursor.path, f"has the tensor {show(entry.name)} twice; {DAMAGED}")
+        entries[entry.name] = entry
+    return list(entries.values())
+
+
+def _read_entry(cursor: Cursor, index: int) -> _Entry:
+    name = cursor.name(f"the name of tensor {index}")
+    (n_dims,) = cursor.take(U32, "the tensor table")
+    if n_dims > MAX_DIMS:
+        raise bad_file(cursor.path, f"tensor {show(name)} has {n_dims} dimensions, GGUF allows {MAX_DIMS}; {DAMAGED}")
+    shape = cursor.take(_DIMS[n_dims], "the tensor table")
+    type_id, offset = cursor.take(_KIND_AND_OFFSET, "the tensor table")
+    if not 0 < prod(shape) <= _MAX_WEIGHTS:
+        raise bad_file(
+            cursor.path, f"tensor {show(name)} has the impossible shape {' x '.join(map(str, shape))}; {DAMAGED}"
+        )
+    while len(shape) > 1 and shape[-1] == 1:
+        shape = shape[:-1]
+    # A scalar is written without dimensions by some converters; it is a row of one weight.
+    return _Entry(name, shape or (1,), type_id, offset)
+
+
+def _place(
+    path: Path, entries: list[_Entry], start: int, nbytes: int, *, alignment: int, shard: int
+) -> tuple[TensorInfo, ...]:
+    """Check where the data lie; a tensor of unknown type reaches up to the next one or the end of the file."""
+    order = sorted(range(len(entries)), key=lambda i: entries[i].offset)
+    sizes = [0] * len(entries)
+    for at, index in enumerate(order):
+        entry = entries[index]
+        follower = entries[order[at + 1]] if at + 1 < len(order) else None
+        limit = follower.offset if follower else max(nbytes - start, 0)
+        sizes[index] = size = _data_nbytes(path, entry, limit)
+        if entry.offset % alignment:
+            raise bad_file(
+                path, f"tensor {show(entry.name)} starts at {entry.offset}, no multiple of {alignment}; {DAMAGED}"
+            )
+        if start + entry.offset + size > nbytes:
+            raise bad_file(
+                path,
+                f"is cut off: tensor {show(entry.name)} ends at byte {start + entry.offset + size} and the file has "
+                f"{nbytes}; download or convert it again",
+            )
+        if entry.offset + size > limit:
+            other = follower.name if follower else ""
+            raise bad_file(path, f"tensors {show(entry.name)} and {show(other)} overlap; {DAMAGED}")
+    return tuple(
+        TensorInfo(e.name, e.shape, e.type_id, shard, start + e.offset, size)
+        for e, size in zip(entries, sizes, strict=True)
+    )
+
+
+def _data_nbytes(path: Path, entry: _Entry, limit: int) -> int:
+    known = by_id(entry.type_id)
+    if known is None:
+        if limit <= entry.offset:
+            raise bad_file(
+                path, f"tensor {show(entry.name)} of unknown type {entry.type_id} has no data of its own; {DAMAGED}"
+            )
+        return limit - entry.offset
+    if not known.fits(entry.shape[0]):
+        raise bad_file(
+            path,
+            f"tensor {show(entry.name)} has rows of {entry.shape[0]} weights, no whole number of {known.name} blocks "
+            f"of {known.block_size}; {DAMAGED}",
+        )
+    return known.nbytes(entry.shape)

@@ -1,0 +1,148 @@
+"""A cursor that cannot leave the file, and the metadata fields read with it.
+
+The header is hostile until proven otherwise: every count and length is compared with what is left of the file before
+anything of that size is made.  Array payloads are stepped over, not decoded: the 258,560 strings of a DeepSeek
+vocabulary and its merges take 15 ms.
+"""
+
+from __future__ import annotations
+
+import struct
+from itertools import repeat
+from typing import TYPE_CHECKING
+
+from qxmix.container.gguf_format import ARRAY_HEAD, MAX_ARRAY_DEPTH, SCALARS, U32, U64, ValueType
+from qxmix.container.model import MetadataField, Scalar
+from qxmix.container.source import DAMAGED, bad_file, show
+
+if TYPE_CHECKING:
+    from mmap import mmap
+    from pathlib import Path
+
+MIN_FIELD_NBYTES = 8 + 1 + 4 + 1
+"""Bytes of the smallest field: length and one byte of key, value type, one byte of value."""
+
+
+class Cursor:
+    """A position in the mapped file that cannot be moved past its end."""
+
+    __slots__ = ("data", "end", "path", "pos")
+
+    def __init__(self, path: Path, data: mmap) -> None:
+        self.path, self.data, self.pos, self.end = path, data, 0, len(data)
+
+    def take(self, layout: struct.Struct, what: str) -> tuple[int, ...]:
+        """Unpack ``layout`` and move behind it."""
+        start = self.pos
+        self.skip(layout.size, what)
+        return layout.unpack_from(self.data, start)
+
+    def skip(self, nbytes: int, what: str) -> None:
+        """Move on by ``nbytes``.
+
+        Raises:
+            ModelFileError: the file ends before that; ``what`` says in what.
+
+        """
+        if nbytes > self.end - self.pos:
+            raise bad_file(
+                self.path,
+                f"is cut off or damaged: {what} takes {nbytes} bytes and {self.end - self.pos} are left; "
+                "download or convert it again",
+            )
+        self.pos += nbytes
+
+    def string(self, what: str) -> bytes:
+        """Read the bytes of a string."""
+        (n,) = self.take(U64, what)
+        start = self.pos
+        self.skip(n, what)
+        return self.data[start : self.pos]
+
+    def name(self, what: str) -> str:
+        """A key or tensor name: UTF-8, not empty, and nothing in it that a terminal would obey."""
+        raw = self.string(what)
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError as error:
+            raise bad_file(self.path, f"{what} is not UTF-8: {show(repr(raw[:40]))}; {DAMAGED}") from error
+        if not text or not text.isprintable():
+            raise bad_file(self.path, f"{what} is empty or has control characters: {show(text)}; {DAMAGED}")
+        return text
+
+
+def read_metadata(cursor: Cursor, n_fields: int) -> tuple[MetadataField, ...]:
+    """Read ``n_fields`` fields; the cursor ends up behind them.
+
+    Raises:
+        ModelFileError: a key is twice there, or a field is damaged or cut off.
+
+    """
+    fields: dict[str, MetadataField] = {}
+    for index in range(n_fields):
+        start = cursor.pos
+        key = cursor.name(f"the key of metadata field {index}")
+        if key in fields:
+            raise bad_file(cursor.path, f"has the metadata key {show(key)} twice; {DAMAGED}")
+        (value_type,) = cursor.take(U32, f"metadata field {show(key)}")
+        value, array = _read_value(cursor, key, value_type)
+        fields[key] = MetadataField(key, value_type, cursor.data[start : cursor.pos], value, array)
+    return tuple(fields.values())
+
+
+def _read_value(cursor: Cursor, key: str, value_type: int) -> tuple[Scalar | None, tuple[int, int] | None]:
+    """Value and array description of a field; the cursor ends up behind it."""
+    what = f"metadata field {show(key)}"
+    if value_type == ValueType.STRING:
+        return cursor.string(what).decode("utf-8", "replace"), None
+    if value_type == ValueType.ARRAY:
+        return None, _skip_array(cursor, what, 1)
+    scalar = SCALARS.get(value_type)
+    if scalar is None:
+        raise bad_file(cursor.path, f"{what} has value type {value_type}, which GGUF does not define; {DAMAGED}")
+    return cursor.take(scalar, what)[0], None
+
+
+def _skip_array(cursor: Cursor, what: str, depth: int) -> tuple[int, int]:
+    """Step over an array; returns its element type and count."""
+    element_type, count = cursor.take(ARRAY_HEAD, what)
+    if depth > MAX_ARRAY_DEPTH:
+        raise bad_file(cursor.path, f"{what} nests arrays more than {MAX_ARRAY_DEPTH} deep; {DAMAGED}")
+    scalar = SCALARS.get(element_type)
+    if scalar is not None:
+        cursor.skip(count * scalar.size, what)
+    elif element_type == ValueType.STRING:
+        _skip_strings(cursor, count, what)
+    elif element_type == ValueType.ARRAY:
+        _check_room(cursor, count, ARRAY_HEAD.size, what)
+        for _ in repeat(None, count):
+            _skip_array(cursor, what, depth + 1)
+    else:
+        raise bad_file(
+            cursor.path, f"{what} is an array of value type {element_type}, which GGUF does not define; {DAMAGED}"
+        )
+    return element_type, count
+
+
+def _skip_strings(cursor: Cursor, count: int, what: str) -> None:
+    """Step over ``count`` strings.
+
+    Lengths are unsigned, so the position only grows and ``unpack_from`` itself refuses to read past the end: one check
+    behind the loop is enough, which makes the loop 55 ns per string.
+    """
+    _check_room(cursor, count, U64.size, what)
+    data, pos, unpack_from = cursor.data, cursor.pos, U64.unpack_from
+    try:
+        for _ in repeat(None, count):
+            pos += unpack_from(data, pos)[0] + 8
+    except (struct.error, OverflowError):
+        pos = max(pos, cursor.end + 1)
+    cursor.skip(pos - cursor.pos, what)
+
+
+def _check_room(cursor: Cursor, count: int, least: int, what: str) -> None:
+    if count * least > cursor.end - cursor.pos:
+        raise bad_file(
+            cursor.path,
+            f"{what} claims {count} elements and {cursor.end - cursor.pos} bytes are left; {DAMAGED}",
+        )

@@ -1,0 +1,91 @@
+"""Saying what a file is that is not the GGUF it was given as, and what to do about it."""
+
+from __future__ import annotations
+
+import re
+import string
+from typing import TYPE_CHECKING
+
+from qxmix.container.gguf_format import FILE_HEAD, MAGIC, READABLE_VERSIONS, U32, U64
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_CONVERT = "convert the model's folder with llama.cpp's convert_hf_to_gguf.py and give the .gguf file it writes"
+_AGAIN = "download or convert it again"
+
+_STARTS: tuple[tuple[bytes, str], ...] = (
+    (b"version https://git-lfs", "is a Git LFS pointer, not the file itself; run `git lfs pull` in its folder"),
+    (b"PK\x03\x04", f"is a zip archive, probably a PyTorch checkpoint; {_CONVERT}"),
+    (b"\x80", f"is a Python pickle, probably a PyTorch checkpoint; {_CONVERT}"),
+    (b"\x89HDF", f"is an HDF5 file, probably a Keras or TensorFlow checkpoint; {_CONVERT}"),
+    (b"\x1f\x8b", "is compressed with gzip; decompress it first"),
+    (b"\x28\xb5\x2f\xfd", "is compressed with zstd; decompress it first"),
+    (b"\xfd7zXZ", "is compressed with xz; decompress it first"),
+    (b"lmgg", f"is a GGML file of 2023, older than GGUF; {_CONVERT}"),
+    (b"fmgg", f"is a GGMF file of 2023, older than GGUF; {_CONVERT}"),
+    (b"tjgg", f"is a GGJT file of 2023, older than GGUF; {_CONVERT}"),
+    (b"algg", f"is a GGLA adapter of 2023, older than GGUF; {_CONVERT}"),
+    (b"<", f"is a web page or XML, not the model; the download went wrong, {_AGAIN}"),
+)
+_MAX_NAME_NBYTES = 512
+_PRINTABLE = frozenset(string.printable.encode())
+
+
+def problem_with_start(path: Path, data: bytes, nbytes: int) -> str | None:
+    """What is wrong with the first bytes of a file given as a model; None where they are a GGUF file's.
+
+    Args:
+        path: The file, for what its name tells.
+        data: Its first bytes; 1024 are enough.
+        nbytes: Its size.
+
+    """
+    if data[:4] != MAGIC:
+        return _what_it_is(path, data, nbytes)
+    if nbytes < FILE_HEAD.size:
+        return f"is cut off: {nbytes} bytes cannot hold a GGUF header; {_AGAIN}"
+    (version,) = U32.unpack_from(data, 4)
+    if version in READABLE_VERSIONS:
+        return None
+    if version == 1:
+        return f"is GGUF version 1, which no engine reads any more; {_CONVERT}"
+    if version in {v << 24 for v in (1, *READABLE_VERSIONS)}:
+        return (
+            "is a big-endian GGUF file; turn it around first: `gguf-convert-endian FILE little` (a tool of the gguf "
+            "Python package)"
+        )
+    return f"is GGUF version {version}, and qxmix reads 2 and 3; look for a newer qxmix, or {_AGAIN}"
+
+
+def looks_like_dat(data: bytes, nbytes: int) -> bool:
+    """Whether a file starts like a legacy importance matrix: a count of entries and the name of the first."""
+    if nbytes < 16:  # noqa: PLR2004 - three integers and a value
+        return False
+    n_entries, n_name = U32.unpack_from(data, 0)[0], U32.unpack_from(data, 4)[0]
+    name = data[8 : 8 + n_name]
+    fits = 0 < n_name <= _MAX_NAME_NBYTES and 0 < n_entries <= nbytes // 16
+    return fits and re.fullmatch(rb"[\w.\-]+", name) is not None
+
+
+def _what_it_is(path: Path, data: bytes, nbytes: int) -> str:
+    if path.suffix == ".safetensors" or _is_safetensors(data, nbytes):
+        return f"is a safetensors file, not GGUF; {_CONVERT}"
+    known = next((text for start, text in _STARTS if data.startswith(start)), None)
+    if known:
+        return known
+    if looks_like_dat(data, nbytes):
+        return "is an importance matrix, not a model; give it as --imatrix and the GGUF model here"
+    if not any(data):
+        return f"starts with zeros: a GGUF file whose writing was interrupted; {_AGAIN}"
+    if path.suffix in {".yaml", ".yml"} or data.lstrip().startswith(b"qxmix:"):
+        return "is a recipe, not a model; the recipe comes first, the GGUF model after it"
+    kind = (
+        "text, not a GGUF model" if _PRINTABLE.issuperset(data) else f"no GGUF file (first bytes {data[:4].hex(' ')})"
+    )
+    return f"is {kind}; check the path, or {_AGAIN}"
+
+
+def _is_safetensors(data: bytes, nbytes: int) -> bool:
+    """Eight bytes of header length and then JSON."""
+    return data[8:9] == b"{" and U64.unpack_from(data)[0] < nbytes

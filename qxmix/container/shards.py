@@ -1,0 +1,94 @@
+"""Models split into several files: finding them, and checking that they belong together."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from qxmix.container.gguf_format import SPLIT_COUNT, SPLIT_NO, SPLIT_TENSORS_COUNT
+from qxmix.container.layout import shard_suffix
+from qxmix.container.parse import GgufFile, parse_gguf
+from qxmix.container.source import bad_file, show
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_SHARD_NAME = re.compile(r"(?P<stem>.+)-(?P<no>\d{5})-of-(?P<count>\d{5})\.gguf", re.DOTALL)
+_LISTED = 3
+
+
+def with_all_shards(first: GgufFile) -> tuple[GgufFile, ...]:
+    """The file and, if it is the first shard of a split model, the others in order.
+
+    Raises:
+        ModelFileError: it is a later shard, another one is missing, or they do not belong together.
+
+    """
+    count = _integer(first, SPLIT_COUNT, 1)
+    no = _integer(first, SPLIT_NO, 0)
+    if count <= 1:
+        return (first,)
+    match = _SHARD_NAME.fullmatch(first.path.name)
+    if match is None or int(match["count"]) != count or int(match["no"]) != no + 1:
+        raise bad_file(
+            first.path,
+            f"says it is shard {no + 1} of {count} but is not named so; rename the shards to "
+            f"NAME{shard_suffix(no, count)}.gguf and so on, as the engines expect",
+        )
+    paths = [first.path.with_name(f"{match['stem']}{shard_suffix(i, count)}.gguf") for i in range(count)]
+    if no != 0:
+        missing = "" if paths[0].exists() else " (it is missing here)"
+        raise bad_file(
+            first.path,
+            f"is shard {no + 1} of {count}; give the first, {show(paths[0].name, 200)}{missing}",
+        )
+    _refuse_missing(paths)
+    shards = (first, *(parse_gguf(path, i) for i, path in enumerate(paths) if i))
+    _check_together(shards, count)
+    return shards
+
+
+def _refuse_missing(paths: list[Path]) -> None:
+    missing = [p.name for p in paths[1:] if not p.exists()]
+    if missing:
+        names = ", ".join(show(n, 200) for n in missing[:_LISTED])
+        more = f" and {len(missing) - _LISTED} more" if len(missing) > _LISTED else ""
+        raise bad_file(
+            paths[0], f"is the first of {len(paths)} shards, and {names}{more} missing beside it; download all of them"
+        )
+
+
+def _check_together(shards: tuple[GgufFile, ...], count: int) -> None:
+    names: dict[str, int] = {}
+    for i, shard in enumerate(shards):
+        no, of = _integer(shard, SPLIT_NO, -1), _integer(shard, SPLIT_COUNT, -1)
+        if (no, of) != (i, count):
+            raise bad_file(
+                shard.path,
+                f"should be shard {i + 1} of {count} by its name, and says split.no {no}, split.count {of}; the shards "
+                "are mixed up, download them again",
+            )
+        for tensor in shard.tensors:
+            if tensor.name in names:
+                raise bad_file(
+                    shard.path,
+                    f"has the tensor {show(tensor.name)}, and so has {show(shards[names[tensor.name]].path.name, 200)}"
+                    "; the shards are of different models, download them again",
+                )
+            names[tensor.name] = i
+    expected = _integer(shards[0], SPLIT_TENSORS_COUNT, len(names))
+    if expected != len(names):
+        raise bad_file(
+            shards[0].path,
+            f"says the {count} shards hold {expected} tensors, and they hold {len(names)}; download them again",
+        )
+
+
+def _integer(file: GgufFile, key: str, default: int) -> int:
+    """The value of a split key, which is 0 or more; ``default`` where it is missing."""
+    field = next((f for f in file.metadata if f.key == key), None)
+    if field is None:
+        return default
+    if not isinstance(field.value, int) or isinstance(field.value, bool) or field.value < 0:
+        raise bad_file(file.path, f"{key} is no count but {show(str(field.value))}; download or convert it again")
+    return field.value

@@ -1,0 +1,87 @@
+"""Input files, mapped into memory after everything that can be said without reading them has been checked."""
+
+from __future__ import annotations
+
+import mmap
+import stat
+from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from qxmix.errors import ModelFileError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+DAMAGED = "the file is damaged: download or convert it again"
+_SHOWN = 60
+
+
+def bad_file(path: Path, text: str) -> ModelFileError:
+    """The error for an input file at fault."""
+    return ModelFileError(Problem(show(str(path), 400)[1:-1], text))
+
+
+def show(text: str, width: int = _SHOWN) -> str:
+    """A name from a file, quoted, on one line and cut, with nothing in it that a terminal would obey."""
+    cut = text if len(text) <= width else text[: width - 3] + "..."
+    return f"'{cut}'" if cut.isprintable() and "'" not in cut else ascii(cut)
+
+
+@contextmanager
+def mapped(path: Path, role: str = "model") -> Iterator[mmap.mmap]:
+    """Map a regular, non-empty file read-only.
+
+    Args:
+        path: The file.
+        role: What the user gave it as, for the errors: ``model`` or ``importance matrix``.
+
+    Raises:
+        ModelFileError: it is missing, a folder, no regular file, empty, or may not be read.
+
+    """
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise bad_file(path, _folder_text(path, role))
+        if not stat.S_ISREG(status.st_mode):
+            raise bad_file(path, f"is no regular file but a pipe or device; save the {role} to a file first")
+        with path.open("rb") as file:
+            if not status.st_size:
+                raise bad_file(path, "is empty (0 bytes); the download or conversion did not finish, run it again")
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                yield data
+    except FileNotFoundError as error:
+        raise bad_file(path, _missing_text(path, role)) from error
+    except PermissionError as error:
+        raise bad_file(path, "may not be read by you (permission denied); change its mode or owner") from error
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.strerror:
+            raise bad_file(path, f"cannot be read: {error.strerror.lower()}") from error
+        raise bad_file(path, f"cannot be read: {error}") from error
+
+
+def _missing_text(path: Path, role: str) -> str:
+    if path.is_symlink():
+        return f"is a link to {show(str(path.readlink()), 200)}, which does not exist; download the {role} again"
+    if not path.parent.is_dir():
+        return f"no such file, nor is there a folder {show(str(path.parent), 200)}; check the path of the {role}"
+    there = [p.name for p in path.parent.iterdir()]
+    near = get_close_matches(path.name, there, 1)
+    hint = f"did you mean {show(near[0], 200)}?" if near else f"check the path of the {role}"
+    return f"no such file; {hint}"
+
+
+def _folder_text(path: Path, role: str) -> str:
+    names = sorted(p.name for p in path.iterdir())
+    if role == "model" and ("config.json" in names or any(n.endswith(".safetensors") for n in names)):
+        return (
+            "is a folder with a model in Hugging Face format; convert it first: "
+            "python convert_hf_to_gguf.py FOLDER --outtype bf16 --outfile model.gguf (a script of llama.cpp), then "
+            "give model.gguf"
+        )
+    ggufs = [n for n in names if n.endswith(".gguf")]
+    if ggufs:
+        return f"is a folder; give the file in it, such as {show(ggufs[0], 200)}"
+    return f"is a folder; give the {role}'s file"
