@@ -22,11 +22,12 @@ from qxmix.container.gguf_format import (
 )
 from qxmix.container.model import MetadataField, Scalar, TensorInfo
 from qxmix.container.reader import MIN_FIELD_NBYTES, Cursor, read_metadata
-from qxmix.container.recognize import problem_with_start
+from qxmix.container.recognize import HEAD_NBYTES, problem_with_start
 from qxmix.container.source import DAMAGED, bad_file, mapped, show
 from qxmix.quants import by_id
 
 if TYPE_CHECKING:
+    from mmap import mmap
     from pathlib import Path
 
 _MIN_TENSOR_NBYTES = 8 + 1 + 4 + 4 + 8
@@ -75,17 +76,22 @@ def parse_gguf(path: Path, shard: int = 0, role: str = "model") -> GgufFile:
 
     """
     with mapped(path, role) as data:
-        problem = problem_with_start(path, data[:1024], len(data))
-        if problem:
-            raise bad_file(path, problem)
-        cursor = Cursor(path, data)
-        _, _, n_tensors, n_fields = cursor.take(FILE_HEAD, "the file's head")
-        _check_counts(cursor, n_tensors, n_fields)
-        metadata = read_metadata(cursor, n_fields)
-        alignment = _alignment(path, metadata)
-        entries = _read_tensor_table(cursor, n_tensors)
-        tensors = _place(path, entries, pad(cursor.pos, alignment), len(data), alignment=alignment, shard=shard)
-        return GgufFile(path, len(data), alignment, metadata, tensors)
+        return parse_mapped(path, data, shard)
+
+
+def parse_mapped(path: Path, data: mmap, shard: int = 0) -> GgufFile:
+    """Parse the header of a GGUF file that is already mapped; see :func:`parse_gguf`."""
+    problem = problem_with_start(path, data[:HEAD_NBYTES], len(data))
+    if problem:
+        raise bad_file(path, problem)
+    cursor = Cursor(path, data)
+    _, _, n_tensors, n_fields = cursor.take(FILE_HEAD, "the file's head")
+    _check_counts(cursor, n_tensors, n_fields)
+    metadata = read_metadata(cursor, n_fields)
+    alignment = _alignment(path, metadata)
+    entries = _read_tensor_table(cursor, n_tensors)
+    tensors = _place(path, entries, pad(cursor.pos, alignment), len(data), alignment=alignment, shard=shard)
+    return GgufFile(path, len(data), alignment, metadata, tensors)
 
 
 def _check_counts(cursor: Cursor, n_tensors: int, n_fields: int) -> None:

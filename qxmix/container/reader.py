@@ -29,6 +29,7 @@ class Cursor:
     __slots__ = ("data", "end", "path", "pos")
 
     def __init__(self, path: Path, data: mmap) -> None:
+        """Start at the first byte of ``data``."""
         self.path, self.data, self.pos, self.end = path, data, 0, len(data)
 
     def take(self, layout: struct.Struct, what: str) -> tuple[int, ...]:
@@ -52,16 +53,16 @@ class Cursor:
             )
         self.pos += nbytes
 
-    def string(self, what: str) -> bytes:
-        """Read the bytes of a string."""
-        (n,) = self.take(U64, what)
+    def string(self, what: str, length: struct.Struct = U64) -> bytes:
+        """Read the bytes of a string; ``length`` is how its length is stored."""
+        (n,) = self.take(length, what)
         start = self.pos
         self.skip(n, what)
         return self.data[start : self.pos]
 
-    def name(self, what: str) -> str:
-        """A key or tensor name: UTF-8, not empty, and nothing in it that a terminal would obey."""
-        raw = self.string(what)
+    def name(self, what: str, length: struct.Struct = U64) -> str:
+        """Read a key or tensor name: UTF-8, not empty, and nothing in it that a terminal would obey."""
+        raw = self.string(what, length)
         try:
             text = raw.decode()
         except UnicodeDecodeError as error:
@@ -146,3 +147,16 @@ def _check_room(cursor: Cursor, count: int, least: int, what: str) -> None:
             cursor.path,
             f"{what} claims {count} elements and {cursor.end - cursor.pos} bytes are left; {DAMAGED}",
         )
+
+
+def read_strings(field: MetadataField) -> tuple[str, ...]:
+    """The elements of a field that is an array of strings."""
+    assert field.array is not None
+    assert field.array[0] == ValueType.STRING
+    pos = U64.size + len(field.key.encode()) + U32.size + ARRAY_HEAD.size
+    strings = []
+    for _ in range(field.array[1]):
+        (n,) = U64.unpack_from(field.raw, pos)
+        pos += U64.size + n
+        strings.append(field.raw[pos - n : pos].decode("utf-8", "replace"))
+    return tuple(strings)

@@ -11,23 +11,30 @@ from qxmix.container.gguf_format import FILE_HEAD, MAGIC, READABLE_VERSIONS, U32
 if TYPE_CHECKING:
     from pathlib import Path
 
+HEAD_NBYTES = 1024
+"""How many bytes from the start of a file tell what it is."""
+
 _CONVERT = "convert the model's folder with llama.cpp's convert_hf_to_gguf.py and give the .gguf file it writes"
 _AGAIN = "download or convert it again"
+_IMATRIX = "give the file that llama-imatrix wrote (.dat or .gguf)"
 
-_STARTS: tuple[tuple[bytes, str], ...] = (
-    (b"version https://git-lfs", "is a Git LFS pointer, not the file itself; run `git lfs pull` in its folder"),
-    (b"PK\x03\x04", f"is a zip archive, probably a PyTorch checkpoint; {_CONVERT}"),
-    (b"\x80", f"is a Python pickle, probably a PyTorch checkpoint; {_CONVERT}"),
-    (b"\x89HDF", f"is an HDF5 file, probably a Keras or TensorFlow checkpoint; {_CONVERT}"),
-    (b"\x1f\x8b", "is compressed with gzip; decompress it first"),
-    (b"\x28\xb5\x2f\xfd", "is compressed with zstd; decompress it first"),
-    (b"\xfd7zXZ", "is compressed with xz; decompress it first"),
-    (b"lmgg", f"is a GGML file of 2023, older than GGUF; {_CONVERT}"),
-    (b"fmgg", f"is a GGMF file of 2023, older than GGUF; {_CONVERT}"),
-    (b"tjgg", f"is a GGJT file of 2023, older than GGUF; {_CONVERT}"),
-    (b"algg", f"is a GGLA adapter of 2023, older than GGUF; {_CONVERT}"),
-    (b"<", f"is a web page or XML, not the model; the download went wrong, {_AGAIN}"),
+_STARTS: tuple[tuple[bytes, str, str], ...] = (
+    (b"version https://git-lfs", "is a Git LFS pointer, not the file itself", "run `git lfs pull` in its folder"),
+    (b"PK\x03\x04", "is a zip archive, probably a PyTorch checkpoint", ""),
+    (b"\x80", "is a Python pickle, probably a PyTorch checkpoint", ""),
+    (b"\x89HDF", "is an HDF5 file, probably a Keras or TensorFlow checkpoint", ""),
+    (b"\x93NUMPY", "is a NumPy array", ""),
+    (b"\x1f\x8b", "is compressed with gzip", "decompress it first"),
+    (b"\x28\xb5\x2f\xfd", "is compressed with zstd", "decompress it first"),
+    (b"\xfd7zXZ", "is compressed with xz", "decompress it first"),
+    (b"lmgg", "is a GGML file of 2023, older than GGUF", ""),
+    (b"fmgg", "is a GGMF file of 2023, older than GGUF", ""),
+    (b"tjgg", "is a GGJT file of 2023, older than GGUF", ""),
+    (b"algg", "is a GGLA adapter of 2023, older than GGUF", ""),
+    (b"<", "is a web page or XML, not the file itself", "the download went wrong, try it again"),
 )
+"""First bytes, what the file is, and the remedy where it does not depend on what the file was given as."""
+
 _MAX_NAME_NBYTES = 512
 _PRINTABLE = frozenset(string.printable.encode())
 
@@ -65,25 +72,38 @@ def looks_like_dat(data: bytes, nbytes: int) -> bool:
     n_entries, n_name = U32.unpack_from(data, 0)[0], U32.unpack_from(data, 4)[0]
     name = data[8 : 8 + n_name]
     fits = 0 < n_name <= _MAX_NAME_NBYTES and 0 < n_entries <= nbytes // 16
-    return fits and re.fullmatch(rb"[\w.\-]+", name) is not None
+    return fits and re.fullmatch(rb"[!-~]+", name) is not None
+
+
+def problem_with_imatrix_start(path: Path, data: bytes, nbytes: int) -> str | None:
+    """What is wrong with the first bytes of a file given as an importance matrix, as far as they tell."""
+    kind, remedy = _kind(path, data, nbytes)
+    return f"{kind}; {remedy or _IMATRIX}" if kind else None
 
 
 def _what_it_is(path: Path, data: bytes, nbytes: int) -> str:
-    if path.suffix == ".safetensors" or _is_safetensors(data, nbytes):
-        return f"is a safetensors file, not GGUF; {_CONVERT}"
-    known = next((text for start, text in _STARTS if data.startswith(start)), None)
-    if known:
-        return known
+    kind, remedy = _kind(path, data, nbytes)
+    if kind:
+        return f"{kind}; {remedy or _CONVERT}"
     if looks_like_dat(data, nbytes):
         return "is an importance matrix, not a model; give it as --imatrix and the GGUF model here"
+    return f"is no GGUF file (first bytes {data[:4].hex(' ')}); check the path, or {_AGAIN}"
+
+
+def _kind(path: Path, data: bytes, nbytes: int) -> tuple[str, str]:
+    """What a file is that is neither GGUF nor an importance matrix, and a remedy; two empty strings if unknown."""
+    if path.suffix == ".safetensors" or _is_safetensors(data, nbytes):
+        return "is a safetensors file, not GGUF", ""
+    for start, kind, remedy in _STARTS:
+        if data.startswith(start):
+            return kind, remedy
     if not any(data):
-        return f"starts with zeros: a GGUF file whose writing was interrupted; {_AGAIN}"
+        return "starts with zeros: a file whose writing was interrupted", "download or make it again"
     if path.suffix in {".yaml", ".yml"} or data.lstrip().startswith(b"qxmix:"):
-        return "is a recipe, not a model; the recipe comes first, the GGUF model after it"
-    kind = (
-        "text, not a GGUF model" if _PRINTABLE.issuperset(data) else f"no GGUF file (first bytes {data[:4].hex(' ')})"
-    )
-    return f"is {kind}; check the path, or {_AGAIN}"
+        return "is a recipe", "the order is RECIPE MODEL, the importance matrix goes with --imatrix"
+    if _PRINTABLE.issuperset(data):
+        return "is plain text", "check the path"
+    return "", ""
 
 
 def _is_safetensors(data: bytes, nbytes: int) -> bool:

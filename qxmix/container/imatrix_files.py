@@ -1,0 +1,174 @@
+"""The two file formats of importance matrices.
+
+Legacy ``.dat``, little-endian, without a magic::
+
+    n_entries i32
+    n_entries x { n_name i32 | name | n_calls i32 | n_values i32 | f32 x n_values }
+    [ n_chunks i32 [ n_dataset i32 | dataset ] ]
+
+A value is (sum of squares / count) * n_calls, and the reader divides by n_calls.  A name that comes again replaces the
+former entry.  Tensors of stacked matrices have the values of matrix 0 first.
+
+GGUF (llama.cpp since mid 2025): ``imatrix.datasets``, ``imatrix.chunk_count``, ``imatrix.chunk_size`` and for each
+entry two F32 tensors, ``NAME.in_sum2`` of shape (n_cols, n_matrices) and ``NAME.counts`` of shape (1, n_matrices).  The
+importance is their quotient; a matrix that saw no data (count 0) gets 1 everywhere.  Other tensors are ignored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+from struct import Struct
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qxmix.container.gguf_format import (
+    IMATRIX_CHUNK_COUNT,
+    IMATRIX_CHUNK_SIZE,
+    IMATRIX_DATASETS,
+    MAGIC,
+    U32,
+    ValueType,
+)
+from qxmix.container.parse import GgufFile, parse_mapped
+from qxmix.container.reader import Cursor, read_strings
+from qxmix.container.recognize import HEAD_NBYTES, looks_like_dat, problem_with_imatrix_start
+from qxmix.container.source import bad_file, mapped, show
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from mmap import mmap
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from qxmix.container.model import TensorInfo
+
+_I32 = Struct("<i")
+_CALLS_AND_VALUES = Struct("<ii")
+_SUMS, _COUNTS = ".in_sum2", ".counts"
+_DAMAGED = "the file is damaged: download or make it again"
+_NO_MATRIX = "is no importance matrix, neither a GGUF one nor a legacy .dat; give the file that llama-imatrix wrote"
+
+Entries = dict[str, "NDArray[np.float32]"]
+
+
+@dataclass(frozen=True, slots=True)
+class ImatrixContent:
+    """What the file has."""
+
+    sha256: str
+    entries: Mapping[str, NDArray[np.float32]]
+    datasets: tuple[str, ...]
+    n_chunks: int
+
+
+def read_imatrix_file(path: Path) -> ImatrixContent:
+    """Read a file of either format; see :func:`qxmix.container.imatrix.load_imatrix`."""
+    with mapped(path, "importance matrix") as data:
+        if data[: len(MAGIC)] == MAGIC:
+            entries, datasets, n_chunks = _read_gguf(path, data)
+        else:
+            entries, datasets, n_chunks = _read_dat(path, data)
+        return ImatrixContent(sha256(data).hexdigest(), MappingProxyType(entries), datasets, n_chunks)
+
+
+def _read_dat(path: Path, data: mmap) -> tuple[Entries, tuple[str, ...], int]:
+    problem = problem_with_imatrix_start(path, data[:HEAD_NBYTES], len(data))
+    if problem:
+        raise bad_file(path, problem)
+    if not looks_like_dat(data[:HEAD_NBYTES], len(data)):
+        raise bad_file(path, _NO_MATRIX)
+    cursor = Cursor(path, data)
+    (n_entries,) = cursor.take(U32, "the number of entries")
+    entries: Entries = {}
+    for index in range(n_entries):
+        name, values = _read_dat_entry(cursor, index, n_entries)
+        entries[name] = values
+    datasets, n_chunks = _read_dat_trailer(cursor)
+    return entries, datasets, n_chunks
+
+
+def _read_dat_entry(cursor: Cursor, index: int, n_entries: int) -> tuple[str, NDArray[np.float32]]:
+    what = f"entry {index + 1} of {n_entries}"
+    name = cursor.name(f"the name of {what}", U32)
+    what = f"{what}, {show(name)},"
+    n_calls, n_values = cursor.take(_CALLS_AND_VALUES, what)
+    if n_values < 1:
+        raise bad_file(cursor.path, f"{what} claims {n_values} values; {_DAMAGED}")
+    start = cursor.pos
+    cursor.skip(4 * n_values, what)
+    stored = np.frombuffer(cursor.data[start : cursor.pos], "<f4")
+    return name, _checked(cursor.path, name, np.divide(stored, max(n_calls, 1), dtype=np.float32))
+
+
+def _read_dat_trailer(cursor: Cursor) -> tuple[tuple[str, ...], int]:
+    """Dataset and number of chunks, which files of before 2024 do not have."""
+    if cursor.pos == cursor.end:
+        return (), 0
+    (n_chunks,) = cursor.take(_I32, "the number of chunks")
+    dataset = cursor.string("the dataset's name", U32) if cursor.pos < cursor.end else b""
+    if cursor.pos < cursor.end:
+        raise bad_file(cursor.path, f"has {cursor.end - cursor.pos} bytes behind its end; {_DAMAGED}")
+    return (dataset.decode("utf-8", "replace"),) if dataset else (), max(n_chunks, 0)
+
+
+def _read_gguf(path: Path, data: mmap) -> tuple[Entries, tuple[str, ...], int]:
+    file = parse_mapped(path, data)
+    tensors = {t.name: t for t in file.tensors}
+    names = list(dict.fromkeys(n.removesuffix(s) for n in tensors for s in (_SUMS, _COUNTS) if n.endswith(s)))
+    if not names and file.get("general.architecture") is not None:
+        raise bad_file(path, "is a model, not an importance matrix; give the file that llama-imatrix wrote")
+    present = {f.key for f in file.metadata}
+    missing = [k for k in (IMATRIX_DATASETS, IMATRIX_CHUNK_COUNT, IMATRIX_CHUNK_SIZE) if k not in present]
+    if missing or not names:
+        lacks = ", ".join(missing) or f"any tensor named ...{_SUMS}"
+        raise bad_file(path, f"is GGUF but no importance matrix: it lacks {lacks}; give the file llama-imatrix wrote")
+    entries = {n: _read_gguf_entry(path, data, n, tensors.get(n + _SUMS), tensors.get(n + _COUNTS)) for n in names}
+    n_chunks = file.get(IMATRIX_CHUNK_COUNT)
+    return entries, _datasets(file), n_chunks if isinstance(n_chunks, int) else 0
+
+
+def _read_gguf_entry(
+    path: Path, data: mmap, name: str, sums: TensorInfo | None, counts: TensorInfo | None
+) -> NDArray[np.float32]:
+    if sums is None or counts is None:
+        raise bad_file(path, f"has {show(name)} without its {_COUNTS if counts is None else _SUMS}; {_DAMAGED}")
+    for tensor in (sums, counts):
+        if tensor.type != "F32":
+            raise bad_file(path, f"tensor {show(tensor.name)} is {tensor.type} and must be F32; {_DAMAGED}")
+    n_matrices = sums.n_weights // sums.n_cols
+    if counts.n_weights != n_matrices:
+        raise bad_file(path, f"has {counts.n_weights} counts for the {n_matrices} matrices of {show(name)}; {_DAMAGED}")
+    count = _checked(path, counts.name, _floats(data, counts)).reshape(-1, 1)
+    total = _floats(data, sums).reshape(n_matrices, sums.n_cols)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = np.divide(total, count, where=count > 0, out=np.ones_like(total))
+    return _checked(path, name, mean.reshape(-1))
+
+
+def _floats(data: mmap, tensor: TensorInfo) -> NDArray[np.float32]:
+    return np.frombuffer(data[tensor.offset : tensor.offset + tensor.nbytes], "<f4")
+
+
+def _checked(path: Path, name: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The values, read-only; every one must be a finite number of 0 or more, whether it will be used or not."""
+    good = np.isfinite(values) & (values >= 0)
+    if not good.all():
+        index = int(np.argmin(good))
+        raise bad_file(
+            path,
+            f"value {index} of {show(name)} is {values[index]}, no finite number of 0 or more; the matrix is unusable, "
+            "make or download it again",
+        )
+    values.flags.writeable = False
+    return values
+
+
+def _datasets(file: GgufFile) -> tuple[str, ...]:
+    field = next(f for f in file.metadata if f.key == IMATRIX_DATASETS)
+    if field.array is not None and field.array[0] == ValueType.STRING:
+        return read_strings(field)
+    return (field.value,) if isinstance(field.value, str) else ()
