@@ -1,6 +1,6 @@
 """The registry of quantization types and the way to their codecs.
 
-``get`` and ``by_id`` only look up facts; ``codec`` imports the kernels of one type, and with them numba.
+``get`` and ``by_id`` only look up facts; ``codec_of`` imports the kernels of one type, and with them numba.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from qxmix.quants.table import QUANT_TYPES
 if TYPE_CHECKING:
     from qxmix.quants.codec import Codec
 
-__all__ = ["ENGINES", "QUANT_TYPES", "Engine", "QuantType", "by_id", "codec", "find", "get"]
+__all__ = ["ENGINES", "QUANT_TYPES", "Engine", "QuantType", "by_id", "codec_of", "find", "get"]
 
 _ALIASES = {"Q1_0_G128": "Q1_0"}
 _BY_NAME = {t.name: t for t in QUANT_TYPES}
@@ -45,7 +45,7 @@ def by_id(type_id: int) -> QuantType | None:
     return _BY_ID.get(type_id)
 
 
-def codec(name: str) -> Codec:
+def codec_of(name: str) -> Codec:
     """Encoder and decoder of a type; imports its kernels.
 
     Raises:

@@ -24,6 +24,15 @@ Encoder = Callable[[Rows, Columns, Packed, int], None]
 Decoder = Callable[[Packed, Rows], None]
 
 
+def importance_decides(encode: Encoder, *, without: Encoder) -> Encoder:
+    """Encoder that is ``encode`` where there is an importance and ``without`` where there is none."""
+
+    def either(rows: Rows, columns: Columns, packed: Packed, search: int) -> None:
+        (encode if len(columns) else without)(rows, columns, packed, search)
+
+    return either
+
+
 @dataclass(frozen=True, slots=True)
 class Codec:
     """Encoder and decoder of one type.  Both fill what the caller allocated and trust its shape."""

@@ -1,0 +1,54 @@
+"""F32, F16 and BF16: one weight per block, no scale."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qxmix.quants.codec import Codec
+from qxmix.quants.jit import kernel
+from qxmix.quants.numerics import bfloat_bits, half_bits, half_value
+
+
+@kernel
+def _encode_f32(rows, columns, out, method):  # noqa: ARG001 - the contract of encoders
+    out.ravel().view(np.float32)[:] = rows.ravel()
+
+
+@kernel
+def _decode_f32(packed, rows):
+    rows.ravel()[:] = packed.ravel().view(np.float32)
+
+
+@kernel
+def _encode_f16(rows, columns, out, method):  # noqa: ARG001 - the contract of encoders
+    flat, bits = rows.ravel(), out.ravel().view(np.uint16)
+    for i in range(len(flat)):
+        bits[i] = half_bits(flat[i])
+
+
+@kernel
+def _decode_f16(packed, rows):
+    bits, flat = packed.ravel().view(np.uint16), rows.ravel()
+    for i in range(len(flat)):
+        flat[i] = half_value(bits[i])
+
+
+@kernel
+def _encode_bf16(rows, columns, out, method):  # noqa: ARG001 - the contract of encoders
+    flat, bits = rows.ravel(), out.ravel().view(np.uint16)
+    for i in range(len(flat)):
+        bits[i] = bfloat_bits(flat[i])
+
+
+@kernel
+def _decode_bf16(packed, rows):
+    bits, flat = packed.ravel().view(np.uint16), rows.ravel()
+    for i in range(len(flat)):
+        flat[i] = np.uint32(np.uint32(bits[i]) << np.uint32(16)).view(np.float32)
+
+
+CODECS = {
+    "F32": Codec(decode=_decode_f32, encode=_encode_f32),
+    "F16": Codec(decode=_decode_f16, encode=_encode_f16),
+    "BF16": Codec(decode=_decode_bf16, encode=_encode_bf16),
+}

@@ -1,0 +1,97 @@
+"""IQ4_NL: 32 weights, one scale, 4-bit codes into a table of 16 uneven levels.
+
+Layout of a block, 18 bytes::
+
+    0       2                                    18
+    +-------+------------------------------------+
+    | d f16 | qs: byte t = weight t in the low,  |
+    |       | weight t + 16 in the high nibble   |
+    +-------+------------------------------------+
+    weight = d * IQ4_LEVELS[nibble]
+
+Source: ``block_iq4_nl`` of ggml, ``quantize_row_iq4_nl_impl`` of ik_llama.cpp (PR 295).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qxmix.quants.block32 import BLOCK, weigh_by_square, weigh_by_variance
+from qxmix.quants.codec import SEARCHES, Codec
+from qxmix.quants.jit import inlined, kernel
+from qxmix.quants.lanes import LANES, load_blocks, load_importance, usable_importance
+from qxmix.quants.levels import IQ4_LEVELS, nearest_code
+from qxmix.quants.numerics import load_half, store_half
+from qxmix.quants.search import SCRATCH_ROWS, table_search
+
+BLOCK_NBYTES = 18
+
+_0 = np.float32(0.0)
+_1 = np.float32(1.0)
+
+search_iq4 = table_search(IQ4_LEVELS)
+code_of = nearest_code(IQ4_LEVELS)
+
+
+@inlined
+def block_sigma2(x, factor, sigma2):
+    """``factor`` times the sum of the squares of each lane, summed in element order."""
+    for k in range(LANES):
+        sigma2[k] = _0
+    for e in range(x.shape[0]):
+        for k in range(LANES):
+            sigma2[k] += x[e, k] * x[e, k]
+    for k in range(LANES):
+        sigma2[k] *= factor
+
+
+@kernel
+def _encode(rows, columns, out, method):
+    flat, packed = rows.ravel(), out.ravel()
+    n_blocks = rows.size // BLOCK
+    x = np.empty((BLOCK, LANES), np.float32)
+    w = np.empty((BLOCK, LANES), np.float32)
+    wx = np.empty((BLOCK, LANES), np.float32)
+    code = np.empty((BLOCK, LANES), np.int32)
+    scale = np.empty(LANES, np.float32)
+    scratch = np.empty((SCRATCH_ROWS, LANES), np.float32)
+    weighted = len(columns) > 0
+    columns = usable_importance(columns, BLOCK)
+    for first in range(0, n_blocks, LANES):
+        n = min(LANES, n_blocks - first)
+        load_blocks(flat, first, n, x)
+        if weighted:
+            load_importance(columns, first, n, w)
+            # 2 * sum / 32; both are powers of two, so the order of the two makes no difference
+            block_sigma2(x, np.float32(2.0 / BLOCK), scale)
+            weigh_by_variance(x, w, scale)
+        else:
+            weigh_by_square(x, w)
+        search_iq4(x, w, method, scale, wx, code, scratch)
+        for k in range(LANES):
+            # The codes follow from the scale before it is rounded to a half, as in the reference.
+            scratch[0, k] = _1 / scale[k] if scale[k] != _0 else _0
+        for e in range(BLOCK):
+            for k in range(LANES):
+                wx[e, k] = code_of(scratch[0, k] * x[e, k])
+        for k in range(n):
+            at = (first + k) * BLOCK_NBYTES
+            store_half(packed, at, scale[k])
+            for t in range(16):
+                low, high = np.uint8(np.int32(wx[t, k])), np.uint8(np.int32(wx[t + 16, k]))
+                packed[at + 2 + t] = low | np.uint8(high << np.uint8(4))
+
+
+@kernel
+def _decode(packed, rows):
+    data, flat = packed.ravel(), rows.ravel()
+    for block in range(rows.size // BLOCK):
+        at, to = block * BLOCK_NBYTES, block * BLOCK
+        d = load_half(data, at)
+        for t in range(16):
+            byte = data[at + 2 + t]
+            flat[to + t] = d * IQ4_LEVELS[byte & 15]
+            flat[to + t + 16] = d * IQ4_LEVELS[byte >> 4]
+
+
+CODECS = {"IQ4_NL": Codec(decode=_decode, encode=_encode, searches=SEARCHES)}

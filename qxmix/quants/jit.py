@@ -1,0 +1,159 @@
+"""The one place that knows numba: how kernels are compiled, and where the result is kept.
+
+Policy, with its reasons:
+
+* ``nogil``: kernels run under any ``concurrent.futures.Executor``; numba's own threading is never used, since its
+  default layer aborts the process when two Python threads enter it.
+* never ``fastmath``, never ``parallel``: both reassociate sums, and the bytes are the contract.  Without fastmath LLVM
+  neither reorders nor contracts ``a * b + c``, on any CPU.
+* ``error_model="numpy"``: a division by zero gives inf or NaN as in C.
+* Compiled code is kept in a folder of its own, which works for a read-only install.  numba itself looks only at the
+  source file of the function it caches, so a change in ``search.py`` would leave a stale ``q4_0`` behind; here the
+  stamp covers every module of this package that the kernel's module imports.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+
+import numba
+import numpy as np
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_PACKAGE = Path(__file__).parent
+_IMPORT = re.compile(rb"^\s*from qxmix\.quants\.(\w+) import", re.MULTILINE)
+
+
+@cache
+def cache_dir() -> Path:
+    """Where compiled kernels are kept: ``NUMBA_CACHE_DIR``, the user's cache folder, or a temporary folder.
+
+    The folder is made; the first of the three that can be written is taken.
+    """
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 - no error without a home
+    for candidate in (os.environ.get("NUMBA_CACHE_DIR"), f"{home}/qxmix/kernels"):
+        if not candidate:
+            continue
+        path = Path(candidate)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=path):
+                return path
+        except OSError:
+            continue
+    user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
+    path = Path(tempfile.gettempdir()) / f"qxmix-kernels-{user}"
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path
+
+
+@cache
+def _sources(module: str) -> frozenset[Path]:
+    """Source files of a module of this package and of those it imports from it, directly or not."""
+    found: set[Path] = set()
+    todo = [module]
+    while todo:
+        path = _PACKAGE / f"{todo.pop()}.py"
+        if path not in found and path.exists():
+            found.add(path)
+            todo += [name.decode() for name in _IMPORT.findall(path.read_bytes())]
+    return frozenset(found)
+
+
+@cache
+def source_stamp(module: str) -> str:
+    """Digest of the sources that a kernel of ``qxmix.quants.<module>`` is compiled from, and of numba's version."""
+    digest = hashlib.sha256(numba.__version__.encode())
+    for path in sorted(_sources(module)):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+class _Locator(_CacheLocator):  # type: ignore[misc]
+    """Tells numba the folder and the stamp of a kernel."""
+
+    def __init__(self, py_func: Callable[..., object]) -> None:
+        self._module = py_func.__module__.rpartition(".")[2]
+        self._lineno = py_func.__code__.co_firstlineno
+
+    def ensure_cache_path(self) -> None:
+        Path(self.get_cache_path()).mkdir(parents=True, exist_ok=True)
+
+    def get_cache_path(self) -> str:
+        # The stamp is part of the path: two installations with different kernels do not overwrite each other.
+        return str(cache_dir() / f"{self._module}-{source_stamp(self._module)}")
+
+    def get_source_stamp(self) -> str:
+        return source_stamp(self._module)
+
+    def get_disambiguator(self) -> str:
+        return str(self._lineno)
+
+    @classmethod
+    def from_function(cls, py_func: Callable[..., object], py_file: str) -> _Locator:  # noqa: ARG003
+        return cls(py_func)
+
+
+class _CacheImpl(CompileResultCacheImpl):  # type: ignore[misc]
+    _locator_classes = (_Locator,)
+
+
+def _identity(value: object) -> object:
+    """What a value that a kernel closes over means to the compiled code, equal from process to process."""
+    function = getattr(value, "py_func", value)
+    if isinstance(function, FunctionType):
+        cells = tuple(_identity(cell.cell_contents) for cell in function.__closure__ or ())
+        return function.__qualname__, function.__code__.co_firstlineno, cells
+    if isinstance(value, np.ndarray):
+        return value.dtype.str, value.shape, value.tobytes()
+    return repr(value)
+
+
+class _KernelCache(FunctionCache):  # type: ignore[misc]
+    """numba's cache, with an index key that knows kernels made by a factory.
+
+    numba tells two closures of one function apart by pickling what they close over, and a compiled function pickles
+    with an id that is new in every process: such a kernel would never be found again.
+    """
+
+    _impl_class = _CacheImpl
+
+    def _index_key(self, sig: object, codegen: Any) -> tuple[object, ...]:
+        return sig, codegen.magic_tuple(), repr(_identity(self._py_func))
+
+
+def kernel(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile ``function`` with numba on its first call, or load it from the cache."""
+    dispatcher = numba.njit(nogil=True, error_model="numpy")(function)
+    if not numba.config.DISABLE_JIT:
+        dispatcher._cache = _KernelCache(function)  # noqa: SLF001 - numba offers no public way to place its cache
+    return cast("Callable[P, R]", dispatcher)
+
+
+def inlined(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile ``function`` into each kernel that calls it; for the pieces inside loops."""
+    return cast("Callable[P, R]", numba.njit(nogil=True, error_model="numpy", forceinline=True)(function))
+
+
+def is_compiled(function: Callable[..., object]) -> bool:
+    """Whether a kernel has been compiled or loaded in this process."""
+    return bool(getattr(function, "signatures", True))
+
+
+if sys.byteorder != "little":  # pragma: no cover - no such machine runs the engines
+    msg = "qxmix packs little-endian fields by their bytes in memory and needs a little-endian machine"
+    raise ImportError(msg)
