@@ -20,13 +20,18 @@ _SHOWN = 60
 
 def bad_file(path: Path, text: str) -> ModelFileError:
     """The error for an input file at fault."""
-    return ModelFileError(Problem(show(str(path), 400)[1:-1], text))
+    return ModelFileError(Problem(show_path(path), text))
 
 
 def show(text: str, width: int = _SHOWN) -> str:
     """A name from a file, quoted, on one line and cut, with nothing in it that a terminal would obey."""
     cut = text if len(text) <= width else text[: width - 3] + "..."
     return f"'{cut}'" if cut.isprintable() and "'" not in cut else ascii(cut)
+
+
+def show_path(path: Path | str) -> str:
+    """A path for messages: as given, unless it has characters that a terminal would obey or cannot show."""
+    return str(path) if str(path).isprintable() else ascii(str(path))
 
 
 @contextmanager
