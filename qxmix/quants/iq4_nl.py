@@ -22,7 +22,8 @@ from qxmix.quants.jit import inlined, kernel
 from qxmix.quants.lanes import LANES, load_blocks, load_importance, usable_importance
 from qxmix.quants.levels import IQ4_LEVELS, nearest_code
 from qxmix.quants.numerics import load_half, store_half
-from qxmix.quants.search import SCRATCH_ROWS, table_search
+from qxmix.quants.search import SCRATCH_ROWS
+from qxmix.quants.search_table import table_search
 
 BLOCK_NBYTES = 18
 
