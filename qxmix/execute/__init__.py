@@ -1,1 +1,6 @@
-"""Carrying out a plan: tasks, executors, journal, checks."""
+"""Carrying out a plan: tasks, workers, journal, files."""
+
+from qxmix.execute.apply import apply
+from qxmix.execute.result import OnProgress, Progress, Result, TensorResult
+
+__all__ = ["OnProgress", "Progress", "Result", "TensorResult", "apply"]

@@ -1,0 +1,66 @@
+"""Digests that do not depend on how the work was cut up.
+
+A tensor's data are hashed in *leaves*: equal runs of rows whose number follows from the tensor's shape alone, so the
+same digest comes out for any chunk size, worker count or order.  A tensor's digest is the SHA-256 over the SHA-256 of
+its leaves in order; a model's *root* is the SHA-256 over the names and digests of its tensors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from math import ceil
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from qxmix.container.model import TensorInfo
+
+LEAF_WEIGHTS = 2 << 20
+"""Weights that a leaf aims at: 10 to 100 ms of work, so that many workers share even a small model."""
+LEAF_ROWS = 16
+"""Leaves are whole multiples of this many rows: the most that any type interleaves."""
+OPAQUE_NBYTES = 4 << 20
+"""Leaf of a tensor whose bytes are not evenly divided into rows: a type that neither engine writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A run of rows of one matrix, hashed, computed and recorded as one."""
+
+    first_row: int
+    """Counted over all stacked matrices."""
+    n_rows: int
+    """0 for a run of bytes of an opaque tensor."""
+    offset: int
+    """Bytes from the start of the tensor's data."""
+    nbytes: int
+
+
+def leaves(tensor: TensorInfo, nbytes: int) -> list[Leaf]:
+    """Cut a tensor whose data are ``nbytes`` long, in whatever type, into its leaves; none crosses a matrix."""
+    n_rows, n_all = tensor.n_rows, tensor.n_rows * tensor.n_matrices
+    if nbytes % n_all:
+        return [Leaf(0, 0, start, min(OPAQUE_NBYTES, nbytes - start)) for start in range(0, nbytes, OPAQUE_NBYTES)]
+    row_nbytes = nbytes // n_all
+    n_parts = max(1, ceil(n_rows * tensor.n_cols / LEAF_WEIGHTS))
+    step = max(LEAF_ROWS, ceil(n_rows / n_parts / LEAF_ROWS) * LEAF_ROWS)
+    return [
+        Leaf(matrix + row, count := min(step, n_rows - row), (matrix + row) * row_nbytes, count * row_nbytes)
+        for matrix in range(0, n_all, n_rows)
+        for row in range(0, n_rows, step)
+    ]
+
+
+def combine(leaf_digests: Iterable[bytes]) -> bytes:
+    """Digest of a tensor from the digests of its leaves in order."""
+    return hashlib.sha256(b"".join(leaf_digests)).digest()
+
+
+def root(tensors: Iterable[tuple[str, bytes]]) -> str:
+    """Digest of a model, in hex, from the names and digests of its tensors in order."""
+    whole = hashlib.sha256()
+    for name, digest in tensors:
+        whole.update(len(name.encode()).to_bytes(8, "little") + name.encode() + digest)
+    return whole.hexdigest()

@@ -1,0 +1,62 @@
+"""Feeding tasks to an executor and taking their results, a window at a time."""
+
+from __future__ import annotations
+
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from typing import TYPE_CHECKING
+
+from qxmix.errors import QxmixError, RunError
+from qxmix.execute.task import Task, TaskResult, run_task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from qxmix.execute.workers import Pool
+
+
+def drive(tasks: Iterable[Task], pool: Pool, run: str, on_result: Callable[[Task, TaskResult], None]) -> None:
+    """Run all tasks in any order, at most a window of them submitted at a time.
+
+    When one fails, or the caller is interrupted, the tasks that run are told to stop, those that wait are dropped, and
+    results that are already there are still delivered.
+
+    Raises:
+        QxmixError: of the first task that failed; a dead or unreachable worker is a RunError.
+
+    """
+    pending: dict[Future[TaskResult], Task] = {}
+    try:
+        for task in tasks:
+            pending[pool.executor.submit(run_task, task)] = task
+            if len(pending) >= pool.window:
+                _collect(pending, on_result)
+        while pending:
+            _collect(pending, on_result)
+    except BaseException as error:
+        pool.request_stop(run)
+        for future in pending:
+            future.cancel()
+        if isinstance(error, BrokenExecutor):
+            text = "a worker process died; it may have run out of memory. Go on with --resume, or fewer workers (-j)"
+            raise RunError(text) from error
+        raise
+
+
+def _collect(pending: dict[Future[TaskResult], Task], on_result: Callable[[Task, TaskResult], None]) -> None:
+    done, _ = wait(pending, return_when=FIRST_COMPLETED)
+    failure: BaseException | None = None
+    for future in done:
+        task = pending.pop(future)
+        error = future.exception()
+        if error is None:
+            on_result(task, future.result())
+        elif failure is None:
+            failure = error if isinstance(error, QxmixError | BrokenExecutor) else _foreign(task, error)
+    if failure is not None:
+        raise failure
+
+
+def _foreign(task: Task, error: BaseException) -> RunError:
+    wrapped = RunError(f"a worker failed at tensor {task.name}: {type(error).__name__}: {error}")
+    wrapped.__cause__ = error
+    return wrapped

@@ -1,0 +1,78 @@
+"""Setting the disk to work while tensors are computed, so that the wait at the end is short."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Self
+
+from qxmix.errors import RunError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+FLUSH_NBYTES = 256 << 20
+"""Output after which a flush begins.  It also bounds what a power cut can take."""
+
+
+class Flusher:
+    """A thread that syncs files whenever enough has been written; a context manager."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+        self._wanted = threading.Event()
+        self._ended = False
+        self._nbytes = 0
+        self._error: OSError | None = None
+        self._thread = threading.Thread(target=self._run, name="qxmix-flush", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended = True
+        self._wanted.set()
+        if kind is None:
+            # Not after a failure: Ctrl-C must not wait for a disk.
+            self._thread.join()
+
+    def wrote(self, nbytes: int) -> None:
+        """Count output, and raise what an earlier flush met.
+
+        Raises:
+            RunError: the disk reported an error.
+
+        """
+        if self._error is not None:
+            raise RunError(f"the disk failed while writing: {self._error.strerror}") from self._error
+        self._nbytes += nbytes
+        if self._nbytes >= FLUSH_NBYTES:
+            self._nbytes = 0
+            self._wanted.set()
+
+    def _run(self) -> None:
+        while True:
+            self._wanted.wait()
+            self._wanted.clear()
+            if self._ended:
+                return
+            try:
+                for path in self._paths:
+                    _data_sync(path)
+            except OSError as error:
+                self._error = error
+                return
+
+
+def _data_sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        # Lengths were set when the files were made, so no metadata need be waited for; not every system knows it.
+        getattr(os, "fdatasync", os.fsync)(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,47 @@
+"""Making sure that every kernel of a plan is compiled before workers ask for it."""
+
+from __future__ import annotations
+
+from math import lcm
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qxmix import quants
+from qxmix.quants.codec import SEARCHES
+
+if TYPE_CHECKING:
+    from qxmix.plan import Plan
+
+
+def kernel_types(plan: Plan) -> tuple[str, ...]:
+    """The types whose kernels the plan runs, sorted."""
+    encoded = [t for t in plan.tensors if t.action == "encode"]
+    return tuple(sorted({t.source_type for t in encoded} | {t.type for t in encoded}))
+
+
+def warm(plan: Plan) -> None:
+    """Run each kernel once on zeros, in this process: the first run on a machine compiles it into Numba's cache.
+
+    Otherwise every worker would compile the same kernels at the same time.
+    """
+    encoded = (t for t in plan.tensors if t.action == "encode")
+    # An encoder may have one kernel for each search, and for tensors with and without an importance.
+    kinds = {(t.source_type, t.type, t.importance is not None, t.search) for t in encoded}
+    for source_name, name, weighted, search in sorted(kinds):
+        source, target = quants.get(source_name), quants.get(name)
+        n_cols = lcm(source.block_size, target.block_size)
+        n_rows = lcm(source.row_group, target.row_group)
+        weights = np.zeros((n_rows, n_cols), np.float32)
+        quants.codec_of(source_name).decode(np.zeros((n_rows, source.row_nbytes(n_cols)), np.uint8), weights)
+        encode = quants.codec_of(name).encode
+        assert encode is not None, "the pre-flight refuses types that cannot be written"
+        columns = np.ones(n_cols if weighted else 0, np.float32)
+        packed = np.zeros((n_rows, target.row_nbytes(n_cols)), np.uint8)
+        encode(weights, columns, packed, SEARCHES.index(search))
+
+
+def versions(plan: Plan) -> str:
+    """Types and versions of all encoders, for the journal: ``Q4_0=1 Q8_0=2``."""
+    names = sorted({t.type for t in plan.tensors if t.action == "encode"})
+    return " ".join(f"{name}={quants.codec_of(name).version}" for name in names)

@@ -1,0 +1,57 @@
+"""Which leaves are done, and what their digests add up to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qxmix.execute import digests
+from qxmix.execute.deviation import total
+from qxmix.execute.result import TensorResult
+
+if TYPE_CHECKING:
+    from qxmix.execute.task import TaskResult
+    from qxmix.plan import Plan
+
+
+class Ledger:
+    """Collects the results of tasks; leaves of a tensor are forgotten once it is complete."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._open: dict[int, dict[int, TaskResult]] = {}
+        self._n_leaves: dict[int, int] = {}
+        self._tensors: dict[int, TensorResult] = {}
+        self.done_nbytes = 0
+        """Bytes of the model in leaves that are done."""
+        self.total_nbytes = sum(t.source.nbytes for t in plan.tensors)
+
+    def add(self, result: TaskResult, source_nbytes: int) -> None:
+        """Note a leaf made of ``source_nbytes`` of the model."""
+        index = result.tensor
+        self.done_nbytes += source_nbytes
+        if index not in self._n_leaves:
+            tensor = self._plan.tensors[index].source
+            self._n_leaves[index] = len(digests.leaves(tensor, tensor.nbytes))
+        found = self._open.setdefault(index, {})
+        found[result.leaf] = result
+        if len(found) == self._n_leaves[index]:
+            self._close(index)
+
+    def results(self) -> tuple[TensorResult, ...]:
+        """All tensors in output order; every one must be complete."""
+        return tuple(self._tensors[i] for i in range(len(self._plan.tensors)))
+
+    def _close(self, index: int) -> None:
+        parts = [result for _, result in sorted(self._open.pop(index).items())]
+        tensor = self._plan.tensors[index]
+        deviations = [part.deviation for part in parts if part.deviation is not None]
+        self._tensors[index] = TensorResult(
+            name=tensor.name,
+            source_type=tensor.source_type,
+            type=tensor.type,
+            action=tensor.action,
+            nbytes=tensor.nbytes,
+            sha256=digests.combine(part.digest for part in parts).hex(),
+            source_sha256=digests.combine(part.source_digest for part in parts).hex(),
+            deviation=total(deviations) if deviations else None,
+        )

@@ -1,0 +1,76 @@
+"""What an apply reports while it runs and when it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from qxmix.errors import Problem
+    from qxmix.execute.deviation import Deviation
+
+Phase = Literal["reserve", "kernels", "verify", "work", "sync", "done"]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an apply is."""
+
+    phase: Phase
+    """Space being reserved, kernels loaded or compiled, earlier work re-read, tensors made, disk waited for."""
+    done_nbytes: int
+    """Bytes of the model that need no more work."""
+    total_nbytes: int
+    """Bytes of all tensors of the model."""
+    text: str = ""
+    """The tensor last finished, or the types whose kernels are prepared."""
+
+
+OnProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorResult:
+    """One tensor as it was written."""
+
+    name: str
+    source_type: str
+    type: str
+    action: Literal["copy", "encode"]
+    nbytes: int
+    """Bytes of data in the output."""
+    sha256: str
+    """Digest of its data, in hex, over its leaves (see :mod:`qxmix.execute.digests`)."""
+    source_sha256: str
+    """The same of the data it was made from."""
+    deviation: Deviation | None
+    """How far the weights moved, if that was asked for and they were encoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A finished apply."""
+
+    paths: tuple[Path, ...]
+    """The output files."""
+    nbytes: int
+    """Bytes of all of them."""
+    tensors: tuple[TensorResult, ...]
+    """In output order."""
+    source_sha256: str
+    """Root digest of the model's tensors, in hex."""
+    data_sha256: str
+    """Root digest of the output's tensors, in hex."""
+    n_resumed: int
+    """Leaves that an earlier, interrupted apply had made."""
+    n_reused: int
+    """Tensors taken over from an older output or the cache."""
+    seconds: float
+    """Wall time of the whole apply."""
+    sync_seconds: float
+    """The part of it that waited for the disk at the end."""
+    problems: tuple[Problem, ...]
+    """What came up while running and did not stop it."""

@@ -1,0 +1,109 @@
+"""Where the scales of each type stand, and the test that all of them are finite.
+
+One infinite scale turns a whole block, and then the model's output, into NaN; the engines' own check skips all newer
+types of ik_llama.cpp.  Positions: the block structures in ``ggml-common.h`` of llama.cpp and ik_llama.cpp.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qxmix import quants
+from qxmix.errors import ModelFileError, Problem
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from qxmix.quants.quant_type import QuantType
+
+_BLOCK_SCALES: dict[str, tuple[int, ...]] = {
+    "Q4_0": (0,), "Q4_1": (0, 2), "Q5_0": (0,), "Q5_1": (0, 2), "Q8_0": (0,), "Q6_0": (0,), "IQ4_NL": (0,),
+    "Q2_K": (80, 82), "Q3_K": (108,), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,),
+    "IQ2_XXS": (0,), "IQ2_XS": (0,), "IQ2_S": (0,), "IQ3_XXS": (0,), "IQ3_S": (0,), "IQ1_S": (0,), "IQ4_XS": (0,),
+    "Q1_0": (0,), "Q2_0": (0,), "TQ1_0": (52,), "TQ2_0": (64,),
+    "IQ2_K": (0,), "IQ3_K": (0,), "IQ4_K": (0,), "IQ5_K": (0,), "IQ6_K": (0,),
+}  # fmt: skip
+"""Offsets of float16 scales in a block, in bytes."""
+_MINIMA = frozenset({"Q2_K", "Q4_K", "Q5_K"})
+"""Base types whose interleaved form starts with the scales and the minima of all rows."""
+_ROW_START_ONLY = frozenset({"IQ1_S_R4", "IQ1_M_R4"})
+"""Interleaved types with scales per row although their base has them per block."""
+_EXPONENT = {"F16": 0x7C00, "BF16": 0x7F80}
+"""Exponent bits of the 16-bit floats: all set in an infinity or a NaN."""
+
+
+def check_scales(name: str, type_name: str, first_row: int, packed: NDArray[np.uint8]) -> None:
+    """Refuse encoded rows with a scale that is infinite or NaN.
+
+    ``packed`` is (n_rows, row_nbytes), whole row groups; ``first_row`` is where they stand in the tensor ``name``.
+
+    Raises:
+        ModelFileError: naming the first such row.
+
+    """
+    bad = bad_group(quants.get(type_name), packed)
+    if bad is not None:
+        text = (
+            f"in row {first_row + bad} a scale of {type_name} came out infinite: the weights there are too large for"
+            " it. Choose a type with a wider range (bf16, f32) for this tensor, or check the model"
+        )
+        raise ModelFileError(Problem(name, text))
+
+
+def bad_group(quant_type: QuantType, packed: NDArray[np.uint8]) -> int | None:
+    """Index of the first row (of an interleaved type: first row of the group) with a non-finite scale, or None."""
+    group = quant_type.row_group
+    rows = packed.reshape(len(packed) // group, -1)
+    finite = np.ones(len(rows), bool)
+    meta = quant_type.row_meta_nbytes * group
+    if meta:
+        finite &= _finite_meta(quant_type, rows)
+    mask = _EXPONENT.get(quant_type.base or quant_type.name)
+    if mask is not None:
+        finite &= (rows.view(np.uint16) & np.uint16(0x7FFF)).max(axis=1, initial=0) < mask
+    elif quant_type.name == "F32":
+        finite &= np.isfinite(rows.view(np.float32)).all(axis=1)
+    offsets = _offsets(quant_type)
+    if offsets:
+        blocks = rows[:, meta:].reshape(len(rows), -1, quant_type.block_nbytes * group)
+        for offset in offsets:
+            finite &= _finite_halves(blocks[:, :, offset : offset + 2])
+    if quant_type.name == "IQ1_M":
+        finite &= _finite_iq1_m(rows.reshape(len(rows), -1, quant_type.block_nbytes))
+    return None if finite.all() else int(np.argmin(finite)) * group
+
+
+def _offsets(quant_type: QuantType) -> tuple[int, ...]:
+    base = quant_type.base
+    if quant_type.name in _ROW_START_ONLY:
+        return ()
+    if quant_type.name == "Q8_K_R8":
+        return tuple(range(0, 2 * quant_type.row_group, 2))
+    if not base:
+        return _BLOCK_SCALES.get(quant_type.name, ())
+    if base not in _BLOCK_SCALES:
+        return ()
+    return tuple(range(0, (4 if base in _MINIMA else 2) * quant_type.row_group, 2))
+
+
+def _finite_meta(quant_type: QuantType, rows: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    n = quant_type.row_group
+    if quant_type.row_meta_nbytes == 2:  # noqa: PLR2004
+        return _finite_halves(rows[:, None, : 2 * n])
+    # Q8_KV has a sum of quants behind the float32 scale; interleaved, all scales come first.
+    scales = np.ascontiguousarray(rows[:, : 4 * n]).view(np.float32)
+    return np.asarray(np.isfinite(scales).all(axis=1))
+
+
+def _finite_halves(halves: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """(n_rows, n_blocks, 2 n) bytes of float16 to (n_rows,)."""
+    high = halves[:, :, 1::2] & np.uint8(0x7C)
+    return np.asarray((high != 0x7C).all(axis=(1, 2)))  # noqa: PLR2004
+
+
+def _finite_iq1_m(blocks: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    # The scale's four nibbles are the top ones of four uint16 at byte 48; its exponent is in the last two.
+    exponent = ((blocks[:, :, 55] & 0xF0) == 0x70) | ((blocks[:, :, 55] & 0xF0) == 0xF0)  # noqa: PLR2004
+    return np.asarray(~(exponent & ((blocks[:, :, 53] & 0xC0) == 0xC0)).any(axis=1))  # noqa: PLR2004

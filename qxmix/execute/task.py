@@ -1,0 +1,181 @@
+"""One unit of work: read a leaf's rows, decode, encode, write them where the plan says.  Everything else is a loop.
+
+A task is plain data and ``run_task`` a plain function of it, so any ``concurrent.futures.Executor`` can run it, here or
+on another machine that sees the same files.  Only digests travel back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Literal
+
+import numpy as np
+
+from qxmix import quants
+from qxmix.errors import ModelFileError, Problem, RunError
+from qxmix.execute import stop
+from qxmix.execute.deviation import Deviation, row_sums, summarize
+from qxmix.execute.scales import check_scales
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+COPY_STEP_NBYTES = 1 << 20
+"""Bytes that a copy moves at once: hashed while they are still in the L2 cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A leaf of one tensor, and all that a worker needs to make it.  Offsets and sizes are in bytes of the file."""
+
+    tensor: int
+    """Index into the plan's tensors."""
+    leaf: int
+    """Index among the tensor's leaves."""
+    name: str
+    """The tensor's name."""
+    action: Literal["copy", "encode", "hash"]
+    """``hash`` only reads the source and returns its digest."""
+    source: str
+    """Path of the shard to read."""
+    source_offset: int
+    source_nbytes: int
+    target: str
+    """Path of the unfinished output file."""
+    target_offset: int
+    target_nbytes: int
+    source_type: str = ""
+    type: str = ""
+    n_cols: int = 0
+    first_row: int = 0
+    """Counted over all stacked matrices; for messages."""
+    n_rows: int = 0
+    importance: bytes = b""
+    """``n_cols`` float32 of this matrix, or empty."""
+    search: int = 0
+    """Index into ``SEARCHES``."""
+    step_rows: int = 0
+    """Rows that are in memory at once."""
+    measure: bool = False
+    """Whether to compare what was written with what was read."""
+    run: str = ""
+    """The apply it belongs to, by which it can be stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult:
+    """What comes back from a worker."""
+
+    tensor: int
+    leaf: int
+    digest: bytes
+    """SHA-256 of the bytes written."""
+    source_digest: bytes
+    """SHA-256 of the bytes read."""
+    deviation: Deviation | None = None
+
+
+def run_task(task: Task) -> TaskResult:
+    """Do one task.
+
+    Raises:
+        ModelFileError: a weight is NaN or infinite, the source ends early, or its scales overflow the type's.
+        RunError: the file system refuses.
+        Stopped: the apply was interrupted.
+
+    """
+    try:
+        with Path(task.source).open("rb", buffering=0) as source:
+            source.seek(task.source_offset)
+            if task.action == "hash":
+                return _copy(task, source, None)
+            # "r+b" never creates: once the output has been renamed, a straggler finds nothing to write to.
+            with Path(task.target).open("r+b", buffering=0) as target:
+                target.seek(task.target_offset)
+                return _copy(task, source, target) if task.action == "copy" else _encode(task, source, target)
+    except OSError as error:
+        where = str(error.filename or task.target)
+        raise RunError(Problem(where, f"{error.strerror or error} while writing tensor {task.name}")) from error
+
+
+def _copy(task: Task, source: BinaryIO, target: BinaryIO | None) -> TaskResult:
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(min(COPY_STEP_NBYTES, task.source_nbytes)))
+    left = task.source_nbytes
+    while left:
+        stop.check(task.run)
+        piece = buffer[: min(left, len(buffer))]
+        _read(task, source, piece)
+        digest.update(piece)
+        if target is not None:
+            _write(target, piece)
+        left -= len(piece)
+    return TaskResult(task.tensor, task.leaf, digest.digest(), digest.digest())
+
+
+def _encode(task: Task, source: BinaryIO, target: BinaryIO) -> TaskResult:
+    decode, codec = quants.codec_of(task.source_type).decode, quants.codec_of(task.type)
+    encode = codec.encode
+    assert encode is not None, "the pre-flight refuses types that cannot be written"
+    step = min(task.step_rows, task.n_rows)
+    packed = np.empty((step, task.source_nbytes // task.n_rows), np.uint8)
+    weights = np.empty((step, task.n_cols), np.float32)
+    encoded = np.empty((step, task.target_nbytes // task.n_rows), np.uint8)
+    # A copy, since the bytes' own buffer is read-only, which would be another type to Numba and compile once more.
+    columns = np.frombuffer(task.importance, np.float32).copy()
+    read, written = hashlib.sha256(), hashlib.sha256()
+    sums: list[NDArray[np.float64]] = []
+    for first in range(0, task.n_rows, step):
+        stop.check(task.run)
+        n = min(step, task.n_rows - first)
+        _read(task, source, packed[:n].data.cast("B"))
+        read.update(packed[:n].data)
+        decode(packed[:n], weights[:n])
+        _refuse_non_finite(task, first, weights[:n])
+        encode(weights[:n], columns, encoded[:n], task.search)
+        check_scales(task.name, task.type, task.first_row + first, encoded[:n])
+        _write(target, encoded[:n].data.cast("B"))
+        written.update(encoded[:n].data)
+        if task.measure:
+            restored = np.empty((n, task.n_cols), np.float32)
+            codec.decode(encoded[:n], restored)
+            sums.append(row_sums(weights[:n], restored, columns))
+    deviation = summarize(np.concatenate(sums), task.first_row) if sums else None
+    return TaskResult(task.tensor, task.leaf, written.digest(), read.digest(), deviation)
+
+
+def _read(task: Task, source: BinaryIO, buffer: memoryview) -> None:
+    # Read, not mapped: a source that shrinks under us is an error here and would be a SIGBUS there, and pages that
+    # were never mapped need no release.
+    done = 0
+    while done < len(buffer):
+        got = source.readinto(buffer[done:])  # type: ignore[attr-defined]  # an unbuffered file
+        if not got:
+            text = f"the file ends inside tensor {task.name}, although it was long enough when the header was read"
+            raise RunError(Problem(task.source, text))
+        done += got
+
+
+def _write(target: BinaryIO, data: memoryview) -> None:
+    done = 0
+    while done < len(data):
+        done += target.write(data[done:])
+
+
+def _refuse_non_finite(task: Task, first: int, weights: NDArray[np.float32]) -> None:
+    # One NaN or infinity makes the sum NaN or infinite, and the sum costs a tenth of a test of every weight; a sum
+    # that overflows on finite weights is cleared by the exact test.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(weights.sum()):
+            return
+    bad = np.argwhere(~np.isfinite(weights))
+    if len(bad):
+        row, column = (int(i) for i in bad[0])
+        text = (
+            f"row {task.first_row + first + row}, column {column} is {weights[row, column]}"
+            f" ({len(bad)} such weights in {len(weights)} rows); a {task.type} tensor cannot hold it."
+            " Convert the model again, or `keep` this tensor as it is"
+        )
+        raise ModelFileError(Problem(f"{task.source}: {task.name}", text))

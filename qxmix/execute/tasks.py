@@ -1,0 +1,145 @@
+"""From a plan to its tasks, and how many rows a worker holds in memory at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import lcm
+from typing import TYPE_CHECKING
+
+from qxmix import quants
+from qxmix.errors import PlanError
+from qxmix.execute.digests import Leaf, leaves
+from qxmix.execute.task import COPY_STEP_NBYTES, Task
+from qxmix.quants.codec import SEARCHES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from qxmix.container.imatrix import Imatrix
+    from qxmix.plan import Plan, PlannedTensor
+
+BASE_NBYTES = 224 << 20
+"""Resident size of a process before it holds any weights: Python, NumPy, Numba and LLVM with kernels loaded."""
+STEP_WEIGHTS = 1 << 17
+"""Weights in memory at once unless a row is longer: source, float32 and result stay in a 2 MiB L2 cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunking:
+    """How work is cut up.  Nothing here changes a byte of the output."""
+
+    memory_nbytes: int | None = None
+    """Bound on all memory, base included; None for the default step."""
+    n_workers: int = 1
+    measure: bool = False
+    """Whether decoded results are held beside the weights, to report errors."""
+
+
+def make_tasks(plan: Plan, targets: Sequence[Path], chunking: Chunking, run: str) -> Iterator[Task]:
+    """All tasks of a plan in file order, made one by one: a large model has hundreds of thousands."""
+    for tensor_index, tensor in enumerate(plan.tensors):
+        rows = step_rows(tensor, chunking) if tensor.action == "encode" else 0
+        source = str(plan.header.paths[tensor.source.shard].absolute())
+        target = str(targets[tensor.shard])
+        n_rows = tensor.source.n_rows * tensor.source.n_matrices
+        for leaf_index, leaf in enumerate(leaves(tensor.source, tensor.source.nbytes)):
+            written = _scaled(leaf, tensor.nbytes, n_rows, tensor.source.nbytes)
+            yield Task(
+                tensor=tensor_index,
+                leaf=leaf_index,
+                name=tensor.name,
+                action=tensor.action,
+                source=source,
+                source_offset=tensor.source.offset + leaf.offset,
+                source_nbytes=leaf.nbytes,
+                target=target,
+                target_offset=tensor.offset + written[0],
+                target_nbytes=written[1],
+                source_type=tensor.source_type,
+                type=tensor.type,
+                n_cols=tensor.source.n_cols,
+                first_row=leaf.first_row,
+                n_rows=leaf.n_rows,
+                importance=_importance(plan.imatrix, tensor, leaf),
+                search=SEARCHES.index(tensor.search),
+                step_rows=rows,
+                measure=chunking.measure and tensor.action == "encode",
+                run=run,
+            )
+
+
+def reading_target(task: Task) -> Task:
+    """The task that hashes what another one has written."""
+    return replace(
+        task,
+        action="hash",
+        source=task.target,
+        source_offset=task.target_offset,
+        source_nbytes=task.target_nbytes,
+    )
+
+
+def memory_nbytes(plan: Plan, n_workers: int, *, measure: bool = False) -> int:
+    """Peak memory of applying the plan with the default step: the base and what each worker holds."""
+    return BASE_NBYTES + n_workers * max((_held(t, Chunking(measure=measure)) for t in plan.tensors), default=0)
+
+
+def step_rows(tensor: PlannedTensor, chunking: Chunking) -> int:
+    """Rows that are decoded and encoded at once.
+
+    Raises:
+        PlanError: not even one row group fits into the memory bound.
+
+    """
+    group = lcm(_row_group(tensor.source_type), _row_group(tensor.type))
+    wanted = max(1, STEP_WEIGHTS // (tensor.source.n_cols * group)) * group
+    if chunking.memory_nbytes is None:
+        return wanted
+    row = _row_nbytes(tensor, measure=chunking.measure)
+    share = (chunking.memory_nbytes - BASE_NBYTES) // chunking.n_workers
+    fitting = share // (row * group) * group
+    if fitting < group:
+        least = BASE_NBYTES + chunking.n_workers * row * group
+        text = (
+            f"{tensor.name} needs {least / 1e6:.0f} MB with {chunking.n_workers} workers and the bound is"
+            f" {chunking.memory_nbytes / 1e6:.0f} MB; raise --memory or use fewer workers"
+        )
+        raise PlanError(text)
+    return min(wanted, fitting)
+
+
+def _held(tensor: PlannedTensor, chunking: Chunking) -> int:
+    if tensor.action == "copy":
+        return COPY_STEP_NBYTES
+    return step_rows(tensor, chunking) * _row_nbytes(tensor, measure=chunking.measure)
+
+
+def _row_nbytes(tensor: PlannedTensor, *, measure: bool) -> int:
+    """Bytes that one row takes in memory: as read, as float32, as written; to measure, float64 copies."""
+    n_rows = tensor.source.n_rows * tensor.source.n_matrices
+    per_weight = 4 + 28 * measure
+    return (tensor.source.nbytes + tensor.nbytes) // n_rows + per_weight * tensor.source.n_cols
+
+
+def _row_group(type_name: str) -> int:
+    known = quants.find(type_name)
+    return known.row_group if known else 1
+
+
+def _scaled(leaf: Leaf, nbytes: int, n_rows: int, source_nbytes: int) -> tuple[int, int]:
+    """Offset and size of a leaf in the output, from the tensor's sizes."""
+    if nbytes == source_nbytes:
+        return leaf.offset, leaf.nbytes
+    row = nbytes // n_rows
+    return leaf.first_row * row, leaf.n_rows * row
+
+
+def _importance(imatrix: Imatrix | None, tensor: PlannedTensor, leaf: Leaf) -> bytes:
+    if imatrix is None or tensor.importance is None or tensor.action == "copy":
+        return b""
+    values = imatrix.entries[tensor.importance]
+    n_cols = tensor.source.n_cols
+    # One run of columns for all matrices, or one for each.
+    matrix = leaf.first_row // tensor.source.n_rows if len(values) > n_cols else 0
+    return values[matrix * n_cols : (matrix + 1) * n_cols].tobytes()

@@ -1,0 +1,147 @@
+"""Where tasks run.  Whatever it is, it is a ``concurrent.futures.Executor`` and nothing more is asked of it."""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import os
+import re
+import signal
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from qxmix.errors import RunError
+from qxmix.execute import stop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from multiprocessing.synchronize import Event
+
+T = TypeVar("T")
+
+KINDS = ("threads", "processes", "serial")
+"""Executors that are always there; besides them ``dask:ADDRESS`` and ``package:callable``."""
+WINDOW = 3
+"""Tasks in flight per worker: one runs, the others wait, so that no worker does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """An executor and how to feed and stop it."""
+
+    executor: Executor
+    n_workers: int
+    request_stop: Callable[[str], None]
+    """Makes the running tasks of an apply end at their next step."""
+
+    @property
+    def window(self) -> int:
+        """Tasks submitted ahead."""
+        return WINDOW * self.n_workers
+
+
+class SerialExecutor(Executor):
+    """Runs each task where it is submitted: for debugging, and as the slow and obvious case in tests."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:  # noqa: ANN401
+        """Run ``fn`` now and return a future that is done."""
+        future: Future[T] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001  # whatever it is, it belongs to the future
+            future.set_exception(error)
+        return future
+
+
+def n_cpus() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def open_pool(spec: str, n_workers: int | None = None) -> Iterator[Pool]:
+    """Open the executor that ``spec`` names and close it at the end, waiting for no task that was not begun.
+
+    Args:
+        spec: ``threads``, ``processes``, ``serial``, ``dask:ADDRESS`` of a scheduler, or ``package:callable`` whose
+            call without arguments returns an executor.
+        n_workers: Workers; None for one per processor, or as many threads as the cluster has.
+
+    Raises:
+        RunError: there is no such executor, or it cannot be reached.
+
+    """
+    n = n_workers or n_cpus()
+    if spec == "serial":
+        yield Pool(SerialExecutor(), 1, stop.request)
+    elif spec == "threads":
+        yield from _closing(Pool(ThreadPoolExecutor(n, "qxmix"), n, stop.request))
+    elif spec == "processes":
+        yield from _processes(n)
+    elif spec.startswith("dask:"):
+        yield from _dask(spec.removeprefix("dask:"), n_workers)
+    else:
+        yield from _closing(Pool(_from_callable(spec), n, stop.request))
+
+
+def _closing(pool: Pool) -> Iterator[Pool]:
+    try:
+        yield pool
+    finally:
+        pool.executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _processes(n: int) -> Iterator[Pool]:
+    # Spawned, never forked: a fork copies locks that other threads hold, Numba's compiler lock among them.
+    context = mp.get_context("spawn")
+    stopping = context.Event()
+    executor = ProcessPoolExecutor(n, context, initializer=_start_worker, initargs=(stopping,))
+    yield from _closing(Pool(executor, n, lambda _run: stopping.set()))
+
+
+def _start_worker(stopping: Event) -> None:
+    # A terminal sends Ctrl-C to the whole group; the parent decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stop.listen(stopping)
+
+
+def _dask(address: str, n_workers: int | None) -> Iterator[Pool]:
+    try:
+        from distributed import Client  # noqa: PLC0415  # an extra
+    except ImportError:
+        raise RunError("Dask is not installed; install it with: pip install 'qxmix[dask]'") from None
+    try:
+        client = Client(address, timeout="10s", set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise RunError(f"no Dask scheduler answers at {address}: {error}") from None
+    try:
+        n = n_workers or sum(client.nthreads().values())
+        if not n:
+            raise RunError(f"the Dask scheduler at {address} has no workers; start some and try again")
+        # Pure tasks could be answered from the cluster's memory of an earlier run, whose file is gone.
+        executor = client.get_executor(pure=False, retries=2)
+        yield Pool(executor, n, lambda _run: executor.shutdown(wait=False, cancel_futures=True))
+    finally:
+        client.close()
+
+
+def _from_callable(spec: str) -> Executor:
+    if not re.fullmatch(r"[\w.]+:[\w.]+", spec):
+        kinds = ", ".join(KINDS)
+        raise RunError(f"unknown executor {spec!r}; there are {kinds}, dask:ADDRESS and package:callable")
+    module, _, name = spec.partition(":")
+    try:
+        found: object = import_module(module)
+    except ImportError as error:
+        raise RunError(f"executor {spec!r}: cannot import {module}: {error}") from None
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if not callable(found):
+        raise RunError(f"executor {spec!r}: {module} has no callable {name}")
+    executor = found()
+    if not isinstance(executor, Executor):
+        kind = type(executor).__name__
+        raise RunError(f"executor {spec!r} returned a {kind}, not a concurrent.futures.Executor")
+    return executor

@@ -1,0 +1,58 @@
+"""What an output says of its own making, under ``qxmix.*``: the same for every run of the same job.
+
+The two root digests are known only when all tensors are written, so the planned header holds zeros of the same length
+in their place, and :func:`fill` puts them in.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+from typing import TYPE_CHECKING
+
+from qxmix.container.fields import make_field
+from qxmix.container.gguf_format import ValueType
+
+if TYPE_CHECKING:
+    from qxmix.container.imatrix import Imatrix
+
+RECIPE = "qxmix.recipe"
+RECIPE_SHA256 = "qxmix.recipe.sha256"
+IMATRIX_FILE = "qxmix.imatrix.file"
+IMATRIX_SHA256 = "qxmix.imatrix.sha256"
+SOURCE_SHA256 = "qxmix.source.sha256"
+DATA_SHA256 = "qxmix.data.sha256"
+VERSION = "qxmix.version"
+
+_UNKNOWN = "0" * 64
+
+
+def version() -> str:
+    """The installed version of qxmix; ``0+unknown`` in a checkout that is not installed."""
+    try:
+        return installed_version("qxmix")
+    except PackageNotFoundError:
+        return "0+unknown"
+
+
+def provenance(recipe_text: str, recipe_sha256: str, imatrix: Imatrix | None) -> dict[str, str]:
+    """The string fields of the output's metadata.
+
+    Args:
+        recipe_text: The recipe as one YAML document, with what it extends.
+        recipe_sha256: Of the recipe, in hex.
+        imatrix: The importance matrix used; only its base name is noted, so that folders do not change the output.
+
+    """
+    fields = {VERSION: version(), RECIPE: recipe_text, RECIPE_SHA256: recipe_sha256}
+    if imatrix is not None:
+        fields |= {IMATRIX_FILE: imatrix.path.name, IMATRIX_SHA256: imatrix.sha256}
+    return fields | {SOURCE_SHA256: _UNKNOWN, DATA_SHA256: _UNKNOWN}
+
+
+def fill(header: bytes, source_sha256: str, data_sha256: str) -> bytes:
+    """The planned header with the root digests in place of the zeros; unchanged where it has no such keys."""
+    for key, value in ((SOURCE_SHA256, source_sha256), (DATA_SHA256, data_sha256)):
+        blank = make_field(key, _UNKNOWN, ValueType.STRING).raw
+        header = header.replace(blank, make_field(key, value, ValueType.STRING).raw, 1)
+    return header

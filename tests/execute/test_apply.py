@@ -1,0 +1,220 @@
+"""What apply writes, against encoders called directly and against the gguf package's reader."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING
+
+import gguf
+import numpy as np
+import pytest
+
+from qxmix import quants
+from qxmix.errors import ModelFileError, PlanError, RunError
+from qxmix.execute import Progress, apply
+from qxmix.execute.tasks import BASE_NBYTES
+from tests.execute.plans import SHAPES, f16_model, plan_for, uniform_imatrix, weights, write_model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+MIX = {"output.weight": "Q8_0", "blk.1.attn_q.weight": "IQ4_NL", "token_embd.weight": "F32"}
+
+
+def encoded(data: NDArray[np.float32], type_name: str, importance: NDArray[np.float32] | None) -> bytes:
+    """One matrix after the other, each in one call of the encoder."""
+    encode = quants.codec_of(type_name).encode
+    assert encode is not None
+    matrices = data.reshape(-1, *data.shape[-2:])
+    out = []
+    for i, matrix in enumerate(matrices):
+        n_cols = matrix.shape[1]
+        columns = np.zeros(0, np.float32) if importance is None else importance[i * n_cols : (i + 1) * n_cols].copy()
+        packed = np.zeros((len(matrix), quants.get(type_name).row_nbytes(n_cols)), np.uint8)
+        encode(np.ascontiguousarray(matrix), columns, packed, 0)
+        out.append(packed.tobytes())
+    return b"".join(out)
+
+
+def test_every_tensor_is_what_its_encoder_makes_of_it(tmp_path: Path) -> None:
+    model = f16_model(tmp_path / "model.gguf")
+    imatrix = uniform_imatrix(tmp_path / "i.dat")
+    plan = plan_for(model, MIX, imatrix=imatrix)
+    result = apply(plan, tmp_path / "out.gguf", n_workers=2)
+    reader = gguf.GGUFReader(tmp_path / "out.gguf")
+    assert [t.name for t in reader.tensors] == list(SHAPES)
+    for tensor, planned in zip(reader.tensors, plan.tensors, strict=True):
+        source = weights()[tensor.name]
+        if planned.action == "copy":
+            assert tensor.data.tobytes() == source.tobytes()
+        else:
+            half = source.astype(np.float16).astype(np.float32)
+            assert tensor.data.tobytes() == encoded(half, planned.type, imatrix.entries[tensor.name])
+    assert (tmp_path / "out.gguf").stat().st_size == plan.file_nbytes == result.nbytes
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.gguf", "out.gguf"]
+
+
+def sha256_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """Write a model whose largest matrix has several leaves."""
+    return f16_model(tmp_path / "large.gguf", {**SHAPES, "blk.1.ffn_up.weight": (512, 9000)})
+
+
+def test_bytes_do_not_depend_on_workers_chunks_or_executor(large: Path, tmp_path: Path) -> None:
+    plan = plan_for(large, MIX, imatrix=uniform_imatrix(tmp_path / "i.dat"))
+    apply(plan, tmp_path / "serial.gguf", executor="serial")
+    expected = sha256_of(tmp_path / "serial.gguf")
+    for n_workers, memory in ((1, None), (2, None), (4, None), (2, BASE_NBYTES + 40_000), (1, BASE_NBYTES + 1_000_000)):
+        out = tmp_path / f"t{n_workers}-{memory}.gguf"
+        apply(plan, out, n_workers=n_workers, memory_nbytes=memory)
+        assert sha256_of(out) == expected
+
+
+def test_two_applies_write_the_same_and_say_so(large: Path, tmp_path: Path) -> None:
+    plan = plan_for(large, MIX)
+    first = apply(plan, tmp_path / "a.gguf")
+    second = apply(plan, tmp_path / "b.gguf")
+    assert sha256_of(tmp_path / "a.gguf") == sha256_of(tmp_path / "b.gguf")
+    assert first.data_sha256 == second.data_sha256
+    assert first.source_sha256 == second.source_sha256
+    fields = gguf.GGUFReader(tmp_path / "a.gguf").fields
+    assert bytes(fields["qxmix.data.sha256"].parts[-1]).decode() == first.data_sha256
+    assert bytes(fields["qxmix.source.sha256"].parts[-1]).decode() == first.source_sha256
+
+
+def test_shards_in_and_out(large: Path, tmp_path: Path) -> None:
+    split = plan_for(large, dict.fromkeys(SHAPES, "keep"), default="keep", shards=[0, 0, 1, 1, 2, 2, 2])
+    parts = apply(split, tmp_path / "split.gguf").paths
+    assert [p.name for p in parts] == [f"split-0000{i}-of-00003.gguf" for i in (1, 2, 3)]
+    apply(plan_for(parts[0], MIX), tmp_path / "joined.gguf")
+    apply(plan_for(large, MIX), tmp_path / "whole.gguf")
+    joined, whole = (gguf.GGUFReader(tmp_path / f"{n}.gguf") for n in ("joined", "whole"))
+    for a, b in zip(joined.tensors, whole.tensors, strict=True):
+        assert a.name == b.name
+        assert a.data.tobytes() == b.data.tobytes()
+
+
+def test_progress_goes_from_nothing_to_all(large: Path, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    plan = plan_for(large, MIX)
+    apply(plan, tmp_path / "out.gguf", on_progress=seen.append)
+    assert [p.phase for p in seen if p.phase != "work"] == ["kernels", "sync", "done"]
+    done = [p.done_nbytes for p in seen if p.phase == "work"]
+    assert done == sorted(done)
+    assert done[-1] == seen[0].total_nbytes == sum(t.source.nbytes for t in plan.tensors)
+
+
+def test_a_report_measures_what_gguf_decodes(tmp_path: Path) -> None:
+    model = f16_model(tmp_path / "model.gguf")
+    imatrix = uniform_imatrix(tmp_path / "i.dat")
+    result = apply(plan_for(model, {}, imatrix=imatrix), tmp_path / "out.gguf", report=True)
+    tensors = {t.name: t for t in gguf.GGUFReader(tmp_path / "out.gguf").tensors}
+    for entry in result.tensors:
+        if entry.action == "copy":
+            assert entry.deviation is None
+            continue
+        assert entry.deviation is not None
+        x = weights()[entry.name].astype(np.float16).astype(np.float64).reshape(-1, SHAPES[entry.name][0])
+        q = gguf.dequantize(tensors[entry.name].data, tensors[entry.name].tensor_type).astype(np.float64)
+        q = q.reshape(x.shape)
+        w = np.repeat(imatrix.entries[entry.name].reshape(-1, x.shape[1]), SHAPES[entry.name][1], axis=0)
+        assert entry.deviation.weighted_rmse == pytest.approx(np.sqrt((w * (x - q) ** 2).sum() / w.sum(dtype=float)))
+        assert entry.deviation.cosine == pytest.approx((x * q).sum() / np.sqrt((x * x).sum() * (q * q).sum()))
+        relative = np.sqrt(((x - q) ** 2).sum(axis=1) / (x * x).sum(axis=1))
+        assert entry.deviation.worst[0] == (pytest.approx(relative.max()), relative.argmax())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_weight_that_is_no_number_is_named(tmp_path: Path, value: float) -> None:
+    data = weights()
+    data["blk.0.ffn_down_exps.weight"][2, 5, 7] = value
+    model = write_model(tmp_path / "model.gguf", data)
+    with pytest.raises(ModelFileError, match=rf"ffn_down_exps.*row 101, column 7 is {value} \(1 such weight"):
+        apply(plan_for(model, {}), tmp_path / "out.gguf")
+    assert [p.name for p in tmp_path.iterdir()] == ["model.gguf"]
+
+
+def test_weights_too_large_for_the_scale_are_refused(tmp_path: Path) -> None:
+    data = weights()
+    data["output.weight"][3] = 1e9
+    model = write_model(tmp_path / "model.gguf", data)
+    with pytest.raises(ModelFileError, match=r"output\.weight: in row 3 a scale of Q4_0 came out infinite"):
+        apply(plan_for(model, {}), tmp_path / "out.gguf", memory_nbytes=BASE_NBYTES + 100_000)
+    assert [p.name for p in tmp_path.iterdir()] == ["model.gguf"]
+
+
+def test_the_output_may_not_be_an_input(tmp_path: Path) -> None:
+    model = f16_model(tmp_path / "model.gguf")
+    before = sha256_of(model)
+    plan = plan_for(model, {})
+    os.link(model, tmp_path / "hard.gguf")
+    (tmp_path / "soft.gguf").symlink_to(model)
+    (tmp_path / "partial.gguf.partial").symlink_to(model)
+    for name in ("model", "hard", "soft", "partial"):
+        with pytest.raises(RunError, match="is the model itself"):
+            apply(plan, tmp_path / f"{name}.gguf", overwrite=True)
+    assert sha256_of(model) == before
+
+
+def test_an_output_that_exists_is_replaced_only_on_request(tmp_path: Path) -> None:
+    plan = plan_for(f16_model(tmp_path / "model.gguf"), {})
+    out = tmp_path / "out.gguf"
+    out.write_bytes(b"precious")
+    with pytest.raises(RunError, match="--overwrite"):
+        apply(plan, out)
+    assert out.read_bytes() == b"precious"
+    apply(plan, out, overwrite=True)
+    assert out.stat().st_size == plan.file_nbytes
+
+
+def test_a_model_that_changed_since_it_was_planned_is_refused(tmp_path: Path) -> None:
+    model = f16_model(tmp_path / "model.gguf")
+    plan = plan_for(model, {})
+    with model.open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(ModelFileError, match="plan again"):
+        apply(plan, tmp_path / "out.gguf")
+    model.unlink()
+    with pytest.raises(ModelFileError, match="No such file"):
+        apply(plan, tmp_path / "out.gguf")
+
+
+def test_bad_importances_are_refused_first(tmp_path: Path) -> None:
+    model = f16_model(tmp_path / "model.gguf")
+    imatrix = uniform_imatrix(tmp_path / "i.dat")
+    plan = plan_for(model, {}, imatrix=imatrix)
+    imatrix.entries["output.weight"][9] = np.nan
+    imatrix.entries["token_embd.weight"][3] = -1
+    with pytest.raises(ModelFileError, match=r"(?s)token_embd\.weight: value 3 is -1.*output\.weight: value 9 is nan"):
+        apply(plan, tmp_path / "out.gguf")
+    assert not (tmp_path / "out.gguf.journal").exists()
+
+
+def test_too_little_memory_names_the_least(tmp_path: Path) -> None:
+    plan = plan_for(f16_model(tmp_path / "model.gguf"), {})
+    with pytest.raises(PlanError, match="raise --memory or use fewer workers"):
+        apply(plan, tmp_path / "out.gguf", memory_nbytes=BASE_NBYTES)
+    assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [
+        ("thread", "there are threads, processes, serial, dask:ADDRESS and package:callable"),
+        ("no.such.module:run", "cannot import no.such.module"),
+        ("os:nothing", "os has no callable nothing"),
+        ("os:getcwd", "returned a str, not a concurrent.futures.Executor"),
+    ],
+)
+def test_an_executor_that_is_none(tmp_path: Path, spec: str, text: str) -> None:
+    plan = plan_for(f16_model(tmp_path / "model.gguf"), {})
+    with pytest.raises(RunError, match=text):
+        apply(plan, tmp_path / "out.gguf", executor=spec)
+    assert not list(tmp_path.glob("out*"))
