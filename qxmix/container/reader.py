@@ -145,7 +145,8 @@ def _check_room(cursor: Cursor, count: int, least: int, what: str) -> None:
     if count * least > cursor.end - cursor.pos:
         raise bad_file(
             cursor.path,
-            f"{what} claims {count} elements and {cursor.end - cursor.pos} bytes are left; {DAMAGED}",
+            f"is cut off or damaged: {what} claims {count} elements and {cursor.end - cursor.pos} bytes are left; "
+            "download or convert it again",
         )
 
 

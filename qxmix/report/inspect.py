@@ -67,7 +67,7 @@ def model_facts(header: ModelHeader) -> dict[str, Any]:
 def model_text(facts: dict[str, Any], *, every: bool, terminal: bool) -> str:
     """The facts of :func:`model_facts` to read; ``every`` shows each tensor and whole strings."""
     files = facts["files"]
-    lines = [show_path(files[0]["path"]) + (f" and {len(files) - 1} more shards" if len(files) > 1 else "")]
+    lines = [show_path(files[0]["path"]) + (f" (first of {len(files)} shards)" if len(files) > 1 else "")]
     architecture = facts["architecture"] or "no architecture"
     mix = f", file type {facts['file_type']} {facts['file_type_name']}" if facts["file_type_name"] else ""
     lines.append(f"{architecture}{mix}, aligned to {facts['alignment']}")
@@ -133,7 +133,7 @@ def imatrix_text(facts: dict[str, Any], *, every: bool, terminal: bool) -> str:
         "measured on " + (", ".join(show(d, _STRING_WIDTH) for d in facts["datasets"]) or "texts it does not name"),
         f"sha256 {facts['sha256']}",
         f"values from {min(e['min'] for e in entries):.4g} to {max(e['max'] for e in entries):.4g}"
-        + (f"; {len(zeros)} entries have columns of importance 0" if zeros else ""),
+        + (f"; entries with columns of importance 0: {len(zeros)}" if zeros else ""),
     ]
     if every:
         rows = [

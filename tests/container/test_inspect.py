@@ -1,0 +1,160 @@
+"""``qxmix inspect`` as a process: facts of models and importance matrices, as text and as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import gguf
+import numpy as np
+from gguf_bytes import F32, dat, dat_entry, dat_trailer, field, small_model, strings_field, tensor, text_field
+from gguf_bytes import gguf as gguf_bytes
+
+from qxmix.container.imatrix import load_imatrix
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def inspect(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "qxmix", "inspect", *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def inspect_json(*arguments: object) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads(inspect(*arguments, "--json").stdout)
+    return facts
+
+
+def test_a_model_as_json(demo_model: Path) -> None:
+    facts = inspect_json(demo_model)
+    reader = gguf.GGUFReader(demo_model)
+    assert facts["kind"] == "model"
+    assert facts["files"] == [{"path": str(demo_model), "nbytes": demo_model.stat().st_size}]
+    assert (facts["file_type"], facts["file_type_name"]) == (1, "F16")
+    n_weights, nbytes = (sum(int(getattr(t, a)) for t in reader.tensors) for a in ("n_elements", "n_bytes"))
+    assert (facts["n_weights"], facts["data_nbytes"]) == (n_weights, nbytes)
+    assert abs(facts["bpw"] - 8 * nbytes / n_weights) < 1e-12
+    assert [t["name"] for t in facts["tensors"]] == [t.name for t in reader.tensors]
+    assert [t["offset"] for t in facts["tensors"]] == [t.data_offset for t in reader.tensors]
+    assert sum(t["n_tensors"] for t in facts["types"]) == facts["n_tensors"] == len(reader.tensors)
+    assert sum(t["nbytes"] for t in facts["types"]) == nbytes
+    assert [f["key"] for f in facts["metadata"]] == [k for k in reader.fields if not k.startswith("GGUF.")]
+
+
+def test_a_model_as_text(demo_model: Path) -> None:
+    short = inspect(demo_model).stdout
+    assert f"({demo_model.stat().st_size:,} bytes)" in short
+    assert "llama, file type 1 F16, aligned to 32" in short
+    assert "token_embd.weight" not in short
+    assert "\x1b" not in short
+    assert "token_embd.weight" in inspect(demo_model, "--all").stdout
+
+
+def test_long_strings_are_cut_and_arrays_counted(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    fields = [
+        text_field("long", "x" * 500 + "\x1b[2J"),
+        strings_field("tokens", ["a"] * 1234),
+        field("nan", F32, b"\0\0\xc0\x7f"),
+    ]
+    path.write_bytes(gguf_bytes(fields, [tensor("a", (8,), 600)], bytes(32)))
+    text = inspect(path).stdout
+    assert "x" * 77 + "...'" in text
+    assert "x" * 78 not in text
+    assert "1,234 elements" in text
+    assert "no architecture" in text
+    assert "Types that neither engine writes, their tensors can only be copied: UNKNOWN_600" in text
+    whole = inspect(path, "--all").stdout
+    assert "x" * 500 + "\\x1b[2J" in whole
+    assert "\x1b" not in whole
+    facts = inspect_json(path)
+    assert [f.get("value", f.get("count")) for f in facts["metadata"]] == ["x" * 500 + "\x1b[2J", 1234, "nan"]
+
+
+def test_shards_are_listed(tmp_path: Path) -> None:
+    for i in range(2):
+        (tmp_path / f"m-0000{i + 1}-of-00002.gguf").write_bytes(small_model(split=(i, 2, 2), names=(str(i),)))
+    text = inspect(tmp_path / "m-00001-of-00002.gguf").stdout
+    assert "m-00001-of-00002.gguf (first of 2 shards)" in text
+    assert str(tmp_path / "m-00002-of-00002.gguf") in text
+
+
+def test_a_vocabulary_without_tensors(tmp_path: Path) -> None:
+    path = tmp_path / "vocab.gguf"
+    path.write_bytes(small_model(names=()))
+    assert "0 tensors, 0 weights, 0.000 bpw" in inspect(path).stdout
+
+
+def test_an_imatrix(tmp_path: Path) -> None:
+    path = tmp_path / "m.dat"
+    entries = [dat_entry("blk.0.ffn_up.weight", [0.0, 2.0, 4.0], 2), dat_entry("blk.0.attn_q.weight", [1.0])]
+    path.write_bytes(dat(entries, dat_trailer(60, "calib.txt")))
+    text = inspect(path).stdout
+    assert "2 entries, 4 values, 60 chunks\nmeasured on 'calib.txt'\n" in text
+    assert "values from 0 to 2; entries with columns of importance 0: 1" in text
+    assert "blk.0.ffn_up.weight" not in text
+    assert "blk.0.ffn_up.weight       3    0     1    2      1" in inspect(path, "--all").stdout
+    facts = inspect_json(path)
+    assert facts["sha256"] == load_imatrix(path).sha256
+    assert facts["entries"][0] == {
+        "name": "blk.0.ffn_up.weight", "n_values": 3, "min": 0.0, "mean": 1.0, "max": 2.0, "n_zeros": 1}  # fmt: skip
+
+
+def test_a_gguf_imatrix(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_type("imatrix")
+    writer.add_array("imatrix.datasets", ["a.txt", "b.txt"])
+    writer.add_uint32("imatrix.chunk_count", 3)
+    writer.add_uint32("imatrix.chunk_size", 512)
+    writer.add_tensor("w.in_sum2", np.ones((1, 4), np.float32))
+    writer.add_tensor("w.counts", np.ones((1, 1), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    assert "1 entries, 4 values, 3 chunks\nmeasured on 'a.txt', 'b.txt'" in inspect(path).stdout
+
+
+def test_errors_have_one_line_and_code_1(tmp_path: Path) -> None:
+    done = inspect(tmp_path / "none.gguf", code=1)
+    assert done.stderr == f"Error: {tmp_path}/none.gguf: no such file; check the path of the model\n"
+    assert done.stdout == ""
+    inspect(code=2)
+
+
+def test_it_draws_on_a_terminal(demo_model: Path) -> None:
+    parent, child = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "150"}
+    command = [sys.executable, "-m", "qxmix", "inspect", str(demo_model)]
+    with subprocess.Popen(command, stdout=child, env=environment) as process:
+        os.close(child)
+        drawn = b""
+        while True:
+            try:
+                drawn += (piece := os.read(parent, 4096))
+            except OSError:  # the other end is closed
+                break
+            if not piece:
+                break
+    os.close(parent)
+    assert process.returncode == 0
+    assert b"\xe2\x94\x80" in drawn
+    assert b"general.architecture" in drawn
+
+
+def test_it_is_light() -> None:
+    code = (
+        "import sys, qxmix.cli.inspect\n"
+        "heavy = {'numpy', 'numba', 'gguf', 'rich', 'yaml', 'jsonschema'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
