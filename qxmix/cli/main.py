@@ -14,6 +14,7 @@ COMMANDS = {
     "validate": "validate",
     "inspect": "inspect",
     "types": "types",
+    "warmup": "warmup",
     "demo": "demo",
 }
 """Command to the module of ``qxmix.cli`` whose ``command`` it is, in the order ``--help`` lists them."""
