@@ -1,0 +1,301 @@
+"""Checked nodes to the values of one recipe file; everything that the schema cannot say is checked here."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from qxmix.errors import Problem
+from qxmix.quants import QUANT_TYPES, QuantType, find
+from qxmix.recipe import conditions, layers
+from qxmix.recipe.categories import CATEGORIES
+from qxmix.recipe.layers import LayerSelector
+from qxmix.recipe.model import (
+    DEFAULT,
+    KEEP,
+    Adjust,
+    Expect,
+    Fallback,
+    ImatrixPolicy,
+    Limits,
+    Ordinals,
+    Rule,
+)
+from qxmix.recipe.patterns import pattern_error
+from qxmix.recipe.schema import near
+
+if TYPE_CHECKING:
+    from qxmix.recipe.conditions import Condition
+    from qxmix.recipe.tree import Node
+
+T = TypeVar("T")
+
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\Z")
+_POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
+
+
+@dataclass(slots=True)
+class Scope:
+    """What a recipe's rules may refer to, and where its problems go.  Extended recipes are read first and fill it."""
+
+    layers: dict[str, tuple[layers.LayerTerm, ...]] = field(default_factory=dict)
+    conditions: dict[str, Condition] = field(default_factory=dict)
+
+
+class Builder:
+    """Reads the nodes of one file.  Problems are collected; a value with a problem comes out as some valid one."""
+
+    def __init__(self, name: str, scope: Scope, problems: list[Problem]) -> None:
+        self.name = name
+        self.scope = scope
+        self.problems = problems
+
+    def problem(self, node: Node, path: str, text: str) -> None:
+        """Note a problem at a node."""
+        self.problems.append(Problem(f"{self.name}:{node.line}: {path}", text))
+
+    def names(self, root: dict[str, Node]) -> None:
+        """Add the file's named layer sets and conditions to the scope."""
+        for name, node in _mapping(root.get("layers")).items():
+            path = f"layers.{name}"
+            if name in layers.RESERVED:
+                self.problem(node, path, f"'{name}' already means something in a layer selector; choose another name")
+                continue
+            self.scope.layers[name] = self.terms(node, path)
+        for name, node in _mapping(root.get("conditions")).items():
+            self.scope.conditions[name] = self.condition(node, f"conditions.{name}")
+
+    def type(self, node: Node, path: str, words: tuple[str, ...] = ()) -> str:
+        """Upper-case name of a type that may stand in a new file, or one of ``words``."""
+        text = str(node.value)
+        if text.lower() in words:
+            return text.lower()
+        found = find(text)
+        if found is None:
+            self.problem(node, path, f"unknown type '{text}'{_near_type(text, words)}")
+        elif not found.writable:
+            self.problem(node, path, f"{found.name} is not a type for weights; choose another")
+        return found.name if found else "F32"
+
+    def pattern(self, node: Node, path: str) -> str:
+        """A regular expression that compiles."""
+        text = str(node.value)
+        if error := pattern_error(text):
+            self.problem(node, path, error)
+        return text
+
+    def terms(self, node: Node, path: str) -> tuple[layers.LayerTerm, ...]:
+        """Terms of a layer selector."""
+        found: list[layers.LayerTerm] = []
+        for item in _items(node):
+            try:
+                found += layers.parse_terms(str(item.value), self.scope.layers)
+            except layers.LayerError as error:
+                self.problem(item, path, str(error))
+        return tuple(found)
+
+    def selector(self, node: Node | None, path: str, categories: tuple[str, ...]) -> LayerSelector | None:
+        """A layer selector, or None where there is no node."""
+        if node is None:
+            return None
+        if not isinstance(node.value, dict):
+            return LayerSelector(self.terms(node, path), text=_text(node))
+        parts = node.value
+        pick = parts["pick"]
+        by = cast("layers.By", parts["by"].value if "by" in parts else "layer")
+        of = tuple(str(i.value) for i in _items(parts["of"])) if "of" in parts else None
+        if of is None:
+            of = categories if by == "ordinal" else ()
+        return LayerSelector(self.terms(pick, f"{path}.pick"), by, () if of == ("layers",) else of, _text(pick))
+
+    def condition(self, node: Node | None, path: str) -> Condition:
+        """A condition; empty where there is no node."""
+        alternatives: list[tuple[conditions.Test, ...]] = []
+        for item in _items(node) if node is not None else []:
+            if isinstance(item.value, dict):
+                alternatives.append(tuple(self.test(k, v, f"{path}.{k}") for k, v in item.value.items()))
+            elif (named := self.scope.conditions.get(str(item.value))) is not None:
+                alternatives += named
+            else:
+                known = list(self.scope.conditions)
+                hint = near(str(item.value), known) or (
+                    f"; the named conditions are {', '.join(known)}" if known else "; define it under 'conditions'"
+                )
+                self.problem(item, path, f"unknown condition '{item.value}'{hint}")
+        return tuple(alternatives)
+
+    def test(self, fact: str, node: Node, path: str) -> conditions.Test:
+        """The test of one fact."""
+        try:
+            test = conditions.parse_test(fact, [i.value for i in _items(node)])
+        except conditions.ConditionError as error:
+            self.problem(node, path, str(error))
+            return conditions.Test(fact, ())
+        if fact in ("type", "source_type"):
+            for word in (str(c.operand) for all_of in test.any_of for c in all_of):
+                if find(word) is None:
+                    self.problem(node, path, f"unknown type '{word}'{_near_type(word, ())}")
+        return test
+
+    def fallback(self, node: Node | None, path: str) -> Fallback | None:
+        """A fallback: a policy, one chain for all types, or chains per type."""
+        if node is None:
+            return None
+        if isinstance(node.value, list):
+            return Fallback(None, {"": self.chain(node, path)})
+        if not isinstance(node.value, dict):
+            return Fallback(cast("Any", node.value))
+        policy = node.value.get("policy")
+        chains = {}
+        for name, value in node.value.items():
+            if name == "policy":
+                continue
+            found = find(name)
+            if found is None:
+                self.problem(value, f"{path}.{name}", f"unknown type '{name}'{_near_type(name, ('policy',))}")
+            chains[found.name if found else name] = self.chain(value, f"{path}.{name}")
+        return Fallback(cast("Any", policy.value) if policy else None, chains)
+
+    def chain(self, node: Node, path: str) -> tuple[str, ...]:
+        """Types to try in order."""
+        items = _items(node)
+        return tuple(self.type(v, f"{path}[{i}]" if len(items) > 1 else path) for i, v in enumerate(items))
+
+    def rule(self, node: Node, path: str, unit: int) -> Rule:
+        """One rule."""
+        parts = _mapping(node)
+        categories = tuple(str(i.value) for i in _items(parts["category"])) if "category" in parts else ()
+        assert all(c in CATEGORIES for c in categories)
+        adjust = [
+            self.adjust(item, f"{path}.adjust[{i}]", categories)
+            for i, item in enumerate(_items(parts["adjust"]) if "adjust" in parts else [])
+        ]
+        rule = Rule(
+            where=f"{self.name}:{node.line}: {path}",
+            unit=unit,
+            type=self.type(parts["type"], f"{path}.type", (DEFAULT, KEEP)),
+            match=self.pattern(parts["match"], f"{path}.match") if "match" in parts else None,
+            categories=categories,
+            layers=self.selector(parts.get("layers"), f"{path}.layers", categories),
+            when=self.condition(parts.get("when"), f"{path}.when"),
+            adjust=tuple(adjust),
+            fallback=self.fallback(parts.get("fallback"), f"{path}.fallback"),
+            search=_scalar(parts, "search", None),
+            force=_scalar(parts, "force", default=False),
+            tie=_scalar(parts, "tie", default=False),
+            expect=self.expect(parts.get("expect"), f"{path}.expect"),
+            comment=_scalar(parts, "comment", ""),
+            silence=_words(parts.get("silence")),
+        )
+        if rule.force and rule.type == KEEP:
+            self.problem(parts["force"], f"{path}.force", "'force' quantizes and 'type: keep' does not; drop one")
+        return rule
+
+    def adjust(self, node: Node, path: str, categories: tuple[str, ...]) -> Adjust:
+        """A step after the match."""
+        parts = _mapping(node)
+        return Adjust(
+            self.type(parts["type"], f"{path}.type", (DEFAULT, KEEP)),
+            self.selector(parts.get("layers"), f"{path}.layers", categories),
+            self.condition(parts.get("when"), f"{path}.when"),
+        )
+
+    def expect(self, node: Node | None, path: str) -> Expect | None:
+        """How many tensors a rule has to decide."""
+        if node is None:
+            return None
+        if not isinstance(node.value, dict):
+            count = int(cast("int", node.value))
+            return Expect(count, count)
+        low = int(_scalar(node.value, "min", 0))
+        high = int(_scalar(node.value, "max", 0)) if "max" in node.value else None
+        if high is not None and low > high:
+            self.problem(node, path, f"min {low} is more than max {high}")
+        return Expect(low, high)
+
+    def settings(self, root: dict[str, Node]) -> dict[str, Any]:
+        """The settings that a file states itself, by the name of the recipe's field."""
+        found: dict[str, Any] = {
+            key: root[key].value
+            for key in ("target", "allow_requantize", "search", "file_type")
+            if key in root and root[key].value is not None
+        }
+        if "default" in root:
+            found["default"] = self.type(root["default"], "default", (KEEP,))
+        if (fallback := self.fallback(root.get("fallback"), "fallback")) is not None:
+            found["fallback"] = fallback
+        if "imatrix" in root:
+            parts = _mapping(root["imatrix"])
+            types = tuple(self.type(v, f"imatrix.require[{i}]") for i, v in enumerate(_items(parts.get("require"))))
+            found["imatrix"] = ImatrixPolicy(_scalar(parts, "missing", None), types)
+        if "keep" in root:
+            found["keep"] = tuple(self.pattern(v, f"keep[{i}]") for i, v in enumerate(_items(root["keep"])))
+        if "ordinals" in root:
+            parts = _mapping(root["ordinals"])
+            found["ordinals"] = Ordinals(_scalar(parts, "order", None), _scalar(parts, "overridden", None))
+        if "limits" in root:
+            found["limits"] = self.limits(_mapping(root["limits"]))
+        if "silence" in root:
+            found["silence"] = _words(root["silence"])
+        return found
+
+    def limits(self, parts: dict[str, Node]) -> Limits:
+        """The limits."""
+        size = parts.get("max_size")
+        n_bytes = parse_size(size.value) if size and isinstance(size.value, str | int) else None
+        if size and n_bytes == 0:
+            self.problem(size, "limits.max_size", f"'{size.value}' is no size a model can have")
+        bpw = parts.get("max_bpw")
+        return Limits(float(cast("float", bpw.value)) if bpw else None, n_bytes)
+
+
+def parse_size(text: str | int) -> int:
+    """Bytes of ``350GiB``, ``24GB`` (10^9), ``1.5g`` (as llama.cpp: 2^30) or a plain number.
+
+    Raises:
+        ValueError: it is not a size.
+
+    """
+    found = _SIZE.match(str(text).strip())
+    unit = found[2].lower() if found else "?"
+    power = _POWERS.get(unit[:1], 0)
+    if found is None or unit.removeprefix(unit[:1] if power else "") not in ("", "b", "ib") or unit == "ib":
+        raise ValueError(f"'{text}' is no size; write bytes, or a number with MB, MiB, GB or GiB")
+    base = 1000 if power and unit[1:] == "b" else 1024
+    whole, _, part = found[1].partition(".")
+    # Exact for any number of digits, which a float is not.
+    exact: int = int(whole + part) * base**power // 10 ** len(part)
+    return exact
+
+
+def _mapping(node: Node | None) -> dict[str, Node]:
+    return node.value if node is not None and isinstance(node.value, dict) else {}
+
+
+def _items(node: Node | None) -> list[Node]:
+    if node is None:
+        return []
+    return node.value if isinstance(node.value, list) else [node]
+
+
+def _scalar(parts: dict[str, Node], key: str, default: T) -> Any:  # noqa: ANN401 - the schema has checked its kind
+    return parts[key].value if key in parts else default
+
+
+def _words(node: Node | None) -> dict[str, str]:
+    return {key: str(value.value) for key, value in _mapping(node).items()}
+
+
+def _text(node: Node) -> str:
+    return ", ".join(str(item.value) for item in _items(node))
+
+
+def _near_type(text: str, words: tuple[str, ...]) -> str:
+    known = [t.name for t in QUANT_TYPES if t.writable]
+    return near(text.upper().replace("-", "_"), known) or near(text, list(words)) or "; 'qxmix types' lists them"
+
+
+def is_type(name: str) -> QuantType | None:
+    """The type called ``name``, or None for ``default`` and ``keep``."""
+    return None if name in (DEFAULT, KEEP) else find(name)

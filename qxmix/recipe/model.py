@@ -1,0 +1,170 @@
+"""The values a recipe is made of.  Everything is plain data; nothing in it is ever evaluated as code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from qxmix.quants import Engine
+    from qxmix.recipe.conditions import Condition
+    from qxmix.recipe.layers import LayerSelector
+
+Target = Literal["llama.cpp", "ik_llama.cpp", "any"]
+TARGETS: tuple[Target, ...] = ("llama.cpp", "ik_llama.cpp", "any")
+
+Policy = Literal["llama.cpp", "ik_llama.cpp", "error"]
+POLICIES: tuple[Policy, ...] = ("llama.cpp", "ik_llama.cpp", "error")
+
+SearchName = Literal["gradient", "heuristic", "exhaustive"]
+
+DEFAULT = "default"
+"""In place of a type: whatever the recipe's ``default`` is.  Lower case, so no type is called so."""
+KEEP = "keep"
+"""In place of a type: the tensor is carried over as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """What a tensor gets whose rows the chosen type does not divide."""
+
+    policy: Policy | None = None
+    """The map that applies where no chain does; None: that of the target."""
+    chains: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Upper-case type to the types to try instead, in order; under ``""`` the chain of all other types."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adjust:
+    """A step after the match: where its conditions hold, the type so far becomes another."""
+
+    type: str
+    layers: LayerSelector | None = None
+    when: Condition = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Expect:
+    """How many tensors a rule has to decide."""
+
+    min: int = 0
+    max: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule: whom it selects, and what they become."""
+
+    where: str
+    """File, line and place for messages: ``recipe.yaml:12: rules[3]``."""
+    unit: int
+    """Index of the recipe it belongs to, counted outward-in along ``extends``: those before override it."""
+    type: str
+    """Upper-case name of a type, or ``default`` or ``keep``."""
+    match: str | None = None
+    """Regular expression, searched in the name."""
+    categories: tuple[str, ...] = ()
+    layers: LayerSelector | None = None
+    when: Condition = ()
+    adjust: tuple[Adjust, ...] = ()
+    fallback: Fallback | None = None
+    """Beats the recipe's fallback for the tensors of this rule."""
+    search: SearchName | None = None
+    force: bool = False
+    """Quantize tensors that the engines never quantize."""
+    tie: bool = False
+    """Tensors of one layer that this rule decides end with the same type."""
+    expect: Expect | None = None
+    comment: str = ""
+    silence: Mapping[str, str] = field(default_factory=dict)
+    """Ids of problems that this rule may cause, each with the reason."""
+
+    @property
+    def selector(self) -> str:
+        """Short text of what it selects, for tables and reasons."""
+        parts = [f"/{self.match}/" if self.match is not None else "", ", ".join(self.categories)]
+        if self.layers is not None:
+            parts.append(f"layers {self.layers.text}")
+        return " ".join(part for part in parts if part) or "all"
+
+
+@dataclass(frozen=True, slots=True)
+class ImatrixPolicy:
+    """What is asked of the importance matrix."""
+
+    missing: Literal["error", "warn"] | None = None
+    """A tensor whose encoder reads an importance has none: an error, a warning, or (None) what the target says."""
+    require: tuple[str, ...] = ()
+    """Types that need one in this recipe although their encoder does without."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ordinals:
+    """How tensors of a category are counted."""
+
+    order: Literal["file", "name"] | None = None
+    """By place in the file, or by block number and name; None: as the target does."""
+    overridden: Literal["count", "skip"] | None = None
+    """Whether a tensor taken by a rule of a recipe that extends this one counts; None: as the target does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the plan may not exceed."""
+
+    max_bpw: float | None = None
+    """Bits per weight over all tensors."""
+    max_size: int | None = None
+    """Bytes of all output files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file the recipe was read from."""
+
+    name: str
+    """The path as given, or a shipped recipe's name."""
+    sha256: str
+    """Of its bytes, in hex."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A recipe with everything it extends."""
+
+    name: str
+    target: Target
+    default: str
+    """Upper-case name of a type, or ``keep``: what a tensor gets that no rule names."""
+    rules: tuple[Rule, ...]
+    """Its own rules, then those of the recipes it extends, in order; the first that selects a tensor decides."""
+    path: Path
+    sources: tuple[Source, ...]
+    """The file itself first, then what it extends."""
+    text: str = ""
+    """The file as it stands, without what it extends."""
+    description: str = ""
+    fallback: Fallback = field(default_factory=Fallback)
+    imatrix: ImatrixPolicy = field(default_factory=ImatrixPolicy)
+    keep: tuple[str, ...] = ()
+    """Regular expressions: tensors that are carried over as they are."""
+    allow_requantize: bool = False
+    search: SearchName = "gradient"
+    ordinals: Ordinals = field(default_factory=Ordinals)
+    file_type: int | None = None
+    """``general.file_type`` of the output; None: that of the type with the most bytes."""
+    limits: Limits = field(default_factory=Limits)
+    silence: Mapping[str, str] = field(default_factory=dict)
+    """Ids of problems that are not to be reported, each with the reason."""
+    sha256: str = ""
+    """Of the file's bytes; where it extends others, of the hashes of all of them joined by newlines."""
+
+    @property
+    def engines(self) -> tuple[Engine, ...]:
+        """The engines that must load the result."""
+        if self.target == "any":
+            return ("llama.cpp", "ik_llama.cpp")
+        return (self.target,)

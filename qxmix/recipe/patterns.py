@@ -1,0 +1,60 @@
+"""Regular expressions of a recipe: compiled once, and never allowed to run away."""
+
+from __future__ import annotations
+
+import warnings
+from functools import lru_cache
+
+import regex
+
+from qxmix.errors import Problem, RecipeError
+
+SEARCH_SECONDS = 0.5
+"""Longest search in one name.  A sane one takes a microsecond; ``re`` could not be stopped at all."""
+MAX_LENGTH = 10_000
+"""Longest pattern, in characters."""
+
+
+@lru_cache(maxsize=4096)
+def compile_pattern(pattern: str) -> regex.Pattern[str]:
+    """Compile a pattern, once per process.
+
+    Raises:
+        regex.error: it is not a regular expression.
+
+    """
+    with warnings.catch_warnings():
+        # "Possible nested set" is about a later syntax of the regex package.
+        warnings.simplefilter("ignore", FutureWarning)
+        return regex.compile(pattern)
+
+
+def pattern_error(pattern: str) -> str:
+    """What is wrong with a pattern, or an empty string."""
+    if len(pattern) > MAX_LENGTH:
+        return f"the pattern has {len(pattern):,} characters; the most is {MAX_LENGTH:,}"
+    try:
+        compile_pattern(pattern)
+    except regex.error as error:
+        # Its text is "missing ) at position 3".
+        return f"'{pattern}' is not a regular expression: {error}"
+    except (RecursionError, OverflowError, MemoryError):
+        return "the pattern is nested or repeated too deeply to compile"
+    return ""
+
+
+def search(pattern: str, name: str, where: str) -> bool:
+    """Whether the pattern is found in a tensor's name.
+
+    Raises:
+        RecipeError: the search takes longer than ``SEARCH_SECONDS``.
+
+    """
+    try:
+        return compile_pattern(pattern).search(name, timeout=SEARCH_SECONDS) is not None
+    except TimeoutError:
+        text = (
+            f"'{pattern}' takes more than {SEARCH_SECONDS} s on the name '{name}'; "
+            "nested repeats like (a+)+ backtrack without end, write the pattern without them"
+        )
+        raise RecipeError(Problem(where, text)) from None
