@@ -1,0 +1,121 @@
+"""What is decided about a tensor before its place in the output is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qxmix.planning.fallback import effective_type
+from qxmix.planning.importance import find_entry, reads_importance
+from qxmix.planning.model import PlannedTensor
+from qxmix.quants import get
+from qxmix.recipe.model import KEEP
+
+if TYPE_CHECKING:
+    from qxmix.container.imatrix import Imatrix
+    from qxmix.container.model import TensorInfo
+    from qxmix.errors import Problem
+    from qxmix.planning.choose import Choice
+    from qxmix.recipe.model import Fallback, Policy, Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """One tensor of the output without shard and offset, and what there is to say about it."""
+
+    tensor: TensorInfo
+    rule: int | None
+    requested: str
+    """Upper-case name of the type asked for."""
+    type: str
+    """Upper-case name of the type it gets; not one that fits where ``error`` is set."""
+    reason: str
+    quantized: bool = True
+    """False where neither a rule nor the default decides: the tensor is carried over whatever it is."""
+    steps: tuple[str, ...] = ()
+    """The fallbacks on the way from ``requested`` to ``type``."""
+    error: str = ""
+    """Why no type was found that can hold it."""
+    importance: str | None = None
+    """Name of the imatrix entry for it, or None."""
+    entry_problem: Problem | None = None
+    """That the entry is another tensor's, or has the wrong size."""
+
+    @property
+    def encodes(self) -> bool:
+        """Whether its weights are encoded; a tensor that has the type already is copied."""
+        return self.quantized and self.type != self.tensor.type
+
+
+def draft(recipe: Recipe, tensor: TensorInfo, choice: Choice | None, kept: str, imatrix: Imatrix | None) -> Draft:
+    """Follow a choice through fallback and importance.
+
+    Args:
+        recipe: The recipe.
+        tensor: The tensor.
+        choice: What the rules say, or None where they have no say.
+        kept: Why they have none.
+        imatrix: The importance matrix, or None.
+
+    """
+    if choice is None or choice.type == KEEP:
+        rule = choice.rule if choice is not None else None
+        reason = kept if choice is None else f"kept by {_origin(recipe, rule)}"
+        return Draft(tensor, rule, tensor.type, tensor.type, reason, quantized=False)
+    effective = effective_type(
+        tensor, choice.type, fallbacks_of(recipe, choice.rule), policy_of(recipe), recipe.engines
+    )
+    entry, problem = find_entry(tensor, imatrix, recipe.engines)
+    reads = reads_importance(effective.type)
+    reason = "; ".join((_origin(recipe, choice.rule), *choice.steps, *effective.steps))
+    return Draft(
+        tensor,
+        choice.rule,
+        choice.type,
+        effective.type,
+        reason if effective.type != tensor.type else f"{reason}; it is {tensor.type} already",
+        steps=effective.steps,
+        error=effective.error,
+        importance=entry if reads else None,
+        entry_problem=problem if reads else None,
+    )
+
+
+def fallbacks_of(recipe: Recipe, rule: int | None) -> tuple[Fallback, ...]:
+    """The fallback of the rule, if it has one, then the recipe's."""
+    own = recipe.rules[rule].fallback if rule is not None else None
+    return (recipe.fallback,) if own is None else (own, recipe.fallback)
+
+
+def policy_of(recipe: Recipe) -> Policy:
+    """The policy where no fallback states one: that of the engine; two engines have none in common."""
+    return "error" if recipe.target == "any" else recipe.target
+
+
+def planned(recipe: Recipe, found: Draft) -> PlannedTensor:
+    """The draft as a planned tensor at offset 0 of the first file."""
+    tensor = found.tensor
+    rule = recipe.rules[found.rule] if found.rule is not None else None
+    quant_type = get(found.type) if found.encodes else None
+    return PlannedTensor(
+        source=tensor,
+        type=found.type,
+        action="encode" if found.encodes else "copy",
+        reason=found.reason,
+        requested=found.requested,
+        rule=found.rule,
+        importance=found.importance if found.encodes else None,
+        search=(rule.search if rule else None) or recipe.search,
+        # A type that does not fit is an error of the plan; its size is then that of the tensor as it is.
+        nbytes=quant_type.nbytes(tensor.shape) if quant_type and quant_type.fits(tensor.n_cols) else tensor.nbytes,
+        shard=0,
+        offset=0,
+    )
+
+
+def _origin(recipe: Recipe, rule: int | None) -> str:
+    """``rules[3] (recipe.yaml:12)`` or ``default``."""
+    if rule is None:
+        return "default"
+    where, _, place = recipe.rules[rule].where.rpartition(": ")
+    return f"{place} ({where})"

@@ -1,0 +1,179 @@
+"""What breaks a policy or deserves a look, once everything is decided; one problem per cause, not per tensor."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from qxmix.errors import Problem, Severity
+from qxmix.planning.importance import missing_is
+from qxmix.quants import get
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from qxmix.planning.choose import Chooser
+    from qxmix.planning.draft import Draft
+    from qxmix.planning.model import Plan
+    from qxmix.recipe.model import Expect, Recipe, Rule
+
+_ORDER: tuple[Severity, ...] = ("error", "warning", "note")
+_GIB = 1 << 30
+
+
+def find_problems(plan: Plan, drafts: list[Draft], chooser: Chooser, forcible: list[int]) -> tuple[Problem, ...]:
+    """All problems of a plan, errors first, without those the recipe silences.
+
+    Args:
+        plan: The plan, its sizes known.
+        drafts: What was decided about each of its tensors.
+        chooser: The rules seen against the model.
+        forcible: Indices of the tensors that rules have a say about.
+
+    """
+    recipe = plan.recipe
+    found = [
+        *_misfits(recipe, drafts),
+        *_requantized(recipe, drafts),
+        *_importances(plan, drafts),
+        *_limits(plan),
+        *_rules(plan, chooser, forcible),
+        *_fallbacks(recipe, drafts),
+    ]
+    kept = [p for p in found if p.severity == "error" or p.id not in recipe.silence]
+    return tuple(sorted(kept, key=lambda p: _ORDER.index(p.severity)))
+
+
+def _misfits(recipe: Recipe, drafts: list[Draft]) -> Iterator[Problem]:
+    groups: dict[tuple[int | None, str, str], list[Draft]] = defaultdict(list)
+    for draft in drafts:
+        if draft.error:
+            groups[draft.rule, draft.requested, draft.error].append(draft)
+    for (rule, requested, error), members in groups.items():
+        text = f"{requested} cannot hold {_names(members)}: {error}; choose another type or write a 'fallback'"
+        yield Problem(_where(recipe, rule), text, id="fallback-error")
+
+
+def _requantized(recipe: Recipe, drafts: list[Draft]) -> Iterator[Problem]:
+    if recipe.allow_requantize:
+        return
+    groups: dict[str, list[Draft]] = defaultdict(list)
+    for draft in drafts:
+        if draft.encodes and draft.tensor.type not in ("F32", "F16", "BF16", "F64"):
+            groups[draft.tensor.type].append(draft)
+    for name, members in groups.items():
+        text = (
+            f"already quantized to {name}, and quantizing again adds to the loss ({_names(members)}); "
+            "start from the F16 or BF16 model, or set 'allow_requantize: true'"
+        )
+        yield Problem(members[0].tensor.name, text, id="requantize")
+
+
+def _importances(plan: Plan, drafts: list[Draft]) -> Iterator[Problem]:
+    groups: dict[tuple[Severity, str, str], list[Draft]] = defaultdict(list)
+    for draft in drafts:
+        if not draft.encodes:
+            continue
+        if draft.entry_problem is not None:
+            yield draft.entry_problem
+        if draft.importance is None:
+            severity, because = missing_is(draft.tensor, draft.type, plan.recipe)
+            if severity is not None:
+                groups[severity, because, draft.type].append(draft)
+    unasked: list[Draft] = []
+    for (severity, because, type_name), members in groups.items():
+        if plan.imatrix is None and severity == "warning":
+            unasked += members
+            continue
+        text = f"no importance for {_names(members)} as {type_name}" + (f"; {because}" if because else "")
+        if plan.imatrix is None:
+            text += "; give one with --imatrix"
+        yield Problem(members[0].tensor.name, text, severity, "imatrix-missing")
+    if unasked:
+        text = f"no importance matrix is given; {_names(unasked)} would be encoded with less loss with one"
+        yield Problem("", text, "note", "imatrix-none")
+
+
+def _limits(plan: Plan) -> Iterator[Problem]:
+    limits = plan.recipe.limits
+    if limits.max_bpw is not None and plan.bpw > limits.max_bpw:
+        text = f"the plan has {plan.bpw:.4f} bits per weight and the limit is {limits.max_bpw:g}"
+        yield Problem(f"{plan.recipe.path}: limits.max_bpw", text, id="limit-bpw")
+    if limits.max_size is not None and plan.file_nbytes > limits.max_size:
+        text = (
+            f"the output has {plan.file_nbytes:,} bytes ({plan.file_nbytes / _GIB:.3f} GiB) and the limit is "
+            f"{limits.max_size:,} ({limits.max_size / _GIB:.3f} GiB)"
+        )
+        yield Problem(f"{plan.recipe.path}: limits.max_size", text, id="limit-size")
+
+
+def _rules(plan: Plan, chooser: Chooser, forcible: list[int]) -> Iterator[Problem]:
+    counts = [0] * len(plan.recipe.rules)
+    for tensor in plan.tensors:
+        if tensor.rule is not None:
+            counts[tensor.rule] += 1
+    for rule, count in zip(plan.recipe.rules, counts, strict=True):
+        if rule.expect is not None and not _expected(rule.expect, count):
+            text = f"expected {_expectation(rule.expect)} and decides {count} ({rule.selector})"
+            yield Problem(rule.where, text, id="expect")
+        elif count == 0 and rule.unit == 0 and rule.expect is None and "rule-unmatched" not in rule.silence:
+            yield _unmatched(plan, chooser, forcible, rule)
+
+
+def _unmatched(plan: Plan, chooser: Chooser, forcible: list[int], rule: Rule) -> Problem:
+    """Tell a rule that selects nothing from one that comes too late or selects only what is never quantized."""
+    selected = chooser.selected(rule, range(len(plan.tensors)))
+    quantizable = [i for i in selected if chooser.quantizable[i]]
+    if not selected:
+        text, id_ = f"selects no tensor of this model ({rule.selector})", "rule-unmatched"
+    elif not quantizable:
+        reason = plan.tensors[selected[0]].reason.removeprefix("kept: ")
+        text = f"selects only tensors that are never quantized, like {plan.tensors[selected[0]].name}: {reason}"
+        text += "; 'force: true' quantizes them" if set(selected) & set(forcible) else ""
+        id_ = "rule-never-quantized"
+    else:
+        before = sorted({r for i in quantizable if (r := plan.tensors[i].rule) is not None})
+        places = ", ".join(plan.recipe.rules[r].where.rpartition(": ")[2] for r in before[:3])
+        text, id_ = (
+            f"decides nothing: {places} before it take all {len(quantizable)} tensors it selects",
+            "rule-shadowed",
+        )
+    return Problem(rule.where, text, "warning", id_)
+
+
+def _expected(expect: Expect, count: int) -> bool:
+    return expect.min <= count and (expect.max is None or count <= expect.max)
+
+
+def _expectation(expect: Expect) -> str:
+    if expect.min == expect.max:
+        return f"{expect.min} {'tensor' if expect.min == 1 else 'tensors'}"
+    if expect.max is None:
+        return f"at least {expect.min}"
+    return f"at most {expect.max}" if expect.min == 0 else f"{expect.min} to {expect.max}"
+
+
+def _fallbacks(recipe: Recipe, drafts: list[Draft]) -> Iterator[Problem]:
+    groups: dict[tuple[int | None, str, str], list[Draft]] = defaultdict(list)
+    for draft in drafts:
+        if draft.steps and not draft.error:
+            groups[draft.rule, draft.requested, draft.type].append(draft)
+    for (rule, requested, effective), members in groups.items():
+        if rule is not None and "fallback" in recipe.rules[rule].silence:
+            continue
+        wanted = get(requested)
+        cost = sum(get(effective).nbytes(d.tensor.shape) - wanted.bpw / 8 * d.tensor.n_weights for d in members)
+        cause = members[0].steps[-1].partition(": ")[2]
+        text = f"{requested} -> {effective} for {_names(members)} ({cost:+,.0f} bytes): {cause}"
+        yield Problem(_where(recipe, rule), text, "warning", "fallback")
+
+
+def _where(recipe: Recipe, rule: int | None) -> str:
+    return recipe.rules[rule].where if rule is not None else f"{recipe.path}: default"
+
+
+def _names(drafts: Iterable[Draft]) -> str:
+    names = [d.tensor.name for d in drafts]
+    if len(names) == 1:
+        return names[0]
+    return f"{len(names):,} tensors ({names[0]}, {names[1]}{', ...' if len(names) > 2 else ''})"  # noqa: PLR2004

@@ -1,0 +1,68 @@
+"""Which importance weights a tensor, and whether one is required."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qxmix.container.imatrix import find_importance
+from qxmix.quants import Engine, get
+
+if TYPE_CHECKING:
+    from qxmix.container.imatrix import Imatrix
+    from qxmix.container.model import TensorInfo
+    from qxmix.errors import Problem, Severity
+    from qxmix.recipe.model import Recipe
+
+# llama-quantize refuses to encode these without an importance matrix.
+_REFUSED: dict[Engine, frozenset[str]] = {
+    "llama.cpp": frozenset({"IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS"}),
+    "ik_llama.cpp": frozenset(
+        {
+            "IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ1_S_R4", "IQ1_M_R4", "IQ2_XXS_R4", "IQ2_XS_R4",
+            "IQ2_S_R4", "IQ1_KT", "IQ2_KT",
+        }
+    ),
+}  # fmt: skip
+
+_EXEMPT = frozenset({"token_embd.weight", "per_layer_token_embd.weight", "output.weight"})
+"""They see tokens, or are not collected; no engine asks for theirs."""
+
+
+def find_entry(
+    tensor: TensorInfo, imatrix: Imatrix | None, engines: tuple[Engine, ...]
+) -> tuple[str | None, Problem | None]:
+    """The imatrix entry that weights a tensor, or None, and what is remarkable about it.
+
+    ik_llama.cpp lets another tensor of the same input stand in, llama.cpp does not.
+    """
+    if imatrix is None:
+        return None, None
+    found = find_importance(imatrix, tensor, alternates="ik_llama.cpp" in engines)
+    return found.entry, found.problem
+
+
+def reads_importance(type_name: str) -> bool:
+    """Whether the encoder of a type looks at an importance."""
+    return get(type_name).importance != "ignored"
+
+
+def is_exempt(tensor: TensorInfo) -> bool:
+    """Whether a tensor is never asked for an importance."""
+    return tensor.name in _EXEMPT
+
+
+def missing_is(tensor: TensorInfo, type_name: str, recipe: Recipe) -> tuple[Severity | None, str]:
+    """How bad it is that a tensor of this type has no importance, and who says so; None where it needs none."""
+    if get(type_name).importance == "required":
+        return "error", f"{type_name} cannot be encoded without"
+    if is_exempt(tensor) or not reads_importance(type_name):
+        return None, ""
+    if recipe.imatrix.missing == "error":
+        return "error", "the recipe says 'imatrix: {missing: error}'"
+    if recipe.imatrix.missing is None:
+        if type_name in recipe.imatrix.require:
+            return "error", f"the recipe requires it for {type_name}"
+        refusing = next((e for e in recipe.engines if type_name in _REFUSED[e]), None)
+        if refusing:
+            return "error", f"{refusing} refuses {type_name} without; 'imatrix: {{missing: warn}}' allows it"
+    return "warning", ""

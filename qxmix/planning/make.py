@@ -1,0 +1,77 @@
+"""The planner: recipe, header and importance matrix in, plan out; everything that is wrong becomes a problem in it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from qxmix.planning.choose import Chooser
+from qxmix.planning.draft import draft, planned
+from qxmix.planning.facts import model_facts
+from qxmix.planning.findings import find_problems
+from qxmix.planning.gate import kept_by_recipe, never_quantized, unreadable
+from qxmix.planning.model import Plan, Split
+from qxmix.planning.sizes import file_type_of, place
+from qxmix.planning.tie import tie
+
+if TYPE_CHECKING:
+    from qxmix.container.imatrix import Imatrix
+    from qxmix.container.model import ModelHeader
+    from qxmix.recipe.model import Recipe
+
+
+def make_plan(recipe: Recipe, header: ModelHeader, imatrix: Imatrix | None = None, split: Split | None = None) -> Plan:
+    """Plan what every tensor of a model becomes, to the last byte of the output.
+
+    A plan that breaks a policy is still a plan: its ``problems`` say what is wrong, and whoever applies it refuses.
+
+    Args:
+        recipe: The recipe.
+        header: The model.
+        imatrix: Its importance matrix, or None.
+        split: How to split the output; None makes one file.
+
+    Returns:
+        The plan, its tensors in the order of the model.
+
+    Raises:
+        RecipeError: a pattern of the recipe takes for ever on a tensor's name.
+        PlanError: the output would have more shards than a file can count.
+
+    """
+    kept, forcible = _gate(recipe, header)
+    chooser = make_chooser(recipe, header, [not reason for reason in kept], has_imatrix=imatrix is not None)
+    chosen = chooser.choose(forcible)
+    drafts = tie(
+        recipe,
+        [draft(recipe, t, chosen.get(i), kept[i], imatrix) for i, t in enumerate(header.tensors)],
+    )
+    tensors = tuple(planned(recipe, d) for d in drafts)
+    file_type = file_type_of(recipe, tensors)
+    tensors, files = place(recipe, header, imatrix, tensors, file_type, split or Split())
+    plan = Plan(recipe, header, imatrix, tensors, file_type, files, ())
+    return replace(plan, problems=find_problems(plan, drafts, chooser, forcible))
+
+
+def make_chooser(recipe: Recipe, header: ModelHeader, quantizable: list[bool], *, has_imatrix: bool) -> Chooser:
+    """The rules seen against a model, counting tensors as the recipe says or else as the target does."""
+    llama_cpp = recipe.target == "llama.cpp"
+    order = recipe.ordinals.order or ("name" if llama_cpp else "file")
+    overridden = recipe.ordinals.overridden or ("skip" if llama_cpp else "count")
+    facts = model_facts(header, has_imatrix=has_imatrix)
+    return Chooser(recipe, header, facts, quantizable, order == "name", overridden == "count")
+
+
+def _gate(recipe: Recipe, header: ModelHeader) -> tuple[list[str], list[int]]:
+    """Why each tensor is carried over (empty: it is quantized), and the indices that rules have a say about."""
+    kept: list[str] = []
+    forcible: list[int] = []
+    for i, tensor in enumerate(header.tensors):
+        if pattern := kept_by_recipe(tensor, recipe):
+            kept.append(f"kept: the recipe keeps /{pattern}/")
+            continue
+        reason = never_quantized(tensor, recipe.engines, header.architecture)
+        kept.append(f"kept: {reason}" if reason else "")
+        if not unreadable(tensor):
+            forcible.append(i)
+    return kept, forcible

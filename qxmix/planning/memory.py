@@ -1,0 +1,46 @@
+"""How much memory an apply uses at most."""
+
+from __future__ import annotations
+
+from math import lcm
+from typing import TYPE_CHECKING
+
+from qxmix.quants import find
+
+if TYPE_CHECKING:
+    from qxmix.planning.model import Plan, PlannedTensor
+
+BASE_NBYTES = 224 << 20
+"""Resident size of a process before it holds any weights: Python, NumPy, Numba and LLVM with kernels loaded."""
+CHUNK_NBYTES = 512 << 10
+"""Decoded float32 weights that a worker holds at once unless a row is longer; with their source and result they stay
+in a 2 MiB L2 cache."""
+
+
+def peak_nbytes(plan: Plan, n_workers: int, chunk_nbytes: int = CHUNK_NBYTES) -> int:
+    """Bytes of memory that ``n_workers`` hold at once: the base, and for each the rows it reads, decodes and encodes.
+
+    Args:
+        plan: The plan.
+        n_workers: Tasks that run at the same time.
+        chunk_nbytes: Most bytes of decoded float32 weights per step; a step takes at least one row group.
+
+    """
+    return BASE_NBYTES + n_workers * max((_step_nbytes(t, chunk_nbytes) for t in plan.tensors), default=0)
+
+
+def _step_nbytes(tensor: PlannedTensor, chunk_nbytes: int) -> int:
+    """Source rows, float32 rows and encoded rows of one step; a copy holds only a piece of the source."""
+    source = tensor.source
+    n_rows = source.n_rows * source.n_matrices
+    if tensor.action == "copy" or n_rows == 0:
+        return min(tensor.nbytes, chunk_nbytes)
+    decoded = 4 * source.n_cols
+    group = lcm(_row_group(tensor.source_type), _row_group(tensor.type))
+    step = max(1, chunk_nbytes // (decoded * group)) * group
+    return step * ((source.nbytes + tensor.nbytes) // n_rows + decoded)
+
+
+def _row_group(type_name: str) -> int:
+    known = find(type_name)
+    return known.row_group if known else 1

@@ -1,0 +1,110 @@
+"""The values of a plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from qxmix.container.imatrix import Imatrix
+    from qxmix.container.model import ModelHeader, TensorInfo
+    from qxmix.errors import Problem
+    from qxmix.quants.codec import Search
+    from qxmix.recipe.model import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """How the output is split into files."""
+
+    max_nbytes: int | None = None
+    """Most bytes of a file; a tensor that alone is larger gets a file of its own."""
+    max_tensors: int | None = None
+    keep: bool = False
+    """Every tensor stays in the shard it has in the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTensor:
+    """One tensor of the output."""
+
+    source: TensorInfo
+    type: str
+    """Upper-case name of the type it gets; of a copied tensor the type it has."""
+    action: Literal["copy", "encode"]
+    """Carried over byte for byte, or decoded and encoded."""
+    reason: str
+    """Why this type: the rule and its line, the default, a fallback step by step, or what keeps it as it is."""
+    requested: str
+    """The type before any fallback; equal to ``type`` where there was none."""
+    rule: int | None
+    """Index into ``recipe.rules`` of the rule that decided, or None."""
+    importance: str | None
+    """Name of the imatrix entry that weights it, or None."""
+    search: Search
+    """How its scales are searched."""
+    nbytes: int
+    """Bytes of data in the output."""
+    shard: int
+    """Index into ``Plan.files``."""
+    offset: int
+    """Where its data start, in bytes from the start of that output file."""
+
+    @property
+    def name(self) -> str:
+        """The tensor's name."""
+        return self.source.name
+
+    @property
+    def source_type(self) -> str:
+        """Upper-case name of the type it has in the model."""
+        return self.source.type
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFile:
+    """One output file: its header to the byte, and its size."""
+
+    suffix: str
+    """What the shard's name adds before ``.gguf``: empty for a single file, ``-00001-of-00003`` for a shard."""
+    header: bytes
+    """Magic, metadata, tensor table and the padding up to the first tensor."""
+    nbytes: int
+    """The whole file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A recipe applied to a model's header, complete to the last byte of the output."""
+
+    recipe: Recipe
+    header: ModelHeader
+    imatrix: Imatrix | None
+    tensors: tuple[PlannedTensor, ...]
+    """In output order."""
+    file_type: int | None
+    """``general.file_type`` of the output, or None where no id describes it."""
+    files: tuple[PlannedFile, ...]
+    problems: tuple[Problem, ...]
+    """What breaks a policy or deserves a look; errors first."""
+
+    @property
+    def file_nbytes(self) -> int:
+        """Bytes of all output files."""
+        return sum(f.nbytes for f in self.files)
+
+    @property
+    def data_nbytes(self) -> int:
+        """Bytes of all tensors, padding not counted."""
+        return sum(t.nbytes for t in self.tensors)
+
+    @property
+    def bpw(self) -> float:
+        """Bits per weight over all tensors, kept ones included: what llama.cpp and model cards print."""
+        return 8 * self.data_nbytes / max(1, sum(t.source.n_weights for t in self.tensors))
+
+    @property
+    def quantized_bpw(self) -> float:
+        """Bits per weight over the tensors that are encoded; 0 where there is none."""
+        encoded = [t for t in self.tensors if t.action == "encode"]
+        return 8 * sum(t.nbytes for t in encoded) / max(1, sum(t.source.n_weights for t in encoded))

@@ -1,0 +1,79 @@
+"""Where the tensors of a plan go: file type, metadata, offsets, shards."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from qxmix.container.fields import output_metadata
+from qxmix.container.layout import OutputTensor, kept_split, lay_out, split_by_size
+from qxmix.planning.model import PlannedFile
+from qxmix.provenance import provenance
+from qxmix.quants import ENGINES, get
+
+if TYPE_CHECKING:
+    from qxmix.container.imatrix import Imatrix
+    from qxmix.container.model import ModelHeader
+    from qxmix.planning.model import PlannedTensor, Split
+    from qxmix.recipe.model import Recipe
+
+
+def file_type_of(recipe: Recipe, tensors: tuple[PlannedTensor, ...]) -> int | None:
+    """``general.file_type``: what the recipe says, else that of the type with the most bytes.
+
+    None where the target knows no id for that type, or two targets disagree on it.
+    """
+    if recipe.file_type is not None:
+        return recipe.file_type
+    nbytes: Counter[str] = Counter()
+    for tensor in tensors:
+        if tensor.type.startswith("UNKNOWN_"):
+            continue
+        nbytes[tensor.type] += tensor.nbytes
+    if not nbytes:
+        return None
+    most = max(nbytes.values())
+    quant_type = get(min(name for name, n in nbytes.items() if n == most))
+    ids = {quant_type.ftype[ENGINES.index(engine)] for engine in recipe.engines}
+    return ids.pop() if len(ids) == 1 else None
+
+
+def place(
+    recipe: Recipe,
+    header: ModelHeader,
+    imatrix: Imatrix | None,
+    tensors: tuple[PlannedTensor, ...],
+    file_type: int | None,
+    split: Split,
+) -> tuple[tuple[PlannedTensor, ...], tuple[PlannedFile, ...]]:
+    """The tensors with their file and offset, and the files.
+
+    Raises:
+        PlanError: more shards than ``split.count`` can say.
+
+    """
+    used = imatrix if any(t.importance is not None for t in tensors) else None
+    fields = output_metadata(
+        header.metadata,
+        file_type,
+        used,
+        "llama.cpp" if recipe.target == "any" else recipe.target,
+        provenance(recipe.text, recipe.sha256, used),
+    )
+    outputs = [
+        OutputTensor(t.name, t.source.shape, t.source.type_id if t.action == "copy" else get(t.type).id, t.nbytes)
+        for t in tensors
+    ]
+    shards: tuple[int, ...] | None = None
+    n_shards: int | None = None
+    if split.keep:
+        shards, n_shards = kept_split(header)
+    elif split.max_nbytes is not None or split.max_tensors is not None:
+        shards = split_by_size(outputs, fields, split.max_nbytes, split.max_tensors)
+    layout = lay_out(outputs, fields, shards, n_shards)
+    placed = zip(tensors, layout.shards, layout.offsets, strict=True)
+    return (
+        tuple(replace(t, shard=shard, offset=offset) for t, shard, offset in placed),
+        tuple(PlannedFile(f.suffix, f.header, f.nbytes) for f in layout.files),
+    )

@@ -1,0 +1,40 @@
+"""Tied tensors: those of one layer that a rule decides end with one type."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from qxmix.planning.fallback import misfit
+from qxmix.quants import get
+from qxmix.recipe.categories import layer_of
+
+if TYPE_CHECKING:
+    from qxmix.planning.draft import Draft
+    from qxmix.recipe.model import Recipe
+
+
+def tie(recipe: Recipe, drafts: list[Draft]) -> list[Draft]:
+    """Give tied tensors whose types differ the largest of these types that can hold all of them."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for i, found in enumerate(drafts):
+        layer = layer_of(found.tensor.name)
+        if found.rule is not None and recipe.rules[found.rule].tie and found.quantized and layer is not None:
+            groups.setdefault((found.rule, layer), []).append(i)
+    result = list(drafts)
+    for members in groups.values():
+        names = dict.fromkeys(drafts[i].type for i in members)
+        fitting = [n for n in names if not any(misfit(drafts[i].tensor, get(n)) for i in members)]
+        if len(names) == 1 or not fitting:
+            continue
+        common = max(fitting, key=lambda n: get(n).bpw)
+        for i in members:
+            result[i] = _changed(drafts[i], common)
+    return result
+
+
+def _changed(found: Draft, common: str) -> Draft:
+    if found.type == common:
+        return found
+    step = f"{found.type} -> {common}: tied to the other tensors of its layer"
+    return replace(found, type=common, steps=(*found.steps, step), error="", reason=f"{found.reason}; {step}")
