@@ -1,23 +1,60 @@
 """Quantize GGUF models by recipes: plan to the byte, then apply."""
 
-from qxmix.container.header import read_header
-from qxmix.container.imatrix import Imatrix, load_imatrix
-from qxmix.container.model import ModelHeader, TensorInfo
-from qxmix.errors import ModelFileError, PlanError, Problem, QxmixError, RecipeError, RunError
-from qxmix.quants.api import dequantize, quantize
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from qxmix.container.header import read_header
+    from qxmix.container.imatrix import Imatrix, load_imatrix
+    from qxmix.container.model import ModelHeader, TensorInfo
+    from qxmix.errors import ModelFileError, PlanError, Problem, QxmixError, RecipeError, RunError
+    from qxmix.plan import Plan, PlannedTensor, Split, make_plan
+    from qxmix.quants.api import dequantize, quantize
+    from qxmix.recipe import Recipe, load_recipe
 
 __all__ = [
     "Imatrix",
     "ModelFileError",
     "ModelHeader",
+    "Plan",
     "PlanError",
+    "PlannedTensor",
     "Problem",
     "QxmixError",
+    "Recipe",
     "RecipeError",
     "RunError",
+    "Split",
     "TensorInfo",
     "dequantize",
     "load_imatrix",
+    "load_recipe",
+    "make_plan",
     "quantize",
     "read_header",
 ]
+
+_HOMES = {
+    "container.header": ("read_header",),
+    "container.imatrix": ("Imatrix", "load_imatrix"),
+    "container.model": ("ModelHeader", "TensorInfo"),
+    "errors": ("ModelFileError", "PlanError", "Problem", "QxmixError", "RecipeError", "RunError"),
+    "plan": ("Plan", "PlannedTensor", "Split", "make_plan"),
+    "quants.api": ("dequantize", "quantize"),
+    "recipe": ("Recipe", "load_recipe"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is asked for: ``qxmix plan`` must not pay for NumPy, which ``quantize`` needs."""
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'qxmix' has no attribute '{name}'")
+    return getattr(import_module(f"qxmix.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

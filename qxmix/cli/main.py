@@ -14,7 +14,6 @@ COMMANDS = {
     "validate": "validate",
     "inspect": "inspect",
     "types": "types",
-    "warmup": "warmup",
     "demo": "demo",
 }
 """Command to the module of ``qxmix.cli`` whose ``command`` it is, in the order ``--help`` lists them."""

@@ -1,0 +1,98 @@
+"""``qxmix plan``: what a recipe makes of a model, before anything is read or written."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from qxmix.container.header import read_header
+from qxmix.container.imatrix import load_imatrix
+from qxmix.errors import PlanError
+from qxmix.plan import Split, make_plan
+from qxmix.recipe import load_recipe
+from qxmix.recipe.build import parse_size
+from qxmix.report.plan import plan_text
+from qxmix.report.plan_json import plan_json
+
+if TYPE_CHECKING:
+    from qxmix.plan import Plan
+
+
+class Size(click.ParamType[int]):
+    """A size in bytes such as ``50G``, ``350GiB`` or ``24GB``."""
+
+    name = "size"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Bytes."""
+        try:
+            nbytes = parse_size(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        if nbytes < 1:
+            self.fail("must be at least one byte", param, ctx)
+        return nbytes
+
+
+def split_options(function: click.decorators.FC) -> click.decorators.FC:
+    """The options that say how the output is split."""
+    for option in (
+        click.option("--keep-split", is_flag=True, help="Split the output as the model is split."),
+        click.option("--split-max-tensors", type=click.IntRange(min=1), help="Most tensors of a file."),
+        click.option("--split-max-size", type=Size(), help="Most bytes of a file: 50G (GiB), 24GB, 350GiB."),
+    ):
+        function = option(function)
+    return function
+
+
+def make_split(split_max_size: int | None, split_max_tensors: int | None, *, keep_split: bool) -> Split:
+    """The split that the options ask for.
+
+    Raises:
+        click.UsageError: to keep the split and to make another.
+
+    """
+    if keep_split and (split_max_size or split_max_tensors):
+        raise click.UsageError("--keep-split and --split-max-... exclude each other")
+    return Split(split_max_size, split_max_tensors, keep_split)
+
+
+@click.command("plan")
+@click.argument("recipe", type=click.Path(path_type=str))
+@click.argument("model", type=click.Path(path_type=str))
+@click.option("--imatrix", type=click.Path(path_type=str), help="Importance matrix, .dat or GGUF.")
+@click.option("--strict", is_flag=True, help="Warnings (fallbacks, unmatched rules, ...) are exit code 3, too.")
+@click.option("every", "--all", is_flag=True, help="List every tensor, not groups.")
+@click.option("as_json", "--json", is_flag=True, help="Print one JSON object (schemas/plan.schema.json).")
+@click.option("-j", "--jobs", type=click.IntRange(min=1), help="Workers that the memory estimate is for.")
+@split_options
+@click.pass_context
+def command(
+    ctx: click.Context, recipe: str, model: str, imatrix: str | None, jobs: int | None,
+    split_max_size: int | None, split_max_tensors: int | None,
+    *, strict: bool, every: bool, as_json: bool, keep_split: bool,
+) -> None:  # fmt: skip
+    """Show what RECIPE makes of MODEL: every type, why, and the exact size.
+
+    RECIPE is a file or the name of a shipped recipe like pure/q4_0; MODEL a GGUF file or its first shard, of which only
+    the header is read.  Exit code 3: the plan breaks a policy of the recipe.
+    """
+    split = make_split(split_max_size, split_max_tensors, keep_split=keep_split)
+    loaded = load_recipe(recipe)
+    plan = make_plan(loaded, read_header(model), load_imatrix(imatrix) if imatrix else None, split)
+    n_workers = jobs or os.cpu_count() or 1
+    if as_json:
+        click.echo(json.dumps(plan_json(plan, n_workers=n_workers), indent=1))
+    else:
+        click.echo(plan_text(plan, n_workers=n_workers, every=every, terminal=sys.stdout.isatty()))
+    ctx.exit(exit_code(plan, strict=strict))
+
+
+def exit_code(plan: Plan, *, strict: bool) -> int:
+    """3 for a plan with errors, under ``strict`` also for one with warnings, else 0."""
+    refused = ("error", "warning") if strict else ("error",)
+    return PlanError.exit_code if any(p.severity in refused for p in plan.problems) else 0

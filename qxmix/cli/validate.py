@@ -1,0 +1,30 @@
+"""``qxmix validate``: check recipes without a model."""
+
+from __future__ import annotations
+
+import click
+
+from qxmix.errors import RecipeError
+from qxmix.recipe import load_recipe
+
+
+@click.command("validate")
+@click.argument("recipes", metavar="RECIPE...", type=click.Path(path_type=str), nargs=-1, required=True)
+@click.pass_context
+def command(ctx: click.Context, recipes: tuple[str, ...]) -> None:
+    """Check each RECIPE (a file, or the name of a shipped one) and all it extends.
+
+    Prints every problem of every recipe; exit code 2 if there is one.
+    """
+    bad = 0
+    for name in recipes:
+        try:
+            recipe = load_recipe(name)
+        except RecipeError as error:
+            bad += 1
+            for problem in error.problems:
+                click.echo(f"Error: {problem}", err=True)
+        else:
+            rules = f"{len(recipe.rules)} {'rule' if len(recipe.rules) == 1 else 'rules'}"
+            click.echo(f"{name}: valid, {rules}, default {recipe.default}, target {recipe.target}")
+    ctx.exit(RecipeError.exit_code if bad else 0)

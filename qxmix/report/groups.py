@@ -1,0 +1,102 @@
+"""A plan's tensors in groups a person can read: the same part of every layer with the same fate is one line."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from qxmix.planning.model import Plan, PlannedTensor
+
+_BLOCK = re.compile(r"(.*?)blk\.(\d+)\.(.*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Tensors of one part of the layers that share source type, requested type, type and rule."""
+
+    part: str
+    """The name without ``blk.N.`` and ``.weight``: ``ffn_down_exps``."""
+    layers: str
+    """``0-3, 6,9..27``; empty for tensors outside of layers."""
+    tensors: tuple[PlannedTensor, ...]
+
+    @property
+    def first(self) -> PlannedTensor:
+        """One of the group, for what all have in common."""
+        return self.tensors[0]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of data in the output."""
+        return sum(t.nbytes for t in self.tensors)
+
+    @property
+    def n_weights(self) -> int:
+        """Weights of all tensors."""
+        return sum(t.source.n_weights for t in self.tensors)
+
+    @property
+    def bpw(self) -> float:
+        """Bits per weight."""
+        return 8 * self.nbytes / max(1, self.n_weights)
+
+
+def split_name(name: str) -> tuple[str, int | None]:
+    """``blk.3.ffn_up.weight`` to ``("ffn_up", 3)``; a name without a block keeps its prefix and has no layer."""
+    stem = name.removesuffix(".weight")
+    found = _BLOCK.fullmatch(stem)
+    return (found[1] + found[3], int(found[2])) if found else (stem, None)
+
+
+def group(plan: Plan) -> list[Group]:
+    """All groups in the order of their first tensor, those of one part together."""
+    members: dict[tuple[str, object], list[PlannedTensor]] = {}
+    order: dict[str, int] = {}
+    for tensor in plan.tensors:
+        part, _ = split_name(tensor.name)
+        order.setdefault(part, len(order))
+        fate = (tensor.source_type, tensor.requested, tensor.type, tensor.action, tensor.rule, _kept_why(tensor))
+        members.setdefault((part, fate), []).append(tensor)
+    groups = [Group(part, layer_ranges(t.name for t in found), tuple(found)) for (part, _), found in members.items()]
+    return sorted(groups, key=lambda g: order[g.part])
+
+
+def _kept_why(tensor: PlannedTensor) -> str:
+    return tensor.reason if tensor.reason.startswith("kept") else ""
+
+
+def layer_ranges(names: Iterable[str]) -> str:
+    """The layers of these tensors in short: ``0-3, 6,9..27, 30``."""
+    layers = sorted({layer for name in names if (layer := split_name(name)[1]) is not None})
+    return ", ".join(_run(run) for run in _runs(layers))
+
+
+def _runs(layers: list[int]) -> list[list[int]]:
+    """Split into runs of equal steps; a step above 1 needs three members to be worth a run."""
+    runs: list[list[int]] = []
+    start = 0
+    while start < len(layers):
+        end = start + 1
+        step = layers[end] - layers[start] if end < len(layers) else 0
+        while end < len(layers) and layers[end] - layers[end - 1] == step:
+            end += 1
+        # Leave the last one to the next run where that goes on by ones: 3, 6-9 and not 3,6 and 7-9.
+        if step > 1 and end - start < 3:  # noqa: PLR2004
+            end = start + 1
+        elif step > 1 and end < len(layers) and layers[end] == layers[end - 1] + 1:
+            end -= 1
+        runs.append(layers[start:end])
+        start = end
+    return runs
+
+
+def _run(run: list[int]) -> str:
+    if len(run) == 1:
+        return str(run[0])
+    if run[1] - run[0] == 1:
+        return f"{run[0]}-{run[-1]}"
+    return f"{run[0]},{run[1]}..{run[-1]}"

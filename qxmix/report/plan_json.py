@@ -1,0 +1,67 @@
+"""A plan as JSON; its shape is ``schemas/plan.schema.json``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from qxmix.planning.memory import peak_nbytes
+
+if TYPE_CHECKING:
+    from qxmix.errors import Problem
+    from qxmix.planning.model import Plan, PlannedTensor
+
+Json = dict[str, object]
+
+
+def plan_json(plan: Plan, *, n_workers: int) -> Json:
+    """The plan with all its tensors, ready for ``json.dumps``."""
+    recipe, header = plan.recipe, plan.header
+    return {
+        "qxmix_plan": 1,
+        "recipe": {
+            "name": recipe.name,
+            "path": str(recipe.path),
+            "sha256": recipe.sha256,
+            "target": recipe.target,
+            "sources": [{"name": s.name, "sha256": s.sha256} for s in recipe.sources],
+        },
+        "model": {
+            "paths": [str(p) for p in header.paths],
+            "architecture": header.architecture,
+            "nbytes": sum(header.file_nbytes),
+        },
+        "imatrix": None if plan.imatrix is None else {"path": str(plan.imatrix.path), "sha256": plan.imatrix.sha256},
+        "file_nbytes": plan.file_nbytes,
+        "data_nbytes": plan.data_nbytes,
+        "bpw": plan.bpw,
+        "quantized_bpw": plan.quantized_bpw,
+        "file_type": plan.file_type,
+        "peak_nbytes": {"n_workers": n_workers, "nbytes": peak_nbytes(plan, n_workers)},
+        "types": dict(Counter(t.type for t in plan.tensors).most_common()),
+        "files": [{"suffix": f.suffix, "nbytes": f.nbytes, "header_nbytes": len(f.header)} for f in plan.files],
+        "problems": [_problem(p) for p in plan.problems],
+        "tensors": [_tensor(t) for t in plan.tensors],
+    }
+
+
+def _problem(problem: Problem) -> Json:
+    return {"severity": problem.severity, "id": problem.id, "where": problem.where, "text": problem.text}
+
+
+def _tensor(tensor: PlannedTensor) -> Json:
+    return {
+        "name": tensor.name,
+        "shape": list(tensor.source.shape),
+        "source_type": tensor.source_type,
+        "requested": tensor.requested,
+        "type": tensor.type,
+        "action": tensor.action,
+        "rule": tensor.rule,
+        "reason": tensor.reason,
+        "importance": tensor.importance,
+        "search": tensor.search,
+        "nbytes": tensor.nbytes,
+        "file": tensor.shard,
+        "offset": tensor.offset,
+    }
