@@ -2,4 +2,5 @@
 
 from qxmix.cli.main import main
 
-main(prog_name="qxmix")
+if __name__ == "__main__":  # processes that are spawned import this module again
+    main(prog_name="qxmix")

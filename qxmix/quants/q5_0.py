@@ -51,12 +51,9 @@ def _decode(packed, rows):
             flat[to + t + 16] = d * np.float32((byte >> 4 | fifth_high << 4) - NMAX)
 
 
+searching = encode_linear(NMAX, BLOCK_NBYTES, _pack)
+rounding = encode_rounding(NMAX, BLOCK_NBYTES, _pack)
+
 CODECS = {
-    "Q5_0": Codec(
-        decode=_decode,
-        encode=importance_decides(
-            encode_linear(NMAX, BLOCK_NBYTES, _pack), without=encode_rounding(NMAX, BLOCK_NBYTES, _pack)
-        ),
-        searches=SEARCHES,
-    )
+    "Q5_0": Codec(decode=_decode, encode=importance_decides(searching, without=rounding), searches=SEARCHES),
 }

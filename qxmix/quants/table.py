@@ -60,10 +60,10 @@ QUANT_TYPES: tuple[QuantType, ...] = (
     _ik("Q6_0", 133, 32, 26, 135, codec="q6_0"),
     # K-quants, 256-weight super-blocks
     _shared("Q2_K", 10, 256, 84, 10, "optional"),
-    _shared("Q3_K", 11, 256, 110, 12, "optional"),
+    _shared("Q3_K", 11, 256, 110, 12, "optional", codec="q3_k"),
     _shared("Q4_K", 12, 256, 144, 15, "optional"),
     _shared("Q5_K", 13, 256, 176, 17, "optional"),
-    _shared("Q6_K", 14, 256, 210, 18, "optional"),
+    _shared("Q6_K", 14, 256, 210, 18, "optional", codec="q6_k"),
     # I-quants on a grid or a level table
     _shared("IQ2_XXS", 16, 256, 66, 19, "required"),
     _shared("IQ2_XS", 17, 256, 74, 20, "required"),

@@ -199,7 +199,7 @@ def test_bad_data() -> None:
     with pytest.raises(ValueError, match="19 bytes are not whole rows: a Q4_0 row of 32 weights has 18 bytes"):
         dequantize(np.zeros(19, dtype=np.uint8), "Q4_0", 32)
     with pytest.raises(ValueError, match="data are float32"):
-        dequantize(np.zeros(18, dtype=np.float32), "Q4_0", 32)  # type: ignore[arg-type]
+        dequantize(np.zeros(18, dtype=np.float32), "Q4_0", 32)
 
 
 def test_input_need_not_be_contiguous() -> None:

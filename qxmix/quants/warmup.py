@@ -1,0 +1,95 @@
+"""Compiling the kernels a plan needs before its first task, several at a time, into numba's cache.
+
+A kernel compiles in seconds, on one core; done by the first task that needs it, the others wait or compile it too.
+Here processes compile side by side and leave the result in the cache, and a marker beside it, so that a later run
+knows without asking numba that there is nothing to do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Literal
+
+import numba
+import numpy as np
+from numba.core.registry import cpu_target
+
+from qxmix.quants import codec_of, get
+from qxmix.quants.jit import cache_dir, source_stamp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Kernel:
+    """One codec in one direction."""
+
+    type: str
+    direction: Literal["encode", "decode"]
+
+
+def _marker(kernel: Kernel) -> Path:
+    module = get(kernel.type).codec
+    # The cache holds machine code: another CPU, or another choice of its features, compiles anew.
+    cpu = hashlib.sha256(repr(cpu_target.target_context.codegen().magic_tuple()).encode()).hexdigest()[:12]
+    return cache_dir() / f"{module}-{source_stamp(module)}" / f"{kernel.type}-{kernel.direction}-{cpu}.ready"
+
+
+def pending(kernels: Iterable[Kernel]) -> tuple[Kernel, ...]:
+    """Those that have not been compiled for this machine yet, each once, in a fixed order."""
+    return tuple(sorted(k for k in set(kernels) if not _marker(k).exists()))
+
+
+def compile_kernel(kernel: Kernel) -> Kernel:
+    """Compile one kernel, or load it from the cache, by calling it on a single block; returns it."""
+    quant_type, codec = get(kernel.type), codec_of(kernel.type)
+    n_rows, n_cols = quant_type.row_group, quant_type.block_size
+    rows = np.zeros((n_rows, n_cols), dtype=np.float32)
+    packed = np.zeros((n_rows, quant_type.row_nbytes(n_cols)), dtype=np.uint8)
+    if kernel.direction == "decode":
+        codec.decode(packed, rows)
+    elif codec.encode is not None:
+        codec.encode(rows, np.ones(n_cols, dtype=np.float32), packed, 0)
+        if quant_type.importance != "required":
+            codec.encode(rows, np.empty(0, dtype=np.float32), packed, 0)
+    if not numba.config.DISABLE_JIT:
+        marker = _marker(kernel)
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.touch()
+    return kernel
+
+
+def warm(
+    kernels: Iterable[Kernel], *, n_processes: int | None = None, on_done: Callable[[Kernel], None] | None = None
+) -> int:
+    """Compile what is pending; returns how many kernels that were.
+
+    ``on_done`` is told of each as it is compiled.  Where processes cannot be started, or one dies, the rest is left to
+    the first task that needs it.
+    """
+    todo = pending(kernels)
+    n_processes = min(len(todo), n_processes or os.cpu_count() or 1)
+    if n_processes <= 1:
+        for kernel in todo:
+            compile_kernel(kernel)
+            if on_done:
+                on_done(kernel)
+        return len(todo)
+    with ProcessPoolExecutor(n_processes, mp_context=get_context("spawn")) as pool:
+        # Encoders take longest and start first, so that the processes end together.
+        order = sorted(todo, key=lambda k: k.direction == "decode")
+        try:
+            for future in as_completed([pool.submit(compile_kernel, kernel) for kernel in order]):
+                kernel = future.result()
+                if on_done:
+                    on_done(kernel)
+        except BrokenProcessPool:
+            pass
+    return len(todo)

@@ -1,0 +1,81 @@
+"""Compiling ahead: what is pending, what a second process finds, and a cache that cannot be written."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SHOW = """
+import sys
+from qxmix.quants.warmup import Kernel, compile_kernel, pending
+from qxmix.quants import codec_of
+k = Kernel("Q8_0", "decode")
+print(len(pending([k, k])))
+compile_kernel(k)
+stats = codec_of("Q8_0").decode.stats
+print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()), len(pending([k])))
+"""
+
+
+def run(code: str, **environment: str) -> list[str]:
+    env = {**os.environ, **environment}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def test_a_second_process_finds_what_the_first_compiled(tmp_path: Path) -> None:
+    assert run(SHOW, NUMBA_CACHE_DIR=str(tmp_path)) == ["1", "0", "1", "0"]
+    assert run(SHOW, NUMBA_CACHE_DIR=str(tmp_path)) == ["0", "1", "0", "0"]
+
+
+def test_another_cpu_compiles_anew(tmp_path: Path) -> None:
+    run(SHOW, NUMBA_CACHE_DIR=str(tmp_path))
+    assert run(SHOW, NUMBA_CACHE_DIR=str(tmp_path), NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="")[:3] == [
+        "1",
+        "0",
+        "1",
+    ]
+
+
+@pytest.mark.slow
+def test_kernels_made_by_a_factory_are_found_again(tmp_path: Path) -> None:
+    code = """
+import numpy as np
+from qxmix.quants import q4_0, q5_0
+for module, n in ((q4_0, 18), (q5_0, 22)):
+    encode = module.searching
+    encode(np.ones((1, 32), np.float32), np.ones(32, np.float32), np.zeros((1, n), np.uint8), 0)
+    print(sum(encode.stats.cache_hits.values()))
+"""
+    assert run(code, NUMBA_CACHE_DIR=str(tmp_path)) == ["0", "0"]
+    assert run(code, NUMBA_CACHE_DIR=str(tmp_path)) == ["1", "1"]
+
+
+def test_a_cache_that_cannot_be_written_gives_way_to_one_that_can(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    code = "from qxmix.quants.jit import cache_dir; print(cache_dir())"
+    found = run(code, NUMBA_CACHE_DIR=str(blocked / "x"), XDG_CACHE_HOME=str(tmp_path / "home"))
+    assert found == [str(tmp_path / "home" / "qxmix" / "kernels")]
+    (folder,) = run(code, NUMBA_CACHE_DIR=str(blocked / "x"), XDG_CACHE_HOME=str(blocked), TMPDIR=str(tmp_path))
+    assert folder.startswith(str(tmp_path / "qxmix-kernels-"))
+
+
+def test_warmup_command(tmp_path: Path) -> None:
+    env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "qxmix", "warmup", "f32", "F16"]
+    first = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+    assert first.startswith(f"Compiling 4 of 4 kernels into {tmp_path}\n")
+    assert first.count(" s  F") == 4
+    second = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+    assert second == f"All 4 kernels are compiled already, in {tmp_path}\n"
+    bad = subprocess.run([*command, "Q4K"], env=env, capture_output=True, text=True, check=False)
+    assert bad.returncode == 2
+    assert "unknown type 'Q4K'; did you mean 'Q4_K'?" in bad.stderr
