@@ -42,3 +42,10 @@ def demo_moe_imatrix(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("demo") / "demo-moe.imatrix.dat"
     make_demo_imatrix(path, moe=True)
     return path
+
+
+@pytest.fixture(scope="session")
+def demo_text() -> bytes:
+    """About 1,400 tokens of the demo models' vocabulary."""
+    words = [b"the", b"world", b"of", b"a", b"game", b"was", b"made", b"by", b"two", b"people", b"in", b"the", b"city"]
+    return b" ".join(words[i * i * i % 97 % len(words)] for i in range(1200)) + b".\n"

@@ -15,6 +15,7 @@ COMMANDS = {
     "inspect": "inspect",
     "types": "types",
     "demo": "demo",
+    "eval": "eval",
 }
 """Command to the module of ``qxmix.cli`` whose ``command`` it is, in the order ``--help`` lists them."""
 

@@ -1,0 +1,123 @@
+"""``qxmix eval``: perplexity and divergence from a base, computed by an engine."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from qxmix.errors import ModelFileError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from qxmix.engines.evaluate import Evaluated
+    from qxmix.quants import Engine
+
+ENGINE_NAMES: dict[str, Engine] = {"ik": "ik_llama.cpp", "llama.cpp": "llama.cpp"}
+"""What ``--engine`` takes."""
+
+
+@click.command("eval")
+@click.argument("files", metavar="FILE...", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--text", type=click.Path(path_type=Path), help="Text to predict, UTF-8.")
+@click.option("--base", type=click.Path(path_type=Path), help="Model to compare with, usually the F16 one.")
+@click.option("--chunks", type=click.IntRange(min=1), help="Chunks from the start of the text.  [default: all]")
+@click.option("--ctx", default=512, show_default=True, type=click.IntRange(min=8), help="Tokens per chunk.")
+@click.option("--engine", type=click.Choice(list(ENGINE_NAMES)), default="ik", show_default=True, help="Who runs them.")
+@click.option("-j", "--threads", type=click.IntRange(min=1), help="Threads of the engine.  [default: all processors]")
+@click.option("--json", "as_json", is_flag=True, help="A list of objects, as in schemas/eval.schema.json.")
+@click.option("--list-types", is_flag=True, help="List the tensor types that the engine runs, and exit.")
+def command(
+    *,
+    files: tuple[Path, ...],
+    text: Path | None,
+    base: Path | None,
+    chunks: int | None,
+    ctx: int,
+    engine: str,
+    threads: int | None,
+    as_json: bool,
+    list_types: bool,
+) -> None:
+    """Perplexity of each FILE on a text and, with a base, the divergence from it.
+
+    Chunks, positions and definitions are those of llama-perplexity: the text is cut into chunks in order, and the
+    second half of each is scored.  Base and files run side by side in one engine; compare figures only within one run.
+    """
+    if list_types:
+        from qxmix.engines.types import runnable_types  # noqa: PLC0415 - numpy and ctypes, for this command alone
+
+        click.echo("\n".join(runnable_types(ENGINE_NAMES[engine])))
+        return
+    if not files or text is None:
+        missing = "--text" if files else "FILE..."
+        raise click.UsageError(f"{missing} is missing.")
+    from qxmix.engines.evaluate import Settings, evaluate  # noqa: PLC0415 - numpy and ctypes, for this command alone
+
+    settings = Settings(ENGINE_NAMES[engine], ctx, chunks, threads)
+    with _progress() as on_chunk:
+        results = evaluate(files, _read(text), base=base, settings=settings, on_chunk=on_chunk)
+    if as_json:
+        click.echo(json.dumps([as_object(result, settings.engine) for result in results], indent=2))
+    else:
+        click.echo("\n".join(table(results, base)))
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on a terminal, nothing elsewhere."""
+    stream = sys.stderr
+    if not stream.isatty():
+        yield lambda _done, _total: None
+        return
+    with click.progressbar(length=1, label="Evaluating", file=stream) as bar:
+
+        def on_chunk(done: int, total: int) -> None:
+            bar.length = total
+            bar.update(done - bar.pos)
+
+        yield on_chunk
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        msg = f"{path}: the text cannot be read: {error.strerror}"
+        raise ModelFileError(msg) from None
+
+
+def as_object(result: Evaluated, engine: Engine) -> dict[str, object]:
+    """One entry of the JSON list; what needs a base is left out where there is none."""
+    scores = {key: value for key, value in asdict(result.summary).items() if value is not None}
+    base = {"base_ppl": result.base.ppl} if result.base else {}
+    return {"file": str(result.path), "nbytes": result.nbytes, "engine": engine} | scores | base
+
+
+def table(results: Sequence[Evaluated], base: Path | None) -> list[str]:
+    """Lines of a plain table: a header, the base, the files."""
+    head = ["file", "bytes", "PPL", "+-"]
+    rows = []
+    if base and results[0].base:
+        head += ["mean KLD", "+-", "median", "99 %", "same top %", "RMS dp %"]
+        of_base = results[0].base
+        rows.append([f"{base} (base)", "", f"{of_base.ppl:.4f}", f"{of_base.ppl_error:.4f}", *[""] * 6])
+    for result in results:
+        s = result.summary
+        row = [str(result.path), f"{result.nbytes:,}", f"{s.ppl:.4f}", f"{s.ppl_error:.4f}"]
+        kld = (s.mean_kld, s.mean_kld_error, s.median_kld, s.kld_99)
+        row += [f"{value:.5f}" for value in kld if value is not None]
+        row += [f"{value:.2f}" for value in (s.same_top_percent, s.rms_p_diff_percent) if value is not None]
+        rows.append(row)
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    return ["  ".join(map(_padded, row, widths, range(len(row)))).rstrip() for row in [head, *rows]]
+
+
+def _padded(cell: str, width: int, column: int) -> str:
+    return cell.rjust(width) if column else cell.ljust(width)

@@ -1,0 +1,174 @@
+"""The C API of an engine's shared library, reached by ctypes.  Only a child process may import this for real work.
+
+Parameter structs differ between the engines and change every few weeks, so none is declared here.  An engine fills one
+with its own defaults; it is kept as an opaque buffer larger than any version of it, the few fields that matter are
+found at offsets whose default values are checked first, and everything set is read back from the context made with it.
+Passing a buffer that is too long is sound: all calling conventions in use hand over such structs as memory, by address
+or as the last thing on the stack, and the callee reads only what it knows.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sysconfig
+from ctypes import CDLL, POINTER, Structure, c_bool, c_char_p, c_float, c_int32, c_uint32, c_void_p
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qxmix.errors import RunError
+
+if TYPE_CHECKING:
+    from qxmix.quants import Engine
+
+PACKAGES: dict[Engine, tuple[str, str]] = {
+    "ik_llama.cpp": ("ik_llama_cpp", "ik-llama-cpp-python"),
+    "llama.cpp": ("xllamacpp", "xllamacpp"),
+}
+"""Import name and PyPI name of the package that carries each engine."""
+
+N_CTX_DEFAULT, N_BATCH_DEFAULT, N_UBATCH_DEFAULT, N_SEQ_MAX_DEFAULT = 512, 2048, 512, 1
+"""What both engines put into fresh context parameters: the pattern by which the fields are recognized."""
+
+
+class Opaque(Structure):
+    """A parameter struct of unknown version; the engines' largest one has 256 bytes."""
+
+    _fields_ = (("words", ctypes.c_uint64 * 128),)
+
+
+class Batch(Structure):
+    """``llama_batch``; the spare covers the three integers that ik_llama.cpp adds for callers without positions."""
+
+    _fields_ = (
+        ("n_tokens", c_int32),
+        ("token", c_void_p),
+        ("embd", c_void_p),
+        ("pos", c_void_p),
+        ("n_seq_id", c_void_p),
+        ("seq_id", c_void_p),
+        ("logits", c_void_p),
+        ("spare", ctypes.c_uint64 * 4),
+    )
+
+
+_SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
+    "llama_backend_init": (None, []),
+    "llama_model_default_params": (Opaque, []),
+    "llama_context_default_params": (Opaque, []),
+    "llama_model_load_from_file": (c_void_p, [c_char_p, Opaque]),
+    "llama_init_from_model": (c_void_p, [c_void_p, Opaque]),
+    "llama_set_n_threads": (None, [c_void_p, c_int32, c_int32]),
+    "llama_set_embeddings": (None, [c_void_p, c_bool]),
+    "llama_n_ctx": (c_uint32, [c_void_p]),
+    "llama_n_batch": (c_uint32, [c_void_p]),
+    "llama_n_ubatch": (c_uint32, [c_void_p]),
+    "llama_pooling_type": (c_int32, [c_void_p]),
+    "llama_model_n_embd": (c_int32, [c_void_p]),
+    "llama_model_get_vocab": (c_void_p, [c_void_p]),
+    "llama_vocab_n_tokens": (c_int32, [c_void_p]),
+    "llama_vocab_get_add_bos": (c_bool, [c_void_p]),
+    "llama_vocab_bos": (c_int32, [c_void_p]),
+    "llama_vocab_is_eog": (c_bool, [c_void_p, c_int32]),
+    "llama_decode": (c_int32, [c_void_p, Batch]),
+    "llama_get_logits": (POINTER(c_float), [c_void_p]),
+    "llama_get_embeddings_seq": (POINTER(c_float), [c_void_p, c_int32]),
+    "ggml_type_name": (c_char_p, [c_int32]),
+}
+"""Functions that both engines have: result and arguments."""
+
+_TOKENIZE = (c_int32, [c_void_p, c_char_p, c_int32, c_void_p, c_int32, c_bool, c_bool])
+_TO_PIECE = (c_int32, [c_void_p, c_int32, c_char_p, c_int32, c_int32, c_bool])
+_OWN_SIGNATURES: dict[Engine, dict[str, tuple[Any, list[Any]]]] = {
+    "ik_llama.cpp": {
+        "llama_vocab_tokenize": _TOKENIZE,
+        "llama_token_to_piece_vocab": _TO_PIECE,
+        "llama_kv_cache_clear": (None, [c_void_p]),
+    },
+    "llama.cpp": {
+        "llama_tokenize": _TOKENIZE,
+        "llama_token_to_piece": _TO_PIECE,
+        "llama_get_memory": (c_void_p, [c_void_p]),
+        "llama_memory_clear": (None, [c_void_p, c_bool]),
+    },
+}
+
+
+def library_path(engine: Engine) -> Path:
+    """The shared library of ``engine``, without importing the package that carries it.
+
+    Raises:
+        RunError: the package is not installed, or holds no such library.
+
+    """
+    module, package = PACKAGES[engine]
+    spec = find_spec(module)
+    if spec is None or not spec.submodule_search_locations:
+        msg = f"{engine} is not installed; get it with: pip install 'qxmix[engines]' (package {package})"
+        raise RunError(msg)
+    folder = Path(next(iter(spec.submodule_search_locations)))
+    patterns = ("lib/libllama.*", "lib/llama.dll") if engine == "ik_llama.cpp" else ("xllamacpp*.so", "xllamacpp*.pyd")
+    found = [path for pattern in patterns for path in sorted(folder.glob(pattern))]
+    if not found:
+        msg = f"the package {package} in {folder} has no library for {sysconfig.get_platform()}; reinstall it"
+        raise RunError(msg)
+    return found[0]
+
+
+def open_library(engine: Engine) -> CDLL:
+    """Load the library of ``engine`` into this process and declare its functions.
+
+    Raises:
+        RunError: it is missing, cannot be loaded, or lacks a function (an engine too old or too new).
+
+    """
+    path = library_path(engine)
+    package = PACKAGES[engine][1]
+    try:
+        library = CDLL(str(path))
+        for name, (result, arguments) in (_SIGNATURES | _OWN_SIGNATURES[engine]).items():
+            function = getattr(library, name)
+            function.restype, function.argtypes = result, arguments
+    except (OSError, AttributeError) as error:
+        msg = f"{engine} cannot be used: {error}; try another version of the package {package}"
+        raise RunError(msg) from error
+    return library
+
+
+def context_params(library: CDLL, engine: Engine, *, n_ctx: int, n_ubatch: int) -> Opaque:
+    """Context parameters for one sequence of ``n_ctx`` tokens, worked through ``n_ubatch`` at a time.
+
+    Raises:
+        RunError: the defaults are not where this version of the engine is known to keep them.
+
+    """
+    params: Opaque = library.llama_context_default_params()
+    fields = (c_uint32 * 5).from_buffer(params)
+    # ik_llama.cpp has the seed of its sampler in front
+    first = 1 if engine == "ik_llama.cpp" else 0
+    defaults = (N_CTX_DEFAULT, N_BATCH_DEFAULT, N_UBATCH_DEFAULT, N_SEQ_MAX_DEFAULT)
+    if tuple(fields[first : first + 4]) != defaults:
+        raise RunError(_unknown_layout(engine))
+    fields[first], fields[first + 1], fields[first + 2] = n_ctx, n_ctx, n_ubatch
+    if engine == "ik_llama.cpp":
+        _switch_flash_attention_off(params)
+    return params
+
+
+def _switch_flash_attention_off(params: Opaque) -> None:
+    # Without AVX-VNNI the wheel's flash attention ends the process by an assertion; without it, results are also the
+    # same on every machine.  Its place differs between versions, so the wheel's own declaration is asked.
+    from ik_llama_cpp import _ctypes_api  # noqa: PLC0415 - loads the engine, so only here, in the child
+
+    declared = _ctypes_api.llama_context_params
+    names = ("logits_all", "embeddings", "offload_kqv", "flash_attn")
+    flags = [c_bool.from_buffer(params, getattr(declared, name).offset) for name in names]
+    if [flag.value for flag in flags] != [False, False, True, True]:
+        raise RunError(_unknown_layout("ik_llama.cpp"))
+    flags[-1].value = False
+
+
+def _unknown_layout(engine: Engine) -> str:
+    return (
+        f"this version of {engine} lays out its parameters in an unknown way; install another of {PACKAGES[engine][1]}"
+    )

@@ -1,0 +1,147 @@
+"""A model loaded into this process by an engine: tokens, logits, text, embeddings."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qxmix.engines.library import Batch, context_params, open_library
+from qxmix.errors import RunError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from qxmix.quants import Engine
+
+
+class LoadedModel:
+    """One model and one context.  Every method may end the process: engines abort rather than report."""
+
+    def __init__(self, engine: Engine, path: str, *, n_ctx: int, n_ubatch: int, n_threads: int) -> None:
+        """Load ``path`` for sequences of up to ``n_ctx`` tokens.
+
+        Raises:
+            RunError: the engine refuses the file, and says why on standard error.
+
+        """
+        self._engine = engine
+        self._n_ctx = n_ctx
+        self._lib = library = open_library(engine)
+        library.llama_backend_init()
+        self._model = library.llama_model_load_from_file(path.encode(), library.llama_model_default_params())
+        if not self._model:
+            msg = f"{engine} cannot load {path}"
+            raise RunError(msg)
+        self._vocab = library.llama_model_get_vocab(self._model)
+        params = context_params(library, engine, n_ctx=n_ctx, n_ubatch=n_ubatch)
+        self._context = library.llama_init_from_model(self._model, params)
+        if not self._context:
+            msg = f"{engine} has no room to run {path} with a context of {n_ctx}"
+            raise RunError(msg)
+        # An engine may round its context up, never down.
+        if library.llama_n_ctx(self._context) < n_ctx or library.llama_n_ubatch(self._context) != n_ubatch:
+            msg = f"{engine} did not take the sizes it was given; install another version of it"
+            raise RunError(msg)
+        library.llama_set_n_threads(self._context, n_threads, n_threads)
+        self.n_vocab: int = library.llama_vocab_n_tokens(self._vocab)
+        self.add_bos: bool = library.llama_vocab_get_add_bos(self._vocab)
+        self.bos: int = library.llama_vocab_bos(self._vocab)
+        self.n_embd: int = library.llama_model_n_embd(self._model)
+
+    def tokenize(self, text: bytes) -> NDArray[np.int32]:
+        """Tokens of ``text`` (UTF-8), with what the model wants around it; control tokens in it stay text."""
+        own = "llama_vocab_tokenize" if self._engine == "ik_llama.cpp" else "llama_tokenize"
+        function = getattr(self._lib, own)
+        tokens = np.empty(len(text) + 16, np.int32)
+        n = function(self._vocab, text, len(text), tokens.ctypes.data, tokens.size, True, False)  # noqa: FBT003 - C
+        if n < 0:
+            msg = f"{self._engine} could not tokenize the text"
+            raise RunError(msg)
+        return tokens[:n]
+
+    def text(self, tokens: NDArray[np.int32]) -> str:
+        """The text of ``tokens``; bytes that are no UTF-8 are shown as replacement characters."""
+        own = "llama_token_to_piece_vocab" if self._engine == "ik_llama.cpp" else "llama_token_to_piece"
+        function = getattr(self._lib, own)
+        buffer = ctypes.create_string_buffer(1024)
+        pieces = []
+        for token in tokens.tolist():
+            n = function(self._vocab, token, buffer, len(buffer), 0, False)  # noqa: FBT003 - C
+            pieces.append(buffer.raw[: max(n, 0)])
+        return b"".join(pieces).decode("utf-8", "replace")
+
+    def clear(self) -> None:
+        """Forget all tokens so far."""
+        if self._engine == "ik_llama.cpp":
+            self._lib.llama_kv_cache_clear(self._context)
+        else:
+            memory = self._lib.llama_get_memory(self._context)
+            if memory:  # encoders have none
+                self._lib.llama_memory_clear(memory, True)  # noqa: FBT003 - C
+
+    def logits(self, tokens: NDArray[np.int32], first_row: int, position: int = 0) -> NDArray[np.float32]:
+        """Run ``tokens`` from ``position`` on; return the logits (n, n_vocab) after each of them from ``first_row`` on.
+
+        The result is the engine's own memory: it holds until the next call.
+        """
+        outputs = np.zeros(tokens.size, np.int8)
+        outputs[first_row:] = 1
+        self._decode(tokens, position, outputs)
+        rows = self._lib.llama_get_logits(self._context)
+        return np.ctypeslib.as_array(rows, (tokens.size - first_row, self.n_vocab))
+
+    def generate(self, prompt: bytes, n_tokens: int) -> NDArray[np.int32]:
+        """Continue ``prompt`` by up to ``n_tokens`` tokens, always the likeliest, until model or context end it."""
+        self.clear()
+        step = self.tokenize(prompt)
+        position = 0
+        made: list[int] = []
+        while len(made) < n_tokens and position < self._n_ctx:
+            scores = self.logits(step, step.size - 1, position)[-1]
+            if not np.isfinite(scores).all():
+                msg = f"{self._engine} gives logits that are no numbers after {len(made)} tokens"
+                raise RunError(msg)
+            likeliest = int(scores.argmax())
+            if self._lib.llama_vocab_is_eog(self._vocab, likeliest):
+                break
+            made.append(likeliest)
+            position += step.size
+            step = np.array([likeliest], np.int32)
+        return np.array(made, np.int32)
+
+    def embedding(self, text: bytes) -> NDArray[np.float32]:
+        """The pooled embedding (n_embd,) of ``text``, as the model pools it, not normalized."""
+        self.clear()
+        self._lib.llama_set_embeddings(self._context, True)  # noqa: FBT003 - C
+        tokens = self.tokenize(text)
+        self._decode(tokens, 0, np.ones(tokens.size, np.int8))
+        pooled = self._lib.llama_get_embeddings_seq(self._context, 0)
+        if not pooled:
+            msg = f"{self._engine} gives no embedding: the model does not pool"
+            raise RunError(msg)
+        return np.ctypeslib.as_array(pooled, (self.n_embd,)).copy()
+
+    def _decode(self, tokens: NDArray[np.int32], position: int, outputs: NDArray[np.int8]) -> None:
+        n = tokens.size
+        if not 0 < n <= self._n_ctx - position:
+            problem = f"{n} tokens do not fit into a context of {self._n_ctx}" if n else "the text has no tokens"
+            raise RunError(problem)
+        tokens = np.ascontiguousarray(tokens, np.int32)
+        positions = np.arange(position, position + n, dtype=np.int32)
+        counts = np.ones(n, np.int32)
+        sequence = np.zeros(1, np.int32)
+        sequences = np.full(n, sequence.ctypes.data, np.uint64)
+        batch = Batch(
+            n_tokens=n,
+            token=tokens.ctypes.data,
+            pos=positions.ctypes.data,
+            n_seq_id=counts.ctypes.data,
+            seq_id=sequences.ctypes.data,
+            logits=outputs.ctypes.data,
+        )
+        code = self._lib.llama_decode(self._context, batch)
+        if code != 0:
+            msg = f"{self._engine} failed to run {n} tokens at position {position} (code {code})"
+            raise RunError(msg)
