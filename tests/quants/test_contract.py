@@ -21,9 +21,10 @@ ENCODABLE = [name for name in WITH_CODEC if codec_of(name).encode]
 GGUF_SIZES = gguf.GGML_QUANT_SIZES
 GGUF_DECODES = [n for n in WITH_CODEC if n in gguf.GGMLQuantizationType.__members__]
 
-# Error that is left of student-t weights, as a share of their energy, by bits per weight; measured, with a margin of
-# half again.  It catches a codec that packs or decodes wrongly, not one that searches badly.
-WORST = {1: 0.75, 2: 0.25, 3: 0.07, 4: 0.02, 5: 0.006, 6: 0.0015, 8: 0.0002, 16: 1e-5, 32: 0.0}
+FLOATS = {"F32": 0.0, "F16": 1e-7, "BF16": 1e-5}
+"""Largest share of the energy of the weights that is lost in rounding them."""
+TERNARY = {"TQ1_0", "TQ2_0", "Q2_0", "Q1_0", "IQ1_BN", "IQ2_BN"}
+"""Types that are made for weights of one magnitude and lose most of any others."""
 
 
 def weights(n_rows: int, n_cols: int, seed: int = 1) -> np.ndarray:
@@ -86,11 +87,18 @@ def test_decoder_equals_ggufs(name: str) -> None:
 
 @pytest.mark.parametrize("name", ENCODABLE)
 def test_round_trip_error(name: str) -> None:
+    """Lost energy against the least that any code of that rate can lose of Gaussian weights, ``4 ** -bpw``.
+
+    On these student-t weights IQ4_NL loses 3.8 times that, Q8_0 5.5 times; a codec that packs or decodes one field
+    wrongly loses far more than 8 times.
+    """
     n_cols = n_cols_of(name)
     x = weights(16, n_cols)
+    if name in TERNARY:
+        x = np.sign(x)
     y = dequantize(quantize(x, name, importance(n_cols)), name, n_cols)
-    bits = min(WORST, key=lambda b: abs(b - get(name).bpw))
-    assert np.square(x - y).sum() <= WORST[bits] * np.square(x).sum()
+    bound = FLOATS.get(name, 0.001 if name in TERNARY else 8 * 4 ** -get(name).bpw)
+    assert np.square(x - y).sum() <= bound * np.square(x).sum()
 
 
 @pytest.mark.parametrize("name", ENCODABLE)
