@@ -101,7 +101,9 @@ def _read_dat_entry(cursor: Cursor, index: int, n_entries: int) -> tuple[str, ND
     start = cursor.pos
     cursor.skip(4 * n_values, what)
     stored = np.frombuffer(cursor.data[start : cursor.pos], "<f4")
-    return name, _checked(cursor.path, name, np.divide(stored, max(n_calls, 1), dtype=np.float32))
+    with np.errstate(invalid="ignore"):  # a signalling NaN; _checked refuses it
+        values = np.divide(stored, max(n_calls, 1), dtype=np.float32)
+    return name, _checked(cursor.path, name, values)
 
 
 def _read_dat_trailer(cursor: Cursor) -> tuple[tuple[str, ...], int]:
@@ -124,7 +126,7 @@ def _read_gguf(path: Path, data: mmap) -> tuple[Entries, tuple[str, ...], int]:
     present = {f.key for f in file.metadata}
     missing = [k for k in (IMATRIX_DATASETS, IMATRIX_CHUNK_COUNT, IMATRIX_CHUNK_SIZE) if k not in present]
     if missing or not names:
-        lacks = ", ".join(missing) or f"any tensor named ...{_SUMS}"
+        lacks = ", ".join(missing) or f"any tensor named *{_SUMS}"
         raise bad_file(path, f"is GGUF but no importance matrix: it lacks {lacks}; give the file llama-imatrix wrote")
     entries = {n: _read_gguf_entry(path, data, n, tensors.get(n + _SUMS), tensors.get(n + _COUNTS)) for n in names}
     n_chunks = file.get(IMATRIX_CHUNK_COUNT)

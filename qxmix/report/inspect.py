@@ -42,14 +42,15 @@ def model_facts(header: ModelHeader) -> dict[str, Any]:
     """Everything of a model's header but array payloads, ready for JSON."""
     n_weights = sum(t.n_weights for t in header.tensors)
     data_nbytes = sum(t.nbytes for t in header.tensors)
-    file_type = header.get(GENERAL_FILE_TYPE)
+    stated = header.get(GENERAL_FILE_TYPE)
+    file_type = stated if isinstance(stated, int) and not isinstance(stated, bool) else None
     return {
         "kind": "model",
         "files": [{"path": str(p), "nbytes": n} for p, n in zip(header.paths, header.file_nbytes, strict=True)],
         "file_nbytes": sum(header.file_nbytes),
         "architecture": header.architecture,
         "file_type": file_type,
-        "file_type_name": file_type_name(file_type) if isinstance(file_type, int) else None,
+        "file_type_name": None if file_type is None else file_type_name(file_type),
         "alignment": header.alignment,
         "n_tensors": len(header.tensors),
         "n_weights": n_weights,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from gguf_bytes import ARRAY, I32, STRING, U32, field, gguf, strings_field, text_field, u32_field
+from tests.gguf_bytes import ARRAY, I32, STRING, U32, field, gguf, strings_field, text_field, u32_field
 
 from qxmix.container.fields import make_field, output_metadata
 from qxmix.container.gguf_format import ValueType

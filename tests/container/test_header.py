@@ -11,7 +11,7 @@ from typing import Any
 import gguf as gguf_package
 import numpy as np
 import pytest
-from gguf_bytes import (
+from tests.gguf_bytes import (
     ARRAY,
     BOOL,
     F32,

@@ -7,7 +7,7 @@ import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
-from gguf_bytes import dat, dat_entry, dat_trailer, gguf, imatrix_gguf, small_model, tensor, u32_field
+from tests.gguf_bytes import dat, dat_entry, dat_trailer, gguf, imatrix_gguf, small_model, tensor, u32_field
 
 from qxmix.container.imatrix import load_imatrix
 from qxmix.errors import ModelFileError
@@ -48,6 +48,8 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         dat([dat_entry("a.w", [1.0], n_values=BIG)]), r"'a.w', takes 8589934588 bytes and 4 are"),
     "cut in the values": (dat([E])[:-2], r"'blk.0.attn_q.weight', takes 8 bytes and 6 are left"),
     "NaN": (dat([E, dat_entry("a.w", [1.0, NAN])]), r"value 1 of 'a.w' is nan, no finite number of 0 or more"),
+    "signalling NaN": (
+        dat([dat_entry("a.w", [1.0, 2.0], 3)])[:-4] + bytes.fromhex("0100a07f"), r"value 1 of 'a.w' is nan, no finite"),
     "infinity": (dat([dat_entry("a.w", [1.0, 2.0, INF])]), r"value 2 of 'a.w' is inf, no finite number"),
     "negative": (dat([dat_entry("a.w", [-0.5])]), r"value 0 of 'a.w' is -0.5, no finite number of 0 or more"),
     "chunks cut": (dat([E], b"\1\0"), r"is cut off or damaged: the number of chunks takes 4 bytes and 2 are left"),
@@ -60,7 +62,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         r"is GGUF but no importance matrix: it lacks imatrix.chunk_size"),
     "GGUF of something else": (
         gguf([u32_field("x", 1)]), r"it lacks imatrix.datasets, imatrix.chunk_count, imatrix.ch"),
-    "GGUF without entries": (imatrix_gguf([], b""), r"it lacks any tensor named ...\.in_sum2"),
+    "GGUF without entries": (imatrix_gguf([], b""), r"it lacks any tensor named [*].in_sum2"),
     "sums without counts": (imatrix_gguf([tensor("a.in_sum2", (2,))], bytes(8)), r"has 'a' without its .counts"),
     "counts without sums": (imatrix_gguf([tensor("a.counts", (2,))], bytes(8)), r"has 'a' without its .in_sum2"),
     "sums are F16": (

@@ -9,7 +9,7 @@ import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
-from gguf_bytes import (
+from tests.gguf_bytes import (
     ARRAY,
     BOOL,
     STRING,

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import gguf as gguf_package
 import numpy as np
 import pytest
-from gguf_bytes import dat, dat_entry, dat_trailer, imatrix_gguf, tensor
+from tests.gguf_bytes import dat, dat_entry, dat_trailer, imatrix_gguf, tensor
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from naive_imatrix import read_dat
+from tests.container.naive_imatrix import read_dat
 
 from qxmix.container.imatrix import Imatrix, find_importance, importance_of, load_imatrix
 from qxmix.container.model import TensorInfo

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import gguf
 import numpy as np
-from gguf_bytes import F32, dat, dat_entry, dat_trailer, field, small_model, strings_field, tensor, text_field
-from gguf_bytes import gguf as gguf_bytes
+from tests.gguf_bytes import F32, dat, dat_entry, dat_trailer, field, small_model, strings_field, tensor, text_field
+from tests.gguf_bytes import gguf as gguf_bytes
 
 from qxmix.container.imatrix import load_imatrix
 
@@ -77,6 +77,15 @@ def test_long_strings_are_cut_and_arrays_counted(tmp_path: Path) -> None:
     assert "\x1b" not in whole
     facts = inspect_json(path)
     assert [f.get("value", f.get("count")) for f in facts["metadata"]] == ["x" * 500 + "\x1b[2J", 1234, "nan"]
+
+
+def test_a_file_type_that_is_no_integer(tmp_path: Path) -> None:
+    """NaN is no JSON; found by fuzzing."""
+    path = tmp_path / "m.gguf"
+    path.write_bytes(gguf_bytes([field("general.file_type", F32, b"\0\0\xc0\x7f")]))
+    facts = inspect_json(path)
+    assert (facts["file_type"], facts["file_type_name"]) == (None, None)
+    assert facts["metadata"] == [{"key": "general.file_type", "type": "float32", "value": "nan"}]
 
 
 def test_shards_are_listed(tmp_path: Path) -> None:

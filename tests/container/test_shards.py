@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from gguf_bytes import gguf, small_model, text_field
+from tests.gguf_bytes import gguf, small_model, text_field
 
 from qxmix.container.header import read_header
 from qxmix.errors import ModelFileError

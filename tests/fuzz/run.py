@@ -1,0 +1,174 @@
+"""Fuzz qxmix's readers of foreign files: ``python tests/fuzz/run.py --runs 100000 [--seconds 60] [--kind header]``.
+
+The structured mutator changes right files piece by piece, in this process.  ``--engine atheris`` hands the same targets
+to atheris, which is guided by coverage (``pip install qxmix[fuzz]``).  An input that crashes a target (anything but a
+QxmixError, too much time or memory) is kept in ``--keep``, and the exit code is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import tracemalloc
+import warnings
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.fuzz.mutate import mutate_bytes, mutate_pieces
+from tests.fuzz.seeds import dat_pieces, header_pieces, imatrix_pieces
+from tests.fuzz.targets import TARGETS
+from tests.gguf_bytes import small_model
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+SECONDS = 5
+"""An input that takes longer hangs; the slowest of a million took 0.05 s."""
+PEAK_NBYTES = 512 << 10
+PEAK_PER_BYTE = 96
+"""Python memory an input of n bytes may take at its peak: a metadata field of 14 bytes becomes an object of 300."""
+TRACED_EVERY = 64
+"""tracemalloc makes a run five times slower; the limit on the address space holds for all."""
+SEEDS = {"header": [header_pieces], "imatrix": [dat_pieces, imatrix_pieces]}
+ADDRESS_SPACE_NBYTES = 128 << 20
+
+_VARIABLE = re.compile(r"\(first bytes.*?\)|of \w+ blocks|UTF-8: .*;|\".*?\"|'.*?'|-?\d[-+.e\d]*")
+"""What differs between errors of one kind."""
+
+
+@dataclass
+class Tally:
+    """What came of the inputs of one kind."""
+
+    runs: int = 0
+    accepted: int = 0
+    slowest: float = 0.0
+    errors: Counter[str] = field(default_factory=Counter)
+    crashes: list[bytes] = field(default_factory=list)
+
+
+def make_input(kind: str, rng: Random) -> bytes:
+    if rng.random() < 0.02:
+        return mutate_bytes(rng.randbytes(rng.randrange(200)), rng)
+    return mutate_pieces(rng.choice(SEEDS[kind])(rng), rng)
+
+
+def run_one(kind: str, data: bytes, folder: Path, tally: Tally, *, traced: bool) -> None:
+    """Run a target once under its limits."""
+    start = time.perf_counter()
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    if traced:
+        tracemalloc.start()
+    try:
+        text = TARGETS[kind](data, folder)
+        if traced:
+            peak = tracemalloc.get_traced_memory()[1]
+            assert peak <= PEAK_NBYTES + PEAK_PER_BYTE * len(data), f"{peak} bytes for an input of {len(data)}"
+        tally.accepted += not text
+        tally.errors[_VARIABLE.sub("#", text)] += 1
+    except Exception as error:  # noqa: BLE001 - whatever escapes is the finding
+        tally.crashes.append(data)
+        print(f"{kind}: {type(error).__name__}: {error}", file=sys.stderr)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        tracemalloc.stop()
+    tally.runs += 1
+    tally.slowest = max(tally.slowest, time.perf_counter() - start)
+
+
+def fuzz(kind: str, runs: int, seconds: float, seed: int) -> Tally:
+    """Run up to ``runs`` mutated inputs for up to ``seconds``."""
+    tally, rng, end = Tally(), Random(seed), time.monotonic() + seconds  # noqa: S311
+    signal.signal(signal.SIGALRM, _hang)
+    warnings.simplefilter("error")
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (_used_nbytes() + ADDRESS_SPACE_NBYTES, limits[1]))
+    try:
+        with tempfile.TemporaryDirectory(dir=_fast_folder()) as name:
+            folder = Path(name)
+            (folder / "m-00002-of-00002.gguf").write_bytes(small_model(split=(1, 2, 2)))
+            run_one(kind, make_input(kind, Random(0)), folder, Tally(), traced=False)  # noqa: S311 - imports
+            while tally.runs < runs and time.monotonic() < end:
+                run_one(kind, make_input(kind, rng), folder, tally, traced=tally.runs % TRACED_EVERY == 0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+    return tally
+
+
+def _fast_folder() -> str | None:
+    """A folder in memory where there is one: every input is a file."""
+    shared = "/dev/shm"  # noqa: S108
+    return shared if os.access(shared, os.W_OK) else None
+
+
+def _hang(_signal: int, _frame: FrameType | None) -> None:
+    raise TimeoutError(f"still running after {SECONDS} s")
+
+
+def _used_nbytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+
+
+def report(kind: str, tally: Tally, seconds: float, *, verbose: bool) -> None:
+    print(
+        f"{kind}: {tally.runs:,} inputs in {seconds:.1f} s, {tally.accepted:,} accepted, {len(tally.errors) - 1} kinds "
+        f"of refusal, slowest {tally.slowest * 1000:.0f} ms, {len(tally.crashes)} crashes"
+    )
+    if verbose:
+        for text, n in tally.errors.most_common():
+            print(f"  {n:9,}  {text}")
+
+
+def run_atheris(kind: str, runs: int, seconds: float, seed: int, keep: Path) -> int:
+    """Run the coverage-guided fuzzer in a process of its own, on a corpus of right files."""
+    with tempfile.TemporaryDirectory() as corpus:
+        rng = Random(seed)  # noqa: S311
+        for i in range(200):
+            (Path(corpus) / f"{i:03}").write_bytes(make_input(kind, rng))
+        command = [
+            sys.executable, str(Path(__file__).with_name("coverage.py")), kind, f"-runs={runs}",
+            f"-max_total_time={int(seconds)}", f"-seed={seed}", "-max_len=2048", f"-timeout={SECONDS}",
+            "-rss_limit_mb=1024", f"-artifact_prefix={keep}/", "-print_final_stats=1", corpus,
+        ]  # fmt: skip
+        return subprocess.run(command, check=False).returncode
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=10000, help="inputs of each kind (default 10000)")
+    parser.add_argument("--seconds", type=float, default=86400, help="at most so long for each kind")
+    parser.add_argument("--kind", choices=[*TARGETS, "all"], default="all")
+    parser.add_argument("--engine", choices=["mutator", "atheris"], default="mutator")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--keep", type=Path, default=Path(tempfile.gettempdir()), help="where crashing inputs go")
+    parser.add_argument("-v", "--verbose", action="store_true", help="count each kind of refusal")
+    options = parser.parse_args()
+    options.keep.mkdir(parents=True, exist_ok=True)
+    failed = False
+    for kind in TARGETS if options.kind == "all" else [options.kind]:
+        if options.engine == "atheris":
+            failed |= run_atheris(kind, options.runs, options.seconds, options.seed, options.keep) != 0
+            continue
+        start = time.monotonic()
+        tally = fuzz(kind, options.runs, options.seconds, options.seed)
+        report(kind, tally, time.monotonic() - start, verbose=options.verbose)
+        for i, data in enumerate(tally.crashes):
+            (options.keep / f"crash-{kind}-{i}").write_bytes(data)
+        failed |= bool(tally.crashes)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
