@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from tests.gguf_bytes import ARRAY, I32, STRING, U32, field, gguf, strings_field, text_field, u32_field
 
 from qxmix.container.fields import make_field, output_metadata
 from qxmix.container.gguf_format import ValueType
 from qxmix.container.header import read_header
 from qxmix.container.imatrix import Imatrix
+from tests.gguf_bytes import ARRAY, I32, STRING, U32, field, gguf, strings_field, text_field, u32_field
 
 if TYPE_CHECKING:
     from qxmix.container.model import MetadataField
@@ -39,7 +39,7 @@ def test_made_fields_are_read_back(tmp_path: Path) -> None:
         make_field("s", "héé", ValueType.STRING),
         make_field("u16", 7, ValueType.UINT16),
         make_field("f", 0.5, ValueType.FLOAT32),
-        make_field("b", True, ValueType.BOOL),  # noqa: FBT003
+        make_field("b", True, ValueType.BOOL),
         make_field("i64", -(2**63), ValueType.INT64),
         make_field("words", ["", "a"], ValueType.ARRAY, ValueType.STRING),
         make_field("numbers", [1, 2, 3], ValueType.ARRAY, ValueType.UINT8),

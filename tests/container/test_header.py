@@ -11,6 +11,12 @@ from typing import Any
 import gguf as gguf_package
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from qxmix.container.header import read_header
+from qxmix.errors import ModelFileError
+from qxmix.quants import QUANT_TYPES
 from tests.gguf_bytes import (
     ARRAY,
     BOOL,
@@ -28,12 +34,6 @@ from tests.gguf_bytes import (
     text_field,
     u32_field,
 )
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
-from qxmix.container.header import read_header
-from qxmix.errors import ModelFileError
-from qxmix.quants import QUANT_TYPES
 
 NAMES = st.text(st.characters(codec="utf-8", categories=["L", "N", "P"]), min_size=1, max_size=40)
 SCALARS = {

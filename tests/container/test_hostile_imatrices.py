@@ -7,10 +7,10 @@ import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.gguf_bytes import dat, dat_entry, dat_trailer, gguf, imatrix_gguf, small_model, tensor, u32_field
 
 from qxmix.container.imatrix import load_imatrix
 from qxmix.errors import ModelFileError
+from tests.gguf_bytes import dat, dat_entry, dat_trailer, gguf, imatrix_gguf, small_model, tensor, u32_field
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,6 +9,9 @@ import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
+
+from qxmix.container.header import read_header
+from qxmix.errors import ModelFileError, QxmixError
 from tests.gguf_bytes import (
     ARRAY,
     BOOL,
@@ -28,9 +31,6 @@ from tests.gguf_bytes import (
     text_field,
     u32_field,
 )
-
-from qxmix.container.header import read_header
-from qxmix.errors import ModelFileError, QxmixError
 
 if TYPE_CHECKING:
     from pathlib import Path

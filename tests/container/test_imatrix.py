@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import gguf as gguf_package
 import numpy as np
 import pytest
-from tests.gguf_bytes import dat, dat_entry, dat_trailer, imatrix_gguf, tensor
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.container.naive_imatrix import read_dat
 
 from qxmix.container.imatrix import Imatrix, find_importance, importance_of, load_imatrix
 from qxmix.container.model import TensorInfo
 from qxmix.errors import Problem
+from tests.container.naive_imatrix import read_dat
+from tests.gguf_bytes import dat, dat_entry, dat_trailer, imatrix_gguf, tensor
 
 if TYPE_CHECKING:
     from pathlib import Path

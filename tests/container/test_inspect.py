@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import gguf
 import numpy as np
-from tests.gguf_bytes import F32, dat, dat_entry, dat_trailer, field, small_model, strings_field, tensor, text_field
-from tests.gguf_bytes import gguf as gguf_bytes
 
 from qxmix.container.imatrix import load_imatrix
+from tests.gguf_bytes import F32, dat, dat_entry, dat_trailer, field, small_model, strings_field, tensor, text_field
+from tests.gguf_bytes import gguf as gguf_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.gguf_bytes import gguf, small_model, text_field
 
 from qxmix.container.header import read_header
 from qxmix.errors import ModelFileError
+from tests.gguf_bytes import gguf, small_model, text_field
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -91,7 +91,7 @@ def run_one(kind: str, data: bytes, folder: Path, tally: Tally, *, traced: bool)
 def fuzz(kind: str, runs: int, seconds: float, seed: int) -> Tally:
     """Run up to ``runs`` mutated inputs for up to ``seconds``."""
     tally, rng, end = Tally(), Random(seed), time.monotonic() + seconds  # noqa: S311
-    signal.signal(signal.SIGALRM, _hang)
+    before = signal.signal(signal.SIGALRM, _hang)
     warnings.simplefilter("error")
     limits = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (_used_nbytes() + ADDRESS_SPACE_NBYTES, limits[1]))
@@ -104,6 +104,7 @@ def fuzz(kind: str, runs: int, seconds: float, seed: int) -> Tally:
                 run_one(kind, make_input(kind, rng), folder, tally, traced=tally.runs % TRACED_EVERY == 0)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, limits)
+        signal.signal(signal.SIGALRM, before)
     return tally
 
 

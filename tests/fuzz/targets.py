@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from qxmix.container.model import ModelHeader
 
+
 def fuzz_header(data: bytes, folder: Path) -> str:
     """As a whole model, or as the first shard of a split one."""
     path = folder / "m-00001-of-00002.gguf"
@@ -100,4 +101,4 @@ def check_layout(header: ModelHeader) -> None:
 
 
 TARGETS: dict[str, Callable[[bytes, Path], str]] = {"header": fuzz_header, "imatrix": fuzz_imatrix}
-"""Kind of input to what takes one and a folder to write to, and returns the error's text, empty where it was accepted."""
+"""Kind of input to what takes one and a folder to write to; returns the error's text, empty if it was accepted."""

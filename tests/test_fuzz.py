@@ -1,0 +1,85 @@
+"""Short fuzzing of every reader of foreign files; ``tests/fuzz/run.py`` runs as long as one likes."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.fuzz import run
+from tests.fuzz.run import fuzz
+from tests.fuzz.targets import TARGETS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RUN = Path(__file__).parent / "fuzz" / "run.py"
+
+
+@pytest.mark.parametrize("kind", TARGETS)
+def test_mutated_inputs_are_refused_or_sound(kind: str) -> None:
+    with warnings.catch_warnings():
+        tally = fuzz(kind, runs=300, seconds=3, seed=11)
+    assert not tally.crashes
+    assert tally.runs > 100
+    assert tally.accepted > 0
+    assert len(tally.errors) > 5
+
+
+def raises(_data: bytes, _folder: Path) -> str:
+    raise KeyError("x")
+
+
+def warns(_data: bytes, _folder: Path) -> str:
+    warnings.warn("careless", RuntimeWarning, stacklevel=1)
+    return ""
+
+
+def hangs(_data: bytes, _folder: Path) -> str:
+    while True:
+        pass
+
+
+def allocates(_data: bytes, _folder: Path) -> str:
+    return bytes(5_000_000).decode()[:0]
+
+
+def reserves(_data: bytes, _folder: Path) -> str:
+    return str(len(bytes(1 << 31)))
+
+
+@pytest.mark.parametrize("target", [raises, warns, hangs, allocates, reserves])
+def test_the_fuzzer_notices(target: Callable[[bytes, Path], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TARGETS, "header", target)
+    monkeypatch.setattr(run, "SECONDS", 0.1)
+    with warnings.catch_warnings():
+        assert fuzz("header", runs=1, seconds=9, seed=1).crashes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", TARGETS)
+def test_mutated_inputs_for_longer(kind: str) -> None:
+    done = subprocess.run(
+        [sys.executable, str(RUN), "--runs", "1000000", "--seconds", "5", "--kind", kind, "--seed", "12"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert " 0 crashes" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris is in the extra `fuzz`")
+@pytest.mark.parametrize("kind", TARGETS)
+def test_inputs_guided_by_coverage(kind: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(RUN), "--engine", "atheris", "--runs", "100000", "--seconds", "5", "--kind", kind,
+         "--keep", str(tmp_path)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.iterdir())
