@@ -14,6 +14,7 @@ COMMANDS = {
     "validate": "validate",
     "inspect": "inspect",
     "types": "types",
+    "warmup": "warmup",
     "demo": "demo",
     "eval": "eval",
 }

@@ -1,0 +1,42 @@
+"""``qxmix warmup``: compile kernels ahead of their first use."""
+
+from __future__ import annotations
+
+import time
+from difflib import get_close_matches
+
+import click
+
+from qxmix.quants import QUANT_TYPES, codec_of, find
+
+
+@click.command()
+@click.argument("names", metavar="[TYPE]...", nargs=-1)
+def command(names: tuple[str, ...]) -> None:
+    """Compile the kernels of TYPEs (default: all) into the cache, so that the first apply need not wait.
+
+    Compiled kernels are kept in $NUMBA_CACHE_DIR, else in the user's cache folder, else in a temporary folder.
+    """
+    from qxmix.quants.jit import cache_dir  # noqa: PLC0415 - numba, not needed for --help
+    from qxmix.quants.warmup import Kernel, pending, warm  # noqa: PLC0415
+
+    chosen = [_known(name) for name in names] or [t.name for t in QUANT_TYPES if t.codec]
+    kernels = [Kernel(name, "decode") for name in chosen]
+    kernels += [Kernel(name, "encode") for name in chosen if codec_of(name).encode]
+    todo = pending(kernels)
+    if not todo:
+        click.echo(f"All {len(kernels)} kernels are compiled already, in {cache_dir()}")
+        return
+    click.echo(f"Compiling {len(todo)} of {len(kernels)} kernels into {cache_dir()}")
+    start = time.perf_counter()
+    warm(todo, on_done=lambda k: click.echo(f"  {time.perf_counter() - start:5.1f} s  {k.type} {k.direction}"))
+
+
+def _known(name: str) -> str:
+    quant_type = find(name)
+    if quant_type is None:
+        near = get_close_matches(name.upper(), [t.name for t in QUANT_TYPES], n=1)
+        raise click.UsageError(f"unknown type {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    if not quant_type.codec:
+        raise click.UsageError(f"qxmix can size and copy {quant_type.name}, but has no kernels for it")
+    return quant_type.name
