@@ -1,4 +1,4 @@
-"""Q4_1: 32 weights, a scale and a minimum, 4-bit levels 0..15.
+"""Q4_1: 32 weights, a scale and a minimum, 4-bit codes.
 
 Layout of a block, 20 bytes::
 
@@ -9,19 +9,30 @@ Layout of a block, 20 bytes::
     +-------+-------+------------------------------------+
     weight = d * nibble + m
 
-Source: ``block_q4_1`` of ggml.
+Source: ``block_q4_1`` of ggml; ``quantize_q4_1`` of ik_llama.cpp with an importance, ``quantize_row_q4_1_ref`` without.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from qxmix.quants.affine32 import encode_affine, encode_affine_rounding
 from qxmix.quants.block32 import BLOCK
-from qxmix.quants.codec import Codec
-from qxmix.quants.jit import kernel
-from qxmix.quants.numerics import load_half
+from qxmix.quants.codec import Codec, importance_decides
+from qxmix.quants.jit import inlined, kernel
+from qxmix.quants.numerics import load_half, store_half
 
+NMAX = 15
 BLOCK_NBYTES = 20
+
+
+@inlined
+def _pack(out, at, scale, minimum, q, k):
+    store_half(out, at, scale)
+    store_half(out, at + 2, minimum)
+    for t in range(16):
+        low, high = np.uint8(np.int32(q[t, k])), np.uint8(np.int32(q[t + 16, k]))
+        out[at + 4 + t] = low | np.uint8(high << np.uint8(4))
 
 
 @kernel
@@ -36,4 +47,11 @@ def _decode(packed, rows):
             flat[to + t + 16] = d * np.float32(byte >> 4) + m
 
 
-CODECS = {"Q4_1": Codec(decode=_decode)}
+CODECS = {
+    "Q4_1": Codec(
+        decode=_decode,
+        encode=importance_decides(
+            encode_affine(NMAX, BLOCK_NBYTES, _pack), without=encode_affine_rounding(NMAX, BLOCK_NBYTES, _pack)
+        ),
+    )
+}

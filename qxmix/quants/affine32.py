@@ -1,0 +1,73 @@
+"""The encoders that Q4_1 and Q5_1 share: blocks of 32 weights, a scale and a minimum as halves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qxmix.quants.block32 import BLOCK, load_row_sigma2, weigh_by_variance
+from qxmix.quants.jit import kernel
+from qxmix.quants.lanes import LANES, load_blocks, load_importance, row_mean_squares, usable_importance
+from qxmix.quants.search_affine import AFFINE_ROWS, search_affine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qxmix.quants.codec import Encoder
+
+_0 = np.float32(0.0)
+_1 = np.float32(1.0)
+
+
+def encode_affine(nmax: int, block_nbytes: int, pack: Callable[..., None]) -> Encoder:
+    """Build the encoder that searches scale and minimum for codes ``[0, nmax]``; it needs an importance.
+
+    ``pack(out, at, scale, minimum, q, k)`` stores lane ``k`` as the block at ``out[at:]``.  Weights are
+    ``importance * sqrt(mean square of the row + x * x)``.
+    """
+
+    @kernel
+    def encode(rows, columns, out, method):  # noqa: ARG001 - the contract of encoders
+        flat, packed = rows.ravel(), out.ravel()
+        n_blocks, blocks_per_row = rows.size // BLOCK, rows.shape[1] // BLOCK
+        x, w = np.empty((BLOCK, LANES), np.float32), np.empty((BLOCK, LANES), np.float32)
+        q, wx = np.empty((BLOCK, LANES), np.float32), np.empty((BLOCK, LANES), np.float64)
+        scale, minimum = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
+        scratch, sums = np.empty((AFFINE_ROWS, LANES), np.float32), np.empty((AFFINE_ROWS, LANES), np.float64)
+        sigma2_of_row = np.empty(rows.shape[0], np.float32)
+        row_mean_squares(rows, sigma2_of_row)
+        columns = usable_importance(columns, BLOCK)
+        for first in range(0, n_blocks, LANES):
+            n = min(LANES, n_blocks - first)
+            load_blocks(flat, first, n, x)
+            load_importance(columns, first, n, w)
+            load_row_sigma2(sigma2_of_row, first, n, blocks_per_row, scale)
+            weigh_by_variance(x, w, scale)
+            search_affine(x, w, nmax, scale, minimum, q, wx, scratch, sums)
+            for k in range(n):
+                pack(packed, (first + k) * block_nbytes, scale[k], minimum[k], q, k)
+
+    return encode
+
+
+def encode_affine_rounding(nmax: int, block_nbytes: int, pack: Callable[..., None]) -> Encoder:
+    """Build the encoder that only rounds between the block's extremes: ``quantize_row_q4_1_ref`` of ggml."""
+    top = np.float32(nmax)
+
+    @kernel
+    def encode(rows, columns, out, method):  # noqa: ARG001 - the contract of encoders
+        flat, packed = rows.ravel(), out.ravel()
+        q = np.empty((BLOCK, 1), np.float32)
+        for block in range(rows.size // BLOCK):
+            x = flat[block * BLOCK : (block + 1) * BLOCK]
+            least, most = x[0], x[0]
+            for e in range(1, BLOCK):
+                least, most = min(least, x[e]), max(most, x[e])
+            scale = (most - least) / top
+            inverse = _1 / scale if scale != _0 else _0
+            for e in range(BLOCK):
+                q[e, 0] = min(top, np.floor((x[e] - least) * inverse + np.float32(0.5)))
+            pack(packed, block * block_nbytes, scale, least, q, 0)
+
+    return encode

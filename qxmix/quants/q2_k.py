@@ -1,0 +1,128 @@
+"""Q2_K: 16 blocks of 16 weights, a 4-bit scale and minimum each, 2-bit codes.
+
+Layout of a super-block, 84 bytes::
+
+    0                              16                    80      82         84
+    +------------------------------+---------------------+-------+----------+
+    | byte j: scale of block j in  | qs: codes,          | d f16 | dmin f16 |
+    | the low, minimum in the high | field T128          |       |          |
+    | nibble                       |                     |       |          |
+    +------------------------------+---------------------+-------+----------+
+    weight = (d * scale) * code - dmin * minimum
+
+Source: ``block_q2_K`` of ggml; ``quantize_row_q2_K_impl`` of ik_llama.cpp with an importance, ``..._ref`` without.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qxmix.quants.affine_k import round_positive
+from qxmix.quants.codec import Codec
+from qxmix.quants.jit import inlined, kernel
+from qxmix.quants.lanes import LANES, load_blocks, load_importance, usable_importance
+from qxmix.quants.numerics import half_round, load_half, nint
+from qxmix.quants.search_affine import AFFINE_ROWS, search_affine, search_affine_f32
+from qxmix.quants.search_positive import search_positive
+from qxmix.quants.superblock import SUPER, pack_two_bits, put_half, round_block, store_super, sum_over, weigh_super
+
+BLOCK = 16
+N_BLOCKS = SUPER // BLOCK
+NBYTES = 84
+NMAX = 3
+TOP = 15
+
+_0 = np.float32(0.0)
+_1 = np.float32(1.0)
+
+
+@inlined
+def _round_exactly(x, step, offset, code):
+    """Codes of a block for the step before it is rounded to a half, by the inverse: with importance."""
+    for k in range(LANES):
+        step[k] = _1 / step[k] if step[k] != _0 else _0
+    for e in range(BLOCK):
+        for k in range(LANES):
+            level = min(max(nint((x[e, k] + offset[k]) * step[k]), _0), np.float32(NMAX))
+            code[e, k] = np.uint8(np.int32(level))
+
+
+@kernel
+def _encode(rows, columns, out, method):  # noqa: ARG001 - the contract of encoders
+    flat, packed = rows.ravel(), out.ravel()
+    n_super = rows.size // SUPER
+    x, w = np.empty((SUPER, LANES), np.float32), np.empty((SUPER, LANES), np.float32)
+    code, block = np.empty((SUPER, LANES), np.uint8), np.empty((NBYTES, LANES), np.uint8)
+    blocks = np.empty((5, N_BLOCKS, LANES), np.float32)
+    scales, mins, sum_w, ls, lm = blocks[0], blocks[1], blocks[2], blocks[3], blocks[4]
+    q, trial_q = np.empty((BLOCK, LANES), np.float32), np.empty((BLOCK, LANES), np.float32)
+    wx = np.empty((BLOCK, LANES), np.float64)
+    scratch, sums = np.empty((AFFINE_ROWS, LANES), np.float32), np.empty((AFFINE_ROWS, LANES), np.float64)
+    lanes = np.empty((4, LANES), np.float32)
+    d, dmin, step, offset = lanes[0], lanes[1], lanes[2], lanes[3]
+    weighted = len(columns) > 0
+    columns = usable_importance(columns, BLOCK)
+    for first in range(0, n_super, LANES):
+        n = min(LANES, n_super - first)
+        load_blocks(flat, first, n, x)
+        if weighted:
+            load_importance(columns, first, n, w)
+            weigh_super(x, w, np.float32(0.75))
+        for j in range(N_BLOCKS):
+            xj, wj, cj = x[16 * j : 16 * j + 16], w[16 * j : 16 * j + 16], code[16 * j : 16 * j + 16]
+            if weighted:
+                sum_over(wj, sum_w[j])
+                search_affine(xj, wj, NMAX, scales[j], mins[j], q, wx, scratch, sums)
+            else:
+                for e in range(BLOCK):
+                    for k in range(LANES):
+                        wj[e, k] = abs(xj[e, k])
+                search_affine_f32(
+                    xj, wj, NMAX, np.float32(-0.5), np.float32(0.1), 15, 1, scales[j], mins[j], q, trial_q, scratch
+                )  # fmt: skip
+            for k in range(LANES):
+                mins[j, k] = -mins[j, k]
+            for e in range(BLOCK):
+                for k in range(LANES):
+                    cj[e, k] = np.uint8(np.int32(q[e, k]))
+        if weighted:
+            search_positive(scales, sum_w, TOP, d, ls, scratch)
+            search_positive(mins, sum_w, TOP, dmin, lm, scratch)
+        else:
+            round_positive(scales, np.float32(TOP), ls, d, step)
+            round_positive(mins, np.float32(TOP), lm, dmin, step)
+        put_half(block, 80, d)
+        put_half(block, 82, dmin)
+        if not weighted:
+            for k in range(LANES):
+                d[k] = half_round(d[k])
+                dmin[k] = half_round(dmin[k])
+        for j in range(N_BLOCKS):
+            for k in range(LANES):
+                block[j, k] = np.uint8(np.int32(ls[j, k]) | np.int32(lm[j, k]) << 4)
+                step[k] = d[k] * ls[j, k]
+                offset[k] = dmin[k] * lm[j, k]
+            xj, cj = x[16 * j : 16 * j + 16], code[16 * j : 16 * j + 16]
+            if weighted:
+                _round_exactly(xj, step, offset, cj)
+            else:
+                round_block(xj, step, offset, _0, np.float32(NMAX), cj)
+        pack_two_bits(code, np.uint8(0), block, 16)
+        store_super(block, first, n, packed)
+
+
+@kernel
+def _decode(packed, rows):
+    data, flat = packed.ravel(), rows.ravel()
+    for block in range(rows.size // SUPER):
+        at = block * NBYTES
+        d, dmin = load_half(data, at + 80), load_half(data, at + 82)
+        for j in range(N_BLOCKS):
+            byte = np.int32(data[at + j])
+            step, offset = d * np.float32(byte & 15), dmin * np.float32(byte >> 4)
+            to, qs, two = block * SUPER + BLOCK * j, at + 16 + 32 * (j // 8) + BLOCK * (j % 2), 2 * (j % 8 // 2)
+            for i in range(BLOCK):
+                flat[to + i] = step * np.float32((np.int32(data[qs + i]) >> two) & 3) - offset
+
+
+CODECS = {"Q2_K": Codec(decode=_decode, encode=_encode)}
