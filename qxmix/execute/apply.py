@@ -105,18 +105,17 @@ class _Run:
 
     def carry_out(self, recorded: Recorded, started: float) -> Result:
         """Everything from the first tensor to the rename."""
+        self.say("kernels", ", ".join(kernels.kernel_types(self.plan)))
+        kernels.warm(self.plan)
         with Flusher((*self.target.partials, self.target.journal)) as flusher:
-            if recorded.checked:
-                self.restore(recorded)
-            else:
-                self.make(flusher, recorded)
+            with open_pool(self.options.executor, self.options.n_workers) as pool:
+                self.work(pool, flusher, self.take_over(pool, recorded))
             tensors = self.ledger.results()
             roots = Roots.of(tensors)
-            if not recorded.checked:
-                self.complete(roots)
+            self.complete(roots)
             self.say("sync")
             sync_started = time.perf_counter()
-            self.publish(checked=recorded.checked)
+            self.publish()
         now = time.perf_counter()
         self.say("done")
         return Result(
@@ -131,19 +130,6 @@ class _Run:
             sync_seconds=now - sync_started,
             problems=(),
         )
-
-    def restore(self, recorded: Recorded) -> None:
-        """Note all that an earlier apply had finished but for the renames."""
-        for task in self.tasks():
-            self.ledger.add(recorded.leaves[task.tensor, task.leaf], task.source_nbytes)
-        self.n_resumed = len(recorded.leaves)
-
-    def make(self, flusher: Flusher, recorded: Recorded) -> None:
-        """Make all tensors."""
-        self.say("kernels", ", ".join(kernels.kernel_types(self.plan)))
-        kernels.warm(self.plan)
-        with open_pool(self.options.executor, self.options.n_workers) as pool:
-            self.work(pool, flusher, self.take_over(pool, recorded))
 
     def tasks(self, n_workers: int = 1) -> Iterator[Task]:
         """All tasks of the plan."""
@@ -190,18 +176,16 @@ class _Run:
             files.write_header(path, header)
             files.check(path, planned, header, i)
 
-    def publish(self, *, checked: bool) -> None:
+    def publish(self) -> None:
         """Sync, then give the files their names; whatever happens in between can be finished by a resume."""
         folder = self.target.journal.parent
-        if not checked:
-            for path in self.target.partials:
-                files.sync(path)
-            journal.record_checked(self.journal)
-            files.sync(folder)
+        for path in self.target.partials:
+            files.sync(path)
+        journal.record_checked(self.journal)
+        files.sync(folder)
         for partial, final in zip(self.target.partials, self.target.finals, strict=True):
-            if partial.exists():
-                with files.file_errors(final):
-                    partial.replace(final)
+            with files.file_errors(final):
+                partial.replace(final)
         files.sync(folder)
         self.target.journal.unlink()
 
@@ -251,17 +235,16 @@ def _begin_or_resume(plan: Plan, target: Output, options: Options, descriptor: i
 
 def _without_lost_files(plan: Plan, target: Output, recorded: Recorded) -> Recorded:
     """Make unfinished files anew that are gone or of another size, and forget what the journal says of them."""
-    if recorded.checked and all(p.exists() or f.exists() for p, f in zip(target.partials, target.finals, strict=True)):
-        return recorded
-    lost = {
-        i
-        for i, (path, planned) in enumerate(zip(target.partials, plan.files, strict=True))
-        if not path.exists() or path.stat().st_size != planned.nbytes
-    }
-    for i in lost:
-        files.reserve(target.partials[i], plan.files[i].nbytes)
+    lost = set()
+    for i, (path, planned) in enumerate(zip(target.partials, plan.files, strict=True)):
+        if recorded.checked and not path.exists() and target.finals[i].exists():
+            # Interrupted between the renames of shards: take this one back, so that all are compared and renamed.
+            target.finals[i].replace(path)
+        if not path.exists() or path.stat().st_size != planned.nbytes:
+            files.reserve(path, planned.nbytes)
+            lost.add(i)
     kept = {key: leaf for key, leaf in recorded.leaves.items() if plan.tensors[key[0]].shard not in lost}
-    return replace(recorded, leaves=kept, checked=False)
+    return replace(recorded, leaves=kept)
 
 
 @contextmanager

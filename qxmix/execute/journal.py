@@ -30,7 +30,7 @@ class Recorded:
     leaves: Mapping[tuple[int, int], TaskResult] = field(default_factory=dict)
     """By tensor and leaf."""
     checked: bool = False
-    """All files were complete, checked and synced; only renames were left."""
+    """All files were complete, checked and synced; renames had begun, or could."""
     nbytes: int = 0
     """Length of the part that can be read."""
 
@@ -49,7 +49,7 @@ def read(descriptor: int) -> Recorded:
                 if isinstance(entry, list):
                     result = _decode(entry)
                     leaves[result.tensor, result.leaf] = result
-                elif entry == {"checked": True}:
+                elif isinstance(entry, dict) and entry.get("checked") is True:
                     checked = True
                 else:
                     break

@@ -35,11 +35,8 @@ class Pool:
     n_workers: int
     request_stop: Callable[[str], None]
     """Makes the running tasks of an apply end at their next step."""
-
-    @property
-    def window(self) -> int:
-        """Tasks submitted ahead."""
-        return WINDOW * self.n_workers
+    window: int
+    """Tasks submitted at a time."""
 
 
 class SerialExecutor(Executor):
@@ -75,15 +72,15 @@ def open_pool(spec: str, n_workers: int | None = None) -> Iterator[Pool]:
     """
     n = n_workers or n_cpus()
     if spec == "serial":
-        yield Pool(SerialExecutor(), 1, stop.request)
+        yield Pool(SerialExecutor(), 1, stop.request, window=1)
     elif spec == "threads":
-        yield from _closing(Pool(ThreadPoolExecutor(n, "qxmix"), n, stop.request))
+        yield from _closing(Pool(ThreadPoolExecutor(n, "qxmix"), n, stop.request, WINDOW * n))
     elif spec == "processes":
         yield from _processes(n)
     elif spec.startswith("dask:"):
         yield from _dask(spec.removeprefix("dask:"), n_workers)
     else:
-        yield from _closing(Pool(_from_callable(spec), n, stop.request))
+        yield from _closing(Pool(_from_callable(spec), n, stop.request, WINDOW * n))
 
 
 def _closing(pool: Pool) -> Iterator[Pool]:
@@ -98,7 +95,7 @@ def _processes(n: int) -> Iterator[Pool]:
     context = mp.get_context("spawn")
     stopping = context.Event()
     executor = ProcessPoolExecutor(n, context, initializer=_start_worker, initargs=(stopping,))
-    yield from _closing(Pool(executor, n, lambda _run: stopping.set()))
+    yield from _closing(Pool(executor, n, lambda _run: stopping.set(), WINDOW * n))
 
 
 def _start_worker(stopping: Event) -> None:
@@ -122,7 +119,7 @@ def _dask(address: str, n_workers: int | None) -> Iterator[Pool]:
             raise RunError(f"the Dask scheduler at {address} has no workers; start some and try again")
         # Pure tasks could be answered from the cluster's memory of an earlier run, whose file is gone.
         executor = client.get_executor(pure=False, retries=2)
-        yield Pool(executor, n, lambda _run: executor.shutdown(wait=False, cancel_futures=True))
+        yield Pool(executor, n, lambda _run: executor.shutdown(wait=False, cancel_futures=True), WINDOW * n)
     finally:
         client.close()
 
