@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from qxmix.container.imatrix import Imatrix, load_imatrix
     from qxmix.container.model import ModelHeader, TensorInfo
     from qxmix.errors import ModelFileError, PlanError, Problem, QxmixError, RecipeError, RunError
+    from qxmix.execute import Progress, Result, apply
     from qxmix.plan import Plan, PlannedTensor, Split, make_plan
     from qxmix.quants.api import dequantize, quantize
     from qxmix.recipe import Recipe, load_recipe
@@ -22,12 +23,15 @@ __all__ = [
     "PlanError",
     "PlannedTensor",
     "Problem",
+    "Progress",
     "QxmixError",
     "Recipe",
     "RecipeError",
+    "Result",
     "RunError",
     "Split",
     "TensorInfo",
+    "apply",
     "dequantize",
     "load_imatrix",
     "load_recipe",
@@ -41,6 +45,7 @@ _HOMES = {
     "container.imatrix": ("Imatrix", "load_imatrix"),
     "container.model": ("ModelHeader", "TensorInfo"),
     "errors": ("ModelFileError", "PlanError", "Problem", "QxmixError", "RecipeError", "RunError"),
+    "execute": ("Progress", "Result", "apply"),
     "plan": ("Plan", "PlannedTensor", "Split", "make_plan"),
     "quants.api": ("dequantize", "quantize"),
     "recipe": ("Recipe", "load_recipe"),

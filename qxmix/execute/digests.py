@@ -40,6 +40,8 @@ class Leaf:
 
 def leaves(tensor: TensorInfo, nbytes: int) -> list[Leaf]:
     """Cut a tensor whose data are ``nbytes`` long, in whatever type, into its leaves; none crosses a matrix."""
+    if not nbytes:
+        return [Leaf(0, 0, 0, 0)]
     n_rows, n_all = tensor.n_rows, tensor.n_rows * tensor.n_matrices
     if nbytes % n_all:
         return [Leaf(0, 0, start, min(OPAQUE_NBYTES, nbytes - start)) for start in range(0, nbytes, OPAQUE_NBYTES)]

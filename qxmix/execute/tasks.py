@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from math import lcm
 from typing import TYPE_CHECKING
 
-from qxmix import quants
 from qxmix.errors import PlanError
 from qxmix.execute.digests import Leaf, leaves
-from qxmix.execute.task import COPY_STEP_NBYTES, Task
+from qxmix.execute.task import Task
+from qxmix.planning.memory import BASE_NBYTES, CHUNK_NBYTES, row_group
 from qxmix.quants.codec import SEARCHES
 
 if TYPE_CHECKING:
@@ -18,11 +18,6 @@ if TYPE_CHECKING:
 
     from qxmix.container.imatrix import Imatrix
     from qxmix.plan import Plan, PlannedTensor
-
-BASE_NBYTES = 224 << 20
-"""Resident size of a process before it holds any weights: Python, NumPy, Numba and LLVM with kernels loaded."""
-STEP_WEIGHTS = 1 << 17
-"""Weights in memory at once unless a row is longer: source, float32 and result stay in a 2 MiB L2 cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +34,8 @@ class Chunking:
 def make_tasks(plan: Plan, targets: Sequence[Path], chunking: Chunking, run: str) -> Iterator[Task]:
     """All tasks of a plan in file order, made one by one: a large model has hundreds of thousands."""
     for tensor_index, tensor in enumerate(plan.tensors):
-        rows = step_rows(tensor, chunking) if tensor.action == "encode" else 0
+        action = tensor.action if tensor.nbytes else "copy"
+        rows = step_rows(tensor, chunking) if action == "encode" else 0
         source = str(plan.header.paths[tensor.source.shard].absolute())
         target = str(targets[tensor.shard])
         n_rows = tensor.source.n_rows * tensor.source.n_matrices
@@ -49,7 +45,7 @@ def make_tasks(plan: Plan, targets: Sequence[Path], chunking: Chunking, run: str
                 tensor=tensor_index,
                 leaf=leaf_index,
                 name=tensor.name,
-                action=tensor.action,
+                action=action,
                 source=source,
                 source_offset=tensor.source.offset + leaf.offset,
                 source_nbytes=leaf.nbytes,
@@ -64,7 +60,7 @@ def make_tasks(plan: Plan, targets: Sequence[Path], chunking: Chunking, run: str
                 importance=_importance(plan.imatrix, tensor, leaf),
                 search=SEARCHES.index(tensor.search),
                 step_rows=rows,
-                measure=chunking.measure and tensor.action == "encode",
+                measure=chunking.measure and action == "encode",
                 run=run,
             )
 
@@ -80,11 +76,6 @@ def reading_target(task: Task) -> Task:
     )
 
 
-def memory_nbytes(plan: Plan, n_workers: int, *, measure: bool = False) -> int:
-    """Peak memory of applying the plan with the default step: the base and what each worker holds."""
-    return BASE_NBYTES + n_workers * max((_held(t, Chunking(measure=measure)) for t in plan.tensors), default=0)
-
-
 def step_rows(tensor: PlannedTensor, chunking: Chunking) -> int:
     """Rows that are decoded and encoded at once.
 
@@ -92,8 +83,8 @@ def step_rows(tensor: PlannedTensor, chunking: Chunking) -> int:
         PlanError: not even one row group fits into the memory bound.
 
     """
-    group = lcm(_row_group(tensor.source_type), _row_group(tensor.type))
-    wanted = max(1, STEP_WEIGHTS // (tensor.source.n_cols * group)) * group
+    group = lcm(row_group(tensor.source_type), row_group(tensor.type))
+    wanted = max(1, CHUNK_NBYTES // (4 * tensor.source.n_cols * group)) * group
     if chunking.memory_nbytes is None:
         return wanted
     row = _row_nbytes(tensor, measure=chunking.measure)
@@ -109,22 +100,11 @@ def step_rows(tensor: PlannedTensor, chunking: Chunking) -> int:
     return min(wanted, fitting)
 
 
-def _held(tensor: PlannedTensor, chunking: Chunking) -> int:
-    if tensor.action == "copy":
-        return COPY_STEP_NBYTES
-    return step_rows(tensor, chunking) * _row_nbytes(tensor, measure=chunking.measure)
-
-
 def _row_nbytes(tensor: PlannedTensor, *, measure: bool) -> int:
     """Bytes that one row takes in memory: as read, as float32, as written; to measure, float64 copies."""
     n_rows = tensor.source.n_rows * tensor.source.n_matrices
     per_weight = 4 + 28 * measure
     return (tensor.source.nbytes + tensor.nbytes) // n_rows + per_weight * tensor.source.n_cols
-
-
-def _row_group(type_name: str) -> int:
-    known = quants.find(type_name)
-    return known.row_group if known else 1
 
 
 def _scaled(leaf: Leaf, nbytes: int, n_rows: int, source_nbytes: int) -> tuple[int, int]:

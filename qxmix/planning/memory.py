@@ -36,11 +36,12 @@ def _step_nbytes(tensor: PlannedTensor, chunk_nbytes: int) -> int:
     if tensor.action == "copy" or n_rows == 0:
         return min(tensor.nbytes, chunk_nbytes)
     decoded = 4 * source.n_cols
-    group = lcm(_row_group(tensor.source_type), _row_group(tensor.type))
+    group = lcm(row_group(tensor.source_type), row_group(tensor.type))
     step = max(1, chunk_nbytes // (decoded * group)) * group
     return step * ((source.nbytes + tensor.nbytes) // n_rows + decoded)
 
 
-def _row_group(type_name: str) -> int:
+def row_group(type_name: str) -> int:
+    """Rows that are stored as one unit; 1 for a type that neither engine writes."""
     known = find(type_name)
     return known.row_group if known else 1

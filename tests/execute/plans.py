@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
-    from qxmix.recipe.model import Recipe
 
     from qxmix.quants.codec import Search
+    from qxmix.recipe.model import Recipe
 
 SHAPES: dict[str, tuple[int, ...]] = {
     "token_embd.weight": (64, 96),
@@ -110,4 +110,4 @@ def plan_for(
     ]
     files = [PlannedFile(f.suffix, f.header, f.nbytes) for f in layout.files]
     recipe = cast("Recipe", SimpleNamespace(path=Path("recipe.yaml"), sha256="7" * 64))
-    return Plan(recipe, header, imatrix, tuple(tensors), tuple(files), ())
+    return Plan(recipe, header, imatrix, tuple(tensors), 2, tuple(files), ())

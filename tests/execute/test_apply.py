@@ -13,7 +13,7 @@ import pytest
 from qxmix import quants
 from qxmix.errors import ModelFileError, PlanError, RunError
 from qxmix.execute import Progress, apply
-from qxmix.execute.tasks import BASE_NBYTES
+from qxmix.planning.memory import BASE_NBYTES
 from tests.execute.plans import SHAPES, f16_model, plan_for, uniform_imatrix, weights, write_model
 
 if TYPE_CHECKING:

@@ -1,0 +1,84 @@
+"""Showing how far an apply is: a bar on a terminal, a line now and then elsewhere.  Both write to standard error."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from qxmix.report.text import human_nbytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from qxmix.execute.result import OnProgress, Progress
+
+QUIET_SECONDS = 30.0
+"""Time between two lines in a log."""
+_PHASES = {
+    "kernels": "preparing kernels (compiled once on each machine)",
+    "verify": "reading again what is done",
+    "work": "quantizing",
+    "sync": "waiting for the disk",
+    "done": "done",
+}
+
+
+@contextmanager
+def shown() -> Iterator[OnProgress]:
+    """Yield what to call with each progress."""
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    # rich takes 0.1 s to import; a log must not pay for it.
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import BarColumn, DownloadColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+    from rich.progress import Progress as Bar  # noqa: PLC0415
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        DownloadColumn(binary_units=True),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def on_progress(progress: Progress) -> None:
+            text = _PHASES[progress.phase]
+            bar.update(task, description=text, completed=progress.done_nbytes, total=progress.total_nbytes)
+
+        yield on_progress
+
+
+class _Lines:
+    """A line when kernels take long, and every half minute of work."""
+
+    def __init__(self) -> None:
+        self._began = self._last = time.monotonic()
+        self._phase = ""
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if progress.phase != self._phase:
+            if self._phase == "kernels" and now - self._last > 1:
+                click.echo(f"compiled kernels in {now - self._last:.0f} s; they are kept for the next time", err=True)
+            self._phase, self._last = progress.phase, now
+        elif now - self._last >= QUIET_SECONDS:
+            self._last = now
+            click.echo(self._line(progress, now), err=True)
+
+    def _line(self, progress: Progress, now: float) -> str:
+        share = progress.done_nbytes / max(1, progress.total_nbytes)
+        left = (now - self._began) * (1 - share) / max(share, 1e-9)
+        of = f"{human_nbytes(progress.done_nbytes)} of {human_nbytes(progress.total_nbytes)}"
+        return f"{share:4.0%}  {of}, about {_duration(left)} left, at {progress.text}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, hours = round(seconds / 60), round(seconds / 3600, 1)
+    return f"{seconds:.0f} s" if minutes < 1 else f"{minutes} min" if minutes < 90 else f"{hours} h"  # noqa: PLR2004

@@ -1,0 +1,87 @@
+"""A finished apply as text or JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qxmix.report.text import human_nbytes, table
+
+if TYPE_CHECKING:
+    from qxmix.execute.result import Result, TensorResult
+    from qxmix.plan import Plan
+
+
+def result_text(plan: Plan, result: Result, *, terminal: bool = False) -> str:
+    """What was written, how long it took and, if it was measured, how far the weights moved."""
+    measured = [t for t in result.tensors if t.deviation is not None]
+    paths = [str(p) for p in result.paths]
+    where = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more shards"
+    lines = [
+        f"Wrote {where}: {human_nbytes(result.nbytes)} ({result.nbytes:,} bytes), {plan.bpw:.3f} bits per weight",
+        f"Took {result.seconds:.1f} s, {result.sync_seconds:.1f} s of them waiting for the disk",
+    ]
+    if result.n_resumed:
+        lines.append(f"Went on with an interrupted apply: {result.n_resumed:,} pieces were there already")
+    if result.n_reused:
+        lines.append(f"Took over {result.n_reused:,} tensors that had not changed")
+    lines += [f"{p.severity}: {p}" for p in result.problems]
+    if measured:
+        lines += ["", _deviations(measured, terminal=terminal)]
+    return "\n".join(lines)
+
+
+def result_json(plan: Plan, result: Result) -> dict[str, object]:
+    """The same as plain data, with the digests of all tensors."""
+    return {
+        "paths": [str(p) for p in result.paths],
+        "nbytes": result.nbytes,
+        "bpw": plan.bpw,
+        "source_sha256": result.source_sha256,
+        "data_sha256": result.data_sha256,
+        "n_resumed": result.n_resumed,
+        "n_reused": result.n_reused,
+        "seconds": round(result.seconds, 3),
+        "sync_seconds": round(result.sync_seconds, 3),
+        "problems": [{"severity": p.severity, "where": p.where, "text": p.text} for p in result.problems],
+        "tensors": [_tensor_json(t) for t in result.tensors],
+    }
+
+
+def _tensor_json(tensor: TensorResult) -> dict[str, object]:
+    entry: dict[str, object] = {
+        "name": tensor.name,
+        "source_type": tensor.source_type,
+        "type": tensor.type,
+        "action": tensor.action,
+        "nbytes": tensor.nbytes,
+        "sha256": tensor.sha256,
+        "source_sha256": tensor.source_sha256,
+    }
+    d = tensor.deviation
+    if d is not None:
+        entry["deviation"] = {
+            "weighted_rmse": d.weighted_rmse,
+            "relative_error": d.relative_error,
+            "cosine": d.cosine,
+            "worst_rows": [{"row": row, "relative_error": error} for error, row in d.worst],
+        }
+    return entry
+
+
+def _deviations(tensors: list[TensorResult], *, terminal: bool) -> str:
+    """One line per tensor, the largest relative error first."""
+    rows = []
+    for tensor in sorted(tensors, key=_relative_error, reverse=True):
+        d = tensor.deviation
+        assert d is not None
+        worst = ", ".join(f"{row} ({error:.2%})" for error, row in d.worst[:2])
+        rows.append(
+            (tensor.name, tensor.type, f"{d.weighted_rmse:.3e}", f"{d.relative_error:.3%}", f"{d.cosine:.6f}", worst)
+        )
+    return table(
+        ("tensor", "type", ">weighted RMSE", ">relative error", ">cosine", "worst rows"), rows, terminal=terminal
+    )
+
+
+def _relative_error(tensor: TensorResult) -> float:
+    return tensor.deviation.relative_error if tensor.deviation else 0.0
