@@ -15,10 +15,13 @@ PACKAGE = Path(__file__).parent.parent / "qxmix"
 LAYERS = (
     {"errors", "resources"},
     {"quants"},
-    {"container", "recipe"},
-    {"provenance"},
-    {"plan", "lint"},
-    {"execute", "demo", "engines"},
+    {"container"},
+    {"recipe", "provenance"},
+    {"planning"},
+    {"plan"},
+    {"lint", "diff", "dialects"},
+    {"execute", "engines"},
+    {"demo"},
     {"report"},
     {"cli"},
 )
