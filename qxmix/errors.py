@@ -24,6 +24,13 @@ class Problem:
     id: str = ""
     """Stable short name such as ``rule-unmatched``, by which a recipe can silence it; empty for plain errors."""
 
+    def __post_init__(self) -> None:
+        # What is quoted may come from a hostile file: one line, and nothing that a terminal would obey.
+        for name, value in (("where", self.where), ("text", self.text)):
+            if not value.isprintable():
+                shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in value)
+                object.__setattr__(self, name, shown)
+
     def __str__(self) -> str:
         return f"{self.where}: {self.text}" if self.where else self.text
 
