@@ -22,7 +22,6 @@ from qxmix.quants.jit import inlined, kernel
 from qxmix.quants.lanes import LANES, load_blocks, load_importance, usable_importance
 from qxmix.quants.levels import IQ4_LEVELS, nearest_code
 from qxmix.quants.numerics import load_half, store_half
-from qxmix.quants.search import SCRATCH_ROWS
 from qxmix.quants.search_table import table_search
 
 BLOCK_NBYTES = 18
@@ -52,10 +51,9 @@ def _encode(rows, columns, out, method):
     n_blocks = rows.size // BLOCK
     x = np.empty((BLOCK, LANES), np.float32)
     w = np.empty((BLOCK, LANES), np.float32)
-    wx = np.empty((BLOCK, LANES), np.float32)
-    code = np.empty((BLOCK, LANES), np.int32)
+    q = np.empty((BLOCK, LANES), np.float32)
     scale = np.empty(LANES, np.float32)
-    scratch = np.empty((SCRATCH_ROWS, LANES), np.float32)
+    inverse = np.empty(LANES, np.float32)
     weighted = len(columns) > 0
     columns = usable_importance(columns, BLOCK)
     for first in range(0, n_blocks, LANES):
@@ -68,18 +66,18 @@ def _encode(rows, columns, out, method):
             weigh_by_variance(x, w, scale)
         else:
             weigh_by_square(x, w)
-        search_iq4(x, w, method, scale, wx, code, scratch)
+        search_iq4(x, w, method, scale, q)
         for k in range(LANES):
             # The codes follow from the scale before it is rounded to a half, as in the reference.
-            scratch[0, k] = _1 / scale[k] if scale[k] != _0 else _0
+            inverse[k] = _1 / scale[k] if scale[k] != _0 else _0
         for e in range(BLOCK):
             for k in range(LANES):
-                wx[e, k] = code_of(scratch[0, k] * x[e, k])
+                q[e, k] = code_of(inverse[k] * x[e, k])
         for k in range(n):
             at = (first + k) * BLOCK_NBYTES
             store_half(packed, at, scale[k])
             for t in range(16):
-                low, high = np.uint8(np.int32(wx[t, k])), np.uint8(np.int32(wx[t + 16, k]))
+                low, high = np.uint8(np.int32(q[t, k])), np.uint8(np.int32(q[t + 16, k]))
                 packed[at + 2 + t] = low | np.uint8(high << np.uint8(4))
 
 

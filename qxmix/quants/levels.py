@@ -70,3 +70,17 @@ def nearest_code(levels: Levels) -> Callable[[np.float32], np.float32]:
         return code
 
     return code_of
+
+
+def chosen_by(flips: Levels, values: Levels) -> Callable[[np.float32], np.float32]:
+    """Build the inlined function that maps x to the value of its level: ``values[number of flips that x reaches]``."""
+    n = len(flips)
+
+    @inlined
+    def chosen(x):
+        value = values[0]
+        for i in range(n):
+            value = values[i + 1] if x >= flips[i] else value
+        return value
+
+    return chosen

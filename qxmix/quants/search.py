@@ -4,7 +4,7 @@ Blocks lie side by side.  A block of n values x with weights w gets levels q and
 scale is ``s1 / s2`` with ``s1 = sum w x q`` and ``s2 = sum w q q``, and it explains ``s1 * s1 / s2`` of the weighted
 energy; every search maximizes that.  ``gradient`` is ik_llama.cpp's PR 295: more trial scales than before, and then
 one level moved at a time along the gradient while that explains more.  ``heuristic`` is what llama.cpp does: fewer
-trial scales, no moves.
+trial scales, no moves.  ``exhaustive`` visits all roundings that are the best of some scale (``exhaustive.py``).
 
 All arrays are (n, LANES) or (LANES,) float32; ``scratch`` is (SCRATCH_ROWS, LANES).  Levels are kept as float32: the
 arithmetic needs them as such, and packing converts them once.
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from qxmix.quants.exhaustive import search_exhaustive
 from qxmix.quants.jit import inlined, kernel
 from qxmix.quants.lanes import LANES
 from qxmix.quants.numerics import nint
@@ -81,16 +82,31 @@ def _try_linear(x, w, wx, low, high, inverse, t1, t2):
 
 @kernel
 def search_linear(x, w, nmax, method, scale, q, wx, scratch):
-    """Scale and levels in ``[-nmax, nmax - 1]`` of each lane: ``make_qx_quants`` of ik_llama.cpp.
+    """Scale and levels in ``[-nmax, nmax - 1]`` of each lane: ``make_qx_quants`` of ik_llama.cpp, or exhaustive.
 
     ``x`` and ``w`` are read; ``scale`` (LANES,), ``q`` (n, LANES) are written; ``wx`` (n, LANES) is scratch.
     A zero block gets scale 0 and the lowest level, as in ggml.
     """
-    amax, mx, trial, t1, t2 = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4]
+    amax, mx = scratch[0], scratch[1]
+    block_max(x, amax, mx)
+    if method == EXHAUSTIVE:
+        search_exhaustive(x, w, np.arange(-nmax, nmax).astype(np.float32), scale, q)
+    else:
+        _scan_linear(x, w, nmax, method, scale, q, wx, scratch)
+    for k in range(LANES):
+        if amax[k] < ZERO_BLOCK:
+            scale[k] = _0
+            for e in range(x.shape[0]):
+                q[e, k] = np.float32(-nmax)
+
+
+@inlined
+def _scan_linear(x, w, nmax, method, scale, q, wx, scratch):
+    """Trial scales around the full range, kept where they explain more; then the moves of ``gradient``."""
+    mx, trial, t1, t2 = scratch[1], scratch[2], scratch[3], scratch[4]
     kept, best, s1, s2 = scratch[5], scratch[6], scratch[7], scratch[8]
     low, high = np.float32(-nmax), np.float32(nmax - 1)
     weigh(x, w, wx)
-    block_max(x, amax, mx)
     for k in range(LANES):
         kept[k] = low / mx[k]
     _try_linear(x, w, wx, low, high, kept, s1, s2)
@@ -115,11 +131,6 @@ def search_linear(x, w, nmax, method, scale, q, wx, scratch):
         scale[k] = s1[k] / s2[k] if s2[k] != _0 else _0
     if method == GRADIENT:
         _refine_linear(x, w, wx, nmax, scale, best, s1, s2, q, scratch)
-    for k in range(LANES):
-        if amax[k] < ZERO_BLOCK:
-            scale[k] = _0
-            for e in range(x.shape[0]):
-                q[e, k] = low
 
 
 @kernel
