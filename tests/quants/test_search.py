@@ -1,0 +1,149 @@
+"""The three searches against each other, in what they all maximize, and against trying every code vector."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from qxmix.quants.codec import SEARCHES
+from qxmix.quants.exhaustive import search_exhaustive
+from qxmix.quants.iq4_nl import search_iq4
+from qxmix.quants.lanes import LANES
+from qxmix.quants.levels import IQ4_LEVELS
+from qxmix.quants.search import SCRATCH_ROWS, search_linear
+
+TABLE = 0
+"""Stands for the level table among the values of nmax."""
+
+
+def search(x: np.ndarray, w: np.ndarray, nmax: int, method: str) -> tuple[np.ndarray, np.ndarray]:
+    """Scales (n_blocks,) and levels (n, n_blocks) of blocks side by side, ``x`` and ``w`` (n, n_blocks)."""
+    n, n_blocks = x.shape
+    scales, levels = [], []
+    for first in range(0, n_blocks, LANES):
+        scale = np.empty(LANES, np.float32)
+        a, b, q = (np.ones((n, LANES), np.float32) for _ in range(3))
+        part = slice(first, min(first + LANES, n_blocks))
+        a[:, : part.stop - first], b[:, : part.stop - first] = x[:, part], w[:, part]
+        if nmax == TABLE:
+            search_iq4(a, b, SEARCHES.index(method), scale, q)
+        else:
+            scratch = np.empty((SCRATCH_ROWS, LANES), np.float32)
+            search_linear(a, b, nmax, SEARCHES.index(method), scale, q, np.empty_like(a), scratch)
+        scales.append(scale[: part.stop - first])
+        levels.append(q[:, : part.stop - first])
+    return np.concatenate(scales), np.concatenate(levels, axis=1)
+
+
+def explained(x: np.ndarray, w: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """``s1 * s1 / s2`` of each block in float64."""
+    x, w, q = x.astype(np.float64), w.astype(np.float64), q.astype(np.float64)
+    s1, s2 = (w * x * q).sum(axis=0), (w * q * q).sum(axis=0)
+    gain: np.ndarray = np.square(s1) / np.where(s2 > 0, s2, 1)
+    return gain
+
+
+def blocks(n: int) -> st.SearchStrategy[tuple[np.ndarray, np.ndarray]]:
+    """Blocks side by side with their weights: heavy tails, and few distinct values for ties and zeros."""
+
+    def draw(seed: int) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng(seed)
+        x = rng.standard_t(rng.uniform(1, 9), (n, LANES)) * 10.0 ** rng.integers(-6, 6, LANES)
+        return x.astype(np.float32), rng.gamma(rng.uniform(0.2, 2), 1.0, (n, LANES)).astype(np.float32) + 1e-6
+
+    values = st.sampled_from([0.0, 1.0, -1.0, 0.5, -0.25, 3.0, -7.0, 8.0, 127.0, -113.0])
+    few = st.tuples(
+        arrays(np.float32, (n, LANES), elements=values),
+        arrays(np.float32, (n, LANES), elements=st.sampled_from([0.0, 0.25, 1.0, 16.0])),
+    )
+    return st.integers(0, 2**32 - 1).map(draw) | few
+
+
+@pytest.mark.parametrize(("n", "nmax"), [(16, 4), (16, 32), (32, 8), (32, 16), (32, 32), (32, TABLE)])
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_exhaustive_explains_no_less_than_gradient_and_that_no_less_than_heuristic(
+    n: int, nmax: int, data: st.DataObject
+) -> None:
+    x, w = data.draw(blocks(n))
+    gain = {method: explained(x, w, search(x, w, nmax, method)[1]) for method in SEARCHES}
+    assert (gain["exhaustive"] >= gain["gradient"] * (1 - 1e-6)).all()
+    assert (gain["gradient"] >= gain["heuristic"] * (1 - 1e-6)).all()
+
+
+@pytest.mark.parametrize("levels", [np.arange(-3, 3), np.array([-9, -4, -1, 2, 6]), np.array([-4, -1, 1, 4])], ids=str)
+def test_exhaustive_equals_trying_every_code_vector(levels: np.ndarray) -> None:
+    rng = np.random.default_rng(5)
+    n = 4
+    levels = levels.astype(np.float32)
+    x, w = rng.standard_normal((n, LANES)).astype(np.float32), rng.gamma(1, 1, (n, LANES)).astype(np.float32)
+    x[0, 3:6] = 0
+    x[1, 5] = -x[2, 5]
+    q, scale = np.empty_like(x), np.empty(LANES, np.float32)
+    search_exhaustive(x, w, levels, scale, q)
+    every = [
+        explained(x, w, np.broadcast_to(np.array(codes)[:, None], x.shape))
+        for codes in itertools.product(levels, repeat=n)
+    ]
+    np.testing.assert_allclose(explained(x, w, q), np.max(every, axis=0), rtol=1e-6)
+    best = (w * x * q).sum(axis=0) / (w * q * q).sum(axis=0)
+    np.testing.assert_allclose(scale, best, rtol=1e-5)
+
+
+def test_exhaustive_of_a_block_without_values_or_weights_is_scale_zero() -> None:
+    x, w = np.ones((8, LANES), np.float32), np.ones((8, LANES), np.float32)
+    x[:, 0], w[:, 1] = 0, 0
+    for nmax in (4, TABLE):
+        scale, q = search(x, w, nmax, "exhaustive")
+        assert scale[0] == scale[1] == 0
+        assert np.isfinite(q).all()
+        assert (scale[2:] != 0).all()
+
+
+def sphere(width: int) -> np.ndarray:
+    """(3, n) points of an equirectangular map of the unit sphere, both poles included."""
+    theta = np.linspace(0, 2 * np.pi, width, endpoint=False)
+    phi = np.linspace(0, np.pi, width // 2)
+    parts = (
+        np.outer(np.sin(phi), np.cos(theta)),
+        np.outer(np.sin(phi), np.sin(theta)),
+        np.outer(np.cos(phi), 1 + 0 * theta),
+    )
+    return np.stack([part.ravel() for part in parts]).astype(np.float32)
+
+
+SPHERE = {
+    (4, "heuristic"): (0.985745, 0.997211),
+    (4, "gradient"): (0.985745, 0.997237),
+    (4, "exhaustive"): (0.985745, 0.997237),
+    (8, "heuristic"): (0.996284, 0.999353),
+    (8, "gradient"): (0.996284, 0.999437),
+    (8, "exhaustive"): (0.996284, 0.999477),
+    (16, "heuristic"): (0.999114, 0.999845),
+    (16, "gradient"): (0.999183, 0.999872),
+    (16, "exhaustive"): (0.999198, 0.999910),
+    (TABLE, "heuristic"): (0.997754, 0.999399),
+    (TABLE, "gradient"): (0.997940, 0.999489),
+    (TABLE, "exhaustive"): (0.998516, 0.999740),
+}
+"""Least and mean cosine between unit vectors of three weights and their codes, from scalar versions of these searches."""
+
+
+@pytest.mark.parametrize(("nmax", "method"), SPHERE)
+def test_cosines_over_the_sphere(nmax: int, method: str) -> None:
+    x = sphere(512)
+    scale, q = search(x, np.ones_like(x), nmax, method)
+    if nmax == TABLE:  # its codes are found again from the scale
+        q = IQ4_LEVELS[np.abs((x / scale)[..., None] - IQ4_LEVELS).argmin(axis=-1)]
+    y, x = (q * scale).astype(np.float64), x.astype(np.float64)
+    cosine = (x * y).sum(axis=0) / np.sqrt((y * y).sum(axis=0) * (x * x).sum(axis=0))
+    least, mean = SPHERE[nmax, method]
+    assert cosine.min() == pytest.approx(least, abs=5.1e-7)
+    assert cosine.mean() == pytest.approx(mean, abs=5.1e-7)
+    assert cosine.max() == pytest.approx(1, abs=1e-9)
