@@ -72,7 +72,7 @@ QUANT_TYPES: tuple[QuantType, ...] = (
     _shared("IQ3_S", 21, 256, 110, 26, "optional"),
     _shared("IQ1_S", 19, 256, 50, 24, "required"),
     _shared("IQ1_M", 29, 256, 56, 31, "optional"),
-    _shared("IQ4_XS", 23, 256, 136, 30, "optional"),
+    _shared("IQ4_XS", 23, 256, 136, 30, "optional", codec="iq4_xs"),
     # one bit; ik_llama.cpp calls it Q1_0_G128 and numbers its file type otherwise
     QuantType("Q1_0", 41, 128, 18, _BOTH, ftype=(40, 41)),
     # llama.cpp only

@@ -132,7 +132,7 @@ SPHERE = {
     (TABLE, "gradient"): (0.997940, 0.999489),
     (TABLE, "exhaustive"): (0.998516, 0.999740),
 }
-"""Least and mean cosine between unit vectors of three weights and their codes, from scalar versions of these searches."""
+"""Least and mean cosine between unit vectors of three weights and their codes, from scalar versions of the searches."""
 
 
 @pytest.mark.parametrize(("nmax", "method"), SPHERE)
