@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from qxmix.container.gguf_format import (
     ARRAY_HEAD,
+    DEFAULT_ALIGNMENT,
+    GENERAL_ALIGNMENT,
     GENERAL_FILE_TYPE,
     GENERAL_QUANTIZATION_VERSION,
     MAX_IMATRIX_STRING_NBYTES,
@@ -76,7 +78,8 @@ def output_metadata(
         provenance: Further string fields, such as ``qxmix.recipe``.
 
     Returns:
-        The fields; ``split.*`` and stale ``quantize.imatrix.*`` and ``qxmix.*`` are gone.
+        The fields; ``split.*`` and stale ``quantize.imatrix.*`` and ``qxmix.*`` are gone.  An alignment of less than 32
+        becomes 32: such a file is legal, but both engines abort on it when they map it.
 
     """
     made = [make_field(GENERAL_QUANTIZATION_VERSION, QUANTIZATION_VERSION, ValueType.UINT32)]
@@ -85,6 +88,8 @@ def output_metadata(
     if imatrix is not None:
         made += _imatrix_fields(imatrix, ValueType.INT32 if engine == "ik_llama.cpp" else ValueType.UINT32)
     made += [make_field(key, value, ValueType.STRING) for key, value in (provenance or {}).items()]
+    if any(f.key == GENERAL_ALIGNMENT and isinstance(f.value, int) and f.value < DEFAULT_ALIGNMENT for f in metadata):
+        made.append(make_field(GENERAL_ALIGNMENT, DEFAULT_ALIGNMENT, ValueType.UINT32))
     changes = {f.key: f for f in made}
     kept = []
     for field in metadata:

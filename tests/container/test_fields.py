@@ -109,3 +109,9 @@ def test_strings_of_the_imatrix_fit_the_engines_field() -> None:
     made = {f.key: f.value for f in output_metadata((), None, imatrix(("é" * 100,), name="x" * 200))}
     assert made["quantize.imatrix.file"] == "x" * 127
     assert made["quantize.imatrix.dataset"] == "é" * 63
+
+
+@pytest.mark.parametrize(("stated", "kept"), [(8, 32), (16, 32), (32, 32), (64, 64), (4096, 4096)])
+def test_an_alignment_that_the_engines_cannot_map_is_raised(stated: int, kept: int, tmp_path: Path) -> None:
+    made = output_metadata(parsed(tmp_path, u32_field("general.alignment", stated), u32_field("k", 1)), None)
+    assert [f.raw for f in made[:2]] == [u32_field("general.alignment", kept), u32_field("k", 1)]
