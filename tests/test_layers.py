@@ -46,7 +46,7 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-FILES = sorted(p for p in PACKAGE.rglob("*.py") if p.name not in {"__main__.py"} and p != PACKAGE / "__init__.py")
+FILES = sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__main__.py" and p != PACKAGE / "__init__.py")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -57,7 +57,9 @@ def test_imports_go_down(path: Path) -> None:
 
 
 def test_numba_is_imported_by_the_kernels_alone() -> None:
-    users = {str(p.relative_to(PACKAGE)) for p in FILES if re.search(r"^\s*(import|from) numba", p.read_text(), re.M)}
+    users = {
+        str(p.relative_to(PACKAGE)) for p in FILES if re.search(r"^\s*(import|from) numba", p.read_text(), re.MULTILINE)
+    }
     assert users == {"quants/jit.py", "quants/warmup.py"}
 
 
