@@ -21,11 +21,15 @@ def kernel_types(plan: Plan) -> tuple[str, ...]:
 
 
 def warm(plan: Plan) -> None:
-    """Run each kernel once on zeros, in this process: the first run on a machine compiles it into Numba's cache.
+    """Compile what this machine has not compiled yet, side by side, and run each kernel once on zeros, in this process.
 
     Otherwise every worker would compile the same kernels at the same time.
     """
-    encoded = (t for t in plan.tensors if t.action == "encode")
+    from qxmix.quants.warmup import Kernel  # noqa: PLC0415 - numba, which a plan without encoding does not need
+    from qxmix.quants.warmup import warm as compile_missing  # noqa: PLC0415
+
+    encoded = [t for t in plan.tensors if t.action == "encode"]
+    compile_missing(k for t in encoded for k in (Kernel(t.source_type, "decode"), Kernel(t.type, "encode")))
     # An encoder may have one kernel for each search, and for tensors with and without an importance.
     kinds = {(t.source_type, t.type, t.importance is not None, t.search) for t in encoded}
     for source_name, name, weighted, search in sorted(kinds):

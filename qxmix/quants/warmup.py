@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from typing import TYPE_CHECKING, Literal
 
 import numba
@@ -71,25 +71,28 @@ def warm(
 ) -> int:
     """Compile what is pending; returns how many kernels that were.
 
-    ``on_done`` is told of each as it is compiled.  Where processes cannot be started, or one dies, the rest is left to
-    the first task that needs it.
+    ``on_done`` is told of each as it is compiled.  A kernel whose process fails is left to whoever calls it first.
     """
-    todo = pending(kernels)
+    # Encoders take longest and start first, so that the processes end together.
+    todo = sorted(pending(kernels), key=lambda k: k.direction == "decode")
     n_processes = min(len(todo), n_processes or os.cpu_count() or 1)
-    if n_processes <= 1:
+    if n_processes <= 1 or not sys.executable:
         for kernel in todo:
             compile_kernel(kernel)
             if on_done:
                 on_done(kernel)
         return len(todo)
-    with ProcessPoolExecutor(n_processes, mp_context=get_context("spawn")) as pool:
-        # Encoders take longest and start first, so that the processes end together.
-        order = sorted(todo, key=lambda k: k.direction == "decode")
-        try:
-            for future in as_completed([pool.submit(compile_kernel, kernel) for kernel in order]):
-                kernel = future.result()
-                if on_done:
-                    on_done(kernel)
-        except BrokenProcessPool:
-            pass
+    with ThreadPoolExecutor(n_processes) as pool:
+        for kernel in pool.map(_compile_elsewhere, todo):
+            if on_done:
+                on_done(kernel)
     return len(todo)
+
+
+def _compile_elsewhere(kernel: Kernel) -> Kernel:
+    """Compile in a new interpreter.  multiprocessing would import the caller's main module again, guarded or not."""
+    code = "import sys; from qxmix.quants.warmup import Kernel, compile_kernel; compile_kernel(Kernel(*sys.argv[1:]))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-c", code, kernel.type, kernel.direction]
+    subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    return kernel
