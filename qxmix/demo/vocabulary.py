@@ -11,7 +11,7 @@ N_CONTROL = 3
 N_BYTES = 256
 
 _LETTERS = SPACE + "etaoinsrhldcumfpgwybvkxjqzETAOINSRHLDCUMFPGWYBVKXJQZ0123456789.,;:!?'\"()-/"
-_WORDS = """
+WORDS = """
 the of and to in is was for that on as with by he at from his it an were are which this be has had its or
 first one their not but they who two been also after new other when time during there into all only some out
 would about more made known used between over most may years world part city where later these then three game
@@ -37,7 +37,7 @@ def make_vocabulary(n_tokens: int) -> Vocabulary:
     """
     pieces = list(_LETTERS)
     known = set(pieces)
-    for word in _WORDS.split():
+    for word in WORDS.split():
         spaced = SPACE + word
         for end in range(2, len(spaced) + 1):
             if spaced[:end] not in known:
