@@ -1,0 +1,38 @@
+"""Files that qxmix writes, for the engines to judge."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qxmix.container.header import read_header
+from qxmix.container.imatrix import load_imatrix
+from qxmix.execute import apply
+from qxmix.plan import Plan, make_plan
+from qxmix.quants import QUANT_TYPES, QuantType, codec_of
+from qxmix.recipe import load_recipe
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def encodable_types() -> list[QuantType]:
+    """Types that qxmix writes, but for the floats."""
+    return [t for t in QUANT_TYPES if t.codec and t.codec != "floats" and codec_of(t.name).encode is not None]
+
+
+def pure_recipe(folder: Path, type_name: str, engine: str) -> Path:
+    """A recipe that makes every matrix ``type_name``, embeddings and output Q8_0, and what does not fit Q8_0, too."""
+    path = folder / f"{type_name}.yaml"
+    path.write_text(
+        f"qxmix: 1\nname: {type_name}\ntarget: {engine}\ndefault: {type_name}\n"
+        "rules:\n  - {category: [token_embd, output], type: q8_0}\nfallback: [q8_0]\n"
+    )
+    return path
+
+
+def write(recipe: Path | str, model: Path, imatrix: Path | None, output: Path) -> Plan:
+    """Plan and apply; the file is as long as planned."""
+    plan = make_plan(load_recipe(recipe), read_header(model), load_imatrix(imatrix) if imatrix else None)
+    apply(plan, output, overwrite=True)
+    assert output.stat().st_size == plan.file_nbytes
+    return plan
