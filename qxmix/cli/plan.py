@@ -14,7 +14,7 @@ from qxmix.container.imatrix import load_imatrix
 from qxmix.errors import PlanError
 from qxmix.plan import Split, make_plan
 from qxmix.recipe import load_recipe
-from qxmix.recipe.build import parse_size
+from qxmix.recipe.sizes import parse_size
 from qxmix.report.plan import plan_text
 from qxmix.report.plan_json import plan_json
 

@@ -75,6 +75,10 @@ class Chooser:
                 chosen[index] = Choice(None, self.recipe.default)
         return chosen
 
+    def applies(self, rule: Rule) -> bool:
+        """Whether the rule's ``when`` allows a model like this; one for other models need not select anything."""
+        return conditions.reduce(rule.when, self.facts) is not None
+
     def selected(self, rule: Rule, candidates: Iterable[int]) -> list[int]:
         """Indices of the tensors that a rule selects, whatever rules before it say."""
         when = conditions.reduce(rule.when, self.facts)
@@ -120,7 +124,9 @@ class Chooser:
         return facts
 
     def _in_layers(self, rule: Rule, selector: LayerSelector, index: int, counted: list[int] | None) -> bool:
-        by_layer = selector.by == "layer" or (selector.by == "layer_if_experts" and (self.facts["n_expert"] or 0) != 0)
+        by_layer = selector.by == "layer" or (
+            selector.by == "layer_if_experts" and self.facts["n_expert"] not in (0, 1)
+        )
         name = self.header.tensors[index].name
         i = layer_of(name) if by_layer else self._ordinals(rule, counted).get(index)
         return i is not None and layers.holds(selector, i, self._total(selector.of))

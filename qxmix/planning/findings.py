@@ -98,13 +98,13 @@ def _limits(plan: Plan) -> Iterator[Problem]:
     limits = plan.recipe.limits
     if limits.max_bpw is not None and plan.bpw > limits.max_bpw:
         text = f"the plan has {plan.bpw:.4f} bits per weight and the limit is {limits.max_bpw:g}"
-        yield Problem(f"{plan.recipe.path}: limits.max_bpw", text, id="limit-bpw")
+        yield Problem(f"{plan.recipe.sources[0].name}: limits.max_bpw", text, id="limit-bpw")
     if limits.max_size is not None and plan.file_nbytes > limits.max_size:
         text = (
             f"the output has {plan.file_nbytes:,} bytes ({plan.file_nbytes / _GIB:.3f} GiB) and the limit is "
             f"{limits.max_size:,} ({limits.max_size / _GIB:.3f} GiB)"
         )
-        yield Problem(f"{plan.recipe.path}: limits.max_size", text, id="limit-size")
+        yield Problem(f"{plan.recipe.sources[0].name}: limits.max_size", text, id="limit-size")
 
 
 def _rules(plan: Plan, chooser: Chooser, forcible: list[int]) -> Iterator[Problem]:
@@ -116,8 +116,10 @@ def _rules(plan: Plan, chooser: Chooser, forcible: list[int]) -> Iterator[Proble
         if rule.expect is not None and not _expected(rule.expect, count):
             text = f"expected {_expectation(rule.expect)} and decides {count} ({rule.selector})"
             yield Problem(rule.where, text, id="expect")
-        elif count == 0 and rule.unit == 0 and rule.expect is None and "rule-unmatched" not in rule.silence:
-            yield _unmatched(plan, chooser, forcible, rule)
+        elif count == 0 and rule.source == 0 and rule.expect is None and chooser.applies(rule):
+            problem = _unmatched(plan, chooser, forcible, rule)
+            if problem.id not in rule.silence:
+                yield problem
 
 
 def _unmatched(plan: Plan, chooser: Chooser, forcible: list[int], rule: Rule) -> Problem:
@@ -169,7 +171,7 @@ def _fallbacks(recipe: Recipe, drafts: list[Draft]) -> Iterator[Problem]:
 
 
 def _where(recipe: Recipe, rule: int | None) -> str:
-    return recipe.rules[rule].where if rule is not None else f"{recipe.path}: default"
+    return recipe.rules[rule].where if rule is not None else f"{recipe.sources[0].name}: default"
 
 
 def _names(drafts: Iterable[Draft]) -> str:

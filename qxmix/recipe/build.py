@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from qxmix.errors import Problem
-from qxmix.quants import QUANT_TYPES, QuantType, find
+from qxmix.quants import QUANT_TYPES, find
 from qxmix.recipe import conditions, layers
 from qxmix.recipe.categories import CATEGORIES
 from qxmix.recipe.layers import LayerSelector
@@ -24,6 +23,7 @@ from qxmix.recipe.model import (
 )
 from qxmix.recipe.patterns import pattern_error
 from qxmix.recipe.schema import near
+from qxmix.recipe.sizes import parse_size
 
 if TYPE_CHECKING:
     from qxmix.recipe.conditions import Condition
@@ -31,23 +31,21 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\Z")
-_POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
-
 
 @dataclass(slots=True)
 class Scope:
     """What a recipe's rules may refer to, and where its problems go.  Extended recipes are read first and fill it."""
 
-    layers: dict[str, tuple[layers.LayerTerm, ...]] = field(default_factory=dict)
+    layers: dict[str, layers.LayerSet] = field(default_factory=dict)
     conditions: dict[str, Condition] = field(default_factory=dict)
 
 
 class Builder:
     """Reads the nodes of one file.  Problems are collected; a value with a problem comes out as some valid one."""
 
-    def __init__(self, name: str, scope: Scope, problems: list[Problem]) -> None:
+    def __init__(self, name: str, source: int, scope: Scope, problems: list[Problem]) -> None:
         self.name = name
+        self.source = source
         self.scope = scope
         self.problems = problems
 
@@ -62,7 +60,7 @@ class Builder:
             if name in layers.RESERVED:
                 self.problem(node, path, f"'{name}' already means something in a layer selector; choose another name")
                 continue
-            self.scope.layers[name] = self.terms(node, path)
+            self.scope.layers[name] = self.layer_set(node, path)
         for name, node in _mapping(root.get("conditions")).items():
             self.scope.conditions[name] = self.condition(node, f"conditions.{name}")
 
@@ -88,31 +86,37 @@ class Builder:
     def terms(self, node: Node, path: str) -> tuple[layers.LayerTerm, ...]:
         """Terms of a layer selector."""
         found: list[layers.LayerTerm] = []
-        for item in _items(node):
+        for item in items(node):
             try:
                 found += layers.parse_terms(str(item.value), self.scope.layers)
             except layers.LayerError as error:
                 self.problem(item, path, str(error))
         return tuple(found)
 
+    def layer_set(self, node: Node, path: str) -> layers.LayerSet:
+        """Layers with or without what numbers them."""
+        if not isinstance(node.value, dict):
+            named = self.scope.layers.get(str(node.value))
+            return named or layers.LayerSet(self.terms(node, path))
+        parts = node.value
+        by = cast("layers.By", parts["by"].value) if "by" in parts else None
+        of = tuple(str(i.value) for i in items(parts["of"])) if "of" in parts else None
+        return layers.LayerSet(self.terms(parts["pick"], f"{path}.pick"), by, () if of == ("layers",) else of)
+
     def selector(self, node: Node | None, path: str, categories: tuple[str, ...]) -> LayerSelector | None:
         """A layer selector, or None where there is no node."""
         if node is None:
             return None
-        if not isinstance(node.value, dict):
-            return LayerSelector(self.terms(node, path), text=_text(node))
-        parts = node.value
-        pick = parts["pick"]
-        by = cast("layers.By", parts["by"].value if "by" in parts else "layer")
-        of = tuple(str(i.value) for i in _items(parts["of"])) if "of" in parts else None
-        if of is None:
-            of = categories if by == "ordinal" else ()
-        return LayerSelector(self.terms(pick, f"{path}.pick"), by, () if of == ("layers",) else of, _text(pick))
+        found = self.layer_set(node, path)
+        by = found.by or "layer"
+        default = categories if by == "ordinal" else ()
+        text = _text(node.value["pick"] if isinstance(node.value, dict) else node)
+        return LayerSelector(found.terms, by, default if found.of is None else found.of, text)
 
     def condition(self, node: Node | None, path: str) -> Condition:
         """A condition; empty where there is no node."""
         alternatives: list[tuple[conditions.Test, ...]] = []
-        for item in _items(node) if node is not None else []:
+        for item in items(node) if node is not None else []:
             if isinstance(item.value, dict):
                 alternatives.append(tuple(self.test(k, v, f"{path}.{k}") for k, v in item.value.items()))
             elif (named := self.scope.conditions.get(str(item.value))) is not None:
@@ -128,7 +132,7 @@ class Builder:
     def test(self, fact: str, node: Node, path: str) -> conditions.Test:
         """The test of one fact."""
         try:
-            test = conditions.parse_test(fact, [i.value for i in _items(node)])
+            test = conditions.parse_test(fact, [i.value for i in items(node)])
         except conditions.ConditionError as error:
             self.problem(node, path, str(error))
             return conditions.Test(fact, ())
@@ -159,20 +163,21 @@ class Builder:
 
     def chain(self, node: Node, path: str) -> tuple[str, ...]:
         """Types to try in order."""
-        items = _items(node)
-        return tuple(self.type(v, f"{path}[{i}]" if len(items) > 1 else path) for i, v in enumerate(items))
+        found = items(node)
+        return tuple(self.type(v, f"{path}[{i}]" if len(found) > 1 else path) for i, v in enumerate(found))
 
-    def rule(self, node: Node, path: str, unit: int) -> Rule:
+    def rule(self, node: Node, path: str, unit: int, silence: dict[str, str]) -> Rule:
         """One rule."""
         parts = _mapping(node)
-        categories = tuple(str(i.value) for i in _items(parts["category"])) if "category" in parts else ()
+        categories = tuple(str(i.value) for i in items(parts["category"])) if "category" in parts else ()
         assert all(c in CATEGORIES for c in categories)
         adjust = [
             self.adjust(item, f"{path}.adjust[{i}]", categories)
-            for i, item in enumerate(_items(parts["adjust"]) if "adjust" in parts else [])
+            for i, item in enumerate(items(parts["adjust"]) if "adjust" in parts else [])
         ]
         rule = Rule(
             where=f"{self.name}:{node.line}: {path}",
+            source=self.source,
             unit=unit,
             type=self.type(parts["type"], f"{path}.type", (DEFAULT, KEEP)),
             match=self.pattern(parts["match"], f"{path}.match") if "match" in parts else None,
@@ -186,7 +191,7 @@ class Builder:
             tie=_scalar(parts, "tie", default=False),
             expect=self.expect(parts.get("expect"), f"{path}.expect"),
             comment=_scalar(parts, "comment", ""),
-            silence=_words(parts.get("silence")),
+            silence={**silence, **words(parts.get("silence"))},
         )
         if rule.force and rule.type == KEEP:
             self.problem(parts["force"], f"{path}.force", "'force' quantizes and 'type: keep' does not; drop one")
@@ -227,17 +232,15 @@ class Builder:
             found["fallback"] = fallback
         if "imatrix" in root:
             parts = _mapping(root["imatrix"])
-            types = tuple(self.type(v, f"imatrix.require[{i}]") for i, v in enumerate(_items(parts.get("require"))))
+            types = tuple(self.type(v, f"imatrix.require[{i}]") for i, v in enumerate(items(parts.get("require"))))
             found["imatrix"] = ImatrixPolicy(_scalar(parts, "missing", None), types)
         if "keep" in root:
-            found["keep"] = tuple(self.pattern(v, f"keep[{i}]") for i, v in enumerate(_items(root["keep"])))
+            found["keep"] = tuple(self.pattern(v, f"keep[{i}]") for i, v in enumerate(items(root["keep"])))
         if "ordinals" in root:
             parts = _mapping(root["ordinals"])
             found["ordinals"] = Ordinals(_scalar(parts, "order", None), _scalar(parts, "overridden", None))
         if "limits" in root:
             found["limits"] = self.limits(_mapping(root["limits"]))
-        if "silence" in root:
-            found["silence"] = _words(root["silence"])
         return found
 
     def limits(self, parts: dict[str, Node]) -> Limits:
@@ -250,30 +253,12 @@ class Builder:
         return Limits(float(cast("float", bpw.value)) if bpw else None, n_bytes)
 
 
-def parse_size(text: str | int) -> int:
-    """Bytes of ``350GiB``, ``24GB`` (10^9), ``1.5g`` (as llama.cpp: 2^30) or a plain number.
-
-    Raises:
-        ValueError: it is not a size.
-
-    """
-    found = _SIZE.match(str(text).strip())
-    unit = found[2].lower() if found else "?"
-    power = _POWERS.get(unit[:1], 0)
-    if found is None or unit.removeprefix(unit[:1] if power else "") not in ("", "b", "ib") or unit == "ib":
-        raise ValueError(f"'{text}' is no size; write bytes, or a number with MB, MiB, GB or GiB")
-    base = 1000 if power and unit[1:] == "b" else 1024
-    whole, _, part = found[1].partition(".")
-    # Exact for any number of digits, which a float is not.
-    exact: int = int(whole + part) * base**power // 10 ** len(part)
-    return exact
-
-
 def _mapping(node: Node | None) -> dict[str, Node]:
     return node.value if node is not None and isinstance(node.value, dict) else {}
 
 
-def _items(node: Node | None) -> list[Node]:
+def items(node: Node | None) -> list[Node]:
+    """The nodes of a list, or the node itself where one stands for a list of one."""
     if node is None:
         return []
     return node.value if isinstance(node.value, list) else [node]
@@ -283,19 +268,15 @@ def _scalar(parts: dict[str, Node], key: str, default: T) -> Any:  # noqa: ANN40
     return parts[key].value if key in parts else default
 
 
-def _words(node: Node | None) -> dict[str, str]:
+def words(node: Node | None) -> dict[str, str]:
+    """A mapping of strings; empty where there is none."""
     return {key: str(value.value) for key, value in _mapping(node).items()}
 
 
 def _text(node: Node) -> str:
-    return ", ".join(str(item.value) for item in _items(node))
+    return ", ".join(str(item.value) for item in items(node))
 
 
 def _near_type(text: str, words: tuple[str, ...]) -> str:
     known = [t.name for t in QUANT_TYPES if t.writable]
     return near(text.upper().replace("-", "_"), known) or near(text, list(words)) or "; 'qxmix types' lists them"
-
-
-def is_type(name: str) -> QuantType | None:
-    """The type called ``name``, or None for ``default`` and ``keep``."""
-    return None if name in (DEFAULT, KEEP) else find(name)

@@ -18,7 +18,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 By = Literal["layer", "ordinal", "layer_if_experts"]
 BYS: tuple[By, ...] = ("layer", "ordinal", "layer_if_experts")
@@ -59,6 +62,15 @@ class LayerSelector:
     """As written, for messages."""
 
 
+@dataclass(frozen=True, slots=True)
+class LayerSet:
+    """A named set; ``by`` and ``of`` are None where the set leaves them to who uses it."""
+
+    terms: tuple[LayerTerm, ...]
+    by: By | None = None
+    of: tuple[str, ...] | None = None
+
+
 class LayerError(ValueError):
     """A selector that does not parse; the text says why and what to write."""
 
@@ -89,7 +101,7 @@ def _covers(term: LayerTerm, i: int, n: int) -> bool:
             return True
 
 
-def parse_terms(text: str, named: dict[str, tuple[LayerTerm, ...]]) -> tuple[LayerTerm, ...]:
+def parse_terms(text: str, named: Mapping[str, LayerSet]) -> tuple[LayerTerm, ...]:
     """Parse a selector; ``named`` are the layer sets it may refer to.
 
     Raises:
@@ -116,7 +128,7 @@ def _split(text: str) -> list[str]:
     return parts
 
 
-def _term(part: str, named: dict[str, tuple[LayerTerm, ...]], *, negate: bool) -> list[LayerTerm]:
+def _term(part: str, named: Mapping[str, LayerSet], *, negate: bool) -> list[LayerTerm]:
     if part == "more_bits":
         return [LayerTerm("more_bits", (), negate)]
     if part == "all":
@@ -135,7 +147,10 @@ def _term(part: str, named: dict[str, tuple[LayerTerm, ...]], *, negate: bool) -
     if part not in named:
         known = f"the named sets are {', '.join(sorted(named))}" if named else "no layer sets are named"
         raise LayerError(f"unknown layer set '{part}'; {known}; {_SYNTAX}")
-    return _negated(named[part], part) if negate else list(named[part])
+    found = named[part]
+    if found.by is not None or found.of is not None:
+        raise LayerError(f"the set '{part}' says how layers are counted and so must stand alone")
+    return _negated(found.terms, part) if negate else list(found.terms)
 
 
 def _negated(terms: tuple[LayerTerm, ...], name: str) -> list[LayerTerm]:

@@ -60,6 +60,8 @@ class Rule:
 
     where: str
     """File, line and place for messages: ``recipe.yaml:12: rules[3]``."""
+    source: int
+    """Index into ``Recipe.sources`` of the file it stands in."""
     unit: int
     """Index of the recipe it belongs to, counted outward-in along ``extends``: those before override it."""
     type: str
@@ -80,7 +82,7 @@ class Rule:
     expect: Expect | None = None
     comment: str = ""
     silence: Mapping[str, str] = field(default_factory=dict)
-    """Ids of problems that this rule may cause, each with the reason."""
+    """Ids of problems that this rule may cause, each with the reason; those of its file are in here."""
 
     @property
     def selector(self) -> str:
@@ -145,7 +147,7 @@ class Recipe:
     sources: tuple[Source, ...]
     """The file itself first, then what it extends."""
     text: str = ""
-    """The file as it stands, without what it extends."""
+    """The file as it stands, and what it extends as further YAML documents."""
     description: str = ""
     fallback: Fallback = field(default_factory=Fallback)
     imatrix: ImatrixPolicy = field(default_factory=ImatrixPolicy)
@@ -158,7 +160,7 @@ class Recipe:
     """``general.file_type`` of the output; None: that of the type with the most bytes."""
     limits: Limits = field(default_factory=Limits)
     silence: Mapping[str, str] = field(default_factory=dict)
-    """Ids of problems that are not to be reported, each with the reason."""
+    """Ids of problems that are not to be reported, each with the reason; not inherited."""
     sha256: str = ""
     """Of the file's bytes; where it extends others, of the hashes of all of them joined by newlines."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -41,10 +42,20 @@ def recipe_schema() -> Schema:
     return schema
 
 
-def check(root: Node, name: str) -> list[Problem]:
-    """Problems of structure in file order: unknown and missing keys, wrong kinds of value, values out of range."""
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A problem of structure."""
+
+    path: str
+    """Where it is: ``rules[3].type``; empty for the whole file."""
+    problem: Problem
+
+
+def check(root: Node, name: str) -> list[Fault]:
+    """Faults of structure in file order: unknown and missing keys, wrong kinds of value, values out of range."""
     return [
-        Problem(f"{name}:{line}{path and ': '}{path}", text) for line, path, text in _check(root, recipe_schema(), "")
+        Fault(path, Problem(f"{name}:{line}: {path}" if path else f"{name}:{line}", text))
+        for line, path, text in _check(root, recipe_schema(), "")
     ]
 
 

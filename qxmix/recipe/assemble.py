@@ -1,0 +1,157 @@
+"""The files of a recipe to one :class:`Recipe`: settings from the outside in, rules in the same order."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from qxmix.errors import Problem
+from qxmix.quants import find
+from qxmix.recipe.build import Builder, Scope, items, words
+from qxmix.recipe.model import Recipe, Rule, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from qxmix.recipe.tree import Node
+
+_INHERITED_BY_PURE = ("default", "fallback", "target")
+
+
+@dataclass(slots=True, eq=False)
+class RecipeFile:
+    """One file of a recipe."""
+
+    name: str
+    """As messages call it: the path as given, or a shipped recipe's name."""
+    path: Path
+    text: str
+    data: bytes
+    root: dict[str, Node]
+    """Its keys, without those whose structure is at fault."""
+    parents: list[RecipeFile]
+    """What it extends, in order."""
+    sound: bool = True
+    """Nothing was left out of ``root``, so that what is not there is missing."""
+
+
+@dataclass(slots=True)
+class _Build:
+    """What grows while the files are walked."""
+
+    files: list[RecipeFile]
+    problems: list[Problem]
+    settings: dict[str, Any] = field(default_factory=dict)
+    rules: list[Rule] = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)
+    """Files whose rules are in already: of two files that extend the same one, the first brings its rules."""
+    n_units: int = 1
+
+
+def assemble(file: RecipeFile, files: list[RecipeFile], problems: list[Problem]) -> Recipe:
+    """Build the recipe; what is wrong is added to ``problems`` and the recipe is then of no use.
+
+    Args:
+        file: The recipe itself.
+        files: All files in reading order, the recipe itself first.
+        problems: Grows.
+
+    """
+    build = _Build(files, problems)
+    _merge(file, build, 0, with_rules=True)
+    settings = build.settings
+    if all(f.sound for f in files):
+        problems += _missing(file, settings)
+        problems += _foreign_types(file, build)
+    hashes = [hashlib.sha256(f.data).hexdigest() for f in files]
+    root = file.root
+    return Recipe(
+        name=str(root["name"].value) if "name" in root else file.path.stem,
+        target=settings.pop("target", "any"),
+        default=settings.pop("default", "F16"),
+        rules=tuple(build.rules),
+        path=file.path,
+        text="---\n".join(f.text if f is file else f"# {f.name}\n{f.text}" for f in files),
+        description=str(root["description"].value) if "description" in root else "",
+        sources=tuple(Source(f.name, h) for f, h in zip(files, hashes, strict=True)),
+        sha256=hashes[0] if len(files) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest(),
+        silence=words(root.get("silence")),
+        **settings,
+    )
+
+
+def _merge(file: RecipeFile, build: _Build, unit: int, *, with_rules: bool) -> None:
+    """Add a file and then what it extends; a file without ``default`` is a part of who extends it."""
+    builder = Builder(file.name, build.files.index(file), _names(file, build.problems), build.problems)
+    for key, value in builder.settings(file.root).items():
+        build.settings.setdefault(key, value)
+    if with_rules and file.name not in build.seen:
+        build.seen.add(file.name)
+        silence = words(file.root.get("silence"))
+        for i, node in enumerate(items(file.root.get("rules"))):
+            if node.value is not None:
+                build.rules.append(builder.rule(node, f"rules[{i}]", unit, silence))
+    pure = "pure" in file.root and file.root["pure"].value is True
+    for parent in file.parents:
+        if "default" in parent.root:
+            build.n_units += 1
+        parent_unit = build.n_units - 1 if "default" in parent.root else unit
+        if not pure:
+            _merge(parent, build, parent_unit, with_rules=with_rules)
+            continue
+        apart = _Build(build.files, build.problems)
+        _merge(parent, apart, parent_unit, with_rules=False)
+        for key in _INHERITED_BY_PURE:
+            if key in apart.settings:
+                build.settings.setdefault(key, apart.settings[key])
+
+
+def _names(file: RecipeFile, problems: list[Problem]) -> Scope:
+    """The layer sets and conditions a file can use: those of what it extends, the first wins, then its own."""
+    scope = Scope()
+    for parent in reversed(file.parents):
+        inherited = _names(parent, problems)
+        scope.layers.update(inherited.layers)
+        scope.conditions.update(inherited.conditions)
+    Builder(file.name, 0, scope, problems).names(file.root)
+    return scope
+
+
+def _missing(file: RecipeFile, settings: dict[str, Any]) -> Iterator[Problem]:
+    where = f"{file.name}:1"
+    if "default" not in settings:
+        text = "it says what a tensor gets that no rule selects, for example 'default: q4_k'"
+        yield Problem(where, f"the key 'default' is missing; {text}")
+    if "target" not in settings:
+        text = "write the engine that is to load the model: llama.cpp, ik_llama.cpp or any"
+        yield Problem(where, f"the key 'target' is missing; {text}")
+    if settings.get("target") == "any" and "fallback" not in settings:
+        text = (
+            "with 'target: any' it must be written, as the two engines fall back differently; 'error' is the safe one"
+        )
+        yield Problem(where, f"the key 'fallback' is missing; {text}")
+
+
+def _foreign_types(file: RecipeFile, build: _Build) -> Iterator[Problem]:
+    """Types that an engine which is to load the result does not know."""
+    target = build.settings.get("target", "any")
+    engines = ("llama.cpp", "ik_llama.cpp") if target == "any" else (target,)
+    places = [(f"{file.name}: default", str(build.settings.get("default", "")))]
+    for rule in build.rules:
+        places.append((f"{rule.where}.type", rule.type))
+        places += [(f"{rule.where}.adjust[{i}].type", step.type) for i, step in enumerate(rule.adjust)]
+        if rule.fallback is not None:
+            places += [(f"{rule.where}.fallback", t) for chain in rule.fallback.chains.values() for t in chain]
+    if "fallback" in build.settings:
+        chains = build.settings["fallback"].chains.values()
+        places += [(f"{file.name}: fallback", t) for chain in chains for t in chain]
+    for where, name in places:
+        quant_type = find(name)
+        if quant_type is None:
+            continue
+        for engine in engines:
+            if engine not in quant_type.engines:
+                text = f"{name} is not a type of {engine}; choose another, or the target {quant_type.engines[0]}"
+                yield Problem(where, text)

@@ -1,0 +1,27 @@
+"""Sizes as people write them."""
+
+from __future__ import annotations
+
+import re
+
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\Z")
+_POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
+
+
+def parse_size(text: str | int) -> int:
+    """Bytes of ``350GiB``, ``24GB`` (10^9), ``1.5g`` (as llama.cpp: 2^30) or a plain number.
+
+    Raises:
+        ValueError: it is not a size.
+
+    """
+    found = _SIZE.match(str(text).strip())
+    unit = found[2].lower() if found else "?"
+    power = _POWERS.get(unit[:1], 0)
+    if found is None or unit.removeprefix(unit[:1] if power else "") not in ("", "b", "ib") or unit == "ib":
+        raise ValueError(f"'{text}' is no size; write bytes, or a number with MB, MiB, GB or GiB")
+    base = 1000 if power and unit[1:] == "b" else 1024
+    whole, _, part = found[1].partition(".")
+    # Exact for any number of digits, which a float is not.
+    exact: int = int(whole + part) * base**power // 10 ** len(part)
+    return exact
