@@ -26,6 +26,9 @@ KINDS = ("threads", "processes", "serial")
 WINDOW = 3
 """Tasks in flight per worker: one runs, the others wait, so that no worker does."""
 
+DASK_TIMEOUT = "10s"
+"""How long a scheduler may take to answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pool:
@@ -110,16 +113,17 @@ def _dask(address: str, n_workers: int | None) -> Iterator[Pool]:
     except ImportError:
         raise RunError("Dask is not installed; install it with: pip install 'qxmix[dask]'") from None
     try:
-        client = Client(address, timeout="10s", set_as_default=False)
+        client = Client(address, timeout=DASK_TIMEOUT, set_as_default=False)
     except (OSError, ValueError) as error:
         raise RunError(f"no Dask scheduler answers at {address}: {error}") from None
     try:
         n = n_workers or sum(client.nthreads().values())
         if not n:
             raise RunError(f"the Dask scheduler at {address} has no workers; start some and try again")
-        # Pure tasks could be answered from the cluster's memory of an earlier run, whose file is gone.
-        executor = client.get_executor(pure=False, retries=2)
-        yield Pool(executor, n, lambda _run: executor.shutdown(wait=False, cancel_futures=True), WINDOW * n)
+        # Not pure: a pure task could be answered from what the cluster remembers of an earlier run, whose file is gone.
+        executor = client.get_executor(pure=False)
+        # Leaving cancels what waits; a task that runs goes on to its end, and writes the bytes it would have written.
+        yield Pool(executor, n, lambda _run: executor.shutdown(wait=False), WINDOW * n)
     finally:
         client.close()
 

@@ -1,0 +1,129 @@
+"""The same bytes from every executor, on any processor."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from qxmix.errors import ModelFileError, RunError
+from qxmix.execute import Progress, apply, workers
+from tests.execute.plans import SHAPES, f16_model, plan_for, uniform_imatrix, weights, write_model
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from qxmix.plan import Plan
+
+ROOT = Path(__file__).parents[2]
+MIX = {"output.weight": "Q8_0", "blk.1.attn_q.weight": "IQ4_NL", "token_embd.weight": "Q6_0"}
+
+
+def sha256_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a model of about 20 leaves."""
+    shapes = {**SHAPES, **{f"blk.{i}.ffn_up.weight": (512, 4100) for i in range(6)}}
+    return f16_model(tmp_path_factory.mktemp("models") / "model.gguf", shapes)
+
+
+@pytest.fixture(scope="module")
+def plan(model: Path) -> Plan:
+    """Plan several types, with importances."""
+    return plan_for(model, MIX, imatrix=uniform_imatrix(model.with_name("i.dat")))
+
+
+@pytest.fixture(scope="module")
+def expected(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """SHA-256 of what one worker writes."""
+    out = tmp_path_factory.mktemp("expected") / "out.gguf"
+    apply(plan, out, executor="serial")
+    return sha256_of(out)
+
+
+def three_threads() -> ThreadPoolExecutor:
+    """Return an executor, as a user's own function would."""
+    return ThreadPoolExecutor(3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", ["processes", f"{__name__}:three_threads"])
+def test_same_bytes_from_every_executor(plan: Plan, expected: str, tmp_path: Path, spec: str) -> None:
+    apply(plan, tmp_path / "out.gguf", executor=spec, n_workers=2)
+    assert sha256_of(tmp_path / "out.gguf") == expected
+
+
+@pytest.mark.slow
+def test_an_error_in_another_process_arrives_whole(tmp_path: Path) -> None:
+    data = weights()
+    data["output.weight"][4, 5] = float("nan")
+    bad = write_model(tmp_path / "model.gguf", data)
+    with pytest.raises(ModelFileError, match=r"output\.weight: row 4, column 5 is nan") as error:
+        apply(plan_for(bad, {}), tmp_path / "out.gguf", executor="processes", n_workers=1)
+    assert error.value.problems[0].where == f"{bad}: output.weight"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cpu", ["generic"])
+def test_same_bytes_without_the_instructions_of_this_processor(
+    model: Path, expected: str, tmp_path: Path, cpu: str
+) -> None:
+    code = (
+        "import sys; from pathlib import Path; from qxmix.execute import apply; from tests.execute import test_executors as t;"
+        "from tests.execute.plans import plan_for, uniform_imatrix; m = Path(sys.argv[1]);"
+        "apply(plan_for(m, t.MIX, imatrix=uniform_imatrix(m.with_name('i.dat'))), sys.argv[2])"
+    )
+    environment = {**os.environ, "NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
+    out = tmp_path / "out.gguf"
+    subprocess.run([sys.executable, "-c", code, model, out], cwd=ROOT, env=environment, check=True, timeout=300)
+    assert sha256_of(out) == expected
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Start a scheduler and two worker processes of one thread each."""
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+    ) as found:
+        yield found
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_same_bytes_from_dask(plan: Plan, expected: str, tmp_path: Path, cluster: Any) -> None:
+    apply(plan, tmp_path / "out.gguf", executor=f"dask:{cluster.scheduler_address}")
+    assert sha256_of(tmp_path / "out.gguf") == expected
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_dask_goes_on_when_a_worker_dies(plan: Plan, expected: str, tmp_path: Path, cluster: Any) -> None:
+    killed: list[int] = []
+
+    def kill_one(progress: Progress) -> None:
+        if progress.phase == "work" and not killed:
+            pid = cluster.workers[0].process.pid
+            killed.append(pid)
+            os.kill(pid, 9)
+
+    apply(plan, tmp_path / "out.gguf", executor=f"dask:{cluster.scheduler_address}", on_progress=kill_one)
+    assert killed
+    assert sha256_of(tmp_path / "out.gguf") == expected
+
+
+def test_a_scheduler_that_is_not_there(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(workers, "DASK_TIMEOUT", "1s")
+    with pytest.raises(RunError, match="no Dask scheduler answers at tcp://127.0.0.1:9"):
+        apply(plan, tmp_path / "out.gguf", executor="dask:tcp://127.0.0.1:9")
+    assert not list(tmp_path.iterdir())
