@@ -1,7 +1,7 @@
 """What an output says of its own making, under ``qxmix.*``: the same for every run of the same job.
 
-The two root digests are known only when all tensors are written, so the planned header holds zeros of the same length
-in their place, and :func:`fill` puts them in.
+Digests are known only when all tensors are written, so the planned header holds zeros of the same length in their
+place, and :func:`fill` puts them in.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from qxmix.container.fields import make_field
 from qxmix.container.gguf_format import ValueType
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from qxmix.container.imatrix import Imatrix
 
 RECIPE = "qxmix.recipe"
@@ -22,6 +24,8 @@ IMATRIX_FILE = "qxmix.imatrix.file"
 IMATRIX_SHA256 = "qxmix.imatrix.sha256"
 SOURCE_SHA256 = "qxmix.source.sha256"
 DATA_SHA256 = "qxmix.data.sha256"
+TENSOR_SHA256 = "qxmix.tensor.sha256"
+TENSOR_KEYS = "qxmix.tensor.keys"
 VERSION = "qxmix.version"
 
 _UNKNOWN = "0" * 64
@@ -35,24 +39,28 @@ def version() -> str:
         return "0+unknown"
 
 
-def provenance(recipe_text: str, recipe_sha256: str, imatrix: Imatrix | None) -> dict[str, str]:
+def provenance(recipe_text: str, recipe_sha256: str, imatrix: Imatrix | None, n_tensors: int) -> dict[str, str]:
     """The string fields of the output's metadata.
 
     Args:
         recipe_text: The recipe as one YAML document, with what it extends.
         recipe_sha256: Of the recipe, in hex.
         imatrix: The importance matrix used; only its base name is noted, so that folders do not change the output.
+        n_tensors: Tensors of the output, each with a digest and a key by which a later apply can take it over.
 
     """
     fields = {VERSION: version(), RECIPE: recipe_text, RECIPE_SHA256: recipe_sha256}
     if imatrix is not None:
         fields |= {IMATRIX_FILE: imatrix.path.name, IMATRIX_SHA256: imatrix.sha256}
-    return fields | {SOURCE_SHA256: _UNKNOWN, DATA_SHA256: _UNKNOWN}
+    per_tensor = "\n".join([_UNKNOWN] * n_tensors)
+    blank = {SOURCE_SHA256: _UNKNOWN, DATA_SHA256: _UNKNOWN, TENSOR_SHA256: per_tensor, TENSOR_KEYS: per_tensor}
+    return fields | blank
 
 
-def fill(header: bytes, source_sha256: str, data_sha256: str) -> bytes:
-    """The planned header with the root digests in place of the zeros; unchanged where it has no such keys."""
-    for key, value in ((SOURCE_SHA256, source_sha256), (DATA_SHA256, data_sha256)):
-        blank = make_field(key, _UNKNOWN, ValueType.STRING).raw
-        header = header.replace(blank, make_field(key, value, ValueType.STRING).raw, 1)
+def fill(header: bytes, values: Mapping[str, str]) -> bytes:
+    """The planned header with these values in place of the zeros; unchanged where it has no such keys."""
+    for key, value in values.items():
+        blank = "\n".join([_UNKNOWN] * (value.count("\n") + 1)) if value else ""
+        old, new = (make_field(key, text, ValueType.STRING).raw for text in (blank, value))
+        header = header.replace(old, new, 1)
     return header

@@ -42,6 +42,10 @@ INTERRUPTED = 130
 @click.option("-j", "--jobs", type=click.IntRange(min=1), help="Workers. Default: one per processor.")
 @click.option("--overwrite", is_flag=True, help="Replace an output that exists, or start an interrupted one over.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted apply.")
+@click.option(
+    "--reuse", type=click.Path(path_type=str), help="An older output: tensors that did not change are copied from it."
+)
+@click.option("--cache", type=click.Path(path_type=str), help="A folder that keeps tensors for later applies.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and check inputs, permissions and space; write nothing.")
 @click.option("--strict", is_flag=True, help="Warnings (fallbacks, unmatched rules, ...) are exit code 3, too.")
 @click.option("--memory", type=Size(), help="Bound on memory, e.g. 400M; below it, fewer rows are held at once.")
@@ -55,7 +59,8 @@ INTERRUPTED = 130
 @click.pass_context
 def command(
     ctx: click.Context, recipe: str, model: str, output: Path | None, imatrix: str | None, jobs: int | None,
-    memory: int | None, executor: str, split_max_size: int | None, split_max_tensors: int | None,
+    memory: int | None, executor: str, reuse: str | None, cache: str | None,
+    split_max_size: int | None, split_max_tensors: int | None,
     *, overwrite: bool, resume: bool, dry_run: bool, strict: bool, report: bool, as_json: bool, keep_split: bool,
 ) -> None:  # fmt: skip
     """Quantize MODEL as RECIPE says.
@@ -73,7 +78,7 @@ def command(
         return
     settings: dict[str, Any] = {
         "n_workers": jobs, "executor": executor, "memory_nbytes": memory, "report": report, "resume": resume,
-        "overwrite": overwrite, "strict": strict,
+        "overwrite": overwrite, "strict": strict, "reuse_output": reuse, "cache": cache,
     }  # fmt: skip
     _announce(plan)
     try:

@@ -21,6 +21,7 @@ QUIET_SECONDS = 30.0
 _PHASES = {
     "kernels": "preparing kernels (compiled once on each machine)",
     "verify": "reading again what is done",
+    "compare": "looking for what has not changed",
     "work": "quantizing",
     "sync": "waiting for the disk",
     "done": "done",

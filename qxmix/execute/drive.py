@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from typing import TYPE_CHECKING
 
@@ -9,12 +10,14 @@ from qxmix.errors import QxmixError, RunError
 from qxmix.execute.task import Task, TaskResult, run_task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from qxmix.execute.workers import Pool
 
+OnResult = Callable[[Task, TaskResult], None]
 
-def drive(tasks: Iterable[Task], pool: Pool, run: str, on_result: Callable[[Task, TaskResult], None]) -> None:
+
+def drive(tasks: Iterable[Task], pool: Pool, run: str, on_result: OnResult) -> None:
     """Run all tasks in any order, at most a window of them submitted at a time.
 
     When one fails, or the caller is interrupted, the tasks that run are told to stop, those that wait are dropped, and
@@ -42,7 +45,7 @@ def drive(tasks: Iterable[Task], pool: Pool, run: str, on_result: Callable[[Task
         raise
 
 
-def _collect(pending: dict[Future[TaskResult], Task], on_result: Callable[[Task, TaskResult], None]) -> None:
+def _collect(pending: dict[Future[TaskResult], Task], on_result: OnResult) -> None:
     done, _ = wait(pending, return_when=FIRST_COMPLETED)
     failure: BaseException | None = None
     for future in done:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from qxmix.errors import Problem
     from qxmix.execute.deviation import Deviation
 
-Phase = Literal["reserve", "kernels", "verify", "work", "sync", "done"]
+Phase = Literal["kernels", "verify", "compare", "work", "sync", "done"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Progress:
     """How far an apply is."""
 
     phase: Phase
-    """Space being reserved, kernels loaded or compiled, earlier work re-read, tensors made, disk waited for."""
+    """Kernels loaded or compiled, interrupted work re-read, older outputs looked at, tensors made, disk waited for."""
     done_nbytes: int
     """Bytes of the model that need no more work."""
     total_nbytes: int

@@ -6,28 +6,28 @@ import time
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qxmix import provenance
 from qxmix.errors import ModelFileError, Problem, RunError
-from qxmix.execute import digests, journal, kernels, stop
+from qxmix.execute import digests, journal, kernels, reuse, stop
 from qxmix.execute import output as files
-from qxmix.execute.drive import drive
+from qxmix.execute.begin import begin_or_resume
+from qxmix.execute.drive import OnResult, drive
 from qxmix.execute.flush import Flusher
-from qxmix.execute.journal import Recorded
 from qxmix.execute.ledger import Ledger
 from qxmix.execute.preflight import preflight
 from qxmix.execute.result import OnProgress, Phase, Progress, Result, TensorResult
 from qxmix.execute.tasks import Chunking, make_tasks, reading_target
+from qxmix.execute.unchanged import take_over_unchanged
 from qxmix.execute.workers import Pool, open_pool
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+    from qxmix.execute.journal import Recorded
     from qxmix.execute.output import Output
     from qxmix.execute.task import Task, TaskResult
     from qxmix.plan import Plan
@@ -35,15 +35,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to apply; nothing here changes a byte of the output."""
+    """How to work; nothing here changes a byte of the output."""
 
     n_workers: int | None = None
     executor: str = "threads"
     memory_nbytes: int | None = None
     report: bool = False
-    resume: bool = False
-    overwrite: bool = False
-    strict: bool = False
+    older: reuse.Older = reuse.NOTHING
+    cache: Path | None = None
 
 
 def apply(
@@ -57,6 +56,8 @@ def apply(
     resume: bool = False,
     overwrite: bool = False,
     strict: bool = False,
+    reuse_output: str | os.PathLike[str] | None = None,
+    cache: str | os.PathLike[str] | None = None,
     on_progress: OnProgress | None = None,
 ) -> Result:
     """Write the output that ``plan`` describes, byte for byte.
@@ -71,6 +72,8 @@ def apply(
         resume: Go on with an interrupted apply of the same plan.
         overwrite: Replace an output that exists, or an unfinished one.
         strict: Warnings of the plan are errors.
+        reuse_output: An older output, whose tensors are taken over where nothing that decides them has changed.
+        cache: A folder that does the same for all outputs made with it; new tensors are added to it.
         on_progress: Called in this thread after each unit of work.
 
     Raises:
@@ -80,14 +83,17 @@ def apply(
 
     """
     started = time.perf_counter()
-    options = Options(n_workers, executor, memory_nbytes, report, resume, overwrite, strict)
     target = files.name_output(plan, Path(output))
     replacing = overwrite or (resume and target.journal.exists())
     preflight(plan, target, overwrite=replacing, strict=strict)
+    older = [reuse.in_output(Path(reuse_output))] if reuse_output is not None else []
+    older += [reuse.in_folder(Path(cache))] if cache is not None else []
+    folder = Path(cache) if cache is not None else None
+    options = Options(n_workers, executor, memory_nbytes, report, reuse.merge(older), folder)
     with files.file_errors(target.journal.parent):
         target.journal.parent.mkdir(parents=True, exist_ok=True)
     with files.locked(target.journal) as descriptor:
-        recorded = _begin_or_resume(plan, target, options, descriptor)
+        recorded = begin_or_resume(plan, target, descriptor, resume=resume, overwrite=overwrite)
         run = _Run(plan, target, options, descriptor, on_progress or (lambda _progress: None))
         with _keeping_what_resumes(run, recorded):
             return run.carry_out(recorded, started)
@@ -101,7 +107,8 @@ class _Run:
         self.on_progress = on_progress
         self.name = uuid.uuid4().hex
         self.ledger = Ledger(plan)
-        self.n_resumed = 0
+        self.n_resumed = self.n_reused = 0
+        self.problems: list[Problem] = []
 
     def carry_out(self, recorded: Recorded, started: float) -> Result:
         """Everything from the first tensor to the rename."""
@@ -109,14 +116,17 @@ class _Run:
         kernels.warm(self.plan)
         with Flusher((*self.target.partials, self.target.journal)) as flusher:
             with open_pool(self.options.executor, self.options.n_workers) as pool:
-                self.work(pool, flusher, self.take_over(pool, recorded))
+                kept = self.take_over(pool, recorded)
+                kept |= self.take_over_unchanged(pool, flusher, kept)
+                self.work(pool, flusher, kept)
             tensors = self.ledger.results()
             roots = Roots.of(tensors)
-            self.complete(roots)
+            self.complete(tensors, roots)
             self.say("sync")
             sync_started = time.perf_counter()
             self.publish()
         now = time.perf_counter()
+        self.fill_cache(tensors)
         self.say("done")
         return Result(
             paths=self.target.finals,
@@ -125,10 +135,10 @@ class _Run:
             source_sha256=roots.source,
             data_sha256=roots.data,
             n_resumed=self.n_resumed,
-            n_reused=0,
+            n_reused=self.n_reused,
             seconds=now - started,
             sync_seconds=now - sync_started,
-            problems=(),
+            problems=tuple(self.problems),
         )
 
     def tasks(self, n_workers: int = 1) -> Iterator[Task]:
@@ -144,7 +154,7 @@ class _Run:
             old = recorded.leaves[task.tensor, task.leaf]
             if found.digest == old.digest:
                 kept.add((task.tensor, task.leaf))
-                self.ledger.add(old, task.source_nbytes)
+                self.ledger.add(old, task.model_nbytes)
             self.say("verify", task.name)
 
         tasks = (
@@ -157,22 +167,53 @@ class _Run:
         self.n_resumed = len(kept)
         return kept
 
+    def take_over_unchanged(self, pool: Pool, flusher: Flusher, kept: set[tuple[int, int]]) -> set[tuple[int, int]]:
+        """Copy from older outputs what would come out the same."""
+        older = self.options.older
+        begun = {tensor for tensor, _ in kept}
+        candidates = {
+            i
+            for i, t in enumerate(self.plan.tensors)
+            if t.action == "encode" and i not in begun and (t.type, t.nbytes) in older.kinds
+        }
+
+        def run(tasks: Iterable[Task], on_result: OnResult) -> None:
+            def note(task: Task, result: TaskResult) -> None:
+                on_result(task, result)
+                self.say("compare", task.name)
+
+            drive(tasks, pool, self.name, note)
+
+        def note_leaf(task: Task, result: TaskResult) -> None:
+            self.note(flusher, task, result)
+
+        taken = take_over_unchanged(self.plan, older, candidates, self.tasks, run, note_leaf)
+        self.problems += taken.problems
+        self.n_reused = len(taken.tensors)
+        return taken.leaves
+
+    def note(self, flusher: Flusher, task: Task, result: TaskResult) -> None:
+        """Record a leaf that has been written."""
+        journal.record(self.journal, result)
+        self.ledger.add(result, task.model_nbytes)
+        flusher.wrote(task.target_nbytes)
+
     def work(self, pool: Pool, flusher: Flusher, kept: set[tuple[int, int]]) -> None:
         """Make every leaf that is not kept."""
 
         def note(task: Task, result: TaskResult) -> None:
-            journal.record(self.journal, result)
-            self.ledger.add(result, task.source_nbytes)
-            flusher.wrote(task.target_nbytes)
+            self.note(flusher, task, result)
             self.say("work", task.name)
 
         tasks = (task for task in self.tasks(pool.n_workers) if (task.tensor, task.leaf) not in kept)
         drive(tasks, pool, self.name, note)
 
-    def complete(self, roots: Roots) -> None:
+    def complete(self, tensors: tuple[TensorResult, ...], roots: Roots) -> None:
         """Write the headers, and compare the files with the plan."""
+        values = {provenance.SOURCE_SHA256: roots.source, provenance.DATA_SHA256: roots.data}
+        values |= reuse.key_fields(self.plan, tensors)
         for i, (path, planned) in enumerate(zip(self.target.partials, self.plan.files, strict=True)):
-            header = provenance.fill(planned.header, roots.source, roots.data) if i == 0 else planned.header
+            header = provenance.fill(planned.header, values) if i == 0 else planned.header
             files.write_header(path, header)
             files.check(path, planned, header, i)
 
@@ -188,6 +229,14 @@ class _Run:
                 partial.replace(final)
         files.sync(folder)
         self.target.journal.unlink()
+
+    def fill_cache(self, tensors: tuple[TensorResult, ...]) -> None:
+        """Add new tensors to the cache; the output is complete, so a failure is only told."""
+        if self.options.cache is not None:
+            try:
+                reuse.store(self.plan, tensors, self.target.finals, self.options.cache)
+            except RunError as error:
+                self.problems += [replace(p, severity="warning", id="cache") for p in error.problems]
 
     def say(self, phase: Phase, text: str = "") -> None:
         """Report progress."""
@@ -210,43 +259,6 @@ class Roots:
         )
 
 
-def _begin_or_resume(plan: Plan, target: Output, options: Options, descriptor: int) -> Recorded:
-    identity = _identity(plan)
-    recorded = journal.read(descriptor)
-    changed = journal.differences(recorded.identity or {}, identity)
-    if recorded.identity is not None and options.resume:
-        if changed:
-            text = "cannot go on with the interrupted apply: " + "; ".join(changed)
-            raise RunError(Problem(str(target.finals[0]), text + ". Give --overwrite instead to start over"))
-        journal.go_on(descriptor, recorded)
-        return _without_lost_files(plan, target, recorded)
-    if recorded.leaves and not changed and not options.overwrite:
-        text = "an interrupted apply of this plan is here; go on with --resume, or start over with --overwrite"
-        raise RunError(Problem(str(target.finals[0]), text))
-    try:
-        journal.begin(descriptor, identity)
-        for path, planned in zip(target.partials, plan.files, strict=True):
-            files.reserve(path, planned.nbytes)
-    except BaseException:
-        files.discard(target)
-        raise
-    return Recorded(identity)
-
-
-def _without_lost_files(plan: Plan, target: Output, recorded: Recorded) -> Recorded:
-    """Make unfinished files anew that are gone or of another size, and forget what the journal says of them."""
-    lost = set()
-    for i, (path, planned) in enumerate(zip(target.partials, plan.files, strict=True)):
-        if recorded.checked and not path.exists() and target.finals[i].exists():
-            # Interrupted between the renames of shards: take this one back, so that all are compared and renamed.
-            target.finals[i].replace(path)
-        if not path.exists() or path.stat().st_size != planned.nbytes:
-            files.reserve(path, planned.nbytes)
-            lost.add(i)
-    kept = {key: leaf for key, leaf in recorded.leaves.items() if plan.tensors[key[0]].shard not in lost}
-    return replace(recorded, leaves=kept)
-
-
 @contextmanager
 def _keeping_what_resumes(run: _Run, recorded: Recorded) -> Iterator[None]:
     """After a failure keep what a resume can use, and nothing else."""
@@ -260,21 +272,3 @@ def _keeping_what_resumes(run: _Run, recorded: Recorded) -> Iterator[None]:
         raise
     finally:
         stop.forget(run.name)
-
-
-def _identity(plan: Plan) -> dict[str, str]:
-    decisions = [(t.name, t.source_type, t.type, t.action, t.importance, t.search, t.offset) for t in plan.tensors]
-    headers = sha256(b"".join(file.header for file in plan.files))
-    stats = [path.stat() for path in plan.header.paths]
-    return {
-        "qxmix": provenance.version(),
-        "recipe": plan.recipe.sha256,
-        "plan": sha256(repr(decisions).encode() + headers.digest()).hexdigest(),
-        "imatrix": plan.imatrix.sha256 if plan.imatrix else "none",
-        "kernels": kernels.versions(plan),
-        **{f"model {i + 1}": f"{s.st_size} bytes of {_date(s.st_mtime_ns)}" for i, s in enumerate(stats)},
-    }
-
-
-def _date(ns: int) -> str:
-    return f"{datetime.fromtimestamp(ns // 10**9, UTC):%Y-%m-%d %H:%M:%S}.{ns % 10**9:09d}"

@@ -42,6 +42,8 @@ class Task:
     """Path of the shard to read."""
     source_offset: int
     source_nbytes: int
+    model_nbytes: int
+    """Bytes of the model it accounts for, whatever it reads."""
     target: str
     """Path of the unfinished output file."""
     target_offset: int

@@ -49,6 +49,7 @@ def make_tasks(plan: Plan, targets: Sequence[Path], chunking: Chunking, run: str
                 source=source,
                 source_offset=tensor.source.offset + leaf.offset,
                 source_nbytes=leaf.nbytes,
+                model_nbytes=leaf.nbytes,
                 target=target,
                 target_offset=tensor.offset + written[0],
                 target_nbytes=written[1],

@@ -59,7 +59,7 @@ def place(
         file_type,
         used,
         "llama.cpp" if recipe.target == "any" else recipe.target,
-        provenance(recipe.text, recipe.sha256, used),
+        provenance(recipe.text, recipe.sha256, used, len(tensors)),
     )
     outputs = [
         OutputTensor(t.name, t.source.shape, t.source.type_id if t.action == "copy" else get(t.type).id, t.nbytes)

@@ -88,7 +88,7 @@ def plan_for(
         else OutputTensor(t.name, t.shape, quants.get(c).id, quants.get(c).nbytes(t.shape))
         for t, c in zip(header.tensors, chosen, strict=True)
     ]
-    notes = provenance("qxmix: 1\ndefault: q4_0\n", "7" * 64, imatrix)
+    notes = provenance("qxmix: 1\ndefault: q4_0\n", "7" * 64, imatrix, len(outputs))
     layout = lay_out(outputs, output_metadata(header.metadata, 2, imatrix, provenance=notes), shards)
     tensors = [
         PlannedTensor(

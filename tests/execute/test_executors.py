@@ -78,7 +78,8 @@ def test_same_bytes_without_the_instructions_of_this_processor(
     model: Path, expected: str, tmp_path: Path, cpu: str
 ) -> None:
     code = (
-        "import sys; from pathlib import Path; from qxmix.execute import apply; from tests.execute import test_executors as t;"
+        "import sys; from pathlib import Path; from qxmix.execute import apply;"
+        "from tests.execute import test_executors as t;"
         "from tests.execute.plans import plan_for, uniform_imatrix; m = Path(sys.argv[1]);"
         "apply(plan_for(m, t.MIX, imatrix=uniform_imatrix(m.with_name('i.dat'))), sys.argv[2])"
     )
@@ -124,6 +125,6 @@ def test_dask_goes_on_when_a_worker_dies(plan: Plan, expected: str, tmp_path: Pa
 def test_a_scheduler_that_is_not_there(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
     monkeypatch.setattr(workers, "DASK_TIMEOUT", "1s")
-    with pytest.raises(RunError, match="no Dask scheduler answers at tcp://127.0.0.1:9"):
+    with pytest.raises(RunError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         apply(plan, tmp_path / "out.gguf", executor="dask:tcp://127.0.0.1:9")
     assert not list(tmp_path.iterdir())

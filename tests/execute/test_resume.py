@@ -152,10 +152,10 @@ def interrupt_after(n: int) -> Callable[[Progress], None]:
     return on_progress
 
 
-def interrupt(model: Path, out: Path, n: int = 8, **settings: bool) -> None:
+def interrupt(model: Path, out: Path, n: int = 8, *, resume: bool = False, overwrite: bool = False) -> None:
     plan = plan_for(model, {}, default="IQ4_NL")
     with pytest.raises(KeyboardInterrupt):
-        apply(plan, out, executor="serial", on_progress=interrupt_after(n), **settings)
+        apply(plan, out, executor="serial", on_progress=interrupt_after(n), resume=resume, overwrite=overwrite)
 
 
 def test_what_is_done_is_not_made_again(model: Path, expected: str, tmp_path: Path) -> None:
