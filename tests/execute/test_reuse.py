@@ -150,10 +150,8 @@ def test_an_interrupted_reuse_goes_on(model: Path, tmp_path: Path) -> None:
 
     changed = plan_for(model, {"blk.1.ffn_up.weight": "Q5_0"})
     with pytest.raises(KeyboardInterrupt):
-        apply(
-            changed, tmp_path / "new.gguf", reuse_output=tmp_path / "old.gguf", on_progress=interrupt, executor="serial"
-        )
-    result = apply(changed, tmp_path / "new.gguf", reuse_output=tmp_path / "old.gguf", resume=True)
+        apply(changed, tmp_path / "new.gguf", reuse_output=old, on_progress=interrupt, executor="serial")
+    result = apply(changed, tmp_path / "new.gguf", reuse_output=old, resume=True)
     assert result.n_resumed > N_ENCODED
     apply(changed, tmp_path / "alone.gguf")
     assert sha256_of(tmp_path / "new.gguf") == sha256_of(tmp_path / "alone.gguf")
