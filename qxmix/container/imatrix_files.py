@@ -35,7 +35,7 @@ from qxmix.container.gguf_format import (
 from qxmix.container.parse import GgufFile, parse_mapped
 from qxmix.container.reader import Cursor, read_strings
 from qxmix.container.recognize import HEAD_NBYTES, looks_like_dat, problem_with_imatrix_start
-from qxmix.container.source import bad_file, mapped, show
+from qxmix.container.source import bad_file, mapped, release, show
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 _I32 = Struct("<i")
 _CALLS_AND_VALUES = Struct("<ii")
+_PIECE_NBYTES = 4 << 20
 _SUMS, _COUNTS = ".in_sum2", ".counts"
 _DAMAGED = "the file is damaged: download or make it again"
 _NO_MATRIX = "is no importance matrix, neither a GGUF one nor a legacy .dat; give the file that llama-imatrix wrote"
@@ -72,7 +73,17 @@ def read_imatrix_file(path: Path) -> ImatrixContent:
             entries, datasets, n_chunks = _read_gguf(path, data)
         else:
             entries, datasets, n_chunks = _read_dat(path, data)
-        return ImatrixContent(sha256(data).hexdigest(), MappingProxyType(entries), datasets, n_chunks)
+        return ImatrixContent(_digest(data), MappingProxyType(entries), datasets, n_chunks)
+
+
+def _digest(data: mmap) -> str:
+    """SHA-256 of the file in hex, a piece at a time: the matrix of a large model has a gigabyte."""
+    digest = sha256()
+    for start in range(0, len(data), _PIECE_NBYTES):
+        stop = min(start + _PIECE_NBYTES, len(data))
+        digest.update(data[start:stop])
+        release(data, start, stop)
+    return digest.hexdigest()
 
 
 def _read_dat(path: Path, data: mmap) -> tuple[Entries, tuple[str, ...], int]:
@@ -85,8 +96,10 @@ def _read_dat(path: Path, data: mmap) -> tuple[Entries, tuple[str, ...], int]:
     (n_entries,) = cursor.take(U32, "the number of entries")
     entries: Entries = {}
     for index in range(n_entries):
+        start = cursor.pos
         name, values = _read_dat_entry(cursor, index, n_entries)
         entries[name] = values
+        release(data, start, cursor.pos)
     datasets, n_chunks = _read_dat_trailer(cursor)
     return entries, datasets, n_chunks
 
@@ -152,7 +165,10 @@ def _read_gguf_entry(
 
 
 def _floats(data: mmap, tensor: TensorInfo) -> NDArray[np.float32]:
-    return np.frombuffer(data[tensor.offset : tensor.offset + tensor.nbytes], "<f4")
+    stop = tensor.offset + tensor.nbytes
+    values = np.frombuffer(data[tensor.offset : stop], "<f4")
+    release(data, tensor.offset, stop)
+    return values
 
 
 def _checked(path: Path, name: str, values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -6,6 +6,7 @@ import mmap
 import stat
 from contextlib import contextmanager
 from difflib import get_close_matches
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from qxmix.errors import ModelFileError, Problem
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 DAMAGED = "the file is damaged: download or convert it again"
 _SHOWN = 60
+_COMPARED = 1000
+"""Names in a folder that are compared with one that is not there; all of a large one would take seconds."""
 
 
 def bad_file(path: Path, text: str) -> ModelFileError:
@@ -67,12 +70,19 @@ def mapped(path: Path, role: str = "model") -> Iterator[mmap.mmap]:
         raise bad_file(path, f"cannot be read: {error}") from error
 
 
+def release(data: mmap.mmap, start: int, stop: int) -> None:
+    """Let go of the pages of a mapped file that lie wholly in ``start`` to ``stop``: they count as memory in use."""
+    start, stop = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, stop // mmap.PAGESIZE * mmap.PAGESIZE
+    if stop > start and hasattr(mmap, "MADV_DONTNEED"):
+        data.madvise(mmap.MADV_DONTNEED, start, stop - start)
+
+
 def _missing_text(path: Path, role: str) -> str:
     if path.is_symlink():
         return f"is a link to {show(str(path.readlink()), 200)}, which does not exist; download the {role} again"
     if not path.parent.is_dir():
         return f"no such file, nor is there a folder {show(str(path.parent), 200)}; check the path of the {role}"
-    there = [p.name for p in path.parent.iterdir()]
+    there = [p.name for p in islice(path.parent.iterdir(), _COMPARED)]
     near = get_close_matches(path.name, there, 1)
     hint = f"did you mean {show(near[0], 200)}?" if near else f"check the path of the {role}"
     return f"no such file; {hint}"

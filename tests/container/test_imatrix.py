@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from typing import TYPE_CHECKING
+import subprocess
+import sys
+from pathlib import Path
 
 import gguf as gguf_package
 import numpy as np
@@ -17,9 +19,6 @@ from qxmix.container.model import TensorInfo
 from qxmix.errors import Problem
 from tests.container.naive_imatrix import read_dat
 from tests.gguf_bytes import dat, dat_entry, dat_trailer, imatrix_gguf, tensor
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 VALUES = st.lists(st.floats(0, 2.0**127, width=32), min_size=1, max_size=20)
 NAMES = st.from_regex(r"[a-z][a-z0-9_.]{0,30}", fullmatch=True)
@@ -121,6 +120,23 @@ def test_gguf_entries_may_come_in_any_order(tmp_path: Path) -> None:
     assert imatrix.entries["a"].tolist() == [1, 2, 1, 1]
     assert imatrix.datasets == ("calib.txt", "more.txt")
     assert imatrix.n_chunks == 12
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+def test_a_large_matrix_is_in_memory_once(tmp_path: Path) -> None:
+    """The pages of the mapped file go as they are read: 64 MB of values take 64 MB and not twice that."""
+    path = tmp_path / "large.dat"
+    entry = dat_entry("blk.0.ffn_up_exps.weight", [], 3, 1 << 22) + np.ones(1 << 22, np.float32).tobytes()
+    path.write_bytes(dat([entry.replace(b"blk.0", b"blk.%d" % i) for i in range(4)]))
+    code = (
+        "import re, sys; from pathlib import Path; import qxmix.container.imatrix_files as f\n"
+        "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])\n"
+        "before = peak(); kept = f.read_imatrix_file(Path(sys.argv[1])); print(peak() - before, len(kept.entries))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    grown_kib, n_entries = map(int, done.stdout.split())
+    assert n_entries == 4
+    assert 64 << 10 < grown_kib < 120 << 10  # 104 MB: the last entry is mapped, copied, divided and checked at once
 
 
 def matrix_of(tmp_path: Path, **sizes: int) -> Imatrix:
