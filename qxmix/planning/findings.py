@@ -98,13 +98,13 @@ def _limits(plan: Plan) -> Iterator[Problem]:
     limits = plan.recipe.limits
     if limits.max_bpw is not None and plan.bpw > limits.max_bpw:
         text = f"the plan has {plan.bpw:.4f} bits per weight and the limit is {limits.max_bpw:g}"
-        yield Problem(f"{plan.recipe.sources[0].name}: limits.max_bpw", text, id="limit-bpw")
+        yield Problem(f"{plan.recipe.places['limits']}: limits.max_bpw", text, id="limit-bpw")
     if limits.max_size is not None and plan.file_nbytes > limits.max_size:
         text = (
             f"the output has {plan.file_nbytes:,} bytes ({plan.file_nbytes / _GIB:.3f} GiB) and the limit is "
             f"{limits.max_size:,} ({limits.max_size / _GIB:.3f} GiB)"
         )
-        yield Problem(f"{plan.recipe.sources[0].name}: limits.max_size", text, id="limit-size")
+        yield Problem(f"{plan.recipe.places['limits']}: limits.max_size", text, id="limit-size")
 
 
 def _rules(plan: Plan, chooser: Chooser, forcible: list[int]) -> Iterator[Problem]:
@@ -171,7 +171,7 @@ def _fallbacks(recipe: Recipe, drafts: list[Draft]) -> Iterator[Problem]:
 
 
 def _where(recipe: Recipe, rule: int | None) -> str:
-    return recipe.rules[rule].where if rule is not None else f"{recipe.sources[0].name}: default"
+    return recipe.rules[rule].where if rule is not None else f"{recipe.places['default']}: default"
 
 
 def _names(drafts: Iterable[Draft]) -> str:

@@ -44,6 +44,8 @@ class _Build:
     files: list[RecipeFile]
     problems: list[Problem]
     settings: dict[str, Any] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
+    """File and line of each setting."""
     rules: list[Rule] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
     """Files whose rules are in already: of two files that extend the same one, the first brings its rules."""
@@ -64,7 +66,7 @@ def assemble(file: RecipeFile, files: list[RecipeFile], problems: list[Problem])
     settings = build.settings
     if all(f.sound for f in files):
         problems += _missing(file, settings)
-        problems += _foreign_types(file, build)
+        problems += _foreign_types(build)
     hashes = [hashlib.sha256(f.data).hexdigest() for f in files]
     root = file.root
     return Recipe(
@@ -73,6 +75,7 @@ def assemble(file: RecipeFile, files: list[RecipeFile], problems: list[Problem])
         default=settings.pop("default", "F16"),
         rules=tuple(build.rules),
         path=file.path,
+        places=build.places,
         text="---\n".join(f.text if f is file else f"# {f.name}\n{f.text}" for f in files),
         description=str(root["description"].value) if "description" in root else "",
         sources=tuple(Source(f.name, h) for f, h in zip(files, hashes, strict=True)),
@@ -86,7 +89,9 @@ def _merge(file: RecipeFile, build: _Build, unit: int, *, with_rules: bool) -> N
     """Add a file and then what it extends; a file without ``default`` is a part of who extends it."""
     builder = Builder(file.name, build.files.index(file), _names(file, build.problems), build.problems)
     for key, value in builder.settings(file.root).items():
-        build.settings.setdefault(key, value)
+        if key not in build.settings:
+            build.settings[key] = value
+            build.places[key] = f"{file.name}:{file.root[key].line}"
     if with_rules and file.name not in build.seen:
         build.seen.add(file.name)
         silence = words(file.root.get("silence"))
@@ -104,8 +109,9 @@ def _merge(file: RecipeFile, build: _Build, unit: int, *, with_rules: bool) -> N
         apart = _Build(build.files, build.problems)
         _merge(parent, apart, parent_unit, with_rules=False)
         for key in _INHERITED_BY_PURE:
-            if key in apart.settings:
-                build.settings.setdefault(key, apart.settings[key])
+            if key in apart.settings and key not in build.settings:
+                build.settings[key] = apart.settings[key]
+                build.places[key] = apart.places[key]
 
 
 def _names(file: RecipeFile, problems: list[Problem]) -> Scope:
@@ -134,11 +140,13 @@ def _missing(file: RecipeFile, settings: dict[str, Any]) -> Iterator[Problem]:
         yield Problem(where, f"the key 'fallback' is missing; {text}")
 
 
-def _foreign_types(file: RecipeFile, build: _Build) -> Iterator[Problem]:
+def _foreign_types(build: _Build) -> Iterator[Problem]:
     """Types that an engine which is to load the result does not know."""
     target = build.settings.get("target", "any")
     engines = ("llama.cpp", "ik_llama.cpp") if target == "any" else (target,)
-    places = [(f"{file.name}: default", str(build.settings.get("default", "")))]
+    places = []
+    if "default" in build.settings:
+        places.append((f"{build.places['default']}: default", str(build.settings["default"])))
     for rule in build.rules:
         places.append((f"{rule.where}.type", rule.type))
         places += [(f"{rule.where}.adjust[{i}].type", step.type) for i, step in enumerate(rule.adjust)]
@@ -146,7 +154,7 @@ def _foreign_types(file: RecipeFile, build: _Build) -> Iterator[Problem]:
             places += [(f"{rule.where}.fallback", t) for chain in rule.fallback.chains.values() for t in chain]
     if "fallback" in build.settings:
         chains = build.settings["fallback"].chains.values()
-        places += [(f"{file.name}: fallback", t) for chain in chains for t in chain]
+        places += [(f"{build.places['fallback']}: fallback", t) for chain in chains for t in chain]
     for where, name in places:
         quant_type = find(name)
         if quant_type is None:

@@ -146,6 +146,8 @@ class Recipe:
     path: Path
     sources: tuple[Source, ...]
     """The file itself first, then what it extends."""
+    places: Mapping[str, str] = field(default_factory=dict)
+    """Where each setting stands, as file and line: ``default`` to ``recipe.yaml:3``."""
     text: str = ""
     """The file as it stands, and what it extends as further YAML documents."""
     description: str = ""

@@ -7,6 +7,7 @@ not plain data, and depth, aliases and repeated keys are checked while the tree 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -157,7 +158,7 @@ class _Builder:
         raise RecipeError(Problem(f"{self.name}:{line}", text))
 
     def _open(self, event: Any, line: int) -> None:  # noqa: ANN401
-        if event.tag is not None and not event.tag.startswith(_TAG):
+        if event.tag not in (None, "!", f"{_TAG}map", f"{_TAG}seq"):
             self._fail(line, f"the tag {event.tag} means nothing here; remove it")
         if len(self.stack) >= MAX_DEPTH:
             self._fail(line, f"nested more than {MAX_DEPTH} levels deep")
@@ -178,7 +179,7 @@ class _Builder:
         self._put(node, line)
 
     def _key(self, frame: _Open, event: Any, line: int) -> None:  # noqa: ANN401
-        if event.value == "<<" and event.style is None:
+        if event.value == "<<" and event.implicit[0]:
             self._fail(line, "YAML merge keys ('<<') are not supported; write the keys out, or use 'extends'")
         if event.value in frame.first_lines:
             first = frame.first_lines[event.value]
@@ -201,6 +202,8 @@ class _Builder:
         except (ValueError, KeyError):
             self._fail(line, f"'{event.value}' is not a value of type {kind}")
             raise
+        if isinstance(made, float) and not isfinite(made):
+            self._fail(line, f"{event.value} is not a finite number")
         return made
 
     def _alias(self, event: Any, line: int) -> None:  # noqa: ANN401
