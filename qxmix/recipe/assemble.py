@@ -88,30 +88,32 @@ def assemble(file: RecipeFile, files: list[RecipeFile], problems: list[Problem])
 def _merge(file: RecipeFile, build: _Build, unit: int, *, with_rules: bool) -> None:
     """Add a file and then what it extends; a file without ``default`` is a part of who extends it."""
     builder = Builder(file.name, build.files.index(file), _names(file, build.problems), build.problems)
-    for key, value in builder.settings(file.root).items():
-        if key not in build.settings:
-            build.settings[key] = value
-            build.places[key] = f"{file.name}:{file.root[key].line}"
+    places = {key: f"{file.name}:{node.line}" for key, node in file.root.items()}
+    _inherit(build, builder.settings(file.root), places)
     if with_rules and file.name not in build.seen:
         build.seen.add(file.name)
         silence = words(file.root.get("silence"))
-        for i, node in enumerate(items(file.root.get("rules"))):
-            if node.value is not None:
-                build.rules.append(builder.rule(node, f"rules[{i}]", unit, silence))
+        nodes = enumerate(items(file.root.get("rules")))
+        build.rules += [builder.rule(n, f"rules[{i}]", unit, silence) for i, n in nodes if n.value is not None]
     pure = "pure" in file.root and file.root["pure"].value is True
     for parent in file.parents:
         if "default" in parent.root:
             build.n_units += 1
         parent_unit = build.n_units - 1 if "default" in parent.root else unit
-        if not pure:
+        if pure:
+            apart = _Build(build.files, build.problems)
+            _merge(parent, apart, parent_unit, with_rules=False)
+            _inherit(build, {k: v for k, v in apart.settings.items() if k in _INHERITED_BY_PURE}, apart.places)
+        else:
             _merge(parent, build, parent_unit, with_rules=with_rules)
-            continue
-        apart = _Build(build.files, build.problems)
-        _merge(parent, apart, parent_unit, with_rules=False)
-        for key in _INHERITED_BY_PURE:
-            if key in apart.settings and key not in build.settings:
-                build.settings[key] = apart.settings[key]
-                build.places[key] = apart.places[key]
+
+
+def _inherit(build: _Build, settings: dict[str, Any], places: dict[str, str]) -> None:
+    """Take the settings that no file further out has."""
+    for key, value in settings.items():
+        if key not in build.settings:
+            build.settings[key] = value
+            build.places[key] = places[key]
 
 
 def _names(file: RecipeFile, problems: list[Problem]) -> Scope:
