@@ -67,9 +67,9 @@ QUANT_TYPES: tuple[QuantType, ...] = (
     # I-quants on a grid or a level table
     _shared("IQ2_XXS", 16, 256, 66, 19, "required"),
     _shared("IQ2_XS", 17, 256, 74, 20, "required"),
-    _shared("IQ2_S", 22, 256, 82, 28, "optional"),
-    _shared("IQ3_XXS", 18, 256, 98, 23, "optional"),
-    _shared("IQ3_S", 21, 256, 110, 26, "optional"),
+    _shared("IQ2_S", 22, 256, 82, 28, "optional", codec="iq2_s"),
+    _shared("IQ3_XXS", 18, 256, 98, 23, "optional", codec="iq3_xxs"),
+    _shared("IQ3_S", 21, 256, 110, 26, "optional", codec="iq3_s"),
     _shared("IQ1_S", 19, 256, 50, 24, "required"),
     _shared("IQ1_M", 29, 256, 56, 31, "optional"),
     _shared("IQ4_XS", 23, 256, 136, 30, "optional", codec="iq4_xs"),

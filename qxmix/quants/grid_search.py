@@ -1,0 +1,150 @@
+"""The search that the grid I-quants share: trial scales in lanes, one super-block of 256 weights at a time.
+
+For each trial scale the reference rounds a block to levels, moves every group that is off the grid to the neighbour
+with the least weighted squared error, and keeps the trial that explains most.  Here the trials of a block lie side by
+side: codes of all trials come from SIMD, and of the 13 to 31 trials of a group only 2 to 4 differ in their code
+(student-t weights), so a list of neighbours is visited once or twice for each *run* of equal codes:
+
+* the weighted distance of grid point q at scale s is ``s*s*A - 2*s*B + C`` with C the same for all q.  The difference
+  of two of them, divided by s, is linear in s: a neighbour that wins at both ends of a run wins in between, too;
+* that holds for exact numbers.  The reference rounds, with an error below ``2**-24 * (112 * C + 28 * distance)``, so
+  the ends must win by a margin three times what the roundings of both and of the inner trials could bridge.
+  Otherwise each trial of the run is searched.  The bytes are the reference's in either case.
+
+Levels are 0, 1, 2 .. and stand for 1, 3, 5 ..; a group's levels packed into an integer are its code (``grids.py``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qxmix.quants.jit import inlined, kernel
+from qxmix.quants.numerics import nint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SUPER_BLOCK = 256
+LONGEST_LIST = 320
+"""Bound of a list of neighbours; IQ2_XS has one of 304."""
+
+_0 = np.float32(0.0)
+_1 = np.float32(1.0)
+_HALF = np.float32(0.5)
+_MARGIN = np.float32(1e-4)
+_TINY = np.float32(1e-30)  # far above where products of float32 underflow and lose their relative precision
+_FARTHEST = np.int32(0x7FFFFFFF)
+
+
+@inlined
+def _level3(y):
+    """``clamp(nint(0.5 * (y - 1)), 0, 2)`` as a float32.  The ties, 2 and 4, go to the even level."""
+    return (_1 if y > np.float32(2.0) else _0) + (_1 if y >= np.float32(4.0) else _0)
+
+
+@inlined
+def _level8(y):
+    """``clamp(nint(0.5 * (y - 1)), 0, 7)`` as a float32."""
+    return min(max(nint(_HALF * (y - _1)), _0), np.float32(7.0))
+
+
+def grid_kernels(n: int) -> tuple[Callable[..., None], Callable[..., None]]:
+    """Build the two kernels for groups of ``n`` weights: 8 of three levels, or 4 of eight."""
+    bits, mask, level = (2, 3, _level3) if n == 8 else (3, 7, _level8)  # noqa: PLR2004 - the two kinds of grid
+    n_groups = SUPER_BLOCK // n
+    place = np.array([1 << (bits * i) for i in range(n)], dtype=np.float32)
+
+    @inlined
+    def value(code, i):
+        """What level ``i`` of a code stands for."""
+        return np.float32(np.int32((np.uint32(code >> np.uint32(bits * i)) & np.uint32(mask)) * 2 + 1))
+
+    @inlined
+    def group_codes(x, at, inverse, lanes, code):
+        for t in range(lanes):
+            c = _0
+            for i in range(n):
+                c += place[i] * level(inverse[t] * x[at + i])
+            code[t] = np.int32(c)
+
+    @kernel
+    def snap(
+        x, waux, energy, inverse, scale, n_trials, lanes, live, groups_per_block, code, snapped, index, offsets,
+        neighbours, distance,
+    ):  # fmt: skip
+        bits_of = distance.view(np.int32)
+        for g in range(n_groups):
+            b = np.uint32(g // groups_per_block)
+            if not live[b]:
+                continue
+            at = np.uint32(g * n)
+            group_codes(x, at, inverse[b], lanes, code[g])
+            first = 0
+            while first < n_trials:
+                c = code[g, first]
+                stop = first + 1
+                while stop < n_trials and code[g, stop] == c:
+                    stop += 1
+                k = index[np.uint32(c)]
+                if k >= 0:
+                    for t in range(first, stop):
+                        snapped[g, t] = c
+                    first = stop
+                    continue
+                k = -1 - k
+                start, count = np.uint32(offsets[np.uint32(k)]), offsets[np.uint32(k + 1)] - offsets[np.uint32(k)]
+                sure = True
+                for step in range(stop - first):
+                    # both ends first, then what is between them
+                    t = first if step == 0 else stop - 1 if step == 1 else first + step - 1
+                    s = scale[b, t]
+                    for j in range(count):
+                        found = np.uint32(neighbours[start + np.uint32(j)])
+                        d = _0
+                        for i in range(n):
+                            e = s * value(found, i) - x[at + np.uint32(i)]
+                            d += (waux[at + np.uint32(i)] * e) * e
+                        distance[j] = d
+                    nearest = _FARTHEST
+                    for j in range(count):
+                        nearest = min(nearest, bits_of[j])
+                    which = np.int32(count)
+                    for j in range(count):
+                        which = min(which, np.int32(j) if bits_of[j] == nearest else np.int32(count))
+                    best = neighbours[start + np.uint32(which)]
+                    snapped[g, t] = best
+                    if step < 2 and stop - first > 2:
+                        second = _FARTHEST
+                        for j in range(count):
+                            second = min(second, bits_of[j] if neighbours[start + np.uint32(j)] != best else _FARTHEST)
+                        near, next_ = np.int32(nearest).view(np.float32), np.int32(second).view(np.float32)
+                        sure &= (second == _FARTHEST) | (next_ - near > _MARGIN * (energy[g] + next_) + _TINY)
+                        if step == 1 and sure and snapped[g, first] == best:
+                            for u in range(first + 1, stop - 1):
+                                snapped[g, u] = best
+                            break
+                first = stop
+
+    @kernel
+    def sums(w, wx, snapped, lanes, live, groups_per_block, s1, s2):
+        for b in range(n_groups // groups_per_block):
+            if not live[b]:
+                continue
+            for t in range(lanes):
+                s1[b, t] = _0
+                s2[b, t] = _0
+            for g in range(b * groups_per_block, (b + 1) * groups_per_block):
+                at = np.uint32(g * n)
+                for t in range(lanes):
+                    c = np.uint32(snapped[g, t])
+                    t1, t2 = s1[b, t], s2[b, t]
+                    for i in range(n):
+                        q = value(c, i)
+                        t1 += wx[at + np.uint32(i)] * q
+                        t2 += (w[at + np.uint32(i)] * q) * q
+                    s1[b, t] = t1
+                    s2[b, t] = t2
+
+    return snap, sums
