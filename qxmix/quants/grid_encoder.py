@@ -120,7 +120,7 @@ def block_maxima(x, largest):
     for b in range(len(largest)):
         mx = _0
         for e in range(b * block, (b + 1) * block):
-            mx = x[e] if x[e] > mx else mx
+            mx = max(mx, x[e])
         largest[b] = mx
 
 

@@ -30,6 +30,9 @@ SUPER_BLOCK = 256
 LONGEST_LIST = 320
 """Bound of a list of neighbours; IQ2_XS has one of 304."""
 
+N_ENDS = 2
+"""Trials of a run that are searched before it is known whether the others can be skipped."""
+
 _0 = np.float32(0.0)
 _1 = np.float32(1.0)
 _HALF = np.float32(0.5)
@@ -115,7 +118,7 @@ def grid_kernels(n: int) -> tuple[Callable[..., None], Callable[..., None]]:
                         which = min(which, np.int32(j) if bits_of[j] == nearest else np.int32(count))
                     best = neighbours[start + np.uint32(which)]
                     snapped[g, t] = best
-                    if step < 2 and stop - first > 2:
+                    if step < N_ENDS and stop - first > N_ENDS:
                         second = _FARTHEST
                         for j in range(count):
                             second = min(second, bits_of[j] if neighbours[start + np.uint32(j)] != best else _FARTHEST)

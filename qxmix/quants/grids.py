@@ -41,7 +41,8 @@ def _distances(levels: NDArray[np.int32], wanted: NDArray[np.int32]) -> NDArray[
     """(n_wanted, n_points) squared distances in levels, at most 196."""
     a, b = wanted.astype(np.float32), levels.astype(np.float32)
     squares = (a * a).sum(1)[:, None] + (b * b).sum(1)[None]
-    return (squares - 2 * (a @ b.T)).astype(np.uint8)
+    distance: NDArray[np.uint8] = (squares - 2 * (a @ b.T)).astype(np.uint8)
+    return distance
 
 
 def _neighbour_lists(distance: NDArray[np.uint8], n_wanted: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -65,8 +65,8 @@ QUANT_TYPES: tuple[QuantType, ...] = (
     _shared("Q5_K", 13, 256, 176, 17, "optional", codec="q5_k"),
     _shared("Q6_K", 14, 256, 210, 18, "optional", codec="q6_k"),
     # I-quants on a grid or a level table
-    _shared("IQ2_XXS", 16, 256, 66, 19, "required"),
-    _shared("IQ2_XS", 17, 256, 74, 20, "required"),
+    _shared("IQ2_XXS", 16, 256, 66, 19, "required", codec="iq2_xxs"),
+    _shared("IQ2_XS", 17, 256, 74, 20, "required", codec="iq2_xs"),
     _shared("IQ2_S", 22, 256, 82, 28, "optional", codec="iq2_s"),
     _shared("IQ3_XXS", 18, 256, 98, 23, "optional", codec="iq3_xxs"),
     _shared("IQ3_S", 21, 256, 110, 26, "optional", codec="iq3_s"),
