@@ -80,6 +80,19 @@ def _try_linear(x, w, wx, low, high, inverse, t1, t2):
             t2[k] += (w[e, k] * q) * q
 
 
+@inlined
+def _try_capped(x, w, wx, high, inverse, t1, t2):
+    """The same where no level can round to less than the lowest: the loop is bound by its ten operations a weight."""
+    for k in range(LANES):
+        t1[k] = _0
+        t2[k] = _0
+    for e in range(x.shape[0]):
+        for k in range(LANES):
+            q = min(nint(inverse[k] * x[e, k]), high)
+            t1[k] += wx[e, k] * q
+            t2[k] += (w[e, k] * q) * q
+
+
 @kernel
 def search_linear(x, w, nmax, method, scale, q, wx, scratch):
     """Scale and levels in ``[-nmax, nmax - 1]`` of each lane: ``make_qx_quants`` of ik_llama.cpp, or exhaustive.
@@ -109,20 +122,24 @@ def _scan_linear(x, w, nmax, method, scale, q, wx, scratch):
     weigh(x, w, wx)
     for k in range(LANES):
         kept[k] = low / mx[k]
-    _try_linear(x, w, wx, low, high, kept, s1, s2)
+    _try_capped(x, w, wx, high, kept, s1, s2)
     for k in range(LANES):
         scale[k] = s1[k] / s2[k] if s2[k] != _0 else _0
         best[k] = scale[k] * s1[k]
     for step in range(-9, 10):
         shift = np.float32(0.1) * np.float32(step)
+        # Step 0 is the first trial again.  It stays: where rounding lets a worse trial win, it may win back.
         for k in range(LANES):
             trial[k] = -(np.float32(nmax) + shift) / mx[k]
-        _try_linear(x, w, wx, low, high, trial, t1, t2)
+        if step < 5:  # noqa: PLR2004 - below nmax + 0.5 nothing rounds to -nmax - 1
+            _try_capped(x, w, wx, high, trial, t1, t2)
+        else:
+            _try_linear(x, w, wx, low, high, trial, t1, t2)
         keep_better(trial, t1, t2, kept, best, s1, s2)
         if method == GRADIENT:
             for k in range(LANES):
                 trial[k] = (high + shift) / mx[k]
-            _try_linear(x, w, wx, low, high, trial, t1, t2)
+            _try_capped(x, w, wx, high, trial, t1, t2)
             keep_better(trial, t1, t2, kept, best, s1, s2)
     for e in range(x.shape[0]):
         for k in range(LANES):
