@@ -25,10 +25,12 @@ def warm(plan: Plan) -> None:
 
     Otherwise every worker would compile the same kernels at the same time.
     """
+    encoded = [t for t in plan.tensors if t.action == "encode"]
+    if not encoded:
+        return
     from qxmix.quants.warmup import Kernel  # noqa: PLC0415 - numba, which a plan without encoding does not need
     from qxmix.quants.warmup import warm as compile_missing  # noqa: PLC0415
 
-    encoded = [t for t in plan.tensors if t.action == "encode"]
     compile_missing(k for t in encoded for k in (Kernel(t.source_type, "decode"), Kernel(t.type, "encode")))
     # An encoder may have one kernel for each search, and for tensors with and without an importance.
     kinds = {(t.source_type, t.type, t.importance is not None, t.search) for t in encoded}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from qxmix.errors import Problem
 from qxmix.quants import find
 from qxmix.recipe.build import Builder, Scope, items, words
+from qxmix.recipe.bundle import join
 from qxmix.recipe.model import Recipe, Rule, Source
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def assemble(file: RecipeFile, files: list[RecipeFile], problems: list[Problem])
         rules=tuple(build.rules),
         path=file.path,
         places=build.places,
-        text="---\n".join(f.text if f is file else f"# {f.name}\n{f.text}" for f in files),
+        text=join([f.text for f in files], [[files.index(p) for p in f.parents] for f in files]),
         description=str(root["description"].value) if "description" in root else "",
         sources=tuple(Source(f.name, h) for f, h in zip(files, hashes, strict=True)),
         sha256=hashes[0] if len(files) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest(),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qxmix.errors import Problem, RecipeError
+from qxmix.recipe import bundle
 from qxmix.recipe.assemble import RecipeFile, assemble
 from qxmix.recipe.build import items
 from qxmix.recipe.schema import check, near
@@ -112,21 +114,47 @@ def _read(path: Path, name: str, state: _State, chain: tuple[Path, ...]) -> Reci
     except OSError as error:
         raise RecipeError(Problem(name, f"cannot be read: {error.strerror or error}")) from None
     text = read_text(data, name)
-    node = parse(text, name)
-    faults = check(node, name)
-    state.problems += [fault.problem for fault in faults]
-    root = _without([fault.path for fault in faults], node)
-    file = RecipeFile(name, path, text, data, root, [], sound=not faults)
-    state.files[path.resolve()] = file
+    if (documents := bundle.split(text)) is not None:
+        return _read_bundle(documents, path, name, state)
+    file = _parse(path, name, text, data, state)
     if len(state.files) > MAX_FILES:
         raise RecipeError(Problem(name, f"the recipe extends more than {MAX_FILES} files"))
-    extended = items(root.get("extends"))
+    extended = items(file.root.get("extends"))
     for i, item in enumerate(extended):
         where = f"{name}:{item.line}: extends" + (f"[{i}]" if len(extended) > 1 else "")
         parent = _extended(str(item.value), where, path, state, (*chain, path.resolve()))
         if parent is not None:
             file.parents.append(parent)
     return file
+
+
+def _parse(path: Path, name: str, text: str, data: bytes, state: _State) -> RecipeFile:
+    node = parse(text, name)
+    faults = check(node, name)
+    state.problems += [fault.problem for fault in faults]
+    root = _without([fault.path for fault in faults], node)
+    file = RecipeFile(name, path, text, data, root, [], sound=not faults)
+    state.files[path.resolve()] = file
+    return file
+
+
+def _read_bundle(documents: list[tuple[str, list[int]]], path: Path, name: str, state: _State) -> RecipeFile:
+    """All files of a recipe from one text, as an output of ``apply`` carries it."""
+    if len(documents) > MAX_FILES:
+        raise RecipeError(Problem(name, f"the recipe extends more than {MAX_FILES} files"))
+    files = [
+        _parse(path / str(i) if i else path, f"{name} (file {i + 1})" if i else name, text, text.encode(), state)
+        for i, (text, _) in enumerate(documents)
+    ]
+    for file, (_, indices) in zip(files, documents, strict=True):
+        if len(items(file.root.get("extends"))) != len(indices):
+            raise RecipeError(Problem(file.name, "the files it extends are not all in it; extract the recipe again"))
+        file.parents += [files[k] for k in indices]
+    try:
+        TopologicalSorter({i: indices for i, (_, indices) in enumerate(documents)}).prepare()
+    except CycleError:
+        raise RecipeError(Problem(name, "the recipe extends itself")) from None
+    return files[0]
 
 
 def _without(paths: list[str], node: Node) -> dict[str, Node]:

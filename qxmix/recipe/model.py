@@ -149,7 +149,7 @@ class Recipe:
     places: Mapping[str, str] = field(default_factory=dict)
     """Where each setting stands, as file and line: ``default`` to ``recipe.yaml:3``."""
     text: str = ""
-    """The file as it stands, and what it extends as further YAML documents."""
+    """The file as it stands; with what it extends as further documents (see :mod:`qxmix.recipe.bundle`)."""
     description: str = ""
     fallback: Fallback = field(default_factory=Fallback)
     imatrix: ImatrixPolicy = field(default_factory=ImatrixPolicy)
