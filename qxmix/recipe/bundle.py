@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_HEAD = r"# qxmix recipe, file (\d+) of (\d+)(?:, extends ([\d ]+))?\n"
+_HEAD = r"# qxmix recipe, file (\d+) of (\d+)(?:, extends ([\d ]+))?(, no last newline)?\n"
 _FIRST = re.compile(_HEAD)
 _NEXT = re.compile(r"^---\n(?=# qxmix recipe, file \d)", re.MULTILINE)
 
@@ -30,10 +30,10 @@ def join(texts: Sequence[str], extended: Sequence[Sequence[int]]) -> str:
     parts = []
     for i, (text, indices) in enumerate(zip(texts, extended, strict=True)):
         names = f", extends {' '.join(str(k + 1) for k in indices)}" if indices else ""
-        # A file may lack its last newline; the next document must start on a line of its own all the same.
-        parts.append(
-            f"# qxmix recipe, file {i + 1} of {len(texts)}{names}\n{text}{'' if text.endswith(chr(10)) else chr(10)}"
-        )
+        # The next document must start on a line of its own, and each come back to the byte.
+        bare = "" if text.endswith("\n") else ", no last newline"
+        head = f"# qxmix recipe, file {i + 1} of {len(texts)}{names}{bare}\n"
+        parts.append(head + text + ("\n" if bare else ""))
     return "---\n".join(parts)
 
 
@@ -50,5 +50,6 @@ def split(text: str) -> list[tuple[str, list[int]]] | None:
         head = _FIRST.match(part)
         assert head is not None, "every part starts where this line was seen"
         indices = [int(word) - 1 for word in (head[3] or "").split()]
-        found.append((part[head.end() :], [i for i in indices if 0 <= i < len(parts)]))
+        body = part[head.end() :].removesuffix("\n" if head[4] else "")
+        found.append((body, [i for i in indices if 0 <= i < len(parts)]))
     return found
