@@ -17,7 +17,7 @@ BASE = "qxmix: 1\ntarget: llama.cpp\ndefault: q4_0"
 def nameless(recipe: Recipe) -> Recipe:
     """Return the recipe without where it was read from."""
     rules = tuple(replace(rule, where="") for rule in recipe.rules)
-    return replace(recipe, rules=rules, path=Path("x"), sources=(), name="")
+    return replace(recipe, rules=rules, path=Path("x"), sources=(), places={}, name="")
 
 
 def reloaded(recipe: Recipe, path: Path) -> Recipe:
