@@ -11,6 +11,8 @@ from qxmix.errors import QxmixError
 COMMANDS = {
     "plan": "plan",
     "apply": "apply",
+    "verify": "verify",
+    "recipe-of": "recipe_of",
     "validate": "validate",
     "inspect": "inspect",
     "types": "types",

@@ -66,9 +66,14 @@ def tensor_key(plan: Plan, tensor: PlannedTensor, source_sha256: str) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
+def output_order(plan: Plan) -> list[int]:
+    """Indices of the plan's tensors in the order they have in the files, shard by shard."""
+    return sorted(range(len(plan.tensors)), key=lambda i: (plan.tensors[i].shard, plan.tensors[i].offset, i))
+
+
 def key_fields(plan: Plan, tensors: tuple[TensorResult, ...]) -> dict[str, str]:
     """Metadata by which a later apply finds these tensors, in the order they have in the output."""
-    order = sorted(range(len(tensors)), key=lambda i: (plan.tensors[i].shard, plan.tensors[i].offset, i))
+    order = output_order(plan)
     keys = [tensor_key(plan, plan.tensors[i], tensors[i].source_sha256) for i in order]
     return {
         provenance.TENSOR_KEYS: "\n".join(keys),

@@ -120,7 +120,7 @@ class _Run:
                 kept |= self.take_over_unchanged(pool, flusher, kept)
                 self.work(pool, flusher, kept)
             tensors = self.ledger.results()
-            roots = Roots.of(tensors)
+            roots = Roots.of(self.plan, tensors)
             self.complete(tensors, roots)
             self.say("sync")
             sync_started = time.perf_counter()
@@ -251,11 +251,11 @@ class Roots:
     data: str
 
     @classmethod
-    def of(cls, tensors: tuple[TensorResult, ...]) -> Roots:
-        """Add up the tensors."""
+    def of(cls, plan: Plan, tensors: tuple[TensorResult, ...]) -> Roots:
+        """Add up the tensors: the model's in its order, the output's in the order it has in the files."""
         return cls(
             digests.root((t.name, bytes.fromhex(t.source_sha256)) for t in tensors),
-            digests.root((t.name, bytes.fromhex(t.sha256)) for t in tensors),
+            digests.root((tensors[i].name, bytes.fromhex(tensors[i].sha256)) for i in reuse.output_order(plan)),
         )
 
 

@@ -36,18 +36,18 @@ class Task:
     """Index among the tensor's leaves."""
     name: str
     """The tensor's name."""
-    action: Literal["copy", "encode", "hash"]
-    """``hash`` only reads the source and returns its digest."""
+    action: Literal["copy", "encode", "hash", "derive"]
+    """``hash`` reads like ``copy`` and ``derive`` computes like ``encode``, but neither writes."""
     source: str
     """Path of the shard to read."""
     source_offset: int
     source_nbytes: int
     model_nbytes: int
     """Bytes of the model it accounts for, whatever it reads."""
-    target: str
+    target: str = ""
     """Path of the unfinished output file."""
-    target_offset: int
-    target_nbytes: int
+    target_offset: int = 0
+    target_nbytes: int = 0
     source_type: str = ""
     type: str = ""
     n_cols: int = 0
@@ -91,12 +91,13 @@ def run_task(task: Task) -> TaskResult:
     try:
         with Path(task.source).open("rb", buffering=0) as source:
             source.seek(task.source_offset)
-            if task.action == "hash":
-                return _copy(task, source, None)
+            work = _encode if task.action in {"encode", "derive"} else _copy
+            if task.action in {"hash", "derive"}:
+                return work(task, source, None)
             # "r+b" never creates: once the output has been renamed, a straggler finds nothing to write to.
             with Path(task.target).open("r+b", buffering=0) as target:
                 target.seek(task.target_offset)
-                return _copy(task, source, target) if task.action == "copy" else _encode(task, source, target)
+                return work(task, source, target)
     except OSError as error:
         where = str(error.filename or task.target)
         raise RunError(Problem(where, f"{error.strerror or error} while writing tensor {task.name}")) from error
@@ -117,7 +118,7 @@ def _copy(task: Task, source: BinaryIO, target: BinaryIO | None) -> TaskResult:
     return TaskResult(task.tensor, task.leaf, digest.digest(), digest.digest())
 
 
-def _encode(task: Task, source: BinaryIO, target: BinaryIO) -> TaskResult:
+def _encode(task: Task, source: BinaryIO, target: BinaryIO | None) -> TaskResult:
     decode, codec = quants.codec_of(task.source_type).decode, quants.codec_of(task.type)
     encode = codec.encode
     assert encode is not None, "the pre-flight refuses types that cannot be written"
@@ -138,7 +139,8 @@ def _encode(task: Task, source: BinaryIO, target: BinaryIO) -> TaskResult:
         _refuse_non_finite(task, first, weights[:n])
         encode(weights[:n], columns, encoded[:n], task.search)
         check_scales(task.name, task.type, task.first_row + first, encoded[:n])
-        _write(target, encoded[:n].data.cast("B"))
+        if target is not None:
+            _write(target, encoded[:n].data.cast("B"))
         written.update(encoded[:n].data)
         if task.measure:
             restored = np.empty((n, task.n_cols), np.float32)

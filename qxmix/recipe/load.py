@@ -58,6 +58,22 @@ def load_recipe(path_or_name: str | Path) -> Recipe:
     return recipe
 
 
+def load_recipe_text(text: str, name: str) -> Recipe:
+    """Load a recipe from the text that an output of ``apply`` carries; ``name`` is what messages call it.
+
+    Raises:
+        RecipeError: the recipe is at fault; all problems at once.
+
+    """
+    state = _State()
+    documents = bundle.split(text) or [(text, [])]
+    file = _read_bundle(documents, Path(name), name, state)
+    recipe = assemble(file, list(state.files.values()), state.problems)
+    if state.problems:
+        raise RecipeError(_in_order(state))
+    return recipe
+
+
 def _in_order(state: _State) -> list[Problem]:
     """Problems file by file, the recipe itself first, each by line; what two ways of reading found is said once."""
     names = [f.name for f in state.files.values()]

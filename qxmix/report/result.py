@@ -8,6 +8,7 @@ from qxmix.report.text import human_nbytes, table
 
 if TYPE_CHECKING:
     from qxmix.execute.result import Result, TensorResult
+    from qxmix.execute.verify import Verification
     from qxmix.plan import Plan
 
 
@@ -44,6 +45,27 @@ def result_json(plan: Plan, result: Result) -> dict[str, object]:
         "sync_seconds": round(result.sync_seconds, 3),
         "problems": [{"severity": p.severity, "where": p.where, "text": p.text} for p in result.problems],
         "tensors": [_tensor_json(t) for t in result.tensors],
+    }
+
+
+def verification_text(found: Verification) -> str:
+    """What was compared, and what is wrong."""
+    lines = [f"Error: {p}" for p in found.problems]
+    held = "compared" if found.problems else "as they were written"
+    lines.append(f"{found.n_tensors:,} tensors {held}")
+    if found.n_leaves:
+        lines.append(f"{found.n_leaves:,} of {found.n_all_leaves:,} pieces made from the model again and compared")
+    return "\n".join(lines)
+
+
+def verification_json(found: Verification) -> dict[str, object]:
+    """The same as plain data."""
+    return {
+        "holds": not found.problems,
+        "n_tensors": found.n_tensors,
+        "n_leaves": found.n_leaves,
+        "n_all_leaves": found.n_all_leaves,
+        "problems": [{"where": p.where, "text": p.text} for p in found.problems],
     }
 
 

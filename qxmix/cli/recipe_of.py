@@ -1,0 +1,18 @@
+"""``qxmix recipe-of``: the recipe an output was made with."""
+
+from __future__ import annotations
+
+import click
+
+from qxmix.container.header import read_header
+from qxmix.execute.verify import recipe_of
+
+
+@click.command("recipe-of")
+@click.argument("model", type=click.Path(path_type=str))
+def command(model: str) -> None:
+    """Print the recipe that MODEL, an output of `qxmix apply`, was made with.
+
+    What it extends is in it, so that the text is a recipe file by itself.
+    """
+    click.echo(recipe_of(read_header(model)).text, nl=False)

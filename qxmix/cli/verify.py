@@ -1,0 +1,42 @@
+"""``qxmix verify``: whether an output still is what was written, and what its recipe makes."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from qxmix.cli.progress import shown
+from qxmix.container.header import read_header
+from qxmix.execute.verify import verify
+from qxmix.report.result import verification_json, verification_text
+
+
+@click.command("verify")
+@click.argument("output", type=click.Path(path_type=str))
+@click.option("--source", type=click.Path(path_type=str), help="The model it was made from: make tensors again.")
+@click.option("--imatrix", type=click.Path(path_type=str), help="The importance matrix it was made with.")
+@click.option("every", "--all", is_flag=True, help="Make everything again, not one piece of each tensor.")
+@click.option("-j", "--jobs", type=click.IntRange(min=1), help="Workers. Default: one per processor.")
+@click.option("--executor", default="threads", show_default=True, help="As for apply.")
+@click.option("as_json", "--json", is_flag=True, help="Print one JSON object.")
+@click.pass_context
+def command(
+    ctx: click.Context, output: str, source: str | None, imatrix: str | None, jobs: int | None, executor: str,
+    *, every: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Check OUTPUT, written by `qxmix apply`, against the digests it carries.
+
+    With --source the recipe in it is applied again to one piece of each tensor (--all: to everything) and the bytes are
+    compared.
+    """
+    if (imatrix or every) and source is None:
+        raise click.UsageError("--imatrix and --all say how to make tensors again, which needs --source MODEL")
+    header, model = read_header(output), read_header(source) if source else None
+    with shown() as on_progress:
+        found = verify(header, model, imatrix, every=every, n_workers=jobs, executor=executor, on_progress=on_progress)
+    if as_json:
+        click.echo(json.dumps(verification_json(found), indent=1))
+    else:
+        click.echo(verification_text(found))
+    ctx.exit(1 if found.problems else 0)

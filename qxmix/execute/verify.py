@@ -1,0 +1,225 @@
+"""Checking an output afterwards: that it is what was written, and that its recipe makes it from the model again."""
+
+from __future__ import annotations
+
+import uuid
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from qxmix import provenance
+from qxmix.container.imatrix import load_imatrix
+from qxmix.errors import ModelFileError, Problem
+from qxmix.execute import digests, kernels
+from qxmix.execute.drive import drive
+from qxmix.execute.result import Progress
+from qxmix.execute.task import Task
+from qxmix.execute.tasks import Chunking, make_tasks
+from qxmix.execute.workers import open_pool
+from qxmix.plan import make_plan
+from qxmix.recipe.load import load_recipe_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from os import PathLike
+
+    from qxmix.container.model import ModelHeader, TensorInfo
+    from qxmix.execute.result import OnProgress
+    from qxmix.execute.task import TaskResult
+    from qxmix.execute.workers import Pool
+    from qxmix.plan import Plan
+    from qxmix.recipe.model import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What a verification found."""
+
+    n_tensors: int
+    """Tensors whose digests were compared."""
+    n_leaves: int
+    """Pieces that were made from the model again."""
+    n_all_leaves: int
+    """Pieces the output has."""
+    problems: tuple[Problem, ...]
+    """What is not as it should be; empty for an output that holds."""
+
+
+def recipe_of(header: ModelHeader) -> Recipe:
+    """The recipe that an output was made with.
+
+    Raises:
+        ModelFileError: the file carries none.
+        RecipeError: its recipe is of a newer qxmix.
+
+    """
+    text, digest = header.get(provenance.RECIPE), header.get(provenance.RECIPE_SHA256)
+    if not isinstance(text, str) or not text:
+        raise ModelFileError(Problem(str(header.path), "carries no recipe; it was not written by `qxmix apply`"))
+    recipe = load_recipe_text(text, f"{header.path}: {provenance.RECIPE}")
+    return replace(recipe, sha256=str(digest)) if digest else recipe
+
+
+def verify(
+    header: ModelHeader,
+    source: ModelHeader | None = None,
+    imatrix: str | PathLike[str] | None = None,
+    *,
+    every: bool = False,
+    n_workers: int | None = None,
+    executor: str = "threads",
+    on_progress: OnProgress = lambda _progress: None,
+) -> Verification:
+    """Compare an output with the digests it carries and, given the model, with what its recipe makes of it.
+
+    Args:
+        header: The output.
+        source: The model it was made from; None compares digests only.
+        imatrix: Path of the importance matrix, if one was used.
+        every: Make everything again, not one piece of each tensor.
+        n_workers: Workers; None for one per processor.
+        executor: As for ``apply``.
+        on_progress: Called after each piece.
+
+    Raises:
+        ModelFileError: the output carries no digests, or the importance matrix is another one.
+
+    """
+    expected = _digests(header)
+    plan = _plan_again(header, source, imatrix) if source is not None else None
+    if plan is not None:
+        kernels.warm(plan)
+    with open_pool(executor, n_workers) as pool:
+        run = _Verifying(header, pool, on_progress)
+        problems = run.compare(expected)
+        leaves = _chosen(plan, every=every) if plan is not None else set()
+        if plan is not None:
+            problems += run.derive(plan, leaves)
+    return Verification(len(header.tensors), len(leaves), run.n_leaves, tuple(problems))
+
+
+class _Verifying:
+    """One verification."""
+
+    def __init__(self, header: ModelHeader, pool: Pool, on_progress: OnProgress) -> None:
+        self.header, self.pool, self.on_progress = header, pool, on_progress
+        self.name = uuid.uuid4().hex
+        self.found: dict[str, dict[int, bytes]] = defaultdict(dict)
+        self.done_nbytes = 0
+        self.total_nbytes = sum(t.nbytes for t in header.tensors)
+
+    @property
+    def n_leaves(self) -> int:
+        """Pieces the output has."""
+        return sum(map(len, self.found.values()))
+
+    def compare(self, expected: dict[str, str]) -> list[Problem]:
+        """Hash the output's tensors and compare with the digests it carries."""
+
+        def note(task: Task, result: TaskResult) -> None:
+            self.found[task.name][task.leaf] = result.digest
+            self.done_nbytes += task.source_nbytes
+            self.on_progress(Progress("verify", self.done_nbytes, self.total_nbytes, task.name))
+
+        drive(hash_tasks(self.header, self.name), self.pool, self.name, note)
+        damaged = [
+            Problem(name, f"its data in {self.header.path.name} are not what was written; copy the file again")
+            for name, leaves in self.found.items()
+            if digests.combine(digest for _, digest in sorted(leaves.items())).hex() != expected[name]
+        ]
+        root = digests.root((n, bytes.fromhex(d)) for n, d in expected.items())
+        if root != self.header.get(provenance.DATA_SHA256):
+            damaged.append(Problem(str(self.header.path), "the digests it carries contradict each other"))
+        return damaged
+
+    def derive(self, plan: Plan, leaves: set[tuple[int, int]]) -> list[Problem]:
+        """Make the chosen leaves again and compare their digests with the output's."""
+        different: dict[str, Problem] = {}
+        self.done_nbytes, self.total_nbytes = 0, sum(t.source.nbytes for t in plan.tensors)
+
+        def note(task: Task, result: TaskResult) -> None:
+            if result.digest != self.found[task.name][task.leaf]:
+                where = f"from row {task.first_row} on" if task.n_rows else f"from byte {task.source_offset} on"
+                text = f"{where} the recipe makes other bytes of this model than the output has"
+                different.setdefault(task.name, Problem(task.name, text))
+            self.done_nbytes += task.model_nbytes
+            self.on_progress(Progress("work", self.done_nbytes, self.total_nbytes, task.name))
+
+        chunking = Chunking(n_workers=self.pool.n_workers)
+        tasks = make_tasks(plan, [self.header.path] * len(plan.files), chunking, self.name)
+        chosen = (t for t in tasks if (t.tensor, t.leaf) in leaves)
+        drive(map(_without_writing, chosen), self.pool, self.name, note)
+        return list(different.values())
+
+
+def hash_tasks(header: ModelHeader, run: str) -> Iterator[Task]:
+    """Tasks that hash every leaf of a model."""
+    for i, tensor in enumerate(header.tensors):
+        for k, leaf in enumerate(digests.leaves(tensor, tensor.nbytes)):
+            yield Task(
+                tensor=i,
+                leaf=k,
+                name=tensor.name,
+                action="hash",
+                source=str(header.paths[tensor.shard].absolute()),
+                source_offset=tensor.offset + leaf.offset,
+                source_nbytes=leaf.nbytes,
+                model_nbytes=leaf.nbytes,
+                run=run,
+            )
+
+
+def _without_writing(task: Task) -> Task:
+    return replace(task, action="derive" if task.action == "encode" else "hash")
+
+
+def _digests(header: ModelHeader) -> dict[str, str]:
+    """Name to digest, as the output carries them, in the order of the model."""
+    sums = str(header.get(provenance.TENSOR_SHA256) or "").split()
+    if len(sums) != len(header.tensors):
+        raise ModelFileError(Problem(str(header.path), "carries no digests; it was not written by `qxmix apply`"))
+    return {t.name: digest for t, digest in zip(header.tensors, sums, strict=True)}
+
+
+def _plan_again(header: ModelHeader, source: ModelHeader, path: str | PathLike[str] | None) -> Plan:
+    needed, name = header.get(provenance.IMATRIX_SHA256), header.get(provenance.IMATRIX_FILE)
+    if needed and path is None:
+        raise ModelFileError(
+            Problem(str(header.path), f"was made with the importance matrix {name}; give it: --imatrix")
+        )
+    imatrix = load_imatrix(path) if path is not None else None
+    if imatrix is not None and imatrix.sha256 != needed:
+        text = f"is another importance matrix ({imatrix.sha256}) than {name}, which the output was made with ({needed})"
+        raise ModelFileError(
+            Problem(str(path), text if needed else "was not used for this output; leave out --imatrix")
+        )
+    plan = make_plan(recipe_of(header), source, imatrix)
+    _refuse_other_plan(header, plan)
+    return plan
+
+
+def _refuse_other_plan(header: ModelHeader, plan: Plan) -> None:
+    there = {t.name: _facts(t.type, t) for t in header.tensors}
+    planned = {t.name: _facts(t.type, t.source) for t in plan.tensors}
+    problems = [
+        Problem(name, f"the output has {there.get(name, 'no such tensor')}, the plan {planned.get(name, 'none')}")
+        for name in {**there, **planned}
+        if there.get(name) != planned.get(name)
+    ]
+    if problems:
+        raise ModelFileError([Problem(str(header.path), "was not made from this model by its recipe"), *problems[:10]])
+
+
+def _facts(type_name: str, tensor: TensorInfo) -> str:
+    return f"{type_name} {' x '.join(map(str, tensor.shape))}"
+
+
+def _chosen(plan: Plan, *, every: bool) -> set[tuple[int, int]]:
+    """Tensor and leaf of what is made again: everything, or one leaf of each tensor, picked by the tensor's name."""
+    chosen: set[tuple[int, int]] = set()
+    for i, tensor in enumerate(plan.tensors):
+        n = len(digests.leaves(tensor.source, tensor.source.nbytes))
+        picked: Iterable[int] = range(n) if every else [int(sha256(tensor.name.encode()).hexdigest(), 16) % n]
+        chosen.update((i, k) for k in picked)
+    return chosen
