@@ -65,6 +65,9 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         gguf([field("k", ARRAY, array(STRING, 1 << 60, b""))]), r"'k' claims 1152921504606846976 elements"),
     "string of an array beyond the file": (
         gguf([field("k", ARRAY, array(STRING, 2, string("a") + struct.pack("<Q", HUGE)))]), r"is cut off or damaged"),
+    "length of a string of an array cut off": (
+        gguf([field("k", ARRAY, array(STRING, 2, string("12345678") + b"\1\0\0\0"))], alignment=1),
+        r"'k' takes 21 bytes and 20 are left"),
     "last string of an array beyond the file": (
         gguf([field("k", ARRAY, array(STRING, 1, struct.pack("<Q", 4000)))]), r"'k' takes 4008 bytes"),
     "arrays nested too deep": (

@@ -130,6 +130,15 @@ def test_shards_are_read_back_as_planned(
                 assert grown > max_nbytes
 
 
+def test_a_shard_may_be_exactly_as_large_as_asked_for() -> None:
+    planned = tensors([(100,), (101,), (13,), (9,)])
+    layout = lay_out(planned, [ARCH], (0, 1, 1, 2))
+    exact = layout.files[1].nbytes
+    assert layout.files[0].nbytes <= exact < lay_out(planned, [ARCH], (0, 0, 1, 2)).files[0].nbytes
+    assert split_by_size(planned, [ARCH], exact) == (0, 1, 1, 2)
+    assert split_by_size(planned, [ARCH], exact - 1) == (0, 1, 2, 2)
+
+
 def test_split_keys_have_the_types_of_the_engines(tmp_path: Path) -> None:
     planned = tensors([(8,), (8,), (8,)])
     layout = lay_out(planned, metadata(), (0, 1, 1))
