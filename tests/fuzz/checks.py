@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qxmix.container.fields import output_metadata
 from qxmix.container.header import read_header
 from qxmix.container.layout import OutputTensor, kept_split, lay_out
+from qxmix.errors import QxmixError
+from qxmix.plan import make_plan
+from qxmix.recipe.load import load_recipe
 from qxmix.report.inspect import model_facts, model_text
 
 if TYPE_CHECKING:
     from qxmix.container.model import ModelHeader
-    from qxmix.errors import QxmixError
+    from qxmix.recipe.model import Recipe
+
+STOCK_RECIPE = """
+qxmix: 1
+target: ik_llama.cpp
+default: q4_k
+rules:
+  - {when: {n_layer: ">1", n_head: ">1", n_head_kv: "<9", n_embd: ">1"}, layers: more_bits, type: q6_k}
+  - {when: {n_expert: "%2", n_vocab: ">3", n_gqa: ">1", tied: true}, layers: first(1/8), type: q5_k}
+  - {match: weight, layers: {pick: every(2), by: ordinal}, type: iq4_nl}
+"""
 
 
 def check_error(error: QxmixError) -> str:
@@ -39,6 +55,7 @@ def check_header(header: ModelHeader, data: bytes) -> None:
     json.dumps(facts, allow_nan=False)
     assert model_text(facts, every=True, terminal=False)
     check_layout(header)
+    check_plan(header)
 
 
 def check_layout(header: ModelHeader) -> None:
@@ -58,3 +75,23 @@ def check_layout(header: ModelHeader) -> None:
         (t.name, t.shape, t.type_id, t.shard if shards else 0, offset)
         for t, offset in zip(header.tensors, layout.offsets, strict=True)
     ]
+
+
+def check_plan(header: ModelHeader) -> None:
+    """A recipe with every kind of selector plans it, whatever the types of the facts in its metadata."""
+    try:
+        plan = make_plan(stock_recipe(), header)
+    except QxmixError as error:
+        check_error(error)
+    else:
+        assert [t.name for t in plan.tensors] == [t.name for t in header.tensors]
+        assert all(p.text.isprintable() for p in plan.problems)
+
+
+@cache
+def stock_recipe() -> Recipe:
+    """Rules that ask for layers, ordinals and facts of the model."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "recipe.yaml"
+        path.write_text(STOCK_RECIPE)
+        return load_recipe(path)

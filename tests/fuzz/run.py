@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 SECONDS = 5
-"""An input that takes longer hangs; the slowest of a million took 0.05 s."""
+"""An input that takes longer hangs; the slowest of a million took 0.2 s on a busy machine."""
 PEAK_NBYTES = {"header": 512 << 10, "imatrix": 512 << 10, "recipe": 4 << 20}
 """Python memory a target may take whatever the input; a recipe is read into a buffer as large as it may be."""
 PEAK_PER_BYTE = 96

@@ -14,7 +14,16 @@ if TYPE_CHECKING:
 Piece = tuple[str, bytes]
 """What it is (``u64``, ``u32``, ``u16``, ``f32`` or ``raw``), and its bytes."""
 
-_KEYS = ("general.name", "general.file_type", "llama.block_count", "tokenizer.ggml.tokens", "qxmix.recipe", "x")
+_KEYS: tuple[str, ...] = (
+    "general.name",
+    "general.file_type",
+    "llama.block_count",
+    "tokenizer.ggml.tokens",
+    "qxmix.recipe",
+)
+_KEYS += ("llama.attention.head_count", "llama.attention.head_count_kv", "llama.expert_count", "llama.vocab_size")
+_KEYS += ("llama.embedding_length", "x")
+_ROLES = ("attn_v", "attn_k", "ffn_down", "ffn_up_exps", "attn_norm", "x")
 _IMATRIX_KEYS = ("imatrix.datasets", "imatrix.chunk_count", "imatrix.chunk_size")
 
 
@@ -38,7 +47,7 @@ def text(value: str | bytes) -> list[Piece]:
 def header_pieces(rng: Random) -> list[Piece]:
     """A GGUF model: some metadata of every type, tensors of any type, and their data; one in three is a shard."""
     fields = [[*text("general.architecture"), u32(8), *text("llama")]]
-    fields += [field_pieces(rng, key) for key in rng.sample(_KEYS, rng.randrange(len(_KEYS)))]
+    fields += [field_pieces(rng, key) for key in rng.sample(_KEYS, rng.randrange(6))]
     alignment = rng.choice((32, 32, 8, 64, 256))
     if alignment != 32 or rng.random() < 0.2:
         fields.append([*text("general.alignment"), u32(4), u32(alignment)])
@@ -53,7 +62,7 @@ def header_pieces(rng: Random) -> list[Piece]:
     for i in range(n_tensors):
         quant_type = rng.choice(QUANT_TYPES)
         shape = (quant_type.block_size * rng.randrange(1, 3), *(rng.randrange(1, 5) for _ in range(rng.randrange(4))))
-        tensors.append([*text(f"blk.{i}.weight"), *dims(shape), u32(quant_type.id), u64(end)])
+        tensors.append([*text(f"blk.{i}.{rng.choice(_ROLES)}.weight"), *dims(shape), u32(quant_type.id), u64(end)])
         end += -(-quant_type.nbytes(shape) // alignment) * alignment
     return assemble(fields, tensors, bytes(end), alignment)
 
