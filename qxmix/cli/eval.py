@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from qxmix.cli.progress import QUIET_SECONDS
 from qxmix.errors import ModelFileError
 
 if TYPE_CHECKING:
@@ -71,18 +73,29 @@ def command(
 
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on a terminal, nothing elsewhere."""
-    stream = sys.stderr
-    if not stream.isatty():
-        yield lambda _done, _total: None
+    """Show a bar on a terminal, a line now and then elsewhere."""
+    if not sys.stderr.isatty():
+        yield _lines()
         return
-    with click.progressbar(length=1, label="Evaluating", file=stream) as bar:
+    with click.progressbar(length=1, label="Evaluating", file=sys.stderr) as bar:
 
         def on_chunk(done: int, total: int) -> None:
             bar.length = total
             bar.update(done - bar.pos)
 
         yield on_chunk
+
+
+def _lines() -> Callable[[int, int], None]:
+    said = time.monotonic()
+
+    def on_chunk(done: int, total: int) -> None:
+        nonlocal said
+        if time.monotonic() - said >= QUIET_SECONDS and done < total:
+            said = time.monotonic()
+            click.echo(f"{done} of {total} chunks", err=True)
+
+    return on_chunk
 
 
 def _read(path: Path) -> bytes:

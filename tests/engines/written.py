@@ -25,7 +25,7 @@ def pure_recipe(folder: Path, type_name: str, engine: str) -> Path:
     path = folder / f"{type_name}.yaml"
     path.write_text(
         f"qxmix: 1\nname: {type_name}\ntarget: {engine}\ndefault: {type_name}\n"
-        "rules:\n  - {category: [token_embd, output], type: q8_0}\nfallback: [q8_0]\n"
+        "rules:\n  - {category: [token_embd, output], type: q8_0}\nfallback: [q8_0]\nimatrix: {missing: warn}\n"
     )
     return path
 
