@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -13,10 +14,12 @@ from qxmix.container.header import read_header
 from qxmix.container.imatrix import load_imatrix
 from qxmix.errors import PlanError
 from qxmix.plan import Split, make_plan
+from qxmix.planning.lock import write_lock
 from qxmix.recipe import load_recipe
 from qxmix.recipe.sizes import parse_size
 from qxmix.report.plan import plan_text
 from qxmix.report.plan_json import plan_json
+from qxmix.report.plan_markdown import plan_markdown
 
 if TYPE_CHECKING:
     from qxmix.plan import Plan
@@ -68,28 +71,37 @@ def make_split(split_max_size: int | None, split_max_tensors: int | None, *, kee
 @click.option("--strict", is_flag=True, help="Warnings (fallbacks, unmatched rules, ...) are exit code 3, too.")
 @click.option("every", "--all", is_flag=True, help="List every tensor, not groups.")
 @click.option("as_json", "--json", is_flag=True, help="Print one JSON object (schemas/plan.schema.json).")
+@click.option("--markdown", is_flag=True, help="Print Markdown for a model card.")
+@click.option("--lock", type=click.Path(path_type=Path), help="Write the types and hashes to this file.")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), help="Workers that the memory estimate is for.")
 @split_options
 @click.pass_context
 def command(
     ctx: click.Context, recipe: str, model: str, imatrix: str | None, jobs: int | None,
     split_max_size: int | None, split_max_tensors: int | None,
-    *, strict: bool, every: bool, as_json: bool, keep_split: bool,
+    lock: Path | None, *, strict: bool, every: bool, as_json: bool, markdown: bool, keep_split: bool,
 ) -> None:  # fmt: skip
     """Show what RECIPE makes of MODEL: every type, why, and the exact size.
 
     RECIPE is a file or the name of a shipped recipe like pure/q4_0; MODEL a GGUF file or its first shard, of which only
     the header is read.  Exit code 3: the plan breaks a policy of the recipe.
     """
+    if as_json + markdown + every > 1:
+        raise click.UsageError("--json, --markdown and --all exclude each other")
     split = make_split(split_max_size, split_max_tensors, keep_split=keep_split)
     loaded = load_recipe(recipe)
     plan = make_plan(loaded, read_header(model), load_imatrix(imatrix) if imatrix else None, split)
     n_workers = jobs or os.cpu_count() or 1
     if as_json:
         click.echo(json.dumps(plan_json(plan, n_workers=n_workers), indent=1))
+    elif markdown:
+        click.echo(plan_markdown(plan))
     else:
         click.echo(plan_text(plan, n_workers=n_workers, every=every, terminal=sys.stdout.isatty()))
-    ctx.exit(exit_code(plan, strict=strict))
+    code = exit_code(plan, strict=strict)
+    if lock is not None and code == 0:
+        write_lock(plan, lock)
+    ctx.exit(code)
 
 
 def exit_code(plan: Plan, *, strict: bool) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qxmix.errors import Problem, Severity
@@ -70,28 +71,39 @@ def _requantized(recipe: Recipe, drafts: list[Draft]) -> Iterator[Problem]:
 
 
 def _importances(plan: Plan, drafts: list[Draft]) -> Iterator[Problem]:
-    groups: dict[tuple[Severity, str, str], list[Draft]] = defaultdict(list)
+    missing: dict[tuple[Severity, str, str], list[Draft]] = defaultdict(list)
+    strange: dict[str, list[Problem]] = defaultdict(list)
     for draft in drafts:
         if not draft.encodes:
             continue
         if draft.entry_problem is not None:
-            yield draft.entry_problem
+            strange[draft.entry_problem.id].append(draft.entry_problem)
         if draft.importance is None:
             severity, because = missing_is(draft.tensor, draft.type, plan.recipe)
             if severity is not None:
-                groups[severity, because, draft.type].append(draft)
-    unasked: list[Draft] = []
-    for (severity, because, type_name), members in groups.items():
-        if plan.imatrix is None and severity == "warning":
-            unasked += members
-            continue
-        text = f"no importance for {_names(members)} as {type_name}" + (f"; {because}" if because else "")
-        if plan.imatrix is None:
-            text += "; give one with --imatrix"
-        yield Problem(members[0].tensor.name, text, severity, "imatrix-missing")
-    if unasked:
-        text = f"no importance matrix is given; {_names(unasked)} would be encoded with less loss with one"
+                missing[severity, because, draft.type].append(draft)
+    for problems in strange.values():
+        more = f" (and {len(problems) - 1:,} more tensors like it)" if len(problems) > 1 else ""
+        yield replace(problems[0], text=problems[0].text + more)
+    yield from _unweighted(plan, missing) if plan.imatrix is None else _uncovered(missing)
+
+
+def _unweighted(plan: Plan, missing: dict[tuple[Severity, str, str], list[Draft]]) -> Iterator[Problem]:
+    """Without an importance matrix: an error for those that need one, and one note for all others."""
+    rest = [d for (severity, _, _), members in missing.items() if severity == "warning" for d in members]
+    for (severity, because, type_name), members in missing.items():
+        if severity == "error":
+            text = f"{type_name} needs an importance matrix, give one with --imatrix: {_names(members)}; {because}"
+            yield Problem(plan.header.path.name, text, severity, "imatrix-missing")
+    if rest:
+        text = f"no importance matrix is given; one would lessen the loss of {_names(rest)}"
         yield Problem("", text, "note", "imatrix-none")
+
+
+def _uncovered(missing: dict[tuple[Severity, str, str], list[Draft]]) -> Iterator[Problem]:
+    for (severity, because, type_name), members in missing.items():
+        text = f"the importance matrix has nothing for {_names(members)}, to become {type_name}"
+        yield Problem(members[0].tensor.name, f"{text}; {because}" if because else text, severity, "imatrix-missing")
 
 
 def _limits(plan: Plan) -> Iterator[Problem]:
@@ -118,11 +130,11 @@ def _rules(plan: Plan, chooser: Chooser, forcible: list[int]) -> Iterator[Proble
             yield Problem(rule.where, text, id="expect")
         elif count == 0 and rule.source == 0 and rule.expect is None and chooser.applies(rule):
             problem = _unmatched(plan, chooser, forcible, rule)
-            if problem.id not in rule.silence:
+            if problem is not None and problem.id not in rule.silence:
                 yield problem
 
 
-def _unmatched(plan: Plan, chooser: Chooser, forcible: list[int], rule: Rule) -> Problem:
+def _unmatched(plan: Plan, chooser: Chooser, forcible: list[int], rule: Rule) -> Problem | None:
     """Tell a rule that selects nothing from one that comes too late or selects only what is never quantized."""
     selected = chooser.selected(rule, range(len(plan.tensors)))
     quantizable = [i for i in selected if chooser.quantizable[i]]
@@ -133,6 +145,9 @@ def _unmatched(plan: Plan, chooser: Chooser, forcible: list[int], rule: Rule) ->
         text = f"selects only tensors that are never quantized, like {plan.tensors[selected[0]].name}: {reason}"
         text += "; 'force: true' quantizes them" if set(selected) & set(forcible) else ""
         id_ = "rule-never-quantized"
+    elif any(plan.recipe.rules[r].when for i in quantizable if (r := plan.tensors[i].rule) is not None):
+        # A rule before it is for models like this one; it is for the others.
+        return None
     else:
         before = sorted({r for i in quantizable if (r := plan.tensors[i].rule) is not None})
         places = ", ".join(plan.recipe.rules[r].where.rpartition(": ")[2] for r in before[:3])

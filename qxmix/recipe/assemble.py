@@ -48,8 +48,10 @@ class _Build:
     places: dict[str, str] = field(default_factory=dict)
     """File and line of each setting."""
     rules: list[Rule] = field(default_factory=list)
-    seen: set[str] = field(default_factory=set)
-    """Files whose rules are in already: of two files that extend the same one, the first brings its rules."""
+    seen: set[RecipeFile] = field(default_factory=set)
+    """Files that are in already: of two files that extend the same one, the first brings its rules and settings."""
+    scopes: dict[RecipeFile, Scope] = field(default_factory=dict)
+    """The names each file can use, once they are known."""
     n_units: int = 1
 
 
@@ -88,11 +90,13 @@ def assemble(file: RecipeFile, files: list[RecipeFile], problems: list[Problem])
 
 def _merge(file: RecipeFile, build: _Build, unit: int, *, with_rules: bool) -> None:
     """Add a file and then what it extends; a file without ``default`` is a part of who extends it."""
-    builder = Builder(file.name, build.files.index(file), _names(file, build.problems), build.problems)
+    if file in build.seen:
+        return
+    build.seen.add(file)
+    builder = Builder(file.name, build.files.index(file), _names(file, build), build.problems)
     places = {key: f"{file.name}:{node.line}" for key, node in file.root.items()}
     _inherit(build, builder.settings(file.root), places)
-    if with_rules and file.name not in build.seen:
-        build.seen.add(file.name)
+    if with_rules:
         silence = words(file.root.get("silence"))
         nodes = enumerate(items(file.root.get("rules")))
         build.rules += [builder.rule(n, f"rules[{i}]", unit, silence) for i, n in nodes if n.value is not None]
@@ -117,14 +121,16 @@ def _inherit(build: _Build, settings: dict[str, Any], places: dict[str, str]) ->
             build.places[key] = places[key]
 
 
-def _names(file: RecipeFile, problems: list[Problem]) -> Scope:
+def _names(file: RecipeFile, build: _Build) -> Scope:
     """The layer sets and conditions a file can use: those of what it extends, the first wins, then its own."""
-    scope = Scope()
+    if (known := build.scopes.get(file)) is not None:
+        return known
+    scope = build.scopes[file] = Scope()
     for parent in reversed(file.parents):
-        inherited = _names(parent, problems)
+        inherited = _names(parent, build)
         scope.layers.update(inherited.layers)
         scope.conditions.update(inherited.conditions)
-    Builder(file.name, 0, scope, problems).names(file.root)
+    Builder(file.name, 0, scope, build.problems).names(file.root)
     return scope
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from qxmix.planning.model import Plan, PlannedTensor
+
+MAX_LAYERS_LENGTH = 24
+"""Characters of layers before they are called the others."""
 
 _BLOCK = re.compile(r"(.*?)blk\.(\d+)\.(.*)")
 
@@ -21,7 +25,7 @@ class Group:
     part: str
     """The name without ``blk.N.`` and ``.weight``: ``ffn_down_exps``."""
     layers: str
-    """``0-3, 6,9..27``; empty for tensors outside of layers."""
+    """``0-3, 6,9..27``, or ``the others`` of its part; empty for tensors outside of layers."""
     tensors: tuple[PlannedTensor, ...]
 
     @property
@@ -62,7 +66,24 @@ def group(plan: Plan) -> list[Group]:
         fate = (tensor.source_type, tensor.requested, tensor.type, tensor.action, tensor.rule, _kept_why(tensor))
         members.setdefault((part, fate), []).append(tensor)
     groups = [Group(part, layer_ranges(t.name for t in found), tuple(found)) for (part, _), found in members.items()]
-    return sorted(groups, key=lambda g: order[g.part])
+    return sorted(_shortened(groups), key=lambda g: order[g.part])
+
+
+def _shortened(groups: list[Group]) -> list[Group]:
+    """Where the layers of one group of a part take long to say and the others do not, they are the others."""
+    longest: dict[str, int] = {}
+    for i, found in enumerate(groups):
+        if found.part not in longest or len(found.layers) > len(groups[longest[found.part]].layers):
+            longest[found.part] = i
+    n_groups = Counter(found.part for found in groups)
+    return [
+        replace(found, layers="the others") if longest[found.part] == i and _is_long(found, n_groups) else found
+        for i, found in enumerate(groups)
+    ]
+
+
+def _is_long(found: Group, n_groups: Counter[str]) -> bool:
+    return n_groups[found.part] > 1 and len(found.layers) > MAX_LAYERS_LENGTH
 
 
 def _kept_why(tensor: PlannedTensor) -> str:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from qxmix.planning.memory import peak_nbytes
 from qxmix.quants import get
-from qxmix.report.groups import Group, group, layer_ranges
+from qxmix.report.groups import group, layer_ranges
+from qxmix.report.inspect import file_type_name
 from qxmix.report.text import human_nbytes, table
 
 if TYPE_CHECKING:
     from qxmix.planning.model import Plan, PlannedTensor
 
-GIB = 1 << 30
+_SEVERITIES = {"error": "Error", "warning": "Warning", "note": "Note"}
 
 
 def plan_text(plan: Plan, *, n_workers: int, every: bool = False, terminal: bool = False) -> str:
@@ -30,9 +32,10 @@ def plan_text(plan: Plan, *, n_workers: int, every: bool = False, terminal: bool
 
     """
     sections = [
-        headline(plan),
-        problems_text(plan),
+        wrapped(headline(plan), terminal=terminal),
+        problems_text(plan, terminal=terminal),
         _tensor_table(plan, terminal=terminal) if every else _group_table(plan, terminal=terminal),
+        "" if every else _kept_text(plan, terminal=terminal),
         _fallback_table(plan, terminal=terminal),
         _type_table(plan, terminal=terminal),
         totals_text(plan, n_workers),
@@ -51,10 +54,21 @@ def headline(plan: Plan) -> str:
     )
 
 
-def problems_text(plan: Plan) -> str:
+def problems_text(plan: Plan, *, terminal: bool = False) -> str:
     """One line for each problem, errors first; empty where there is none."""
-    words = {"error": "Error", "warning": "Warning", "note": "Note"}
-    return "\n".join(f"{words[p.severity]}: {p}" + (f" [{p.id}]" if p.id else "") for p in plan.problems)
+    lines = [f"{_SEVERITIES[p.severity]}: {p}" + (f" [{p.id}]" if p.id else "") for p in plan.problems]
+    return "\n".join(wrapped(line, terminal=terminal) for line in lines)
+
+
+def wrapped(line: str, *, terminal: bool) -> str:
+    """On a terminal broken between words, with further lines indented; else as it is."""
+    if not terminal:
+        return line
+    # Only a terminal needs it, and importing it costs as much as a small plan.
+    from textwrap import wrap  # noqa: PLC0415
+
+    width = shutil.get_terminal_size().columns
+    return "\n".join(wrap(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
 
 
 def totals_text(plan: Plan, n_workers: int) -> str:
@@ -62,21 +76,24 @@ def totals_text(plan: Plan, n_workers: int) -> str:
     files = f" in {len(plan.files)} files" if len(plan.files) > 1 else ""
     headers = sum(len(f.header) for f in plan.files)
     workers = "1 worker" if n_workers == 1 else f"{n_workers} workers"
+    file_type = "no id describes it" if plan.file_type is None else f"{plan.file_type} {file_type_name(plan.file_type)}"
     lines = [
         f"Output       {sizes(plan.file_nbytes)}, {plan.file_nbytes:,} bytes{files}",
         f"  of which   {sizes(plan.data_nbytes)} tensors, {human_nbytes(headers)} header",
         f"Bits/weight  {plan.bpw:.4f} over all tensors, {plan.quantized_bpw:.4f} over the encoded ones",
-        f"File type    {'none fits' if plan.file_type is None else plan.file_type}",
+        f"File type    {file_type}",
         f"Memory       {human_nbytes(peak_nbytes(plan, n_workers))} at most, with {workers}",
     ]
     if len(plan.files) > 1:
-        lines += [f"  {f.suffix.removeprefix('-')}  {sizes(f.nbytes)}" for f in plan.files]
+        lines += [f"  {f.suffix.removeprefix('-')}  {sizes(f.nbytes)}, {f.nbytes:,} bytes" for f in plan.files]
     return "\n".join(lines)
 
 
 def sizes(nbytes: int) -> str:
-    """``352.822 GiB (378.84 GB)``: what llama.cpp prints and what shops and hubs do."""
-    return f"{nbytes / GIB:.3f} GiB ({nbytes / 1e9:.2f} GB)"
+    """``352.822 GiB (378.84 GB)``: what llama.cpp prints and what shops and hubs do; MiB and MB below 1 GiB."""
+    if nbytes < 1 << 30:
+        return f"{nbytes / (1 << 20):.3f} MiB ({nbytes / 1e6:.2f} MB)"
+    return f"{nbytes / (1 << 30):.3f} GiB ({nbytes / 1e9:.2f} GB)"
 
 
 def count_weights(n: int) -> str:
@@ -87,53 +104,58 @@ def count_weights(n: int) -> str:
     return str(n)
 
 
+def decided_by(plan: Plan, tensor: PlannedTensor) -> str:
+    """``default``, or file and line of the rule without folders: ``q4_k_m.yaml:12``."""
+    if tensor.rule is None:
+        return "default"
+    place = plan.recipe.rules[tensor.rule].where.rpartition(": ")[0]
+    return place.rpartition("/")[2]
+
+
+def change(tensor: PlannedTensor) -> str:
+    """``Q4_K``, or with a fallback ``Q4_K -> Q5_0``."""
+    if tensor.requested == tensor.type:
+        return f"{tensor.type} (is already)" if tensor.action == "copy" else tensor.type
+    return f"{tensor.requested} -> {tensor.type}"
+
+
+def kept_reason(tensor: PlannedTensor) -> str:
+    """Why a tensor is carried over that neither rule nor default decides; else an empty string."""
+    return tensor.reason.removeprefix("kept").removeprefix(":").strip() if tensor.reason.startswith("kept") else ""
+
+
 def _group_table(plan: Plan, *, terminal: bool) -> str:
-    encoded = [g for g in group(plan) if not g.first.reason.startswith("kept")]
-    rows: list[tuple[str, ...]] = [
+    rows = [
         (
             g.part,
             g.layers,
             f"{len(g.tensors):,}",
-            _change(g.first),
+            change(g.first),
             human_nbytes(g.nbytes),
             f"{g.bpw:.3f}",
-            _by(g.first),
+            decided_by(plan, g.first),
         )
-        for g in encoded
+        for g in group(plan)
+        if not kept_reason(g.first)
     ]
-    rows += _kept_rows(plan)
-    return table(("tensors", "layers", ">n", "type", ">size", ">bpw", "by"), rows, terminal=terminal)
+    return table(("tensors", "layers", ">n", "type", ">size", ">bpw", "by"), rows, terminal=terminal) if rows else ""
 
 
-def _kept_rows(plan: Plan) -> list[tuple[str, ...]]:
+def _kept_text(plan: Plan, *, terminal: bool) -> str:
     kept: dict[tuple[str, str], list[PlannedTensor]] = defaultdict(list)
     for tensor in plan.tensors:
-        if tensor.reason.startswith("kept"):
-            kept[tensor.reason, tensor.type].append(tensor)
-    rows: list[tuple[str, ...]] = []
+        if reason := kept_reason(tensor):
+            kept[reason, tensor.type].append(tensor)
+    lines = []
     for (reason, name), tensors in kept.items():
-        found = Group("kept", "", tuple(tensors))
-        why = reason.removeprefix("kept").removeprefix(":").strip()
-        size = human_nbytes(found.nbytes)
-        rows.append(("kept", "", f"{len(tensors):,}", name, size, f"{found.bpw:.3f}", why))
-    return rows
-
-
-def _change(tensor: PlannedTensor) -> str:
-    if tensor.action == "copy":
-        return f"{tensor.type} (as it is)"
-    wanted = "" if tensor.requested == tensor.type else f"{tensor.requested} -> "
-    return f"{wanted}{tensor.type}"
-
-
-def _by(tensor: PlannedTensor) -> str:
-    """``rules[3] (recipe.yaml:12)`` or ``default``: the first part of the reason."""
-    return tensor.reason.partition(";")[0]
+        size = human_nbytes(sum(t.nbytes for t in tensors))
+        lines.append(wrapped(f"Kept: {len(tensors):,} {name} ({size}): {reason}", terminal=terminal))
+    return "\n".join(lines)
 
 
 def _tensor_table(plan: Plan, *, terminal: bool) -> str:
     rows = [
-        (t.name, " x ".join(map(str, t.source.shape)), t.source_type, _change(t), f"{t.nbytes:,}", t.reason)
+        (t.name, " x ".join(map(str, t.source.shape)), t.source_type, change(t), f"{t.nbytes:,}", t.reason)
         for t in plan.tensors
     ]
     return table(("tensor", "shape", "from", "type", ">bytes", "why"), rows, terminal=terminal)
@@ -150,26 +172,12 @@ def _fallback_table(plan: Plan, *, terminal: bool) -> str:
     for (wanted, effective), tensors in changed.items():
         n_weights = sum(t.source.n_weights for t in tensors)
         extra = sum(t.nbytes for t in tensors) - get(wanted).bpw * n_weights / 8
-        extra_bpw = 8 * extra / n_weights
-        names = (
-            sorted({t.name for t in tensors})
-            if len(tensors) == 1
-            else [f"layers {layer_ranges(t.name for t in tensors)}"]
-        )
-        sign = "+" if extra >= 0 else "-"
-        rows.append(
-            (
-                wanted,
-                effective,
-                f"{len(tensors):,}",
-                sign + human_nbytes(round(abs(extra))),
-                f"{extra_bpw:+.3f}",
-                names[0],
-            )
-        )
-    title = "Fallbacks: the requested type cannot hold the rows"
-    columns = ("requested", "effective", ">n", ">bytes", ">bpw", "where")
-    return f"{title}\n{table(columns, rows, terminal=terminal)}"
+        layers = layer_ranges(t.name for t in tensors)
+        where = f"layers {layers}" if layers else tensors[0].name
+        size = ("+" if extra >= 0 else "-") + human_nbytes(round(abs(extra)))
+        rows.append((wanted, effective, f"{len(tensors):,}", size, f"{8 * extra / n_weights:+.3f}", where))
+    columns = ("fallback from", "to", ">n", ">size", ">bpw", "where")
+    return table(columns, rows, terminal=terminal)
 
 
 def _type_table(plan: Plan, *, terminal: bool) -> str:
@@ -183,4 +191,4 @@ def _type_table(plan: Plan, *, terminal: bool) -> str:
         (name, f"{counts[name]:,}", human_nbytes(size), f"{100 * size / total:.1f} %")
         for name, size in nbytes.most_common()
     ]
-    return table(("type", ">tensors", ">size", ">share"), rows, terminal=terminal)
+    return table(("type", ">tensors", ">size", ">share"), rows, terminal=terminal) if rows else ""

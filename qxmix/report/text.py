@@ -62,4 +62,6 @@ def _drawn(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence
     console = Console(force_terminal=True)
     with console.capture() as capture:
         console.print(drawn)
-    return capture.get().strip("\n")
+    # The box leaves lines of blanks above and below.
+    lines = [line.rstrip() for line in capture.get().splitlines()]
+    return "\n".join(line for line in lines if line)

@@ -113,7 +113,7 @@ def test_the_hash_of_one_file_is_its_own_and_of_several_changes_with_each(tmp_pa
     assert load_recipe(base).sha256 == hashlib.sha256(base.read_bytes()).hexdigest()
     path = write(tmp_path, "r.yaml", "qxmix: 1\nextends: base.yaml\n")
     before = load_recipe(path)
-    assert before.text.endswith(f"# {base}\n{HEAD}")
+    assert HEAD in before.text
     write(tmp_path, "base.yaml", HEAD + "# changed\n")
     assert load_recipe(path).sha256 != before.sha256
     assert load_recipe(path).sources[0] == before.sources[0]

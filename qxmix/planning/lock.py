@@ -1,0 +1,95 @@
+"""The lock file: what a plan came to, so that an apply can insist on it.
+
+It holds the type of every tensor and the hashes of what they follow from, and no path and no time: equal inputs give
+an equal file, which belongs beside the recipe under version control.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from qxmix.errors import PlanError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from qxmix.container.model import ModelHeader
+    from qxmix.planning.model import Plan
+
+VERSION = 1
+_MOST_TENSORS_NAMED = 5
+
+
+def lock_of(plan: Plan) -> dict[str, Any]:
+    """The content of the lock file, ready for ``json.dumps``."""
+    return {
+        "qxmix_lock": VERSION,
+        "recipe_sha256": plan.recipe.sha256,
+        "header_sha256": header_sha256(plan.header),
+        "imatrix_sha256": None if plan.imatrix is None else plan.imatrix.sha256,
+        "file_nbytes": [f.nbytes for f in plan.files],
+        "tensors": {t.name: t.type for t in plan.tensors},
+    }
+
+
+def header_sha256(header: ModelHeader) -> str:
+    """Hash of everything in a model but its weights: metadata, and name, shape and type of each tensor, in order."""
+    digest = hashlib.sha256()
+    for field in header.metadata:
+        digest.update(field.raw)
+    for tensor in header.tensors:
+        digest.update(f"{tensor.name}\0{tensor.shape}\0{tensor.type_id}\n".encode())
+    return digest.hexdigest()
+
+
+def write_lock(plan: Plan, path: Path) -> None:
+    """Write the lock file.
+
+    Raises:
+        PlanError: it cannot be written.
+
+    """
+    text = json.dumps(lock_of(plan), indent=1) + "\n"
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise PlanError(Problem(str(path), f"cannot be written: {error.strerror or error}")) from None
+
+
+def check_lock(plan: Plan, path: Path) -> None:
+    """Insist that the plan is what a lock file says.
+
+    Raises:
+        PlanError: it is not, or the file is no lock file; all differences at once.
+
+    """
+    try:
+        locked = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PlanError(Problem(str(path), f"cannot be read: {error.strerror or error}")) from None
+    except (ValueError, RecursionError):
+        locked = None
+    if not isinstance(locked, dict) or locked.get("qxmix_lock") != VERSION:
+        raise PlanError(Problem(str(path), "is no lock file of this version; write one with 'qxmix plan --lock'"))
+    problems = [Problem(str(path), text, id="lock") for text in _differences(lock_of(plan), locked)]
+    if problems:
+        raise PlanError(problems)
+
+
+def _differences(now: dict[str, Any], locked: dict[str, Any]) -> Iterator[str]:
+    for key, what in (("recipe", "the recipe"), ("header", "the model"), ("imatrix", "the importance matrix")):
+        was, is_now = locked.get(f"{key}_sha256"), now[f"{key}_sha256"]
+        if was != is_now:
+            yield f"{what} is another one: its hash is {is_now or 'none'} and was {was or 'none'} when it was locked"
+    tensors = locked.get("tensors")
+    tensors = tensors if isinstance(tensors, dict) else {}
+    names = [n for n in {**now["tensors"], **tensors} if now["tensors"].get(n) != tensors.get(n)]
+    for name in names[:_MOST_TENSORS_NAMED]:
+        yield f"{name} would be {now['tensors'].get(name, 'absent')} and was locked as {tensors.get(name, 'absent')}"
+    if len(names) > _MOST_TENSORS_NAMED:
+        yield f"{len(names) - _MOST_TENSORS_NAMED:,} more tensors differ"
+    if not names and now["file_nbytes"] != locked.get("file_nbytes"):
+        yield f"the files would have {now['file_nbytes']} bytes and were locked with {locked.get('file_nbytes')}"

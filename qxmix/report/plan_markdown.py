@@ -1,0 +1,56 @@
+"""A plan as Markdown for a model card: the mix as a table, and the figures people look for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qxmix.report.groups import group
+from qxmix.report.plan import change, count_weights, kept_reason, sizes
+from qxmix.report.text import human_nbytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from qxmix.planning.model import Plan
+
+
+def plan_markdown(plan: Plan) -> str:
+    """A heading, the figures, the tensors by group, the fallbacks; no paths and no problems."""
+    recipe = plan.recipe
+    n_weights = sum(t.source.n_weights for t in plan.tensors)
+    target = "llama.cpp and ik_llama.cpp" if recipe.target == "any" else recipe.target
+    lines = [f"## {_cell(recipe.name)}", ""]
+    if recipe.description:
+        lines += [_cell(" ".join(recipe.description.split())), ""]
+    lines += [
+        f"{sizes(plan.file_nbytes)}, {plan.bpw:.4f} bits per weight, {count_weights(n_weights)} weights, for {target}. "
+        f"Made with qxmix; recipe SHA-256 `{recipe.sha256}`"
+        + (f", importance matrix SHA-256 `{plan.imatrix.sha256}`." if plan.imatrix else "."),
+        "",
+    ]
+    groups = [g for g in group(plan) if not kept_reason(g.first)]
+    rows = [
+        (f"`{g.part}`", g.layers, str(len(g.tensors)), change(g.first), human_nbytes(g.nbytes), f"{g.bpw:.3f}")
+        for g in groups
+    ]
+    n_kept = sum(bool(kept_reason(t)) for t in plan.tensors)
+    if n_kept:
+        nbytes = sum(t.nbytes for t in plan.tensors if kept_reason(t))
+        rows.append(("kept as they are", "", str(n_kept), "", human_nbytes(nbytes), ""))
+    lines += _table(("tensors", "layers", ">n", "type", ">size", ">bpw"), rows)
+    return "\n".join(lines)
+
+
+def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    rule = ("---:" if t.startswith(">") else "---" for t in titles)
+    head = (t.removeprefix(">") for t in titles)
+    return [_line(head), _line(rule), *(_line(map(_cell, row)) for row in rows)]
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _cell(text: str) -> str:
+    """A name may hold anything; a table only breaks on these."""
+    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
