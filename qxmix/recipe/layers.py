@@ -41,9 +41,10 @@ RESERVED = frozenset({"all", "first", "last", "range", "every", "more_bits"})
 class LayerTerm:
     """One term of a selector."""
 
-    kind: Literal["span", "range", "last", "every", "more_bits", "all"]
-    """``span``: first and last layer; ``range``: two fractions; ``last``: a count; ``every``: step and offset."""
+    kind: Literal["span", "range", "from", "last", "every", "more_bits", "all"]
     args: tuple[int, ...] = ()
+    """Of ``span`` first and last layer, of ``range`` two fractions, of ``from`` one, of ``last`` a count, of ``every``
+    step and offset."""
     negate: bool = False
     """Takes its layers away instead of adding them."""
 
@@ -84,13 +85,15 @@ def holds(selector: LayerSelector, i: int, n: int) -> bool:
     return chosen
 
 
-def _covers(term: LayerTerm, i: int, n: int) -> bool:
+def _covers(term: LayerTerm, i: int, n: int) -> bool:  # noqa: PLR0911
     a = term.args
     match term.kind:
         case "span":
             return a[0] <= i <= a[1]
         case "range":
             return a[0] * n // a[1] <= i < a[2] * n // a[3]
+        case "from":
+            return i >= a[0] * n // a[1]
         case "last":
             return i >= n - a[0]
         case "every":
@@ -171,7 +174,7 @@ def _call(part: str, name: str, args: list[str], *, negate: bool) -> LayerTerm: 
             return LayerTerm("range", (0, 1, a, b), negate)
         case "last", _, [(int(a), int(b))]:
             # The engines test i >= 7n/8; n - n/8 would be another layer where 8 does not divide n.
-            return LayerTerm("range", (b - a, b, 1, 1), negate)
+            return LayerTerm("from", (b - a, b), negate)
         case "range", _, [(int(a), int(b)), (int(c), int(d))]:
             return LayerTerm("range", (a, b, c, d), negate)
         case "every", [int(k)], _ if k > 0:

@@ -106,10 +106,10 @@ def _runs(layers: list[int]) -> list[list[int]]:
         while end < len(layers) and layers[end] - layers[end - 1] == step:
             end += 1
         # Leave the last one to the next run where that goes on by ones: 3, 6-9 and not 3,6 and 7-9.
+        if step > 1 and end < len(layers) and layers[end] == layers[end - 1] + 1:
+            end -= 1
         if step > 1 and end - start < 3:  # noqa: PLR2004
             end = start + 1
-        elif step > 1 and end < len(layers) and layers[end] == layers[end - 1] + 1:
-            end -= 1
         runs.append(layers[start:end])
         start = end
     return runs
