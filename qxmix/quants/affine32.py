@@ -9,7 +9,7 @@ import numpy as np
 from qxmix.quants.block32 import BLOCK, load_row_sigma2, weigh_by_variance
 from qxmix.quants.jit import kernel
 from qxmix.quants.lanes import LANES, load_blocks, load_importance, row_mean_squares, usable_importance
-from qxmix.quants.search_affine import AFFINE_ROWS, search_affine
+from qxmix.quants.search_affine import search_affine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,9 +32,8 @@ def encode_affine(nmax: int, block_nbytes: int, pack: Callable[..., None]) -> En
         flat, packed = rows.ravel(), out.ravel()
         n_blocks, blocks_per_row = rows.size // BLOCK, rows.shape[1] // BLOCK
         x, w = np.empty((BLOCK, LANES), np.float32), np.empty((BLOCK, LANES), np.float32)
-        q, wx = np.empty((BLOCK, LANES), np.float32), np.empty((BLOCK, LANES), np.float64)
+        q = np.empty((BLOCK, LANES), np.float32)
         scale, minimum = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
-        scratch, sums = np.empty((AFFINE_ROWS, LANES), np.float32), np.empty((AFFINE_ROWS, LANES), np.float64)
         sigma2_of_row = np.empty(rows.shape[0], np.float32)
         row_mean_squares(rows, sigma2_of_row)
         columns = usable_importance(columns, BLOCK)
@@ -44,7 +43,7 @@ def encode_affine(nmax: int, block_nbytes: int, pack: Callable[..., None]) -> En
             load_importance(columns, first, n, w)
             load_row_sigma2(sigma2_of_row, first, n, blocks_per_row, scale)
             weigh_by_variance(x, w, scale)
-            search_affine(x, w, nmax, scale, minimum, q, wx, scratch, sums)
+            search_affine(x, w, nmax, scale, minimum, q)
             for k in range(n):
                 pack(packed, (first + k) * block_nbytes, scale[k], minimum[k], q, k)
 

@@ -22,8 +22,8 @@ import numpy as np
 from qxmix.quants.jit import inlined, kernel
 from qxmix.quants.lanes import LANES, load_blocks, load_importance, usable_importance
 from qxmix.quants.numerics import half_round, load_half, nint
-from qxmix.quants.search_affine import AFFINE_ROWS, search_affine, search_affine_f32
-from qxmix.quants.search_positive import search_positive
+from qxmix.quants.search_affine import search_affine, search_affine_f32
+from qxmix.quants.search_positive import POSITIVE_ROWS, search_positive
 from qxmix.quants.superblock import SUPER, put_half, round_block, store_super, sum_over, weigh_super
 
 if TYPE_CHECKING:
@@ -98,9 +98,7 @@ def encode_affine_k(nmax: int, nbytes: int, first: float, n_steps: int, pack: Ca
         code, block = np.empty((SUPER, LANES), np.uint8), np.empty((nbytes, LANES), np.uint8)
         blocks = np.empty((5, N_BLOCKS, LANES), np.float32)
         scales, mins, sum_w, ls, lm = blocks[0], blocks[1], blocks[2], blocks[3], blocks[4]
-        q, trial_q = np.empty((BLOCK, LANES), np.float32), np.empty((BLOCK, LANES), np.float32)
-        wx = np.empty((BLOCK, LANES), np.float64)
-        scratch, sums = np.empty((AFFINE_ROWS, LANES), np.float32), np.empty((AFFINE_ROWS, LANES), np.float64)
+        q, scratch = np.empty((BLOCK, LANES), np.float32), np.empty((POSITIVE_ROWS, LANES), np.float32)
         lanes = np.empty((4, LANES), np.float32)
         d, dmin, step, offset = lanes[0], lanes[1], lanes[2], lanes[3]
         weighted = len(columns) > 0
@@ -115,12 +113,10 @@ def encode_affine_k(nmax: int, nbytes: int, first: float, n_steps: int, pack: Ca
                 xj, wj, cj = x[32 * j : 32 * j + 32], w[32 * j : 32 * j + 32], code[32 * j : 32 * j + 32]
                 if weighted:
                     sum_over(wj, sum_w[j])
-                    search_affine(xj, wj, nmax, scales[j], mins[j], q, wx, scratch, sums)
+                    search_affine(xj, wj, nmax, scales[j], mins[j], q)
                 else:
                     _weigh_without_importance(xj, wj, step)
-                    search_affine_f32(
-                        xj, wj, nmax, rmin, np.float32(0.1), n_steps, 2, scales[j], mins[j], q, trial_q, scratch
-                    )  # fmt: skip
+                    search_affine_f32(xj, wj, nmax, rmin, n_steps, 2, scales[j], mins[j], q)
                 for k in range(LANES):
                     mins[j, k] = -mins[j, k]
                 for e in range(BLOCK):

@@ -22,8 +22,8 @@ from qxmix.quants.codec import Codec
 from qxmix.quants.jit import inlined, kernel
 from qxmix.quants.lanes import LANES, load_blocks, load_importance, usable_importance
 from qxmix.quants.numerics import half_round, load_half, nint
-from qxmix.quants.search_affine import AFFINE_ROWS, search_affine, search_affine_f32
-from qxmix.quants.search_positive import search_positive
+from qxmix.quants.search_affine import search_affine, search_affine_f32
+from qxmix.quants.search_positive import POSITIVE_ROWS, search_positive
 from qxmix.quants.superblock import SUPER, pack_two_bits, put_half, round_block, store_super, sum_over, weigh_super
 
 BLOCK = 16
@@ -55,9 +55,7 @@ def _encode(rows, columns, out, method):  # noqa: ARG001 - the contract of encod
     code, block = np.empty((SUPER, LANES), np.uint8), np.empty((NBYTES, LANES), np.uint8)
     blocks = np.empty((5, N_BLOCKS, LANES), np.float32)
     scales, mins, sum_w, ls, lm = blocks[0], blocks[1], blocks[2], blocks[3], blocks[4]
-    q, trial_q = np.empty((BLOCK, LANES), np.float32), np.empty((BLOCK, LANES), np.float32)
-    wx = np.empty((BLOCK, LANES), np.float64)
-    scratch, sums = np.empty((AFFINE_ROWS, LANES), np.float32), np.empty((AFFINE_ROWS, LANES), np.float64)
+    q, scratch = np.empty((BLOCK, LANES), np.float32), np.empty((POSITIVE_ROWS, LANES), np.float32)
     lanes = np.empty((4, LANES), np.float32)
     d, dmin, step, offset = lanes[0], lanes[1], lanes[2], lanes[3]
     weighted = len(columns) > 0
@@ -72,14 +70,12 @@ def _encode(rows, columns, out, method):  # noqa: ARG001 - the contract of encod
             xj, wj, cj = x[16 * j : 16 * j + 16], w[16 * j : 16 * j + 16], code[16 * j : 16 * j + 16]
             if weighted:
                 sum_over(wj, sum_w[j])
-                search_affine(xj, wj, NMAX, scales[j], mins[j], q, wx, scratch, sums)
+                search_affine(xj, wj, NMAX, scales[j], mins[j], q)
             else:
                 for e in range(BLOCK):
                     for k in range(LANES):
                         wj[e, k] = abs(xj[e, k])
-                search_affine_f32(
-                    xj, wj, NMAX, np.float32(-0.5), np.float32(0.1), 15, 1, scales[j], mins[j], q, trial_q, scratch
-                )  # fmt: skip
+                search_affine_f32(xj, wj, NMAX, np.float32(-0.5), 15, 1, scales[j], mins[j], q)
             for k in range(LANES):
                 mins[j, k] = -mins[j, k]
             for e in range(BLOCK):

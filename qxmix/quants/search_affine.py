@@ -4,7 +4,8 @@ A trial inverse scale gives codes, the codes give the best scale and minimum in 
 least weighted error is kept.  The minimum never exceeds zero.  From the first better trial on, the codes of the next
 ones are counted from the minimum kept so far, as in the engines.
 
-All arrays are (n, LANES) or (LANES,); codes are kept as float32, since the arithmetic needs them as such.
+Arrays are (n, LANES) or (LANES,), WIDTH lanes are searched at a time; codes are kept as float32, since the arithmetic
+needs them as such.
 """
 
 from __future__ import annotations
@@ -13,193 +14,156 @@ import numpy as np
 
 from qxmix.quants.jit import inlined, kernel
 from qxmix.quants.lanes import LANES
-from qxmix.quants.numerics import nint
-
-AFFINE_ROWS = 16
-"""Rows of (rows, LANES) scratch that the searches need, of float32 and of float64."""
+from qxmix.quants.simd import WIDTH, add_exact_product, any_lane, load, narrow, splat, store, where, widen
 
 _FLAT = np.float32(1e-10)
 """A block whose values span less than this is stored as its minimum."""
 
+_MAGIC = np.float32(12582912.0)  # 1.5 * 2**23: adding it leaves no bits below one
+
 _0 = np.float32(0.0)
 _1 = np.float32(1.0)
-_ZERO = np.float64(0.0)
+_2 = np.float32(2.0)
 _TWO = np.float64(2.0)
 
 
 @inlined
-def _span(x, least, most):
+def _span(x, g):
     """Smallest value of each lane, at most zero, and the largest."""
-    for k in range(LANES):
-        least[k] = x[0, k]
-        most[k] = x[0, k]
+    least = load(x, g)
+    most = least
     for e in range(1, x.shape[0]):
-        for k in range(LANES):
-            v = x[e, k]
-            least[k] = min(least[k], v)
-            most[k] = max(most[k], v)
-    for k in range(LANES):
-        least[k] = min(least[k], _0)
-
-
-@kernel
-def search_affine_f32(x, w, nmax, first, step, n_steps, power, scale, minimum, q, trial_q, scratch):
-    """Scale, minimum (not above 0) and codes in ``[0, nmax]`` of each lane: ``make_qkx2_quants`` of ggml.
-
-    Trials are ``(first + step * i) + nmax`` for i in ``0..n_steps``.  The error, weighted by ``w``, counts in its
-    ``power`` 1 or 2.  A flat block gets scale 0 and codes 0.
-    """
-    n = x.shape[0]
-    most, lowest, sum_w, sum_x = scratch[0], scratch[1], scratch[2], scratch[3]
-    sl, sl2, sxl, best = scratch[4], scratch[5], scratch[6], scratch[7]
-    inverse, t_scale, t_min, err = scratch[8], scratch[9], scratch[10], scratch[11]
-    kept, kept_min = scratch[12], scratch[13]
-    top = np.float32(nmax)
-    absolute = power == 1
-    _span(x, lowest, most)
-    for k in range(LANES):
-        minimum[k] = lowest[k]
-        kept_min[k] = lowest[k]
-        kept[k] = top / (most[k] - lowest[k])
-        scale[k] = _1 / kept[k]
-        best[k] = _0
-        sum_w[k] = _0
-        sum_x[k] = _0
-    for e in range(n):
-        for k in range(LANES):
-            sum_w[k] += w[e, k]
-            sum_x[k] += w[e, k] * x[e, k]
-            code = min(max(nint(kept[k] * (x[e, k] - lowest[k])), _0), top)
-            diff = (scale[k] * code + lowest[k]) - x[e, k]
-            best[k] += w[e, k] * (abs(diff) if absolute else diff * diff)
-    for i in range(n_steps + 1):
-        trial = (first + step * np.float32(i)) + top
-        for k in range(LANES):
-            inverse[k] = trial / (most[k] - minimum[k])
-            sl[k] = _0
-            sl2[k] = _0
-            sxl[k] = _0
-            err[k] = _0
-        for e in range(n):
-            for k in range(LANES):
-                code = min(max(nint(inverse[k] * (x[e, k] - minimum[k])), _0), top)
-                trial_q[e, k] = code
-                wl = w[e, k] * code
-                sl[k] += wl
-                sl2[k] += wl * code
-                sxl[k] += wl * x[e, k]
-        for k in range(LANES):
-            det = sum_w[k] * sl2[k] - sl[k] * sl[k]
-            from_zero = (sl2[k] * sum_x[k] - sl[k] * sxl[k]) / det
-            over = from_zero > _0
-            t_min[k] = _0 if over else from_zero
-            t_scale[k] = sxl[k] / sl2[k] if over else (sum_w[k] * sxl[k] - sum_x[k] * sl[k]) / det
-            sl[k] = det
-        for e in range(n):
-            for k in range(LANES):
-                diff = (t_scale[k] * trial_q[e, k] + t_min[k]) - x[e, k]
-                err[k] += w[e, k] * (abs(diff) if absolute else diff * diff)
-        for k in range(LANES):
-            better = (sl[k] > _0) & (err[k] < best[k])
-            kept[k] = inverse[k] if better else kept[k]
-            kept_min[k] = minimum[k] if better else kept_min[k]
-            best[k] = err[k] if better else best[k]
-            scale[k] = t_scale[k] if better else scale[k]
-            minimum[k] = t_min[k] if better else minimum[k]
-    for e in range(n):
-        for k in range(LANES):
-            q[e, k] = min(max(nint(kept[k] * (x[e, k] - kept_min[k])), _0), top)
-    _store_flat(most, lowest, scale, minimum, q)
+        value = load(x, e * LANES + g)
+        least = min(least, value)
+        most = max(most, value)
+    return min(least, _0), most
 
 
 @inlined
-def _store_flat(most, lowest, scale, minimum, q):
-    for k in range(LANES):
-        if most[k] - lowest[k] < _FLAT:
-            scale[k] = _0
-            minimum[k] = lowest[k]
-            for e in range(q.shape[0]):
-                q[e, k] = _0
+def _code(value, minimum, inverse, top):
+    """Code of a value, clamped to ``[0, top]``; ``nearest_int`` of ggml."""
+    return min(max((inverse * (value - minimum) + _MAGIC) - _MAGIC, _0), top)
+
+
+@inlined
+def _error(value, weight, code, scale, minimum, power):
+    diff = (scale * code + minimum) - value
+    return weight * abs(diff) if power == 1 else weight * (diff * diff)
 
 
 @kernel
-def search_affine(x, w, nmax, scale, minimum, q, wx, scratch, sums):
+def search_affine_f32(x, w, nmax, first, n_steps, power, scale, minimum, q):
+    """Scale, minimum (not above 0) and codes in ``[0, nmax]`` of each lane: ``make_qkx2_quants`` of ggml.
+
+    Trials are ``(first + 0.1 * i) + nmax`` for i in ``0..n_steps``.  The error, weighted by ``w``, counts in its
+    ``power`` 1 or 2.  A flat block gets scale 0 and codes 0.
+    """
+    n = x.shape[0]
+    top, step = np.float32(nmax), np.float32(0.1)
+    trial_q = np.empty((n, WIDTH), np.float32)
+    for g in range(0, LANES, WIDTH):
+        lowest, most = _span(x, g)
+        kept, kept_min, low = top / (most - lowest), lowest, lowest
+        size = _1 / kept
+        sum_w = sum_x = best = splat(_0)
+        for e in range(n):
+            value, weight = load(x, e * LANES + g), load(w, e * LANES + g)
+            sum_w = sum_w + weight
+            sum_x = sum_x + weight * value
+            best = best + _error(value, weight, _code(value, lowest, kept, top), size, lowest, power)
+        for i in range(n_steps + 1):
+            inverse = ((first + step * np.float32(i)) + top) / (most - low)
+            sl = sl2 = sxl = err = splat(_0)
+            for e in range(n):
+                value, weight = load(x, e * LANES + g), load(w, e * LANES + g)
+                code = _code(value, low, inverse, top)
+                store(trial_q, e * WIDTH, code)
+                wl = weight * code
+                sl = sl + wl
+                sl2 = sl2 + wl * code
+                sxl = sxl + wl * value
+            det = sum_w * sl2 - sl * sl
+            t_min = (sl2 * sum_x - sl * sxl) / det
+            over = t_min > _0
+            t_min = where(over, splat(_0), t_min)
+            t_size = where(over, sxl, sum_w * sxl - sum_x * sl) / where(over, sl2, det)
+            for e in range(n):
+                value, weight = load(x, e * LANES + g), load(w, e * LANES + g)
+                err = err + _error(value, weight, load(trial_q, e * WIDTH), t_size, t_min, power)
+            better = (det > _0) & (err < best)
+            kept, kept_min = where(better, inverse, kept), where(better, low, kept_min)
+            best, size, low = where(better, err, best), where(better, t_size, size), where(better, t_min, low)
+        spans = most - lowest >= _FLAT
+        for e in range(n):
+            code = _code(load(x, e * LANES + g), kept_min, kept, top)
+            store(q, e * LANES + g, where(spans, code, splat(_0)))
+        store(scale, g, where(spans, size, splat(_0)))
+        store(minimum, g, where(spans, low, lowest))
+
+
+@inlined
+def _fit(sum_w, sum_x, sl, sl2, sxl):
+    """Best scale and minimum for the codes that these sums are of, and the determinant, which must be positive."""
+    det = sum_w * sl2 - sl * sl
+    minimum = (sl2 * sum_x - sl * sxl) / det
+    over = minimum > 0.0
+    # Above zero the minimum becomes zero, and the scale the best for that.
+    size = where(over, sxl, sum_w * sxl - sum_x * sl) / where(over, sl2, det)
+    return size, where(over, splat(0.0), minimum), det
+
+
+@kernel
+def search_affine(x, w, nmax, scale, minimum, q):
     """Scale, minimum (not above 0) and codes in ``[0, nmax]``: ``make_qkx3_quants`` of ik_llama.cpp (PR 302).
 
     37 trials from ``nmax - 0.9`` to ``nmax + 0.9``; then one code moved at a time, that with the largest error, while
-    the error falls.  Sums are float64 in element order, as there.  ``wx`` is (n, LANES) float64, ``scratch`` and
-    ``sums`` are (AFFINE_ROWS, LANES) float32 and float64.  A flat block gets scale 0 and codes 0.
+    the error falls.  Sums are float64 in element order, as there.  A flat block gets scale 0 and codes 0.
 
-    The products of the sums are exact in float64 (24 bits of weight, 24 of value, at most 5 of a code), so it does not
-    matter in which order they are multiplied, and ``w * x`` is multiplied once.
+    The products that are summed are exact in float64 (24 bits of weight, 24 of value, at most 5 of a code), so it does
+    not matter in which order their factors are multiplied, nor whether the addition is fused.
     """
     n = x.shape[0]
-    most, lowest, inverse, kept, kept_min = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4]
-    sum_w, sum_x, sum_x2, best = sums[0], sums[1], sums[2], sums[3]
-    sl, sl2, sxl = sums[4], sums[5], sums[6]
-    k_sl, k_sl2, k_sxl = sums[7], sums[8], sums[9]
     top = np.float32(nmax)
-    _span(x, lowest, most)
-    for k in range(LANES):
-        minimum[k] = lowest[k]
-        kept_min[k] = lowest[k]
-        kept[k] = top / (most[k] - lowest[k])
-        scale[k] = _1 / kept[k]
-    for r in range(10):
-        for k in range(LANES):
-            sums[r, k] = _ZERO
-    for e in range(n):
-        for k in range(LANES):
-            weight, value = np.float64(w[e, k]), np.float64(x[e, k])
-            wx[e, k] = weight * value
-            sum_w[k] += weight
-            sum_x[k] += wx[e, k]
-            sum_x2[k] += wx[e, k] * value
-            code = np.float64(min(max(nint(kept[k] * (x[e, k] - lowest[k])), _0), top))
-            diff = (np.float64(scale[k]) * code + np.float64(lowest[k])) - value
-            best[k] += weight * (diff * diff)
-            k_sl[k] += weight * code
-            k_sl2[k] += (weight * code) * code
-            k_sxl[k] += wx[e, k] * code
-    for i in range(37):
-        trial = (np.float32(-0.9) + np.float32(0.05) * np.float32(i)) + top
-        for k in range(LANES):
-            inverse[k] = trial / (most[k] - minimum[k])
-            sl[k] = _ZERO
-            sl2[k] = _ZERO
-            sxl[k] = _ZERO
+    weights, products = np.empty((n, WIDTH), np.float64), np.empty((n, WIDTH), np.float64)
+    for g in range(0, LANES, WIDTH):
+        lowest, most = _span(x, g)
+        kept, kept_min, low = top / (most - lowest), lowest, lowest
+        size = _1 / kept
+        sum_w = sum_x = sum_x2 = best = k_sl = k_sl2 = k_sxl = splat(0.0)
         for e in range(n):
-            for k in range(LANES):
-                code = np.float64(min(max(nint(inverse[k] * (x[e, k] - minimum[k])), _0), top))
-                wl = np.float64(w[e, k]) * code
-                sl[k] += wl
-                sl2[k] += wl * code
-                sxl[k] += wx[e, k] * code
-        for k in range(LANES):
-            det = sum_w[k] * sl2[k] - sl[k] * sl[k]
-            t_min = (sl2[k] * sum_x[k] - sl[k] * sxl[k]) / det
-            over = t_min > _ZERO
-            t_min = _ZERO if over else t_min
-            t_scale = sxl[k] / sl2[k] if over else (sum_w[k] * sxl[k] - sum_x[k] * sl[k]) / det
-            err = sum_x2[k] - (_TWO * t_scale) * sxl[k]
-            err = err - (_TWO * t_min) * sum_x[k]
-            err = err + ((_TWO * t_scale) * t_min) * sl[k]
-            err = err + (t_scale * t_scale) * sl2[k]
-            err = err + (t_min * t_min) * sum_w[k]
-            better = (det > _ZERO) & (err < best[k])
-            best[k] = err if better else best[k]
-            k_sl[k] = sl[k] if better else k_sl[k]
-            k_sl2[k] = sl2[k] if better else k_sl2[k]
-            k_sxl[k] = sxl[k] if better else k_sxl[k]
-            kept[k] = inverse[k] if better else kept[k]
-            kept_min[k] = minimum[k] if better else kept_min[k]
-            scale[k] = np.float32(t_scale) if better else scale[k]
-            minimum[k] = np.float32(t_min) if better else minimum[k]
-    for e in range(n):
-        for k in range(LANES):
-            q[e, k] = min(max(nint(kept[k] * (x[e, k] - kept_min[k])), _0), top)
-    _refine_affine(x, w, wx, top, scale, minimum, q, scratch, sums)
-    _store_flat(most, lowest, scale, minimum, q)
+            weight, value = widen(load(w, e * LANES + g)), widen(load(x, e * LANES + g))
+            product = weight * value
+            store(weights, e * WIDTH, weight)
+            store(products, e * WIDTH, product)
+            code = widen(_code(load(x, e * LANES + g), lowest, kept, top))
+            diff = (widen(size) * code + widen(lowest)) - value
+            sum_w, sum_x, sum_x2 = sum_w + weight, sum_x + product, sum_x2 + product * value
+            best = best + weight * (diff * diff)
+            k_sl, k_sl2, k_sxl = k_sl + weight * code, k_sl2 + (weight * code) * code, k_sxl + product * code
+        for i in range(37):
+            inverse = ((np.float32(-0.9) + np.float32(0.05) * np.float32(i)) + top) / (most - low)
+            sl = sl2 = sxl = splat(0.0)
+            for e in range(n):
+                code = widen(_code(load(x, e * LANES + g), low, inverse, top))
+                wl = load(weights, e * WIDTH) * code
+                sl, sl2 = sl + wl, add_exact_product(sl2, wl, code)
+                sxl = add_exact_product(sxl, load(products, e * WIDTH), code)
+            t_size, t_min, det = _fit(sum_w, sum_x, sl, sl2, sxl)
+            err = (sum_x2 - (_TWO * t_size) * sxl) - (_TWO * t_min) * sum_x
+            err = err + ((_TWO * t_size) * t_min) * sl
+            err = (err + (t_size * t_size) * sl2) + (t_min * t_min) * sum_w
+            better = (det > 0.0) & (err < best)
+            kept, kept_min, best = where(better, inverse, kept), where(better, low, kept_min), where(better, err, best)
+            k_sl, k_sl2, k_sxl = where(better, sl, k_sl), where(better, sl2, k_sl2), where(better, sxl, k_sxl)
+            size, low = where(better, narrow(t_size), size), where(better, narrow(t_min), low)
+        for e in range(n):
+            store(q, e * LANES + g, _code(load(x, e * LANES + g), kept_min, kept, top))
+        spans = most - lowest >= _FLAT
+        size, low = _refine(x, w, g, top, spans, size, low, q, sum_w, sum_x, k_sl, k_sl2, k_sxl)
+        for e in range(n):
+            store(q, e * LANES + g, where(spans, load(q, e * LANES + g), splat(_0)))
+        store(scale, g, where(spans, size, splat(_0)))
+        store(minimum, g, where(spans, low, lowest))
 
 
 @inlined
@@ -207,69 +171,42 @@ def _gain(scale, minimum, sum_w, sum_x, sl, sl2, sxl):
     """What scale and minimum explain of the weighted energy, in the order the reference sums it."""
     gain = (_TWO * scale) * sxl + (_TWO * minimum) * sum_x
     gain = gain - ((_TWO * scale) * minimum) * sl
-    gain = gain - (scale * scale) * sl2
-    return gain - (minimum * minimum) * sum_w
+    return (gain - (scale * scale) * sl2) - (minimum * minimum) * sum_w
 
 
-@kernel
-def _refine_affine(x, w, wx, top, scale, minimum, q, scratch, sums):
-    """Move the code with the largest error, one at a time, while that explains more."""
+@inlined
+def _refine(x, w, g, top, spans, size, low, q, sum_w, sum_x, sl, sl2, sxl):
+    """Move the code with the largest error, one at a time, while that explains more; returns scale and minimum."""
     n = x.shape[0]
-    most, lowest, largest, at, toward = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4]
-    last_at, last_toward, active = scratch[5], scratch[6], scratch[7]
-    sum_w, sum_x, best = sums[0], sums[1], sums[3]
-    sl, sl2, sxl = sums[7], sums[8], sums[9]
-    n_active = 0
-    for k in range(LANES):
-        last_at[k] = -_1
-        last_toward[k] = _0
-        spans = most[k] - lowest[k] >= _FLAT
-        active[k] = _1 if spans else _0
-        n_active += spans
-        best[k] = _gain(np.float64(scale[k]), np.float64(minimum[k]), sum_w[k], sum_x[k], sl[k], sl2[k], sxl[k])
+    best = _gain(widen(size), widen(low), sum_w, sum_x, sl, sl2, sxl)
+    last_at, last_toward, active = splat(-_1), splat(_0), spans
     moves = 0
-    while n_active > 0 and moves < n * int(top):
+    while any_lane(active) and moves < n * int(top):
         moves += 1
-        for k in range(LANES):
-            largest[k] = _0
-            at[k] = -_1
-            toward[k] = _0
+        largest = at = weight = value = code = splat(_0)
         for e in range(n):
-            for k in range(LANES):
-                g = (x[e, k] - scale[k] * q[e, k]) - minimum[k]
-                free = ((g > _0) & (q[e, k] < top)) | ((g < _0) & (q[e, k] > _0))
-                better = free & (abs(g) > largest[k])
-                largest[k] = abs(g) if better else largest[k]
-                at[k] = np.float32(e) if better else at[k]
-                toward[k] = (_1 if g > _0 else -_1) if better else toward[k]
-        for k in range(LANES):
-            if active[k] == _0:
-                continue
-            moved = False
-            if at[k] >= _0 and not (at[k] == last_at[k] and toward[k] == -last_toward[k]):
-                e, way = int(at[k]), np.float64(toward[k])
-                weight = np.float64(w[e, k])
-                n_sl = sl[k] + weight * way
-                n_sl2 = sl2[k] + weight * ((_TWO * np.float64(q[e, k])) * way + np.float64(1.0))
-                n_sxl = sxl[k] + wx[e, k] * way
-                det = sum_w[k] * n_sl2 - n_sl * n_sl
-                t_scale = (sum_w[k] * n_sxl - sum_x[k] * n_sl) / det
-                t_min = (n_sl2 * sum_x[k] - n_sl * n_sxl) / det
-                if t_min > _ZERO:
-                    t_min = _ZERO
-                    t_scale = n_sxl / n_sl2
-                gain = _gain(t_scale, t_min, sum_w[k], sum_x[k], n_sl, n_sl2, n_sxl)
-                if det > _ZERO and not t_scale < _ZERO and gain > best[k]:
-                    moved = True
-                    best[k] = gain
-                    sl[k] = n_sl
-                    sl2[k] = n_sl2
-                    sxl[k] = n_sxl
-                    scale[k] = np.float32(t_scale)
-                    minimum[k] = np.float32(t_min)
-                    q[e, k] += toward[k]
-                    last_at[k] = at[k]
-                    last_toward[k] = toward[k]
-            if not moved:
-                active[k] = _0
-                n_active -= 1
+            xe, qe = load(x, e * LANES + g), load(q, e * LANES + g)
+            error = (xe - size * qe) - low
+            free = ((error > _0) & (qe < top)) | ((error < _0) & (qe > _0))
+            better = free & (abs(error) > abs(largest))
+            largest, at = where(better, error, largest), where(better, splat(np.float32(e)), at)
+            weight, value = where(better, load(w, e * LANES + g), weight), where(better, xe, value)
+            code = where(better, qe, code)
+        toward = where(largest > _0, splat(_1), splat(-_1))
+        change = widen(weight * toward)
+        n_sl = sl + change
+        n_sl2 = sl2 + widen(weight) * widen((_2 * code) * toward + _1)
+        n_sxl = sxl + change * widen(value)
+        t_size, t_min, det = _fit(sum_w, sum_x, n_sl, n_sl2, n_sxl)
+        gain = _gain(t_size, t_min, sum_w, sum_x, n_sl, n_sl2, n_sxl)
+        active = active & (largest != _0) & ((at != last_at) | (toward != -last_toward))
+        active = active & (det > 0.0) & (t_size >= 0.0) & (gain > best)
+        best, sl, sl2 = where(active, gain, best), where(active, n_sl, sl), where(active, n_sl2, sl2)
+        sxl, size = where(active, n_sxl, sxl), where(active, narrow(t_size), size)
+        low, last_at = where(active, narrow(t_min), low), where(active, at, last_at)
+        last_toward = where(active, toward, last_toward)
+        if any_lane(active):
+            for e in range(n):
+                here, qe = active & (at == np.float32(e)), load(q, e * LANES + g)
+                store(q, e * LANES + g, where(here, qe + toward, qe))
+    return size, low

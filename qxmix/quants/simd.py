@@ -1,0 +1,218 @@
+"""Vectors of ``WIDTH`` lanes as values inside kernels.
+
+A loop over lanes inside a loop over elements leaves its sums in memory: LLVM vectorizes the inner loop, but loads and
+stores every sum once per element, and guards the loop against arrays that might overlap.  Held in a vector, a sum
+stays in a register through all elements of a block.  Measured on the 37 trials of ``search_affine``: 0.25 ns instead
+of 0.5 to 0.7 ns per weight and trial, and a third of the time to compile.
+
+A ``Vector`` has float32, float64 or boolean lanes.  Operators work lane by lane and take a scalar of the very same type
+on either side; ``min``, ``max`` and ``abs`` mean what they mean for scalars in numba, also for NaN and signed zeros.
+LLVM cuts a vector to what the CPU has: one AVX-512 register of float32, two of AVX2, four of SSE or NEON.  The
+operations are IEEE's whatever the width, so bytes do not depend on it.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, models, register_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+WIDTH = 16
+"""Lanes of a vector; divides ``LANES``."""
+
+_ELEMENT = {types.float32: ir.FloatType(), types.float64: ir.DoubleType(), types.boolean: ir.IntType(1)}
+
+
+class Vector(types.Type):
+    """numba's type of a vector; ``dtype`` is the type of its lanes."""
+
+    def __init__(self, dtype: Any) -> None:
+        self.dtype = dtype
+        super().__init__(name=f"Vector({dtype})")
+
+    @property
+    def llvm(self) -> ir.VectorType:
+        """LLVM's type of the vector."""
+        return ir.VectorType(_ELEMENT[self.dtype], WIDTH)
+
+
+FLOATS, DOUBLES, MASK = Vector(types.float32), Vector(types.float64), Vector(types.boolean)
+_OF = {types.float32: FLOATS, types.float64: DOUBLES}
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, vector: Vector) -> None:
+        super().__init__(manager, vector, vector.llvm)
+
+
+def _repeat(builder: Any, value: Any, vector: Vector) -> Any:
+    """The scalar in every lane."""
+    undefined = ir.Constant(vector.llvm, ir.Undefined)
+    one = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [0] * WIDTH))
+
+
+def _common(args: tuple[Any, ...]) -> Vector | None:
+    """The vector type of operands that may be mixed with scalars of its lanes' type; None where they do not fit."""
+    found = {a for a in args if isinstance(a, Vector)} | {_OF.get(a) for a in args if not isinstance(a, Vector)}
+    return found.pop() if len(found) == 1 and any(isinstance(a, Vector) for a in args) else None
+
+
+def _define(
+    op: Any, emit: Callable[[Any, list[Any]], Any], *, kinds: tuple[Vector, ...], result: Vector | None
+) -> None:
+    """Give a Python operator its meaning for vectors: its types, and the LLVM instructions that ``emit`` builds."""
+
+    class Template(AbstractTemplate):
+        key = op
+
+        def generic(self, args: tuple[Any, ...], kws: dict[str, Any]) -> Any:  # noqa: ARG002 - numba's interface
+            common = _common(args)
+            return signature(result or common, *args) if common in kinds else None
+
+    infer_global(op)(Template)
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:  # noqa: ARG001 - numba's interface
+        common = _common(sig.args)
+        operands = [
+            a if isinstance(t, Vector) else _repeat(builder, a, common) for a, t in zip(args, sig.args, strict=True)
+        ]
+        return emit(builder, operands)
+
+    scalar = types.Float
+    arguments = [(Vector,)] if op in {abs, operator.neg} else [(Vector, Vector), (Vector, scalar), (scalar, Vector)]
+    for each in arguments:
+        lower_builtin(op, *each)(lower)
+
+
+def _define_all() -> None:
+    numbers = (FLOATS, DOUBLES)
+    for op, name in (
+        (operator.add, "fadd"),
+        (operator.sub, "fsub"),
+        (operator.mul, "fmul"),
+        (operator.truediv, "fdiv"),
+    ):
+        _define(op, lambda b, v, name=name: getattr(b, name)(*v), kinds=numbers, result=None)
+    for op, sign in (
+        (operator.lt, "<"),
+        (operator.le, "<="),
+        (operator.gt, ">"),
+        (operator.ge, ">="),
+        (operator.eq, "=="),
+    ):
+        _define(op, lambda b, v, sign=sign: b.fcmp_ordered(sign, *v), kinds=numbers, result=MASK)
+    _define(operator.ne, lambda b, v: b.fcmp_unordered("!=", *v), kinds=numbers, result=MASK)
+    _define(operator.and_, lambda b, v: b.and_(*v), kinds=(MASK,), result=None)
+    _define(operator.or_, lambda b, v: b.or_(*v), kinds=(MASK,), result=None)
+    _define(operator.neg, lambda b, v: b.fneg(*v), kinds=numbers, result=None)
+    _define(min, lambda b, v: b.select(b.fcmp_ordered("<", v[1], v[0]), v[1], v[0]), kinds=numbers, result=None)
+    _define(max, lambda b, v: b.select(b.fcmp_ordered(">", v[1], v[0]), v[1], v[0]), kinds=numbers, result=None)
+    _define(abs, lambda b, v: _call(b, "llvm.fabs", v), kinds=numbers, result=None)
+
+
+def _call(builder: Any, name: str, operands: list[Any]) -> Any:
+    """Call an intrinsic of LLVM that works lane by lane."""
+    kind = operands[0].type
+    full = f"{name}.v{WIDTH}f{32 if kind == FLOATS.llvm else 64}"
+    function = ir.FunctionType(kind, [kind] * len(operands))
+    return builder.call(cgutils.get_or_insert_function(builder.module, function, full), operands)
+
+
+_define_all()
+
+
+def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any, vector: Vector) -> Any:
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [index]), vector.llvm.as_pointer())
+
+
+@intrinsic
+def load(typing_context, array, index):  # noqa: ARG001 - numba's interface, here and below
+    """Elements ``index .. index + WIDTH`` of the flat contents of a C-contiguous float array."""
+    vector = _OF[array.dtype]
+
+    def build(context, builder, sig, args):
+        at = _pointer(context, builder, sig.args[0], args[0], args[1], vector)
+        return builder.load(at, align=array.dtype.bitwidth // 8)
+
+    return vector(array, types.intp), build
+
+
+@intrinsic
+def store(typing_context, array, index, vector):  # noqa: ARG001
+    """Write a vector to elements ``index .. index + WIDTH`` of the flat contents of a C-contiguous array."""
+
+    def build(context, builder, sig, args):
+        at = _pointer(context, builder, sig.args[0], args[0], args[1], vector)
+        builder.store(args[2], at, align=array.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector), build
+
+
+@intrinsic
+def splat(typing_context, value):  # noqa: ARG001
+    """The scalar in every lane."""
+    vector = _OF[value]
+    return vector(value), lambda context, builder, sig, args: _repeat(builder, args[0], vector)  # noqa: ARG005
+
+
+@intrinsic
+def where(typing_context, mask, a, b):  # noqa: ARG001
+    """``a`` in the lanes of the mask, ``b`` in the others."""
+    return a(mask, a, b), lambda context, builder, sig, args: builder.select(*args)  # noqa: ARG005
+
+
+@intrinsic
+def widen(typing_context, vector):  # noqa: ARG001
+    """The float32 lanes as float64."""
+    return DOUBLES(vector), lambda context, builder, sig, args: builder.fpext(args[0], DOUBLES.llvm)  # noqa: ARG005
+
+
+@intrinsic
+def narrow(typing_context, vector):  # noqa: ARG001
+    """The float64 lanes rounded to float32."""
+    return FLOATS(vector), lambda context, builder, sig, args: builder.fptrunc(args[0], FLOATS.llvm)  # noqa: ARG005
+
+
+@intrinsic
+def any_lane(typing_context, mask):  # noqa: ARG001
+    """Whether any lane of the mask is set."""
+
+    def build(context, builder, sig, args):  # noqa: ARG001
+        bits = ir.IntType(WIDTH)
+        return builder.icmp_unsigned("!=", builder.bitcast(args[0], bits), ir.Constant(bits, 0))
+
+    return types.boolean(mask), build
+
+
+@intrinsic
+def root(typing_context, vector):  # noqa: ARG001
+    """Square root of each lane."""
+    return vector(vector), lambda context, builder, sig, args: _call(builder, "llvm.sqrt", list(args))  # noqa: ARG005
+
+
+@intrinsic
+def add_exact_product(typing_context, total, a, b):  # noqa: ARG001
+    """``total + a * b`` for products that are exact in the lanes' type.
+
+    Only then it does not matter that a CPU with a fused multiply-add rounds once instead of twice.
+    """
+
+    def build(context, builder, sig, args):  # noqa: ARG001
+        total, a, b = args
+        triple, _, features = context.codegen().magic_tuple()
+        if "+fma" in features.split(",") or triple.startswith(("aarch64", "arm64")):
+            return _call(builder, "llvm.fma", [a, b, total])
+        return builder.fadd(total, builder.fmul(a, b))
+
+    return total(total, a, b), build
