@@ -1,4 +1,4 @@
-"""The one place that knows numba: how kernels are compiled, and where the result is kept.
+"""How kernels are compiled, and where the result is kept: the policy of numba in one place.
 
 Policy, with its reasons:
 

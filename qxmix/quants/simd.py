@@ -24,6 +24,8 @@ from numba.extending import intrinsic, lower_builtin, models, register_model
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    Emit = Callable[[Any, list[Any]], Any]
+
 WIDTH = 16
 """Lanes of a vector; divides ``LANES``."""
 
@@ -48,12 +50,12 @@ _OF = {types.float32: FLOATS, types.float64: DOUBLES}
 
 
 @register_model(Vector)
-class _VectorModel(models.PrimitiveModel):
+class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
     def __init__(self, manager: Any, vector: Vector) -> None:
         super().__init__(manager, vector, vector.llvm)
 
 
-def _repeat(builder: Any, value: Any, vector: Vector) -> Any:
+def _repeat(builder: Any, value: Any, vector: Any) -> Any:
     """The scalar in every lane."""
     undefined = ir.Constant(vector.llvm, ir.Undefined)
     one = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
@@ -71,7 +73,7 @@ def _define(
 ) -> None:
     """Give a Python operator its meaning for vectors: its types, and the LLVM instructions that ``emit`` builds."""
 
-    class Template(AbstractTemplate):
+    class Template(AbstractTemplate):  # type: ignore[misc]
         key = op
 
         def generic(self, args: tuple[Any, ...], kws: dict[str, Any]) -> Any:  # noqa: ARG002 - numba's interface
@@ -93,30 +95,39 @@ def _define(
         lower_builtin(op, *each)(lower)
 
 
+def _instruction(name: str) -> Emit:
+    return lambda builder, operands: getattr(builder, name)(*operands)
+
+
+def _comparison(sign: str) -> Emit:
+    return lambda builder, operands: builder.fcmp_ordered(sign, *operands)
+
+
+def _extreme(sign: str) -> Emit:
+    """The second operand where it compares so with the first, else the first: what numba makes of min and max."""
+    return lambda builder, v: builder.select(builder.fcmp_ordered(sign, v[1], v[0]), v[1], v[0])
+
+
 def _define_all() -> None:
     numbers = (FLOATS, DOUBLES)
-    for op, name in (
-        (operator.add, "fadd"),
-        (operator.sub, "fsub"),
-        (operator.mul, "fmul"),
-        (operator.truediv, "fdiv"),
-    ):
-        _define(op, lambda b, v, name=name: getattr(b, name)(*v), kinds=numbers, result=None)
-    for op, sign in (
-        (operator.lt, "<"),
-        (operator.le, "<="),
-        (operator.gt, ">"),
-        (operator.ge, ">="),
-        (operator.eq, "=="),
-    ):
-        _define(op, lambda b, v, sign=sign: b.fcmp_ordered(sign, *v), kinds=numbers, result=MASK)
-    _define(operator.ne, lambda b, v: b.fcmp_unordered("!=", *v), kinds=numbers, result=MASK)
-    _define(operator.and_, lambda b, v: b.and_(*v), kinds=(MASK,), result=None)
-    _define(operator.or_, lambda b, v: b.or_(*v), kinds=(MASK,), result=None)
-    _define(operator.neg, lambda b, v: b.fneg(*v), kinds=numbers, result=None)
-    _define(min, lambda b, v: b.select(b.fcmp_ordered("<", v[1], v[0]), v[1], v[0]), kinds=numbers, result=None)
-    _define(max, lambda b, v: b.select(b.fcmp_ordered(">", v[1], v[0]), v[1], v[0]), kinds=numbers, result=None)
-    _define(abs, lambda b, v: _call(b, "llvm.fabs", v), kinds=numbers, result=None)
+    arithmetic = {
+        operator.add: _instruction("fadd"),
+        operator.sub: _instruction("fsub"),
+        operator.mul: _instruction("fmul"),
+        operator.truediv: _instruction("fdiv"),
+        operator.neg: _instruction("fneg"),
+        min: _extreme("<"),
+        max: _extreme(">"),
+        abs: lambda builder, v: _call(builder, "llvm.fabs", v),
+    }
+    for op, emit in arithmetic.items():
+        _define(op, emit, kinds=numbers, result=None)
+    signs = {operator.lt: "<", operator.le: "<=", operator.gt: ">", operator.ge: ">=", operator.eq: "=="}
+    for op, sign in signs.items():
+        _define(op, _comparison(sign), kinds=numbers, result=MASK)
+    _define(operator.ne, lambda builder, v: builder.fcmp_unordered("!=", *v), kinds=numbers, result=MASK)
+    _define(operator.and_, _instruction("and_"), kinds=(MASK,), result=None)
+    _define(operator.or_, _instruction("or_"), kinds=(MASK,), result=None)
 
 
 def _call(builder: Any, name: str, operands: list[Any]) -> Any:
