@@ -115,7 +115,8 @@ def _unknown(text: str) -> str:
         return f"there is no such file{folder}; a shipped recipe is named without a suffix, like 'pure/q4_0'"
     known = shipped_names()
     same_end = [n for n in known if n.rpartition("/")[2] == text.lower()]
-    hint = f"; did you mean '{same_end[0]}'?" if same_end else near(text, known)
+    named = "' or '".join(same_end)
+    hint = f"; did you mean '{named}'?" if same_end else near(text, known)
     hint = hint or f"; the shipped ones are in {data_dir('recipes')}"
     return f"neither a file nor a shipped recipe{hint}"
 
