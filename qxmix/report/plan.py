@@ -115,7 +115,8 @@ def decided_by(plan: Plan, tensor: PlannedTensor) -> str:
 def change(tensor: PlannedTensor) -> str:
     """``Q4_K``, or with a fallback ``Q4_K -> Q5_0``."""
     if tensor.requested == tensor.type:
-        return f"{tensor.type} (is already)" if tensor.action == "copy" else tensor.type
+        as_it_is = tensor.action == "copy" and not kept_reason(tensor)
+        return f"{tensor.type} (is already)" if as_it_is else tensor.type
     return f"{tensor.requested} -> {tensor.type}"
 
 

@@ -13,23 +13,31 @@ if TYPE_CHECKING:
 
 
 def types_text(types: Sequence[QuantType], *, terminal: bool = False) -> str:
-    """One line per type."""
+    """One line per type, and what the columns mean."""
     rows = [
         (
             t.name,
             f"{t.bpw:.4g}",
-            str(t.block_size),
-            str(t.block_nbytes),
-            str(t.row_meta_nbytes or ""),
-            str(t.row_group) if t.row_group > 1 else "",
+            f"{t.block_nbytes}/{t.block_size}",
+            _row(t),
             "both" if len(t.engines) > 1 else t.engines[0],
             t.importance,
             _use(t),
         )
         for t in types
     ]
-    titles = ("type", ">bpw", ">block", ">bytes", ">per row", ">rows", "engines", "importance", "qxmix")
-    return table(titles, rows, terminal=terminal)
+    titles = ("type", ">bpw", ">block", "row", "engines", "imatrix", "qxmix")
+    meaning = (
+        "block: bytes/weights; row: bytes in front of each row, rows interleaved (x4);\n"
+        "imatrix: whether the encoder reads one; qxmix encodes, only plans or only copies"
+    )
+    return f"{table(titles, rows, terminal=terminal)}\n\n{meaning}"
+
+
+def _row(quant_type: QuantType) -> str:
+    meta = f"+{quant_type.row_meta_nbytes}" if quant_type.row_meta_nbytes else ""
+    group = f"x{quant_type.row_group}" if quant_type.row_group > 1 else ""
+    return " ".join(part for part in (meta, group) if part)
 
 
 def types_json(types: Sequence[QuantType]) -> list[dict[str, object]]:

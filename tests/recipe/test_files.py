@@ -93,3 +93,9 @@ def test_every_example_of_the_schema_is_valid() -> None:
             document = {"qxmix": 1, key: example}
             jsonschema.Draft202012Validator(schema).validate(document)
             assert not check(parse(json.dumps(document), "example"), "example"), key
+
+
+def test_every_type_that_can_be_encoded_has_a_pure_recipe() -> None:
+    for quant_type in QUANT_TYPES:
+        if quant_type.codec and quant_type.writable and quant_type.block_size > 1 and not quant_type.base:
+            assert load_recipe(f"pure/{quant_type.name.lower()}").default == quant_type.name
