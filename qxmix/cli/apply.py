@@ -19,6 +19,7 @@ from qxmix.execute.output import name_output
 from qxmix.execute.preflight import preflight
 from qxmix.execute.run import apply
 from qxmix.plan import make_plan
+from qxmix.planning.lock import check_lock
 from qxmix.recipe import load_recipe
 from qxmix.report.plan import headline, plan_text
 from qxmix.report.plan_json import plan_json
@@ -46,6 +47,7 @@ INTERRUPTED = 130
     "--reuse", type=click.Path(path_type=str), help="An older output: tensors that did not change are copied from it."
 )
 @click.option("--cache", type=click.Path(path_type=str), help="A folder that keeps tensors for later applies.")
+@click.option("--locked", type=click.Path(path_type=Path), help="Insist on this lock file of qxmix plan --lock.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and check inputs, permissions and space; write nothing.")
 @click.option("--strict", is_flag=True, help="Warnings (fallbacks, unmatched rules, ...) are exit code 3, too.")
 @click.option("--memory", type=Size(), help="Bound on memory, e.g. 400M; below it, fewer rows are held at once.")
@@ -59,7 +61,7 @@ INTERRUPTED = 130
 @click.pass_context
 def command(
     ctx: click.Context, recipe: str, model: str, output: Path | None, imatrix: str | None, jobs: int | None,
-    memory: int | None, executor: str, reuse: str | None, cache: str | None,
+    memory: int | None, executor: str, reuse: str | None, cache: str | None, locked: Path | None,
     split_max_size: int | None, split_max_tensors: int | None,
     *, overwrite: bool, resume: bool, dry_run: bool, strict: bool, report: bool, as_json: bool, keep_split: bool,
 ) -> None:  # fmt: skip
@@ -71,6 +73,8 @@ def command(
     split = make_split(split_max_size, split_max_tensors, keep_split=keep_split)
     loaded = load_recipe(recipe)
     plan = make_plan(loaded, read_header(model), load_imatrix(imatrix) if imatrix else None, split)
+    if locked is not None:
+        check_lock(plan, locked)
     path = _output_path(plan, output)
     if dry_run:
         preflight(plan, name_output(plan, path), overwrite=overwrite or resume, strict=strict)

@@ -126,6 +126,18 @@ def test_a_lock_holds_the_plan_and_a_change_breaks_it(tmp_path: Path, model: Pat
     assert "27 more tensors differ" in texts
 
 
+def test_apply_insists_on_a_lock(tmp_path: Path, demo_model: Path) -> None:
+    lock, recipe, output = tmp_path / "r.lock", tmp_path / "r.yaml", tmp_path / "o.gguf"
+    recipe.write_text("qxmix: 1\nextends: pure/q8_0\n")
+    qxmix("plan", recipe, demo_model, "--lock", lock)
+    recipe.write_text("qxmix: 1\nextends: pure/q8_0\nrules: [{match: attn_q, type: f32}]\n")
+    refused = qxmix("apply", recipe, demo_model, "-o", output, "--locked", lock, code=3)
+    assert f"Error: {lock}: the recipe is another one" in refused.stderr
+    assert not output.exists()
+    recipe.write_text("qxmix: 1\nextends: pure/q8_0\n")
+    qxmix("apply", recipe, demo_model, "-o", output, "--locked", lock, "--dry-run")
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"qxmix_lock": 2}', "[" * 100_000, "\xff"])
 def test_what_is_no_lock_file_is_told_so(tmp_path: Path, model: Path, content: str) -> None:
     lock = tmp_path / "r.lock"
