@@ -8,7 +8,7 @@ import numpy as np
 
 from qxmix.quants.jit import inlined, kernel
 from qxmix.quants.lanes import LANES, load_blocks, load_importance, row_mean_squares, usable_importance
-from qxmix.quants.search import SCRATCH_ROWS, search_linear
+from qxmix.quants.search import search_linear
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,10 +57,8 @@ def encode_linear(nmax: int, block_nbytes: int, pack: Callable[..., None]) -> En
         n_blocks, blocks_per_row = rows.size // BLOCK, rows.shape[1] // BLOCK
         x = np.empty((BLOCK, LANES), np.float32)
         w = np.empty((BLOCK, LANES), np.float32)
-        wx = np.empty((BLOCK, LANES), np.float32)
         q = np.empty((BLOCK, LANES), np.float32)
         scale = np.empty(LANES, np.float32)
-        scratch = np.empty((SCRATCH_ROWS, LANES), np.float32)
         sigma2_of_row = np.empty(rows.shape[0], np.float32)
         weighted = len(columns) > 0
         if weighted:
@@ -75,7 +73,7 @@ def encode_linear(nmax: int, block_nbytes: int, pack: Callable[..., None]) -> En
                 weigh_by_variance(x, w, scale)
             else:
                 weigh_by_square(x, w)
-            search_linear(x, w, nmax, method, scale, q, wx, scratch)
+            search_linear(x, w, nmax, method, scale, q)
             for k in range(n):
                 pack(packed, (first + k) * block_nbytes, scale[k], q, k)
 

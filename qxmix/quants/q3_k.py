@@ -22,7 +22,7 @@ from qxmix.quants.codec import SEARCHES, Codec
 from qxmix.quants.jit import inlined, kernel
 from qxmix.quants.lanes import LANES, load_blocks, load_importance, usable_importance
 from qxmix.quants.numerics import half_round, load_half, nint
-from qxmix.quants.search import EXHAUSTIVE, SCRATCH_ROWS, ZERO_BLOCK, block_max, search_linear
+from qxmix.quants.search import EXHAUSTIVE, ZERO_BLOCK, block_max, search_linear
 from qxmix.quants.superblock import (
     SUPER,
     largest_scale,
@@ -133,7 +133,7 @@ def _encode(rows, columns, out, method):
     d = np.empty(LANES, np.float32)
     step = np.empty(LANES, np.float32)
     none = np.zeros(LANES, np.float32)
-    scratch = np.empty((SCRATCH_ROWS, LANES), np.float32)
+    scratch = np.empty((5, LANES), np.float32)
     weighted = len(columns) > 0
     columns = usable_importance(columns, BLOCK)
     for first in range(0, n_super, LANES):
@@ -146,19 +146,19 @@ def _encode(rows, columns, out, method):
             xj, wj, cj = x[16 * j : 16 * j + 16], w[16 * j : 16 * j + 16], code[16 * j : 16 * j + 16]
             if weighted:
                 sum_over(wj, sum_w[j])
-                search_linear(xj, wj, NMAX, method, scales[j], q, wx, scratch)
+                search_linear(xj, wj, NMAX, method, scales[j], q)
             elif method == EXHAUSTIVE:
                 for e in range(BLOCK):
                     for k in range(LANES):
                         wj[e, k] = xj[e, k] * xj[e, k]
-                search_linear(xj, wj, NMAX, method, scales[j], q, wx, scratch)
+                search_linear(xj, wj, NMAX, method, scales[j], q)
             else:
                 _search_without_importance(xj, scales[j], q, wj, wx, scratch)
             for e in range(BLOCK):
                 for k in range(LANES):
                     cj[e, k] = np.uint8(np.int32(q[e, k]) + NMAX)
         if weighted:
-            search_linear(scales, sum_w, SCALE_NMAX, method, d, levels, wx, scratch)
+            search_linear(scales, sum_w, SCALE_NMAX, method, d, levels)
         else:
             _round_scales(scales, levels, d, scratch)
         _pack_scales(levels, block, 96)

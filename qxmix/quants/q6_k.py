@@ -21,7 +21,7 @@ from qxmix.quants.codec import SEARCHES, Codec
 from qxmix.quants.jit import inlined, kernel
 from qxmix.quants.lanes import LANES, load_blocks, load_importance, usable_importance
 from qxmix.quants.numerics import half_round, load_half, nint
-from qxmix.quants.search import SCRATCH_ROWS, ZERO_BLOCK, search_linear
+from qxmix.quants.search import ZERO_BLOCK, search_linear
 from qxmix.quants.superblock import SUPER, largest_scale, pack_two_bits, put_half, round_block, store_super
 
 BLOCK = 16
@@ -60,13 +60,11 @@ def _encode(rows, columns, out, method):
     block = np.empty((NBYTES, LANES), np.uint8)
     scales = np.empty((N_BLOCKS, LANES), np.float32)
     q = np.empty((BLOCK, LANES), np.float32)
-    wx = np.empty((BLOCK, LANES), np.float32)
     amax = np.empty(LANES, np.float32)
     inverse = np.empty(LANES, np.float32)
     d = np.empty(LANES, np.float32)
     step = np.empty(LANES, np.float32)
     none = np.zeros(LANES, np.float32)
-    scratch = np.empty((SCRATCH_ROWS, LANES), np.float32)
     weighted = len(columns) > 0
     columns = usable_importance(columns, BLOCK)
     for first in range(0, n_super, LANES):
@@ -80,7 +78,7 @@ def _encode(rows, columns, out, method):
                     w[e, k] = x[e, k] * x[e, k]
         for j in range(N_BLOCKS):
             xj, wj, cj = x[16 * j : 16 * j + 16], w[16 * j : 16 * j + 16], code[16 * j : 16 * j + 16]
-            search_linear(xj, wj, NMAX, method, scales[j], q, wx, scratch)
+            search_linear(xj, wj, NMAX, method, scales[j], q)
             for e in range(BLOCK):
                 for k in range(LANES):
                     cj[e, k] = np.uint8(np.int32(q[e, k]) + NMAX)

@@ -6,7 +6,7 @@ energy; every search maximizes that.  ``gradient`` is ik_llama.cpp's PR 295: mor
 one level moved at a time along the gradient while that explains more.  ``heuristic`` is what llama.cpp does: fewer
 trial scales, no moves.  ``exhaustive`` visits all roundings that are the best of some scale (``exhaustive.py``).
 
-All arrays are (n, LANES) or (LANES,) float32; ``scratch`` is (SCRATCH_ROWS, LANES).  Levels are kept as float32: the
+All arrays are (n, LANES) or (LANES,) float32.  Levels are kept as float32: the
 arithmetic needs them as such, and packing converts them once.
 """
 
@@ -17,26 +17,18 @@ import numpy as np
 from qxmix.quants.exhaustive import search_exhaustive
 from qxmix.quants.jit import inlined, kernel
 from qxmix.quants.lanes import LANES
-from qxmix.quants.numerics import nint
+from qxmix.quants.simd import WIDTH, any_lane, load, splat, store, where
 
 GRADIENT, HEURISTIC, EXHAUSTIVE = 0, 1, 2
 """Indices into ``codec.SEARCHES``."""
 
-SCRATCH_ROWS = 12
 ZERO_BLOCK = np.float32(1e-15)
 """A block whose largest magnitude is below this is stored as zero (GROUP_MAX_EPS in ggml)."""
 
 _0 = np.float32(0.0)
 _1 = np.float32(1.0)
 _2 = np.float32(2.0)
-
-
-@inlined
-def weigh(x, w, wx):
-    """``wx = w * x``: the product that every sum starts from."""
-    for e in range(x.shape[0]):
-        for k in range(LANES):
-            wx[e, k] = w[e, k] * x[e, k]
+_MAGIC = np.float32(12582912.0)  # 1.5 * 2**23: adding it leaves no bits below one
 
 
 @inlined
@@ -68,128 +60,113 @@ def keep_better(trial, t1, t2, kept, best, s1, s2):
 
 
 @inlined
-def _try_linear(x, w, wx, low, high, inverse, t1, t2):
-    """Sums of the levels ``nint(inverse * x)``, clamped to ``[low, high]``."""
-    for k in range(LANES):
-        t1[k] = _0
-        t2[k] = _0
+def _largest(x, g):
+    """Largest magnitude of each lane and the value that has it; the first one wins, as in ggml."""
+    amax = mx = splat(_0)
     for e in range(x.shape[0]):
-        for k in range(LANES):
-            q = min(max(nint(inverse[k] * x[e, k]), low), high)
-            t1[k] += wx[e, k] * q
-            t2[k] += (w[e, k] * q) * q
+        value = load(x, e * LANES + g)
+        better = abs(value) > amax
+        amax, mx = where(better, abs(value), amax), where(better, value, mx)
+    return amax, mx
 
 
 @inlined
-def _try_capped(x, w, wx, high, inverse, t1, t2):
-    """The same where no level can round to less than the lowest: the loop is bound by its ten operations a weight."""
-    for k in range(LANES):
-        t1[k] = _0
-        t2[k] = _0
+def _sums(x, w, wx, g, low, high, inverse, capped):
+    """``sum w x q`` and ``sum w q q`` of the levels ``nint(inverse * x)``, clamped to ``[low, high]``.
+
+    ``capped``: none can round to less than ``low``.  The loop is bound by its operations, ten a weight at most.
+    """
+    t1 = t2 = splat(_0)
     for e in range(x.shape[0]):
-        for k in range(LANES):
-            q = min(nint(inverse[k] * x[e, k]), high)
-            t1[k] += wx[e, k] * q
-            t2[k] += (w[e, k] * q) * q
+        level = min((inverse * load(x, e * LANES + g) + _MAGIC) - _MAGIC, high)
+        if not capped:
+            level = max(level, low)
+        t1 = t1 + load(wx, e * WIDTH) * level
+        t2 = t2 + (load(w, e * LANES + g) * level) * level
+    return t1, t2
 
 
 @kernel
-def search_linear(x, w, nmax, method, scale, q, wx, scratch):
+def search_linear(x, w, nmax, method, scale, q):
     """Scale and levels in ``[-nmax, nmax - 1]`` of each lane: ``make_qx_quants`` of ik_llama.cpp, or exhaustive.
 
-    ``x`` and ``w`` are read; ``scale`` (LANES,), ``q`` (n, LANES) are written; ``wx`` (n, LANES) is scratch.
-    A zero block gets scale 0 and the lowest level, as in ggml.
+    ``x`` and ``w`` are read; ``scale`` (LANES,), ``q`` (n, LANES) are written.  A zero block gets scale 0 and the
+    lowest level, as in ggml.
     """
-    amax, mx = scratch[0], scratch[1]
-    block_max(x, amax, mx)
+    n = x.shape[0]
+    wx = np.empty((n, WIDTH), np.float32)
+    low = np.float32(-nmax)
     if method == EXHAUSTIVE:
         search_exhaustive(x, w, np.arange(-nmax, nmax).astype(np.float32), scale, q)
-    else:
-        _scan_linear(x, w, nmax, method, scale, q, wx, scratch)
-    for k in range(LANES):
-        if amax[k] < ZERO_BLOCK:
-            scale[k] = _0
-            for e in range(x.shape[0]):
-                q[e, k] = np.float32(-nmax)
+    for g in range(0, LANES, WIDTH):
+        amax, mx = _largest(x, g)
+        found = amax >= ZERO_BLOCK
+        if method != EXHAUSTIVE:
+            for e in range(n):
+                store(wx, e * WIDTH, load(w, e * LANES + g) * load(x, e * LANES + g))
+            _scan_linear(x, w, wx, g, nmax, method, found, mx, scale, q)
+        store(scale, g, where(found, load(scale, g), splat(_0)))
+        for e in range(n):
+            store(q, e * LANES + g, where(found, load(q, e * LANES + g), splat(low)))
 
 
 @inlined
-def _scan_linear(x, w, nmax, method, scale, q, wx, scratch):
-    """Trial scales around the full range, kept where they explain more; then the moves of ``gradient``."""
-    mx, trial, t1, t2 = scratch[1], scratch[2], scratch[3], scratch[4]
-    kept, best, s1, s2 = scratch[5], scratch[6], scratch[7], scratch[8]
-    low, high = np.float32(-nmax), np.float32(nmax - 1)
-    weigh(x, w, wx)
-    for k in range(LANES):
-        kept[k] = low / mx[k]
-    _try_capped(x, w, wx, high, kept, s1, s2)
-    for k in range(LANES):
-        scale[k] = s1[k] / s2[k] if s2[k] != _0 else _0
-        best[k] = scale[k] * s1[k]
-    for step in range(-9, 10):
-        shift = np.float32(0.1) * np.float32(step)
-        # Step 0 is the first trial again.  It stays: where rounding lets a worse trial win, it may win back.
-        for k in range(LANES):
-            trial[k] = -(np.float32(nmax) + shift) / mx[k]
-        if step < 5:  # noqa: PLR2004 - below nmax + 0.5 nothing rounds to -nmax - 1
-            _try_capped(x, w, wx, high, trial, t1, t2)
-        else:
-            _try_linear(x, w, wx, low, high, trial, t1, t2)
-        keep_better(trial, t1, t2, kept, best, s1, s2)
-        if method == GRADIENT:
-            for k in range(LANES):
-                trial[k] = (high + shift) / mx[k]
-            _try_capped(x, w, wx, high, trial, t1, t2)
-            keep_better(trial, t1, t2, kept, best, s1, s2)
-    for e in range(x.shape[0]):
-        for k in range(LANES):
-            q[e, k] = min(max(nint(kept[k] * x[e, k]), low), high)
-    for k in range(LANES):
-        scale[k] = s1[k] / s2[k] if s2[k] != _0 else _0
-    if method == GRADIENT:
-        _refine_linear(x, w, wx, nmax, scale, best, s1, s2, q, scratch)
+def _scan_linear(x, w, wx, g, nmax, method, found, mx, scale, q):
+    """Trial scales around the full range, kept where they explain more; then the moves of ``gradient``.
 
-
-@kernel
-def _refine_linear(x, w, wx, nmax, scale, best, s1, s2, q, scratch):
-    """Move one level at a time, that with the largest gradient, while it explains more.
-
-    Measured on student-t weights: the first pass ends 98 % of the blocks, three passes end all 64 of a lane group, so
-    passes over all lanes cost less than collecting the active ones.
+    ``best`` is ``fl(fl(s1 / s2) * s1)`` of what is kept, as the reference computes it.
     """
-    amax, grad, at, active = scratch[0], scratch[2], scratch[3], scratch[4]
-    n = x.shape[0]
     low, high = np.float32(-nmax), np.float32(nmax - 1)
-    n_active = 0
-    for k in range(LANES):
-        active[k] = _1 if amax[k] >= ZERO_BLOCK else _0
-        n_active += amax[k] >= ZERO_BLOCK
+    kept = low / mx
+    s1, s2 = _sums(x, w, wx, g, low, high, kept, capped=True)
+    size = where(s2 != _0, s1 / s2, splat(_0))
+    best = size * s1
+    # Trials come in pairs, one that takes the largest to -nmax, one (of ``gradient`` alone) that takes it to the other
+    # end.  Step 0 is the first trial again.  It stays: where rounding lets a worse trial win, it may win back.
+    for i in range(38 if method == GRADIENT else 19):
+        step = i // 2 - 9 if method == GRADIENT else i - 9
+        shift = np.float32(0.1) * np.float32(step)
+        down = method != GRADIENT or i % 2 == 0
+        trial = (-(np.float32(nmax) + shift) if down else high + shift) / mx
+        # Below nmax + 0.5 nothing rounds to -nmax - 1.
+        t1, t2 = _sums(x, w, wx, g, low, high, trial, capped=step < 5 or not down)  # noqa: PLR2004
+        better = (t2 > _0) & (t1 * t1 > best * t2)
+        kept, best = where(better, trial, kept), where(better, (t1 / t2) * t1, best)
+        s1, s2 = where(better, t1, s1), where(better, t2, s2)
+    for e in range(x.shape[0]):
+        store(q, e * LANES + g, min(max((kept * load(x, e * LANES + g) + _MAGIC) - _MAGIC, low), high))
+    size = where(s2 != _0, s1 / s2, splat(_0))
+    if method == GRADIENT:
+        size = _refine_linear(x, w, wx, g, low, high, found, size, best, s1, s2, q)
+    store(scale, g, size)
+
+
+@inlined
+def _refine_linear(x, w, wx, g, low, high, active, size, best, s1, s2, q):
+    """Move one level at a time, that with the largest gradient, while it explains more; returns the scale.
+
+    Measured on student-t weights: the first pass ends 98 % of the blocks.
+    """
+    n = x.shape[0]
     moves = 0
-    while n_active > 0 and moves < n * (2 * nmax - 1):
+    while any_lane(active) and moves < n * int(high - low):
         moves += 1
-        for k in range(LANES):
-            grad[k] = _0
-            at[k] = _0
+        grad = at = weight = product = level = splat(_0)
         for e in range(n):
-            for k in range(LANES):
-                g = (scale[k] * w[e, k]) * (x[e, k] - scale[k] * q[e, k])
-                free = ((g > _0) & (q[e, k] < high)) | ((g < _0) & (q[e, k] > low))
-                better = free & (abs(g) > abs(grad[k]))
-                grad[k] = g if better else grad[k]
-                at[k] = np.float32(e) if better else at[k]
-        for k in range(LANES):
-            if active[k] == _0:
-                continue
-            e = int(at[k])
-            step = _1 if grad[k] > _0 else -_1
-            n1 = s1[k] + step * wx[e, k]
-            n2 = s2[k] + w[e, k] * (_2 * (step * q[e, k]) + _1)
-            if grad[k] != _0 and n2 > _0 and n1 * n1 > best[k] * n2:
-                s1[k] = n1
-                s2[k] = n2
-                scale[k] = n1 / n2
-                best[k] = scale[k] * n1
-                q[e, k] += step
-            else:
-                active[k] = _0
-                n_active -= 1
+            we, qe = load(w, e * LANES + g), load(q, e * LANES + g)
+            slope = (size * we) * (load(x, e * LANES + g) - size * qe)
+            free = ((slope > _0) & (qe < high)) | ((slope < _0) & (qe > low))
+            better = free & (abs(slope) > abs(grad))
+            grad, at = where(better, slope, grad), where(better, splat(np.float32(e)), at)
+            weight, product = where(better, we, weight), where(better, load(wx, e * WIDTH), product)
+            level = where(better, qe, level)
+        toward = where(grad > _0, splat(_1), splat(-_1))
+        n1, n2 = s1 + toward * product, s2 + weight * (_2 * (toward * level) + _1)
+        active = active & (grad != _0) & (n2 > _0) & (n1 * n1 > best * n2)
+        if any_lane(active):
+            s1, s2, size = where(active, n1, s1), where(active, n2, s2), where(active, n1 / n2, size)
+            best = where(active, size * n1, best)
+            for e in range(n):
+                here, qe = active & (at == np.float32(e)), load(q, e * LANES + g)
+                store(q, e * LANES + g, where(here, qe + toward, qe))
+    return size

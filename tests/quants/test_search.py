@@ -15,7 +15,7 @@ from qxmix.quants.exhaustive import search_exhaustive
 from qxmix.quants.iq4_nl import search_iq4
 from qxmix.quants.lanes import LANES
 from qxmix.quants.levels import IQ4_LEVELS
-from qxmix.quants.search import SCRATCH_ROWS, search_linear
+from qxmix.quants.search import search_linear
 
 TABLE = 0
 """Stands for the level table among the values of nmax."""
@@ -33,8 +33,7 @@ def search(x: np.ndarray, w: np.ndarray, nmax: int, method: str) -> tuple[np.nda
         if nmax == TABLE:
             search_iq4(a, b, SEARCHES.index(method), scale, q)
         else:
-            scratch = np.empty((SCRATCH_ROWS, LANES), np.float32)
-            search_linear(a, b, nmax, SEARCHES.index(method), scale, q, np.empty_like(a), scratch)
+            search_linear(a, b, nmax, SEARCHES.index(method), scale, q)
         scales.append(scale[: part.stop - first])
         levels.append(q[:, : part.stop - first])
     return np.concatenate(scales), np.concatenate(levels, axis=1)
