@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-FLUSH_NBYTES = 256 << 20
+FLUSH_NBYTES = 64 << 20
 """Output after which a flush begins.  It also bounds what a power cut can take."""
 
 

@@ -22,8 +22,9 @@ from qxmix.execute.scales import check_scales
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-COPY_STEP_NBYTES = 1 << 20
-"""Bytes that a copy moves at once: hashed while they are still in the L2 cache."""
+COPY_STEP_NBYTES = 128 << 10
+"""Bytes that a copy moves at once.  Two workers that write one file wait for each other's writes, spinning: with 1 MiB
+a copy of 2 GB took between 1.5 and 2.6 s, with 4 MiB 3.4 s or more, with 128 KiB 1.3 s."""
 
 
 @dataclass(frozen=True, slots=True)
