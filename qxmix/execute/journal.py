@@ -12,7 +12,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from qxmix.errors import RunError
 from qxmix.execute.deviation import Deviation
+from qxmix.execute.output import explain
 from qxmix.execute.task import TaskResult
 
 VERSION = 1
@@ -96,10 +98,13 @@ def differences(old: Identity, new: Identity) -> list[str]:
 
 def _append(descriptor: int, entry: object) -> None:
     line = json.dumps(entry, separators=(",", ":")).encode() + b"\n"
-    written = os.write(descriptor, line)
-    if written != len(line):
-        # The disk is full; the write that follows says so.
-        os.write(descriptor, line[written:])
+    try:
+        written = os.write(descriptor, line)
+        if written != len(line):
+            # The disk is full; the write that follows says so.
+            os.write(descriptor, line[written:])
+    except OSError as error:
+        raise RunError(f"the journal cannot be written: {explain(error)}; then go on with --resume") from error
 
 
 def _identity(line: bytes) -> tuple[Identity | None, int]:

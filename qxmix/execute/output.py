@@ -160,6 +160,11 @@ def explain(error: OSError, nbytes: int = 0) -> str:
             return error.strerror or str(error)
 
 
+def decimal(nbytes: int) -> str:
+    """``5.35 GB`` or ``4.6 MB``, as disks are sold."""
+    return f"{nbytes / 1e9:.2f} GB" if nbytes >= 10**9 else f"{nbytes / 1e6:.1f} MB"
+
+
 def _allocate(descriptor: int, nbytes: int) -> None:
     """Reserve the blocks, so that a disk cannot run full after hours of work.
 

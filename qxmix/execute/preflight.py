@@ -10,6 +10,7 @@ import numpy as np
 
 from qxmix import quants
 from qxmix.errors import ModelFileError, PlanError, Problem, RunError
+from qxmix.execute.output import decimal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -123,7 +124,7 @@ def _refuse_full(plan: Plan, output: Output, folder: Path) -> None:
     reserved = sum(p.stat().st_blocks * 512 for p in output.partials if p.exists())
     free = shutil.disk_usage(folder).free + reserved
     if plan.file_nbytes > free:
-        text = f"{plan.file_nbytes / 1e9:.2f} GB are needed and {free / 1e9:.2f} GB are free; free some, or give an -o"
+        text = f"{decimal(plan.file_nbytes)} are needed and {decimal(free)} are free; free some, or give an -o"
         raise RunError(Problem(str(folder), text + " on another disk"))
     directories = [p for p in output.finals if p.is_dir()]
     if directories:

@@ -17,6 +17,7 @@ from qxmix import quants
 from qxmix.errors import ModelFileError, Problem, RunError
 from qxmix.execute import stop
 from qxmix.execute.deviation import Deviation, row_sums, summarize
+from qxmix.execute.output import explain
 from qxmix.execute.scales import check_scales
 
 if TYPE_CHECKING:
@@ -100,8 +101,8 @@ def run_task(task: Task) -> TaskResult:
                 target.seek(task.target_offset)
                 return work(task, source, target)
     except OSError as error:
-        where = str(error.filename or task.target)
-        raise RunError(Problem(where, f"{error.strerror or error} while writing tensor {task.name}")) from error
+        text = f"{explain(error)}; it happened at tensor {task.name}, and --resume goes on there"
+        raise RunError(Problem(str(error.filename or task.target or task.source), text)) from error
 
 
 def _copy(task: Task, source: BinaryIO, target: BinaryIO | None) -> TaskResult:

@@ -102,6 +102,7 @@ def test_a_split_output_is_read_back(demo_model: Path, tmp_path: Path) -> None:
         assert data == whole.path.read_bytes()[other.offset : other.offset + other.nbytes]
 
 
+@pytest.mark.slow
 def test_bad_arguments_and_places(demo_model: Path, tmp_path: Path) -> None:
     model = shutil.copy(demo_model, tmp_path / "m.gguf")
     (tmp_path / "file").touch()

@@ -67,7 +67,7 @@ def test_killed_at_random_moments(model: Path, expected: str, tmp_path: Path) ->
         out = tmp_path / f"{i}.gguf"
         process = start(model, out, "n_workers=2")
         assert process.stdout is not None
-        for _ in range(rng.randrange(6)):
+        for _ in range(rng.randrange(24)):
             process.stdout.readline()
         time.sleep(rng.uniform(0, 0.03))
         process.kill()
