@@ -104,6 +104,12 @@ def misfit(tensor: TensorInfo, quant_type: QuantType) -> str:
     return ""
 
 
+def nominal_nbytes(quant_type: QuantType, tensor: TensorInfo) -> float:
+    """Bytes the tensor would have if its rows could be cut into blocks of the type anywhere."""
+    n_rows = tensor.n_rows * tensor.n_matrices
+    return quant_type.row_meta_nbytes * n_rows + tensor.n_weights * quant_type.block_nbytes / quant_type.block_size
+
+
 def _next(
     tensor: TensorInfo, current: str, fallbacks: tuple[Fallback, ...], policy: Policy, tried: set[str]
 ) -> str | None:

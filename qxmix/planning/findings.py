@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qxmix.errors import Problem, Severity
+from qxmix.planning.fallback import nominal_nbytes
 from qxmix.planning.importance import missing_is
 from qxmix.quants import get
 
@@ -171,17 +172,18 @@ def _expectation(expect: Expect) -> str:
 
 
 def _fallbacks(recipe: Recipe, drafts: list[Draft]) -> Iterator[Problem]:
-    groups: dict[tuple[int | None, str, str], list[Draft]] = defaultdict(list)
+    groups: dict[tuple[int | None, str, tuple[str, ...]], list[Draft]] = defaultdict(list)
     for draft in drafts:
         if draft.steps and not draft.error:
-            groups[draft.rule, draft.requested, draft.type].append(draft)
-    for (rule, requested, effective), members in groups.items():
+            groups[draft.rule, draft.requested, draft.steps].append(draft)
+    for (rule, requested, steps), members in groups.items():
         if rule is not None and "fallback" in recipe.rules[rule].silence:
             continue
-        wanted = get(requested)
-        cost = sum(get(effective).nbytes(d.tensor.shape) - wanted.bpw / 8 * d.tensor.n_weights for d in members)
-        cause = members[0].steps[-1].partition(": ")[2]
-        text = f"{requested} -> {effective} for {_names(members)} ({cost:+,.0f} bytes): {cause}"
+        effective = get(members[0].type)
+        cost = sum(effective.nbytes(d.tensor.shape) - nominal_nbytes(get(requested), d.tensor) for d in members)
+        # The first step has the cause; further ones are about substitutes.
+        cause = steps[0].partition(": ")[2]
+        text = f"{requested} -> {effective.name} for {_names(members)} ({cost:+,.0f} bytes): {cause}"
         yield Problem(_where(recipe, rule), text, "warning", "fallback")
 
 

@@ -6,6 +6,7 @@ import shutil
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
+from qxmix.planning.fallback import nominal_nbytes
 from qxmix.planning.memory import peak_nbytes
 from qxmix.quants import get
 from qxmix.report.groups import group, layer_ranges
@@ -172,7 +173,7 @@ def _fallback_table(plan: Plan, *, terminal: bool) -> str:
     rows = []
     for (wanted, effective), tensors in changed.items():
         n_weights = sum(t.source.n_weights for t in tensors)
-        extra = sum(t.nbytes for t in tensors) - get(wanted).bpw * n_weights / 8
+        extra = sum(t.nbytes - nominal_nbytes(get(wanted), t.source) for t in tensors)
         layers = layer_ranges(t.name for t in tensors)
         where = f"layers {layers}" if layers else tensors[0].name
         size = ("+" if extra >= 0 else "-") + human_nbytes(round(abs(extra)))

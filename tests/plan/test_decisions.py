@@ -385,3 +385,15 @@ def test_file_type(tmp_path: Path, target: str, default: str, body: str, file_ty
     plan = planned(tmp_path, body, target=target, default=default)
     assert plan.file_type == file_type
     assert (b"general.file_type" in plan.files[0].header) == (file_type is not None)
+
+
+def test_a_fallback_is_told_with_its_cost_and_each_cause_apart(tmp_path: Path) -> None:
+    shapes: dict[str, Shape] = {"a.weight": (288, 8), "b.weight": (288, 8), "c.weight": (544, 8)}
+    plan = planned(tmp_path, "", shapes, default="iq4_ks")
+    texts = [p.text for p in plan.problems if p.id == "fallback"]
+    # 16 rows of 288 weights: IQ4_NL has 18 bytes for 32 of them, IQ4_KS 136 for 256 and 4 for the row.
+    cost = 16 * (288 // 32 * 18 - 288 * 136 / 256 - 4)
+    cause = "its rows of 288 weights are not whole blocks of 256"
+    assert texts[0] == f"IQ4_KS -> IQ4_NL for 2 tensors (a.weight, b.weight) ({cost:+,.0f} bytes): {cause}"
+    assert texts[1].endswith("its rows of 544 weights are not whole blocks of 256")
+    assert len(texts) == 2
