@@ -30,8 +30,8 @@ SUPER_BLOCK = 256
 LONGEST_LIST = 320
 """Bound of a list of neighbours; IQ2_XS has one of 304."""
 
-N_ENDS = 2
-"""Trials of a run that are searched before it is known whether the others can be skipped."""
+UNKNOWN, KNOWN, SURE = 0, 1, 2
+"""Whether a trial's neighbour has been searched, and whether it won by the margin."""
 
 _0 = np.float32(0.0)
 _1 = np.float32(1.0)
@@ -64,71 +64,77 @@ def grid_kernels(n: int) -> tuple[Callable[..., None], Callable[..., None]]:
         """What level ``i`` of a code stands for."""
         return np.float32(np.int32((np.uint32(code >> np.uint32(bits * i)) & np.uint32(mask)) * 2 + 1))
 
-    @inlined
-    def group_codes(x, at, inverse, lanes, code):
-        for t in range(lanes):
-            c = _0
-            for i in range(n):
-                c += place[i] * level(inverse[t] * x[at + i])
-            code[t] = np.int32(c)
-
+    # One piece on purpose: each function that takes arrays and is inlined into these loops would count references to
+    # them, atomically; with the search of a run as a function of its own all this was 2.5 times slower.
     @kernel
     def snap(
         x, waux, energy, inverse, scale, n_trials, lanes, live, groups_per_block, code, snapped, index, offsets,
         neighbours, distance,
     ):  # fmt: skip
         bits_of = distance.view(np.int32)
+        known, pending = np.empty(lanes, np.uint8), np.empty(lanes, np.uint32)
         for g in range(n_groups):
-            b = np.uint32(g // groups_per_block)
+            b, at = np.uint32(g // groups_per_block), np.uint32(g * n)
             if not live[b]:
                 continue
-            at = np.uint32(g * n)
-            group_codes(x, at, inverse[b], lanes, code[g])
-            first = 0
-            while first < n_trials:
-                c = code[g, first]
-                stop = first + 1
+            for t in range(lanes):
+                c = _0
+                for i in range(n):
+                    c += place[i] * level(inverse[b, t] * x[at + np.uint32(i)])
+                code[g, t] = np.int32(c)
+            left = np.uint32(0)
+            while left < n_trials:
+                c = code[g, left]
+                stop = np.uint32(left + 1)
                 while stop < n_trials and code[g, stop] == c:
-                    stop += 1
+                    stop = np.uint32(stop + 1)
                 k = index[np.uint32(c)]
                 if k >= 0:
-                    for t in range(first, stop):
+                    for t in range(np.uint64(left), np.uint64(stop)):
                         snapped[g, t] = c
-                    first = stop
+                    left = stop
                     continue
-                k = -1 - k
-                start, count = np.uint32(offsets[np.uint32(k)]), offsets[np.uint32(k + 1)] - offsets[np.uint32(k)]
-                sure = True
-                for step in range(stop - first):
-                    # both ends first, then what is between them
-                    t = first if step == 0 else stop - 1 if step == 1 else first + step - 1
-                    s = scale[b, t]
+                start = np.uint32(offsets[np.uint32(-1 - k)])
+                count = np.uint32(offsets[np.uint32(-k)]) - start
+                for t in range(np.uint64(left), np.uint64(stop)):
+                    known[t] = UNKNOWN
+                depth, trial = 0, left
+                pending[0] = stop - 1
+                while depth >= 0:
+                    s = scale[b, trial]
                     for j in range(count):
-                        found = np.uint32(neighbours[start + np.uint32(j)])
+                        point = np.uint32(neighbours[start + j])
                         d = _0
                         for i in range(n):
-                            e = s * value(found, i) - x[at + np.uint32(i)]
+                            e = s * value(point, i) - x[at + np.uint32(i)]
                             d += (waux[at + np.uint32(i)] * e) * e
                         distance[j] = d
-                    nearest = _FARTHEST
+                    least, which, second = _FARTHEST, np.int32(count), _FARTHEST
                     for j in range(count):
-                        nearest = min(nearest, bits_of[j])
-                    which = np.int32(count)
+                        least = min(least, bits_of[j])
                     for j in range(count):
-                        which = min(which, np.int32(j) if bits_of[j] == nearest else np.int32(count))
+                        which = min(which, np.int32(j) if bits_of[j] == least else np.int32(count))
                     best = neighbours[start + np.uint32(which)]
-                    snapped[g, t] = best
-                    if step < N_ENDS and stop - first > N_ENDS:
-                        second = _FARTHEST
-                        for j in range(count):
-                            second = min(second, bits_of[j] if neighbours[start + np.uint32(j)] != best else _FARTHEST)
-                        near, next_ = np.int32(nearest).view(np.float32), np.int32(second).view(np.float32)
-                        sure &= (second == _FARTHEST) | (next_ - near > _MARGIN * (energy[g] + next_) + _TINY)
-                        if step == 1 and sure and snapped[g, first] == best:
-                            for u in range(first + 1, stop - 1):
-                                snapped[g, u] = best
+                    for j in range(count):
+                        second = min(second, bits_of[j] if neighbours[start + j] != best else _FARTHEST)
+                    snapped[g, trial] = best
+                    near, other = np.int32(least).view(np.float32), np.int32(second).view(np.float32)
+                    known[trial] = SURE if other - near > _MARGIN * (energy[g] + other) + _TINY else KNOWN
+                    while depth >= 0:
+                        right = np.uint32(pending[np.uint32(depth)])
+                        if known[right] == UNKNOWN:
+                            trial = right
                             break
-                first = stop
+                        same = snapped[g, left] == snapped[g, right] and known[left] == SURE and known[right] == SURE
+                        if same or right <= np.uint32(left + 1):
+                            for t in range(np.uint64(left) + np.uint64(1), np.uint64(right)):
+                                snapped[g, t] = snapped[g, left]
+                            left = right
+                            depth -= 1
+                        else:
+                            depth += 1
+                            pending[np.uint32(depth)] = np.uint32(left + right) >> np.uint32(1)
+                left = stop
 
     @kernel
     def sums(w, wx, snapped, lanes, live, groups_per_block, s1, s2):
