@@ -9,7 +9,9 @@ side: codes of all trials come from SIMD, and of the 13 to 31 trials of a group 
   of two of them, divided by s, is linear in s: a neighbour that wins at both ends of a run wins in between, too;
 * that holds for exact numbers.  The reference rounds, with an error below ``2**-24 * (112 * C + 28 * distance)``, so
   the ends must win by a margin three times what the roundings of both and of the inner trials could bridge.
-  Otherwise each trial of the run is searched.  The bytes are the reference's in either case.
+  Otherwise the run is halved, down to single trials.  The bytes are the reference's in either case.
+
+Measured, per group: IQ3_XXS 22 of 31 trials are off the grid, in 2.8 runs; the others 9 to 10, in 1.4 to 1.7.
 
 Levels are 0, 1, 2 .. and stand for 1, 3, 5 ..; a group's levels packed into an integer are its code (``grids.py``).
 """
