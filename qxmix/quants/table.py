@@ -56,7 +56,7 @@ QUANT_TYPES: tuple[QuantType, ...] = (
     _shared("Q5_1", 7, 32, 24, 9, "optional", codec="q5_1"),
     _shared("Q8_0", 8, 32, 34, 7, codec="q8_0"),
     _shared("IQ4_NL", 20, 32, 18, 25, "optional", codec="iq4_nl"),
-    _shared("MXFP4", 39, 32, 17, 38),
+    _shared("MXFP4", 39, 32, 17, 38, codec="mxfp4"),
     _ik("Q6_0", 133, 32, 26, 135, codec="q6_0"),
     # K-quants, 256-weight super-blocks
     _shared("Q2_K", 10, 256, 84, 10, "optional", codec="q2_k"),
@@ -74,12 +74,12 @@ QUANT_TYPES: tuple[QuantType, ...] = (
     _shared("IQ1_M", 29, 256, 56, 31, "optional"),
     _shared("IQ4_XS", 23, 256, 136, 30, "optional", codec="iq4_xs"),
     # one bit; ik_llama.cpp calls it Q1_0_G128 and numbers its file type otherwise
-    QuantType("Q1_0", 41, 128, 18, _BOTH, ftype=(40, 41)),
+    QuantType("Q1_0", 41, 128, 18, _BOTH, ftype=(40, 41), codec="q1_0"),
     # llama.cpp only
-    _ml("TQ1_0", 34, 256, 54, 36),
-    _ml("TQ2_0", 35, 256, 66, 37),
-    _ml("NVFP4", 40, 64, 36, 39),
-    _ml("Q2_0", 42, 64, 18, 41),
+    _ml("TQ1_0", 34, 256, 54, 36, "ternary"),
+    _ml("TQ2_0", 35, 256, 66, 37, "ternary"),
+    _ml("NVFP4", 40, 64, 36, 39, "nvfp4"),
+    _ml("Q2_0", 42, 64, 18, 41, "ternary"),
     # ik_llama.cpp only
     _ik("IQ1_BN", 134, 64, 13, 136, "ignored", meta=2),
     _ik("IQ2_BN", 135, 64, 16, 137, "ignored", meta=4),

@@ -1,0 +1,53 @@
+"""The 4-bit floats of MXFP4 and NVFP4: a sign, two bits of exponent, one of mantissa, doubled to be integers.
+
+Code 0..7 is ``(0, 1, 2, 3, 4, 6, 8, 12)[code]``, code + 8 the same below zero.  The reference takes the first code with
+the least ``|x - d * value|``.  All its scales d have few bits: both products and, where it matters, both differences
+are exact, so a value is chosen once ``|x|`` exceeds d times the middle between it and the one below; the smaller
+magnitude wins a tie, and nothing becomes code 8.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qxmix.quants.jit import inlined
+
+E2M1_VALUES = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12], dtype=np.float32)
+_MIDDLES = np.array([0.5, 1.5, 2.5, 3.5, 5.0, 7.0, 10.0], dtype=np.float32)
+_N_MIDDLES = len(_MIDDLES)
+
+_0 = np.float32(0.0)
+
+
+@inlined
+def largest_bits(flat, of, n):
+    """Bits of the largest magnitude of ``flat[of:of + n]``: as integers, whose maximum SIMD may take in any order."""
+    largest = np.uint32(0)
+    for e in range(n):
+        largest = max(largest, np.uint32(np.float32(flat[of + e]).view(np.uint32) & np.uint32(0x7FFFFFFF)))
+    return largest
+
+
+@inlined
+def _code(x, d):
+    code = np.int32(0)
+    for i in range(_N_MIDDLES):
+        code += np.int32(1) if abs(x) > d * _MIDDLES[i] else np.int32(0)
+    return code | (np.int32(8) if (x < _0) & (code > 0) else np.int32(0))
+
+
+@inlined
+def pack_e2m1(flat, of, n, d, out, at):
+    """Codes of ``flat[of:of + n]`` with scale ``d``: weight t in the low, t + n / 2 in the high nibble of a byte."""
+    low, high = flat[of : of + n // 2], flat[of + n // 2 : of + n]
+    to = out[at : at + n // 2]
+    for t in range(n // 2):
+        to[t] = np.uint8(_code(low[t], d) | _code(high[t], d) << np.int32(4))
+
+
+@inlined
+def unpack_e2m1(data, at, n, d, flat, to):
+    """The inverse of ``pack_e2m1``."""
+    for t in range(n // 2):
+        flat[to + t] = d * E2M1_VALUES[data[at + t] & 15]
+        flat[to + n // 2 + t] = d * E2M1_VALUES[data[at + t] >> 4]
