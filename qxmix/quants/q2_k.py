@@ -44,7 +44,7 @@ def _round_exactly(x, step, offset, code):
         step[k] = _1 / step[k] if step[k] != _0 else _0
     for e in range(BLOCK):
         for k in range(LANES):
-            level = min(max(nint((x[e, k] + offset[k]) * step[k]), _0), np.float32(NMAX))
+            level = min(max(_0, nint((x[e, k] + offset[k]) * step[k])), np.float32(NMAX))
             code[e, k] = np.uint8(np.int32(level))
 
 

@@ -75,7 +75,8 @@ def round_block(x, step, offset, low, high, code):
     """Codes of a block for the step that a decoder will use; where that is zero the codes of the search stay."""
     for e in range(x.shape[0]):
         for k in range(LANES):
-            level = min(max(nint((x[e, k] + offset[k]) / step[k]), low), high)
+            # A NaN, from a scale too large for a half, becomes the lowest level on every CPU.
+            level = min(max(low, nint((x[e, k] + offset[k]) / step[k])), high)
             code[e, k] = code[e, k] if step[k] == _0 else np.uint8(np.int32(level - low))
 
 
