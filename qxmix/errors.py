@@ -35,6 +35,11 @@ class Problem:
         return f"{self.where}: {self.text}" if self.where else self.text
 
 
+def severity_order(problem: Problem) -> int:
+    """Sort key: errors, warnings, notes."""
+    return ("error", "warning", "note").index(problem.severity)
+
+
 class QxmixError(Exception):
     """Base of the errors that a user can cause; the command line turns it into ``Error: ...`` and ``exit_code``."""
 

@@ -14,6 +14,7 @@ COMMANDS = {
     "verify": "verify",
     "recipe-of": "recipe_of",
     "validate": "validate",
+    "lint": "lint",
     "inspect": "inspect",
     "types": "types",
     "warmup": "warmup",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,8 @@ import click
 
 from qxmix.container.header import read_header
 from qxmix.container.imatrix import load_imatrix
-from qxmix.errors import PlanError
+from qxmix.errors import PlanError, severity_order
+from qxmix.lint import lint
 from qxmix.plan import Split, make_plan
 from qxmix.planning.lock import write_lock
 from qxmix.recipe import load_recipe
@@ -91,6 +93,9 @@ def command(
     split = make_split(split_max_size, split_max_tensors, keep_split=keep_split)
     loaded = load_recipe(recipe)
     plan = make_plan(loaded, read_header(model), load_imatrix(imatrix) if imatrix else None, split)
+    # Notes are for whoever asks with `qxmix lint`; a plan shows what looks wrong.
+    suspicions = tuple(p for p in lint(plan) if p.severity == "warning")
+    plan = replace(plan, problems=tuple(sorted((*plan.problems, *suspicions), key=severity_order)))
     n_workers = jobs or os.cpu_count() or 1
     if as_json:
         click.echo(json.dumps(plan_json(plan, n_workers=n_workers), indent=1))

@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from qxmix.errors import Problem, Severity
+from qxmix.errors import Problem, Severity, severity_order
 from qxmix.planning.fallback import nominal_nbytes
 from qxmix.planning.importance import missing_is
 from qxmix.quants import get
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from qxmix.planning.model import Plan
     from qxmix.recipe.model import Expect, Recipe, Rule
 
-_ORDER: tuple[Severity, ...] = ("error", "warning", "note")
 _GIB = 1 << 30
 
 
@@ -43,7 +42,7 @@ def find_problems(plan: Plan, drafts: list[Draft], chooser: Chooser, forcible: l
         *_fallbacks(recipe, drafts),
     ]
     kept = [p for p in found if p.severity == "error" or p.id not in recipe.silence]
-    return tuple(sorted(kept, key=lambda p: _ORDER.index(p.severity)))
+    return tuple(sorted(kept, key=severity_order))
 
 
 def _misfits(recipe: Recipe, drafts: list[Draft]) -> Iterator[Problem]:

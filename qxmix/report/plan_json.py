@@ -40,12 +40,13 @@ def plan_json(plan: Plan, *, n_workers: int) -> Json:
         "peak_nbytes": {"n_workers": n_workers, "nbytes": peak_nbytes(plan, n_workers)},
         "types": dict(Counter(t.type for t in plan.tensors).most_common()),
         "files": [{"suffix": f.suffix, "nbytes": f.nbytes, "header_nbytes": len(f.header)} for f in plan.files],
-        "problems": [_problem(p) for p in plan.problems],
+        "problems": [problem_json(p) for p in plan.problems],
         "tensors": [_tensor(t) for t in plan.tensors],
     }
 
 
-def _problem(problem: Problem) -> Json:
+def problem_json(problem: Problem) -> Json:
+    """One problem."""
     return {"severity": problem.severity, "id": problem.id, "where": problem.where, "text": problem.text}
 
 

@@ -1,0 +1,68 @@
+"""``qxmix lint``: what in a recipe is probably not what was meant, seen against a model."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import click
+
+from qxmix.cli.plan import exit_code
+from qxmix.container.header import read_header
+from qxmix.container.imatrix import load_imatrix
+from qxmix.errors import severity_order
+from qxmix.lint import IDS, lint
+from qxmix.plan import make_plan
+from qxmix.recipe import load_recipe
+from qxmix.report.plan import headline, problems_text, wrapped
+from qxmix.report.plan_json import problem_json
+from qxmix.report.text import table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from qxmix.errors import Problem
+
+
+def _print_ids(ctx: click.Context, _param: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's signature
+    if value and not ctx.resilient_parsing:
+        click.echo(table(("id", "what it is about"), list(IDS.items()), terminal=sys.stdout.isatty()))
+        ctx.exit()
+
+
+@click.command("lint")
+@click.argument("recipe", type=click.Path(path_type=str))
+@click.argument("model", type=click.Path(path_type=str))
+@click.option("--imatrix", type=click.Path(path_type=str), help="Importance matrix, .dat or GGUF.")
+@click.option("--strict", is_flag=True, help="Warnings are exit code 3, too.")
+@click.option("as_json", "--json", is_flag=True, help="Print a JSON list of problems.")
+@click.option(
+    "--ids", is_flag=True, is_eager=True, expose_value=False, callback=_print_ids, help="List the ids and exit."
+)
+@click.pass_context
+def command(ctx: click.Context, recipe: str, model: str, imatrix: str | None, *, strict: bool, as_json: bool) -> None:
+    """Say what in RECIPE looks wrong for MODEL, of which only the header is read.
+
+    All that plan reports, and suspicions: rules that others take tensors from, layers a pattern leaves out, tensors
+    that nobody thought of.  A recipe silences an id with a reason: silence: {layer-gap: "the last layer is special"}.
+    """
+    plan = make_plan(load_recipe(recipe), read_header(model), load_imatrix(imatrix) if imatrix else None)
+    plan = replace(plan, problems=tuple(sorted((*plan.problems, *lint(plan)), key=severity_order)))
+    if as_json:
+        click.echo(json.dumps([problem_json(p) for p in plan.problems], indent=1))
+    else:
+        terminal = sys.stdout.isatty()
+        click.echo(wrapped(headline(plan), terminal=terminal))
+        click.echo(problems_text(plan, terminal=terminal) + "\n" * bool(plan.problems) + _summary(plan.problems))
+    ctx.exit(exit_code(plan, strict=strict))
+
+
+def _summary(problems: Iterable[Problem]) -> str:
+    counts = Counter[str](p.severity for p in problems)
+    if not counts:
+        return "Nothing to say."
+    kinds = (("error", "errors"), ("warning", "warnings"), ("note", "notes"))
+    return ", ".join(f"{counts[one]} {one if counts[one] == 1 else many}" for one, many in kinds if counts[one])
