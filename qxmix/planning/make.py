@@ -40,7 +40,13 @@ def make_plan(recipe: Recipe, header: ModelHeader, imatrix: Imatrix | None = Non
 
     """
     kept, forcible = _gate(recipe, header)
-    chooser = make_chooser(recipe, header, [not reason for reason in kept], has_imatrix=imatrix is not None)
+    chooser = make_chooser(
+        recipe,
+        header,
+        [not reason for reason in kept],
+        has_imatrix=imatrix is not None,
+        keep_split=split is not None and split.keep,
+    )
     chosen = chooser.choose(forcible)
     drafts = tie(
         recipe,
@@ -53,10 +59,15 @@ def make_plan(recipe: Recipe, header: ModelHeader, imatrix: Imatrix | None = Non
     return replace(plan, problems=find_problems(plan, drafts, chooser, forcible))
 
 
-def make_chooser(recipe: Recipe, header: ModelHeader, quantizable: list[bool], *, has_imatrix: bool) -> Chooser:
-    """The rules seen against a model, counting tensors as the recipe says or else as the target does."""
+def make_chooser(
+    recipe: Recipe, header: ModelHeader, quantizable: list[bool], *, has_imatrix: bool, keep_split: bool = False
+) -> Chooser:
+    """The rules seen against a model, counting tensors as the recipe says or else as the target does.
+
+    llama.cpp sorts tensors by block and name, but not where it keeps the split of the model.
+    """
     llama_cpp = recipe.target == "llama.cpp"
-    order = recipe.ordinals.order or ("name" if llama_cpp else "file")
+    order = recipe.ordinals.order or ("name" if llama_cpp and not keep_split else "file")
     overridden = recipe.ordinals.overridden or ("skip" if llama_cpp else "count")
     facts = model_facts(header, has_imatrix=has_imatrix)
     return Chooser(recipe, header, facts, quantizable, order == "name", overridden == "count")

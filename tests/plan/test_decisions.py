@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from qxmix.container.imatrix import Imatrix
-from qxmix.plan import Plan, PlannedTensor, make_plan
+from qxmix.plan import Plan, PlannedTensor, Split, make_plan
 from qxmix.recipe import load_recipe
 from tests.plan.models import Model, Shape, facts, header
 
@@ -397,3 +397,12 @@ def test_a_fallback_is_told_with_its_cost_and_each_cause_apart(tmp_path: Path) -
     assert texts[0] == f"IQ4_KS -> IQ4_NL for 2 tensors (a.weight, b.weight) ({cost:+,.0f} bytes): {cause}"
     assert texts[1].endswith("its rows of 544 weights are not whole blocks of 256")
     assert len(texts) == 2
+
+
+def test_llama_cpp_counts_in_file_order_where_the_split_is_kept(tmp_path: Path) -> None:
+    shapes: dict[str, Shape] = {f"blk.{i}.attn_v.weight": (256, 8) for i in (10, 2, 0, 1)}
+    rule = "rules:\n- {category: attn_v, layers: {pick: first(2), by: ordinal}, type: q8_0}\n"
+    plan = planned(tmp_path, rule, shapes, target="llama.cpp")
+    assert [t.type for t in plan.tensors] == ["Q4_K", "Q4_K", "Q8_0", "Q8_0"]
+    kept = make_plan(plan.recipe, plan.header, split=Split(keep=True))
+    assert [t.type for t in kept.tensors] == ["Q8_0", "Q8_0", "Q4_K", "Q4_K"]

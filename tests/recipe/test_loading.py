@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import re
 import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from qxmix.errors import RecipeError
 from qxmix.recipe import load_recipe
@@ -155,6 +158,18 @@ def test_usual_runaway_patterns_are_no_trouble(pattern: str) -> None:
     start = time.monotonic()
     search(pattern, "blk.0." + "a" * 60 + "!", "r.yaml:1")
     assert time.monotonic() - start < SEARCH_SECONDS
+
+
+@given(
+    st.text("ab.-_0", max_size=8),
+    st.sampled_from(["", "^"]),
+    st.sampled_from(["", "$"]),
+    st.text("ab.-_0", max_size=12),
+)
+def test_a_pattern_that_is_just_a_text_is_found_as_by_the_regex(text: str, start: str, end: str, name: str) -> None:
+    for written in (text, text.replace(".", r"\.")):
+        pattern = start + written + end
+        assert search(pattern, name, "") == (re.search(pattern, name) is not None)
 
 
 def test_validate_checks_all_and_names_all(tmp_path: Path) -> None:
