@@ -15,6 +15,7 @@ COMMANDS = {
     "recipe-of": "recipe_of",
     "validate": "validate",
     "lint": "lint",
+    "diff": "diff",
     "inspect": "inspect",
     "types": "types",
     "warmup": "warmup",

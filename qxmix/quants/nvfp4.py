@@ -50,7 +50,7 @@ def _ue4m3(x):
     bits = np.float32(x).view(np.uint32)
     exponent = np.int32(bits >> np.uint32(23)) - 120
     if exponent <= 0:  # a subnormal E4M3, whose unit is 2 ** -9; the reference clamps it below the normal ones
-        return np.uint8(min(np.int32(x * np.float32(512.0) + np.float32(0.5)), 7))
+        return np.uint8(min(np.int32(x * np.float32(512.0) + np.float32(0.5)), np.int32(7)))
     code = exponent << 3 | np.int32((bits >> np.uint32(20)) & np.uint32(7))
     code += np.int32((bits >> np.uint32(19)) & np.uint32(1))
     return np.uint8(min(code, np.int32(LARGEST)))

@@ -1,0 +1,187 @@
+"""What differs between two type maps, whatever they come from: recipes, plans, lock files, models."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qxmix.container.header import read_header
+from qxmix.errors import Problem, QxmixError, RecipeError
+from qxmix.plan import make_plan
+from qxmix.quants import find
+from qxmix.recipe import load_recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from qxmix.container.imatrix import Imatrix
+    from qxmix.container.model import ModelHeader
+
+LARGEST_JSON = 256 << 20
+"""Largest plan or lock file that is read, in bytes; the plan of a 1,000-tensor model has half a MB."""
+
+
+class DiffError(QxmixError):
+    """A side is neither recipe, plan, lock file nor model, or a recipe has no model to decide about."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One tensor of a side."""
+
+    type: str
+    shape: tuple[int, ...] | None
+    """Row length first; None where only the type is known (a lock file without a model)."""
+    nbytes: int | None
+    """Bytes of data; None where neither the side nor its shape tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two things that are compared."""
+
+    label: str
+    entries: Mapping[str, Entry]
+
+    @property
+    def nbytes(self) -> int | None:
+        """Bytes of all tensors, or None where that of one is not known."""
+        sizes = [e.nbytes for e in self.entries.values()]
+        return sum(n for n in sizes if n is not None) if None not in sizes else None
+
+    @property
+    def bpw(self) -> float | None:
+        """Bits per weight over all tensors, or None where a size or a shape is not known."""
+        shapes = [e.shape for e in self.entries.values()]
+        if self.nbytes is None or not shapes or None in shapes:
+            return None
+        return 8 * self.nbytes / max(1, sum(prod(s) for s in shapes if s is not None))
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One tensor that differs; ``a`` or ``b`` is None where it is in the other side only."""
+
+    name: str
+    a: Entry | None
+    b: Entry | None
+
+    @property
+    def delta(self) -> int | None:
+        """Bytes from A to B, or None where a size is not known."""
+        sizes = [0 if e is None else e.nbytes for e in (self.a, self.b)]
+        return None if sizes[0] is None or sizes[1] is None else sizes[1] - sizes[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """Two sides and what differs."""
+
+    a: Side
+    b: Side
+    changes: tuple[Change, ...]
+    """In the order of A, then what only B has."""
+
+
+def compare(a: Side, b: Side) -> Diff:
+    """Compare types and shapes by name."""
+    changes = [
+        Change(name, entry, other)
+        for name, entry in a.entries.items()
+        if (other := b.entries.get(name)) is None or not _same(entry, other)
+    ]
+    changes += [Change(name, None, entry) for name, entry in b.entries.items() if name not in a.entries]
+    return Diff(a, b, tuple(changes))
+
+
+def _same(a: Entry, b: Entry) -> bool:
+    return a.type == b.type and (a.shape is None or b.shape is None or a.shape == b.shape)
+
+
+def load_sides(a: str, b: str, model: str | None, imatrix: Imatrix | None) -> tuple[Side, Side]:
+    """Load both sides.  A recipe is planned on ``model``, or else on the other side if that is a model.
+
+    Raises:
+        DiffError: a recipe has no model, or a JSON file is neither plan nor lock.
+        QxmixError: whatever reading one of them finds.
+
+    """
+    header = read_header(model) if model is not None else None
+    if header is None:
+        header = next((read_header(s) for s in (a, b) if _kind(s) == "model"), None)
+    return _load(a, header, imatrix), _load(b, header, imatrix)
+
+
+def _kind(text: str) -> str:
+    """``model``, ``json`` or ``recipe``, told from the first bytes; a name that is no file is a shipped recipe."""
+    try:
+        with Path(text).open("rb") as file:
+            start = file.read(64)
+    except OSError:
+        return "recipe"
+    if start.startswith(b"GGUF"):
+        return "model"
+    return "json" if start.lstrip().startswith(b"{") else "recipe"
+
+
+def _load(text: str, header: ModelHeader | None, imatrix: Imatrix | None) -> Side:
+    kind = _kind(text)
+    if kind == "model":
+        return _of_header(text, read_header(text))
+    if kind == "json":
+        return _of_json(text, header)
+    recipe = load_recipe(text)
+    if header is None:
+        raise DiffError(
+            Problem(text, "is a recipe, and what it decides depends on the model; give one as the third argument")
+        )
+    plan = make_plan(recipe, header, imatrix)
+    on = f" (planned on {header.path.name})"
+    errors = [replace(p, text=p.text + on) for p in plan.problems if p.severity == "error"]
+    if errors:
+        raise RecipeError(errors)
+    return Side(text, {t.name: Entry(t.type, t.source.shape, t.nbytes) for t in plan.tensors})
+
+
+def _of_header(label: str, header: ModelHeader) -> Side:
+    return Side(label, {t.name: Entry(t.type, t.shape, t.nbytes) for t in header.tensors})
+
+
+def _of_json(text: str, header: ModelHeader | None) -> Side:
+    path = Path(text)
+    content: Any = None
+    if path.stat().st_size <= LARGEST_JSON:
+        try:
+            content = json.loads(path.read_bytes())
+        except (ValueError, RecursionError) as error:
+            raise DiffError(Problem(text, f"is no JSON: {error}")) from None
+    try:
+        if content["qxmix_plan"] == 1:
+            tensors = content["tensors"]
+            return Side(text, {str(t["name"]): _entry(t["type"], t["shape"], t["nbytes"]) for t in tensors})
+    except (KeyError, TypeError, ValueError):
+        pass
+    try:
+        if content["qxmix_lock"] == 1:
+            shapes = {t.name: t.shape for t in header.tensors} if header is not None else {}
+            return Side(text, {str(n): _sized(str(t), shapes.get(n)) for n, t in content["tensors"].items()})
+    except (KeyError, TypeError, ValueError, AttributeError):
+        pass
+    raise DiffError(
+        Problem(text, "is neither a plan (qxmix plan --json) nor a lock file (qxmix plan --lock) of this version")
+    )
+
+
+def _entry(type_name: object, shape: list[object], nbytes: object) -> Entry:
+    return Entry(str(type_name), tuple(int(str(n)) for n in shape), int(str(nbytes)))
+
+
+def _sized(type_name: str, shape: tuple[int, ...] | None) -> Entry:
+    quant_type = find(type_name)
+    fits = quant_type is not None and shape is not None and quant_type.fits(shape[0])
+    return Entry(type_name, shape, quant_type.nbytes(shape) if quant_type and shape and fits else None)
