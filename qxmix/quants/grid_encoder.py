@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qxmix.quants.grid_search import LONGEST_LIST, SUPER_BLOCK, grid_kernels
+from qxmix.quants.grid_search import SUPER_BLOCK, grid_kernels
 from qxmix.quants.grids import grid_points, load_grid
 from qxmix.quants.jit import inlined, kernel
 from qxmix.quants.lanes import row_mean_squares, usable_importance
@@ -217,7 +217,7 @@ def grid_encoder(
         inverse, step, s1, s2 = per_trial[0], per_trial[1], per_trial[2], per_trial[3]
         codes = np.empty((2, n_groups, lanes), np.int32)
         code, snapped = codes[0], codes[1]
-        distance = np.empty(LONGEST_LIST, np.float32)
+        distance = np.empty((offsets[1:] - offsets[:-1]).max(), np.float32)
         for block_at in range(n_super):
             at = block_at * SUPER_BLOCK
             _prepare(flat, at, columns, at % n_cols, sigma32 * sigma2[block_at], floor32, even, n, x, w, wx, waux,

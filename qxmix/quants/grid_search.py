@@ -3,7 +3,7 @@
 For each trial scale the reference rounds a block to levels, moves every group that is off the grid to the neighbour
 with the least weighted squared error, and keeps the trial that explains most.  Here the trials of a block lie side by
 side: codes of all trials come from SIMD, and of the 13 to 31 trials of a group only 2 to 4 differ in their code
-(student-t weights), so a list of neighbours is visited once or twice for each *run* of equal codes:
+(student-t weights), so a list of neighbours is searched about three times for each *run* of equal codes:
 
 * the weighted distance of grid point q at scale s is ``s*s*A - 2*s*B + C`` with C the same for all q.  The difference
   of two of them, divided by s, is linear in s: a neighbour that wins at both ends of a run wins in between, too;
@@ -11,7 +11,11 @@ side: codes of all trials come from SIMD, and of the 13 to 31 trials of a group 
   the ends must win by a margin three times what the roundings of both and of the inner trials could bridge.
   Otherwise the run is halved, down to single trials.  The bytes are the reference's in either case.
 
-Measured, per group: IQ3_XXS 22 of 31 trials are off the grid, in 2.8 runs; the others 9 to 10, in 1.4 to 1.7.
+Measured with student-t weights: of the 31 trials of a group of IQ3_XXS 22 are off the grid, in 2.8 runs, and take 9
+searches; of the others' 13 to 19 trials 9 to 10, in 1.4 to 1.7 runs, and take 4 to 5.  Rounding to the grid takes 55
+to 75 % of the time, some 40 ns for each search of IQ3_XXS.  Tried without gain: filling lists up to the width of
+LLVM's loops for minima.  Trials in lanes and neighbours one after the other would need no margin, but eight lanes are
+too short a loop to become SIMD: LLVM does it only with its vectorizer of straight code, which numba leaves off.
 
 Levels are 0, 1, 2 .. and stand for 1, 3, 5 ..; a group's levels packed into an integer are its code (``grids.py``).
 """
@@ -29,9 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SUPER_BLOCK = 256
-LONGEST_LIST = 320
-"""Bound of a list of neighbours; IQ2_XS has one of 304."""
-
 UNKNOWN, KNOWN, SURE = 0, 1, 2
 """Whether a trial's neighbour has been searched, and whether it won by the margin."""
 
