@@ -135,6 +135,8 @@ def _encode(rows, columns, out, method):
     none = np.zeros(LANES, np.float32)
     scratch = np.empty((5, LANES), np.float32)
     weighted = len(columns) > 0
+    # As values, not as constants: numba would compile the search once for each of the two.
+    nmax, scale_nmax = np.int64(NMAX), np.int64(SCALE_NMAX)
     columns = usable_importance(columns, BLOCK)
     for first in range(0, n_super, LANES):
         n = min(LANES, n_super - first)
@@ -146,19 +148,19 @@ def _encode(rows, columns, out, method):
             xj, wj, cj = x[16 * j : 16 * j + 16], w[16 * j : 16 * j + 16], code[16 * j : 16 * j + 16]
             if weighted:
                 sum_over(wj, sum_w[j])
-                search_linear(xj, wj, NMAX, method, scales[j], q)
+                search_linear(xj, wj, nmax, method, scales[j], q)
             elif method == EXHAUSTIVE:
                 for e in range(BLOCK):
                     for k in range(LANES):
                         wj[e, k] = xj[e, k] * xj[e, k]
-                search_linear(xj, wj, NMAX, method, scales[j], q)
+                search_linear(xj, wj, nmax, method, scales[j], q)
             else:
                 _search_without_importance(xj, scales[j], q, wj, wx, scratch)
             for e in range(BLOCK):
                 for k in range(LANES):
                     cj[e, k] = np.uint8(np.int32(q[e, k]) + NMAX)
         if weighted:
-            search_linear(scales, sum_w, SCALE_NMAX, method, d, levels)
+            search_linear(scales, sum_w, scale_nmax, method, d, levels)
         else:
             _round_scales(scales, levels, d, scratch)
         _pack_scales(levels, block, 96)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,6 +19,7 @@ from tests import naive_k
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 NAIVE: dict[str, Callable[..., bytes]] = {
     "Q2_K": naive_k.q2_k,
@@ -127,3 +131,20 @@ def test_q3_k_exhaustive_needs_no_importance() -> None:
         y = dequantize(quantize(x, "Q3_K", search=search), "Q3_K", 256)
         errors[search] = (x * x * np.square(x - y)).sum()
     assert errors["exhaustive"] < errors["gradient"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["Q3_K", "Q4_K"])
+def test_bytes_do_not_depend_on_the_cpu(name: str, tmp_path: Path) -> None:
+    """Compiled for the least of CPUs, without fused multiply-adds and with four lanes to a register."""
+    x, imatrix = values("student", 4), importance(4)
+    np.savez(tmp_path / "in.npz", x=x, imatrix=imatrix)
+    code = f"""
+import numpy as np
+from qxmix.quants.api import quantize
+with np.load({str(tmp_path / "in.npz")!r}) as file:
+    print(quantize(file["x"], {name!r}, file["imatrix"]).tobytes().hex())
+"""
+    cpu = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, **cpu}, capture_output=True, check=True)
+    assert bytes.fromhex(done.stdout.decode()) == quantize(x, name, imatrix).tobytes()
