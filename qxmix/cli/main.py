@@ -16,6 +16,8 @@ COMMANDS = {
     "validate": "validate",
     "lint": "lint",
     "diff": "diff",
+    "import": "import_",
+    "export": "export",
     "inspect": "inspect",
     "types": "types",
     "warmup": "warmup",

@@ -1,0 +1,45 @@
+"""``qxmix export``: a recipe as a command line of an engine's own quantizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from qxmix.container.header import read_header
+from qxmix.container.imatrix import load_imatrix
+from qxmix.dialects.export import export
+from qxmix.errors import RunError
+from qxmix.plan import make_plan
+from qxmix.recipe import load_recipe
+
+
+@click.command("export")
+@click.argument("recipe", type=click.Path(path_type=str))
+@click.argument("model", type=click.Path(path_type=str))
+@click.option("--to", required=True, type=click.Choice(["llama-quantize", "ik"]), help="llama.cpp's or ik_llama.cpp's.")
+@click.option("--imatrix", type=click.Path(path_type=str), help="Importance matrix, .dat or GGUF.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the --tensor-type-file here.")
+def command(recipe: str, model: str, to: str, imatrix: str | None, output: Path | None) -> None:
+    """Print a llama-quantize command line that gives every tensor of MODEL the type that RECIPE does.
+
+    It is proved under the engine's own rules of matching before it is printed; what the engine cannot be told is an
+    error that names it.  Exit code 3.
+    """
+    if output is not None and to == "ik":
+        raise click.UsageError("ik_llama.cpp reads no file of types; leave out -o")
+    if output is not None and output.exists():
+        raise RunError(f"{output} exists; choose another name or remove it")
+    loaded = load_recipe(recipe)
+    plan = make_plan(loaded, read_header(model), load_imatrix(imatrix) if imatrix else None)
+    exported = export(plan, "ik_llama.cpp" if to == "ik" else "llama.cpp")
+    if output is not None:
+        try:
+            output.write_text(exported.list_text(), encoding="utf-8")
+        except OSError as error:
+            raise RunError(f"{output} cannot be written: {error.strerror or error}") from None
+    result = f"{Path(model).stem}-{loaded.name}.gguf"
+    click.echo(exported.command(model, result, imatrix, str(output) if output else None))
+    for note in exported.notes:
+        click.echo(f"Note: {note}", err=True)
+    click.echo(f"Proved: all {len(plan.tensors):,} tensors get the type that the plan gives", err=True)

@@ -1,0 +1,89 @@
+"""``qxmix import``: recipes of other tools as recipes of ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import click
+
+from qxmix.container.gguf_format import MAGIC
+from qxmix.container.header import read_header
+from qxmix.dialects.model import DIALECTS
+from qxmix.dialects.parse import read_source
+from qxmix.dialects.prove import prove
+from qxmix.dialects.recover import recover
+from qxmix.dialects.write import recipe_text
+from qxmix.errors import PlanError, RunError
+
+if TYPE_CHECKING:
+    from qxmix.dialects.model import Dialect
+    from qxmix.dialects.prove import Proof
+    from qxmix.quants import Engine
+
+MAX_SHOWN = 20
+"""Most different tensors that are listed."""
+
+
+@click.command("import")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--model", type=click.Path(path_type=Path), help="GGUF to prove on that the recipe decides alike.")
+@click.option("--dialect", type=click.Choice(DIALECTS), help="Whose recipe it is; without it the text tells.")
+@click.option("--base", metavar="TYPE", help="The mix that decides what no rule does, for lists without it: Q4_K_M.")
+@click.option("--target", type=click.Choice(["llama.cpp", "ik_llama.cpp"]), help="Engine; without it the source's.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the recipe here, not to the terminal.")
+@click.pass_context
+def command(
+    ctx: click.Context, source: Path, model: Path | None, dialect: str | None, base: str | None,
+    target: str | None, output: Path | None,
+) -> None:  # fmt: skip
+    """Turn SOURCE into a recipe: a llama-quantize command or script, a list of rules, a .recipe file, or a GGUF.
+
+    With --model the types that the source's engine chooses are compared with the recipe's; exit code 3 if one differs.
+    """
+    if output is not None and output.exists():
+        raise RunError(f"{output} exists; choose another name or remove it")
+    proof: Proof | None
+    if _is_gguf(source):
+        text, proof = recover(read_header(source), cast("Engine | None", target))
+    else:
+        mix = read_source(source, cast("Dialect | None", dialect), base)
+        text = recipe_text(mix, source.stem, cast("Engine", target or mix.engine))
+        proof = prove(mix, text, read_header(model)) if model else None
+    _write(text, output)
+    if proof is None:
+        click.echo("Not proved on a model; --model MODEL compares every type.", err=True)
+        return
+    _show(proof)
+    ctx.exit(PlanError.exit_code if proof.different else 0)
+
+
+def _is_gguf(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
+
+
+def _write(text: str, output: Path | None) -> None:
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"{output} cannot be written: {error.strerror or error}") from None
+
+
+def _show(proof: Proof) -> None:
+    plan = proof.plan
+    size = f"{plan.data_nbytes / (1 << 30):.3f} GiB of tensors, {plan.bpw:.3f} bits per weight"
+    if not proof.different:
+        click.echo(f"Proved: all {len(plan.tensors):,} tensors get the type that the source gives; {size}", err=True)
+        return
+    click.echo(f"Different: {len(proof.different):,} of {len(plan.tensors):,} tensors; {size}", err=True)
+    for name, theirs, ours in proof.different[:MAX_SHOWN]:
+        click.echo(f"  {name}: source {theirs}, recipe {ours}", err=True)
+    if len(proof.different) > MAX_SHOWN:
+        click.echo(f"  and {len(proof.different) - MAX_SHOWN:,} more", err=True)

@@ -1,0 +1,135 @@
+"""A plan as a ``llama-quantize`` command line, proved to decide alike under that engine's own rules."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qxmix.dialects.mixes import FLOATS, default_type, mix_of
+from qxmix.dialects.model import SourceMix, SourceRule
+from qxmix.dialects.parse import spelled
+from qxmix.dialects.patterns import name_patterns
+from qxmix.dialects.simulate import source_types
+from qxmix.errors import PlanError, Problem
+from qxmix.planning.gate import never_quantized
+from qxmix.quants import get
+
+if TYPE_CHECKING:
+    from qxmix.plan import Plan, PlannedTensor
+    from qxmix.quants import Engine
+
+_PLAIN_BASE = "Q8_0"
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What to run."""
+
+    engine: Engine
+    base: str
+    """The TYPE argument."""
+    items: tuple[tuple[str, str], ...]
+    """Patterns and types as the engine spells them, in order."""
+    notes: tuple[str, ...]
+
+    def list_text(self) -> str:
+        """The items for ``--tensor-type-file``, one a line."""
+        return "".join(f"{pattern}={kind}\n" for pattern, kind in self.items)
+
+    def command(self, model: str, output: str, imatrix: str | None, list_file: str | None) -> str:
+        """The command line; the items stand in it unless ``list_file`` has them."""
+        pairs = [f"{pattern}={kind}" for pattern, kind in self.items]
+        if self.engine == "ik_llama.cpp":
+            options = [("--custom-q", pair) for pair in pairs]
+        elif list_file:
+            options = [("--tensor-type-file", list_file)]
+        else:
+            options = [("--tensor-type", pair) for pair in pairs]
+        if imatrix:
+            options.insert(0, ("--imatrix", imatrix))
+        lines = ["llama-quantize", *(f"  {o} {shlex.quote(v)}" for o, v in options)]
+        lines.append(f"  {shlex.quote(model)} {shlex.quote(output)} {self.base}")
+        return " \\\n".join(lines)
+
+
+def export(plan: Plan, engine: Engine) -> Exported:
+    """Write a plan's types as options of an engine's ``llama-quantize``.
+
+    Raises:
+        PlanError: the engine cannot be told some of it; every such thing is named.
+
+    """
+    problems = [Problem(p.where, p.text) for p in plan.problems if p.severity == "error" and p.id == "fallback-error"]
+    free: list[PlannedTensor] = []
+    for tensor in plan.tensors:
+        kept = never_quantized(tensor.source, (engine,), plan.header.architecture)
+        if kept and tensor.type != tensor.source_type:
+            problems.append(Problem(tensor.name, f"cannot become {tensor.type} with llama-quantize: {kept}"))
+        elif not kept:
+            free.append(tensor)
+            if engine not in get(tensor.type).engines:
+                problems.append(Problem(tensor.name, f"{tensor.type} is not a type of {engine}"))
+    if problems:
+        raise PlanError(problems)
+    base = _base(plan, engine)
+    items = _items(free, engine)
+    exported = Exported(engine, base, items, tuple(_notes(plan, base, engine)))
+    _check(plan, exported)
+    return exported
+
+
+def _base(plan: Plan, engine: Engine) -> str:
+    """The mix with the plan's file type; its own rules decide nothing, as the items name every tensor."""
+    found = mix_of(plan.file_type, engine)
+    return found if found and found != "COPY" and default_type(found) not in FLOATS else _PLAIN_BASE
+
+
+def _items(tensors: list[PlannedTensor], engine: Engine) -> tuple[tuple[str, str], ...]:
+    """Rare types by name, the one that takes most patterns by a catch-all behind them."""
+    by_type: dict[str, list[str]] = defaultdict(list)
+    for tensor in tensors:
+        by_type[tensor.type].append(tensor.name)
+    patterns = {kind: name_patterns(names) for kind, names in by_type.items()}
+    if not patterns:
+        return ()
+    most = max(patterns, key=lambda kind: len(patterns[kind]))
+    write = spelled if engine == "ik_llama.cpp" else str.lower
+    named = [(p, write(kind)) for kind, found in patterns.items() if kind != most for p in found]
+    return (*named, (".*", write(most)))
+
+
+def _notes(plan: Plan, base: str, engine: Engine) -> list[str]:
+    notes = []
+    if plan.file_type is not None and mix_of(plan.file_type, engine) != base:
+        notes.append(f"general.file_type will be that of {base}, not {plan.file_type}")
+    if plan.file_type is None:
+        notes.append(f"general.file_type will be that of {base}")
+    searches = Counter(t.search for t in plan.tensors if t.action == "encode" and t.search != "gradient")
+    notes += [
+        f"'search: {name}' of {n} tensors is lost: the engine searches its own way" for name, n in searches.items()
+    ]
+    if plan.recipe.allow_requantize:
+        notes.append("add --allow-requantize where the model is quantized already")
+    return notes
+
+
+def _check(plan: Plan, exported: Exported) -> None:
+    """Hold the items to the plan, under the engine's own rules of matching.
+
+    Raises:
+        PlanError: a tensor would get another type.
+
+    """
+    rules = tuple(SourceRule(p, get(kind).name, "export") for p, kind in exported.items)
+    mix = SourceMix(exported.engine, "export", rules, exported.base, has_imatrix=plan.imatrix is not None)
+    types = source_types(mix, plan.header)
+    wrong = [t for t in plan.tensors if types[t.name] != t.type]
+    if wrong:
+        raise PlanError(
+            [
+                Problem(t.name, f"cannot be told to {exported.engine}: it would give {types[t.name]}, not {t.type}")
+                for t in wrong
+            ]
+        )

@@ -1,0 +1,46 @@
+"""Whether a recipe decides a model like its source does, tensor by tensor."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qxmix.dialects.simulate import EMPTY_IMATRIX, source_types
+from qxmix.plan import make_plan
+from qxmix.quants import find
+from qxmix.recipe import load_recipe
+
+if TYPE_CHECKING:
+    from qxmix.container.model import ModelHeader
+    from qxmix.dialects.model import SourceMix
+    from qxmix.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """Both type maps held against each other."""
+
+    plan: Plan
+    different: tuple[tuple[str, str, str], ...]
+    """Tensor, its type under the source, its type under the recipe."""
+
+
+def prove(mix: SourceMix, text: str, header: ModelHeader) -> Proof:
+    """Plan the recipe in ``text`` and compare it with the source on one model."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "imported.yaml"
+        path.write_text(text, encoding="utf-8")
+        recipe = load_recipe(path)
+    plan = make_plan(recipe, header, EMPTY_IMATRIX if mix.has_imatrix else None)
+    source = source_types(mix, header)
+    plain = recipe.target != mix.engine
+    pairs = ((t.name, _plain(source[t.name]) if plain else source[t.name], t.type) for t in plan.tensors)
+    return Proof(plan, tuple(p for p in pairs if p[1] != p[2]))
+
+
+def _plain(name: str) -> str:
+    """The type without interleaving, which another engine does not know."""
+    found = find(name)
+    return found.base if found and found.base else name

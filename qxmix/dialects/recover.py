@@ -1,0 +1,126 @@
+"""The recipe that an existing GGUF would come from: few rules, exact on that file."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections import Counter, defaultdict
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qxmix.dialects.prove import Proof
+from qxmix.dialects.write import quoted
+from qxmix.plan import make_plan
+from qxmix.planning.gate import never_quantized
+from qxmix.quants import find
+from qxmix.recipe import load_recipe
+from qxmix.recipe.categories import layer_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from qxmix.container.model import ModelHeader, TensorInfo
+    from qxmix.quants import Engine
+
+_SUBSTITUTES = {
+    "IQ4_NL": "a type below 4.5 bits", "Q4_0": "Q2_K or Q3_K", "Q5_0": "Q4_K", "Q5_1": "Q5_K", "Q6_0": "Q5_K",
+    "Q8_0": "Q6_K", "F16": "a block type",
+}  # fmt: skip
+_BLOCK = 256
+
+
+def recover(header: ModelHeader, target: Engine | None) -> tuple[str, Proof]:
+    """Rules that give every tensor of a file the type it has, and the proof of it."""
+    engine = target or _engine(header)
+    tensors = [t for t in header.tensors if t.quant_type is not None]
+    free = [t for t in tensors if not never_quantized(t, (engine,), header.architecture)]
+    nbytes: Counter[str] = Counter()
+    for tensor in free:
+        nbytes[tensor.type] += tensor.nbytes
+    default = nbytes.most_common(1)[0][0] if nbytes else "keep"
+    lines = [
+        f"# Recovered from the types of {quoted(header.path.name)}; its own recipe may have said it otherwise.",
+        "qxmix: 1",
+        f"name: {quoted(header.path.stem)}",
+        f"target: {engine}",
+        f"default: {default.lower()}",
+    ]
+    rules = list(_rules(free, default))
+    lines += ["rules:", *rules] if rules else []
+    text = "\n".join(lines) + "\n"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "recovered.yaml"
+        path.write_text(text, encoding="utf-8")
+        recipe = replace(load_recipe(path), allow_requantize=True)
+    plan = make_plan(recipe, header)
+    return text, Proof(plan, tuple((t.name, t.source_type, t.type) for t in plan.tensors if t.type != t.source_type))
+
+
+def _engine(header: ModelHeader) -> Engine:
+    known = [t.quant_type for t in header.tensors if t.quant_type is not None]
+    return "llama.cpp" if all("llama.cpp" in q.engines for q in known) else "ik_llama.cpp"
+
+
+def _rules(tensors: list[TensorInfo], default: str) -> Iterator[str]:
+    """For each part of the layers its types, the rarer ones by layer first; parts of equal types share a rule."""
+    parts: dict[str, list[TensorInfo]] = defaultdict(list)
+    for tensor in tensors:
+        parts[
+            re.sub(r"^blk\.\d+\.", "", tensor.name) if layer_of(tensor.name) is not None else f"^{tensor.name}"
+        ].append(tensor)
+    shared: dict[tuple[tuple[str, str], ...], list[str]] = defaultdict(list)
+    for part, members in parts.items():
+        shared[tuple(_fates(part, members, default))].append(part)
+    for fates, names in shared.items():
+        hint = _hint([t for n in names for t in parts[n]])
+        for layers, kind in fates:
+            if hint:
+                yield f"  # {hint}"
+                hint = ""
+            where = f", layers: {quoted(layers)}" if layers else ""
+            yield f"  - {{match: {quoted(_pattern(names))}{where}, type: {kind.lower()}}}"
+
+
+def _fates(part: str, members: list[TensorInfo], default: str) -> Iterator[tuple[str, str]]:
+    layers: dict[str, list[int]] = defaultdict(list)
+    for tensor in members:
+        layers[tensor.type].append(layer_of(tensor.name) or 0)
+    if part.startswith("^"):
+        yield from (("", kind) for kind in layers if kind != default)
+        return
+    common = default if default in layers else max(layers, key=lambda k: len(layers[k]))
+    yield from ((layer_text(found), kind) for kind, found in layers.items() if kind != common)
+    if common != default:
+        yield "", common
+
+
+def layer_text(layers: list[int]) -> str:
+    """A layer selector that picks exactly these: ``0-2, 5, 7-9``."""
+    runs: list[list[int]] = []
+    for layer in sorted(set(layers)):
+        if runs and runs[-1][1] == layer - 1:
+            runs[-1][1] = layer
+        else:
+            runs.append([layer, layer])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+
+
+def _pattern(names: list[str]) -> str:
+    own = [re.escape(n.removeprefix("^")) for n in names]
+    if names[0].startswith("^"):
+        return f"^{own[0]}$" if len(own) == 1 else f"^({'|'.join(own)})$"
+    return rf"^blk\.\d+\.{own[0]}$" if len(own) == 1 else rf"^blk\.\d+\.({'|'.join(own)})$"
+
+
+def _hint(members: list[TensorInfo]) -> str:
+    """That a type is probably what another became whose blocks do not divide the rows."""
+    odd = [t for t in members if t.n_cols % _BLOCK and t.type in _SUBSTITUTES and find(t.type)]
+    if not odd:
+        return ""
+    tensor = odd[0]
+    wanted = _SUBSTITUTES[tensor.type]
+    return (
+        f"Probably a fallback: rows of {tensor.n_cols} weights hold no blocks of {_BLOCK}, "
+        f"{tensor.type} may stand for {wanted}."
+    )
