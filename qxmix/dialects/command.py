@@ -86,12 +86,14 @@ def find_command(text: str, name: str, dialect: Dialect | None) -> Command | Non
     if "llama-quantize" not in text and "--custom-q" not in text and "--tensor-type" not in text:
         return None
     found = [c for c in read_script(text, name).commands if any(_is_quantize(w.text) for w in c)]
-    if len(found) > 1:
-        lines = ", ".join(str(c[0].line) for c in found)
-        raise RecipeError(Problem(name, f"has {len(found)} llama-quantize commands (lines {lines}); leave one"))
+    programs = [c for c in found if any(_is_program(w.text) for w in c)]
+    if len(programs) > 1:
+        lines = ", ".join(str(c[0].line) for c in programs)
+        raise RecipeError(Problem(name, f"has {len(programs)} llama-quantize commands (lines {lines}); leave one"))
     if not found:
         return None
-    words = found[0]
+    # Options that were pasted alone may stand on lines of their own.
+    words = programs[0] if programs else [w for c in found for w in c]
     start = next((i for i, w in enumerate(words) if _is_program(w.text)), -1) + 1
     return _read(words[start:], name, dialect)
 
@@ -126,7 +128,7 @@ def _read(words: list[Word], name: str, dialect: Dialect | None) -> Command:
         raise RecipeError(
             Problem(name, f"cannot be carried over: {'; '.join(refused)}; remove them to import the rest")
         )
-    _positional(command, plain, name)
+    _positional(command, plain)
     return command
 
 
@@ -192,16 +194,14 @@ def _take_flag(command: Command, option: str, arg: Word) -> str:
     return ""
 
 
-def _positional(command: Command, words: list[Word], name: str) -> None:
-    """``in.gguf [out.gguf] TYPE [nthreads]``."""
+def _positional(command: Command, words: list[Word]) -> None:
+    """``in.gguf [out.gguf] TYPE [nthreads]``; without a TYPE the base stays None."""
     types = [(i, found) for i, w in enumerate(words) if (found := mix_name(w.text, command.engine))]
     named = [(i, found) for i, found in types if i > 0 and not words[i].text.isdecimal()] or [
         t for t in types if t[0] > 0
     ]
     if not named:
-        shown = " ".join(w.text for w in words[-3:])
-        text = f"no TYPE of {command.engine} in '... {shown}'; it comes after the files, like Q4_K_M"
-        raise RecipeError(Problem(f"{name}:{words[-1].line if words else 1}", text))
+        return
     place, command.base = named[0]
     if len(words) > place + 1:
         command.notes.append(f"{words[place + 1].text} threads are left out: 'qxmix apply -j' takes their number")

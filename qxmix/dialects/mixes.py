@@ -10,7 +10,7 @@ from qxmix.recipe.load import shipped_names
 if TYPE_CHECKING:
     from qxmix.quants import Engine
 
-_ALIASES = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M", "MXFP4_MOE": "MXFP4", "Q1_0_G128": "Q1_0"}
+_ALIASES = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M", "Q1_0_G128": "Q1_0"}
 _DEFAULTS = {
     "Q2_K_S": ("Q2_K", 21),
     "Q3_K_S": ("Q3_K", 11),
@@ -26,8 +26,13 @@ _DEFAULTS = {
     "IQ2_M": ("IQ2_S", 29),
     "IQ2_M_R4": ("IQ2_S_R4", 229),
     "IQ3_KL": ("IQ3_K", 146),
+    "MXFP4_MOE": ("MXFP4", 38),
 }
 """Mixes that are not called like the type they give by default, with that type and ``general.file_type``."""
+COPY = "COPY"
+"""llama.cpp's word for carrying every tensor over."""
+_NO_MIX = frozenset({"Q3_K", "Q4_K", "Q5_K", "IQ2_S_R4"})
+"""Types whose file type is that of a mix with another name."""
 FLOATS = frozenset({"F32", "F16", "BF16"})
 
 
@@ -47,10 +52,10 @@ def default_type(mix: str) -> str:
 
 
 def file_type(mix: str, engine: Engine) -> int | None:
-    """``general.file_type`` of a mix."""
+    """``general.file_type`` of a mix; a copy keeps the one it has."""
     if mix in _DEFAULTS:
         return _DEFAULTS[mix][1]
-    return get(mix).ftype[ENGINES.index(engine)]
+    return None if mix == COPY else get(mix).ftype[ENGINES.index(engine)]
 
 
 def mix_of(number: int | None, engine: Engine) -> str | None:
@@ -65,17 +70,14 @@ def shipped_recipe(mix: str, engine: Engine) -> str | None:
 
 
 def _known(engine: Engine) -> tuple[str, ...]:
-    names = (
+    """All mixes of an engine, those with a name of their own first."""
+    mixes = [n for n, (base, _) in _DEFAULTS.items() if (found := find(base)) and engine in found.engines]
+    # Each engine calls the 4-bit floats otherwise.
+    other = "MXFP4" if engine == "llama.cpp" else "MXFP4_MOE"
+    types = [
         t.name
         for t in QUANT_TYPES
-        if t.writable
-        and engine in t.engines
-        and t.ftype[ENGINES.index(engine)] is not None
-        and t.name not in ("Q3_K", "Q4_K", "Q5_K", "IQ2_S_R4")
-    )
-    mixes = (n for n, (base, _) in _DEFAULTS.items() if (found := find(base)) and engine in found.engines)
-    return (
-        tuple(dict.fromkeys((*mixes, "COPY", *names)))
-        if engine == "llama.cpp"
-        else tuple(dict.fromkeys((*mixes, *names)))
-    )
+        if t.writable and engine in t.engines and t.ftype[ENGINES.index(engine)] is not None and t.name not in _NO_MIX
+    ]
+    copy = [COPY] if engine == "llama.cpp" else []
+    return tuple(n for n in dict.fromkeys((*mixes, *copy, *types)) if n != other)

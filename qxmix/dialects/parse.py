@@ -66,6 +66,9 @@ def _from_command(command: Command, path: Path, base: str | None) -> SourceMix:
             raise RecipeError(Problem(f"{path}:{word.line}", text))
         rules += parse_items(read_text(listed.read_bytes(), str(listed)), str(listed), 1, engine, notes)
     mix = command.base if base is None else _base(base, engine)
+    if mix is None:
+        text = f"no TYPE of {engine} like Q4_K_M stands behind the files of the command; add it, or give --base TYPE"
+        raise RecipeError(Problem(str(path), text))
     return SourceMix(
         engine, f"{path.name}, a llama-quantize command line of {engine}", tuple(rules), mix, command.pure,
         command.has_imatrix, command.leave_output, command.allow_requantize, command.ignore_imatrix_rules,

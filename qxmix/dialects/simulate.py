@@ -17,6 +17,7 @@ from qxmix.dialects.mixes import FLOATS, default_type, shipped_recipe
 from qxmix.dialects.model import MIX_FLAGS
 from qxmix.errors import Problem, RecipeError
 from qxmix.plan import make_plan
+from qxmix.planning.facts import model_facts
 from qxmix.planning.fallback import effective_type
 from qxmix.planning.gate import never_quantized
 from qxmix.quants import get
@@ -25,10 +26,13 @@ from qxmix.recipe.model import Fallback
 from qxmix.recipe.patterns import search
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from qxmix.container.model import ModelHeader, TensorInfo
     from qxmix.dialects.model import SourceMix
+    from qxmix.recipe.conditions import FactValue
+
+    Facts = Mapping[str, FactValue]
 
 EMPTY_IMATRIX = Imatrix(Path("imatrix"), "", {}, (), 0)
 """There is an importance matrix, whatever is in it: all that a mix asks."""
@@ -38,6 +42,8 @@ _NO_FLAGS = frozenset({
     "IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ2_KS", "IQ2_XXS_R4", "IQ2_XS_R4", "IQ2_M_R4",
 })  # fmt: skip
 """Mixes of ik_llama.cpp that ask --attn-output-type alone."""
+MANY_EXPERTS = 8
+"""From as many on, mixes below 3 bits treat the first layer's feed-forward part apart."""
 _DOWN_ONLY = frozenset({"IQ1_S_R4", "IQ1_M_R4", "IQ2_KT"})
 """Mixes of ik_llama.cpp that ask --ffn-down-type alone."""
 
@@ -56,7 +62,7 @@ def source_types(mix: SourceMix, header: ModelHeader) -> dict[str, str]:
         RecipeError: no recipe for the source's mix is shipped.
 
     """
-    tied = all(t.name != "output.weight" for t in header.tensors)
+    facts = model_facts(header, has_imatrix=mix.has_imatrix)
     taken = {t.name: rule for t in header.tensors if (rule := _rule_of(mix, t.name)) is not None}
     base = _base_types(mix, header, taken)
     decide = _ik if mix.engine == "ik_llama.cpp" else _ml
@@ -71,7 +77,7 @@ def source_types(mix: SourceMix, header: ModelHeader) -> dict[str, str]:
         elif kept or mix.base == "COPY":
             types[name] = tensor.type
         else:
-            types[name] = decide(mix, tensor, taken.get(name), base.get(name, tensor.type), tied=tied)
+            types[name] = decide(mix, tensor, taken.get(name), base.get(name, tensor.type), facts)
     return types
 
 
@@ -98,7 +104,7 @@ def _base_types(mix: SourceMix, header: ModelHeader, taken: Collection[str]) -> 
     return {t.name: t.requested for t in plan.tensors}
 
 
-def _ml(mix: SourceMix, tensor: TensorInfo, ruled: str | None, base: str, *, tied: bool) -> str:
+def _ml(mix: SourceMix, tensor: TensorInfo, ruled: str | None, base: str, facts: Facts) -> str:
     name, flags = tensor.name, mix.flags
     per_layer_ruled = name == _EMBEDDINGS[1] and ruled is not None
     if "token_embd" in flags and name in _EMBEDDINGS and not per_layer_ruled:
@@ -107,12 +113,12 @@ def _ml(mix: SourceMix, tensor: TensorInfo, ruled: str | None, base: str, *, tie
         return flags["output"]
     if default_type(mix.base or "F16") in FLOATS:
         return base
-    if ruled is None and not mix.pure and tied and name in _EMBEDDINGS and "output" in flags:
+    if ruled is None and not mix.pure and facts["tied"] and name in _EMBEDDINGS and "output" in flags:
         base = flags["output"]
     return _fallen(mix, tensor, ruled or base)
 
 
-def _ik(mix: SourceMix, tensor: TensorInfo, ruled: str | None, base: str, *, tied: bool) -> str:
+def _ik(mix: SourceMix, tensor: TensorInfo, ruled: str | None, base: str, facts: Facts) -> str:
     name, flags = tensor.name, mix.flags
     if mix.base is None:
         # Thireus' suite: what no rule names is carried over.
@@ -120,9 +126,9 @@ def _ik(mix: SourceMix, tensor: TensorInfo, ruled: str | None, base: str, *, tie
     chosen = base
     if default_type(mix.base) not in FLOATS:
         if not mix.pure:
-            if tied and name == _EMBEDDINGS[0] and "output" in flags:
+            if facts["tied"] and name == _EMBEDDINGS[0] and "output" in flags:
                 chosen = flags["output"]
-            chosen = ruled or _flagged(mix, name) or chosen
+            chosen = ruled or _flagged(mix, name, facts["n_expert"]) or chosen
         chosen = _fallen(mix, tensor, chosen)
     after = {_EMBEDDINGS[0]: "token_embd", _EMBEDDINGS[1]: "per_layer_token_embd", "output.weight": "output"}
     if (flag := after.get(name)) in flags:
@@ -133,12 +139,13 @@ def _ik(mix: SourceMix, tensor: TensorInfo, ruled: str | None, base: str, *, tie
     return chosen
 
 
-def _flagged(mix: SourceMix, name: str) -> str | None:
+def _flagged(mix: SourceMix, name: str, n_expert: FactValue) -> str | None:
     """The type that a flag inside of the mix gives, the first branch that the name takes."""
     if name in (*_EMBEDDINGS, "output.weight"):
         return None
     base = mix.base or ""
-    if base in _DOWN_ONLY and "_shexp.weight" in name:
+    many = isinstance(n_expert, int) and n_expert >= MANY_EXPERTS
+    if base in _DOWN_ONLY and ("_shexp.weight" in name or (many and "blk.0.ffn_down" in name)):
         return None
     for flag, part in (
         ("attn_v", "attn_v.weight"), ("attn_k", "attn_k"), ("attn_q", "attn_q"), ("ffn_down", "ffn_down"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qxmix.dialects.mixes import FLOATS, default_type, file_type, shipped_recipe
-from qxmix.dialects.simulate import mix_flags
+from qxmix.dialects.simulate import MANY_EXPERTS, mix_flags
 from qxmix.errors import Problem, RecipeError
 from qxmix.quants import get
 from qxmix.recipe.patterns import search
@@ -151,6 +151,8 @@ def _last(mix: SourceMix, target: Engine) -> Iterator[str]:
         if flag in mix.flags and flag in asked:
             kind = _type(mix.flags[flag], target, f"the flag for {flag}")  # type: ignore[index]
             if asked == ("ffn_down",):
-                yield rf"  - {{match: '^(?!.*_shexp\.weight).*ffn_down', type: {kind}}}"
+                few, many = f"when: {{n_expert: '<{MANY_EXPERTS}'}}", f"when: {{n_expert: '>={MANY_EXPERTS}'}}"
+                yield rf"  - {{match: '^(?!.*_shexp\.weight).*ffn_down', {few}, type: {kind}}}"
+                yield rf"  - {{match: '^(?!.*(_shexp\.weight|blk\.0\.ffn_down)).*ffn_down', {many}, type: {kind}}}"
             else:
                 yield f"  - {{match: {quoted(part)}, type: {kind}}}"
