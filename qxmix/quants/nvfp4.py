@@ -46,7 +46,7 @@ UE4M3_HALVES = _ue4m3_halves()
 @inlined
 def _ue4m3(x):
     """The scale byte nearest to float32 ``x``, halves rounded up; llama.cpp takes 448 for all from 256 on."""
-    x = x if x < _448 else _448
+    x = min(x, _448)
     bits = np.float32(x).view(np.uint32)
     exponent = np.int32(bits >> np.uint32(23)) - 120
     if exponent <= 0:  # a subnormal E4M3, whose unit is 2 ** -9; the reference clamps it below the normal ones
