@@ -70,8 +70,8 @@ QUANT_TYPES: tuple[QuantType, ...] = (
     _shared("IQ2_S", 22, 256, 82, 28, "optional", codec="iq2_s"),
     _shared("IQ3_XXS", 18, 256, 98, 23, "optional", codec="iq3_xxs"),
     _shared("IQ3_S", 21, 256, 110, 26, "optional", codec="iq3_s"),
-    _shared("IQ1_S", 19, 256, 50, 24, "required"),
-    _shared("IQ1_M", 29, 256, 56, 31, "optional"),
+    _shared("IQ1_S", 19, 256, 50, 24, "required", codec="iq1_s"),
+    _shared("IQ1_M", 29, 256, 56, 31, "optional", codec="iq1_m"),
     _shared("IQ4_XS", 23, 256, 136, 30, "optional", codec="iq4_xs"),
     # one bit; ik_llama.cpp calls it Q1_0_G128 and numbers its file type otherwise
     QuantType("Q1_0", 41, 128, 18, _BOTH, ftype=(40, 41), codec="q1_0"),

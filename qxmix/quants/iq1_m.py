@@ -1,0 +1,209 @@
+"""IQ1_M: 16 blocks of 16 weights, a 3-bit scale each; groups of 8 weights are points of the grid of IQ1_S.
+
+Layout of a super-block, 56 bytes::
+
+    0                       32                        48                                         56
+    +-----------------------+-------------------------+------------------------------------------+
+    | qs: byte 2 j + g =    | qh: nibble g of byte j: | scales: 4 u16; bits 3 i of word v: scale |
+    | low 8 bits of group g | upper 3 bits of group g | of block 4 v + i; the upper nibbles of   |
+    | of block j            | and its minus           | the words, word 0 first: d f16           |
+    +-----------------------+-------------------------+------------------------------------------+
+    weight = d * (2 * scale + 1) * (grid + delta), delta = -0.125 where the minus is set, else 0.125
+
+The reference leaves the minus bits of a zero block to what the block before had, or to what memory held; here they are
+never set.  Source: ``block_iq1_m`` of ggml, ``quantize_row_iq1_m_impl`` of ik_llama.cpp (PR 327).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qxmix.quants.codec import Codec
+from qxmix.quants.grids import grid_points, load_grid
+from qxmix.quants.iq1_m_split import BLOCK, HALF, best_split, refit
+from qxmix.quants.jit import inlined, kernel
+from qxmix.quants.lanes import LANES, load_blocks, load_importance
+from qxmix.quants.numerics import half_bits, load_half, nint
+from qxmix.quants.superblock import SUPER, store_super
+from qxmix.quants.ternary_grid import DELTA, DOWN, LONGEST_LIST, N_WANTED, UP, snap_group, split_levels
+
+if TYPE_CHECKING:
+    from qxmix.quants.codec import Columns, Packed, Rows
+
+N_BLOCKS = SUPER // BLOCK
+NBYTES = 56
+ZERO = np.float32(1e-7)
+"""A block whose largest magnitude is below this is zero (GROUP_MAX_EPS_IQ1_M in ggml)."""
+FUDGE = np.float32(1.085)
+
+_0 = np.float32(0.0)
+_1 = np.float32(1.0)
+
+
+@inlined
+def _weigh(x, w, weighted):
+    """``w *= sqrt(1.5 * mean square of the 32 weights + x * x)``, or ``w = x * x`` without an importance."""
+    total = np.empty(LANES, np.float32)
+    for first in range(0, SUPER, 32):
+        for k in range(LANES):
+            total[k] = _0
+        for e in range(first, first + 32):
+            for k in range(LANES):
+                total[k] += x[e, k] * x[e, k]
+        for k in range(LANES):
+            total[k] = np.float32(1.5) * total[k] / np.float32(32.0)
+        for e in range(first, first + 32):
+            for k in range(LANES):
+                square = x[e, k] * x[e, k]
+                w[e, k] = w[e, k] * np.sqrt(total[k] + square) if weighted else square
+
+
+@kernel
+def _search(x, w, scale, shift, level, point, index, offsets, neighbours, values, distance):
+    """Scale, shift, levels (16, LANES) and grid points (2, LANES) of block ``x`` (16, LANES) of each super-block.
+
+    Shifts are numbered as the reference does: bit 1 set where the first half is shifted down, bit 0 the second.
+    """
+    own, split = w.copy(), np.empty(LANES, np.float32)
+    at = np.empty((BLOCK, LANES), np.float32)
+    largest, seen = np.zeros(LANES, np.float32), np.zeros(LANES, np.float32)
+    off = np.zeros(LANES, np.bool_)
+    for e in range(BLOCK):
+        for k in range(LANES):
+            largest[k] = max(largest[k], abs(x[e, k]))
+            seen[k] += w[e, k] * abs(x[e, k]) if e > 0 else _0  # the reference leaves out the first
+    for e in range(BLOCK):
+        for k in range(LANES):
+            # weights that are zero wherever x is not say nothing
+            own[e, k] = x[e, k] * x[e, k] if seen[k] == _0 else own[e, k]
+    best_split(x, own, at, scale, split, shift)
+    split_levels(split, scale, at, level)
+    for k in range(LANES):
+        shift[k] = np.float32(3.0) - shift[k] if scale[k] < _0 else shift[k]
+        scale[k] = abs(scale[k])
+        for n in range(2):
+            part = slice(8 * n, 8 * n + 8)
+            minus = int(shift[k]) & (2 - n)
+            if largest[k] >= ZERO:
+                found, on = snap_group(
+                    x[part], own[part], level[part], k, scale[k], DOWN if minus else UP, index, offsets, neighbours,
+                    distance,
+                )  # fmt: skip
+                point[n, k] = found
+                off[k] |= not on
+            else:
+                point[n, k] = 0
+                for i in range(8):
+                    level[8 * n + i, k] = np.uint8(np.int32(values[0, i]) + 1)
+    refit(x, own, level, off, scale, shift)
+    for k in range(LANES):
+        scale[k] = scale[k] if largest[k] >= ZERO else _0
+        shift[k] = shift[k] if largest[k] >= ZERO else _0
+
+
+@inlined
+def _code_scales(x, w, scales, shifts, level, mx, codes, d):
+    """3-bit codes of the scales, and the d that fits the super-block best with them."""
+    t1, t2 = np.zeros(LANES, np.float32), np.zeros(LANES, np.float32)
+    for k in range(LANES):
+        mx[k] = _0
+    for j in range(N_BLOCKS):
+        for k in range(LANES):
+            mx[k] = max(mx[k], scales[j, k])
+    for k in range(LANES):
+        d[k] = mx[k] / np.float32(15.0)
+    for j in range(N_BLOCKS):
+        for k in range(LANES):
+            ratio = (_1 / d[k]) * scales[j, k] if d[k] != _0 else _0
+            codes[j, k] = min(max(nint(np.float32(0.5) * (ratio - _1)), _0), np.float32(7.0))
+        for i in range(BLOCK):
+            e = BLOCK * j + i
+            for k in range(LANES):
+                down = np.int32(shifts[j, k]) & (2 if i < HALF else 1)
+                q = np.float32(np.int32(level[e, k]) - 1) + (-DELTA if down else DELTA)
+                q *= np.float32(2.0) * codes[j, k] + _1
+                t1[k] += (w[e, k] * q) * x[e, k]
+                t2[k] += (w[e, k] * q) * q
+    for k in range(LANES):
+        d[k] = t1[k] / t2[k] if t2[k] > _0 else d[k]
+        d[k] = d[k] * FUDGE if mx[k] > _0 else _0
+
+
+@inlined
+def _pack(points, shifts, codes, mx, d, packed):
+    for j in range(N_BLOCKS):
+        for k in range(LANES):
+            shift = np.int32(shifts[j, k]) if mx[k] > _0 else np.int32(0)
+            minus = (8 if shift & 2 else 0) | (128 if shift & 1 else 0)
+            packed[2 * j, k] = np.uint8(points[j, 0, k] & 255)
+            packed[2 * j + 1, k] = np.uint8(points[j, 1, k] & 255)
+            packed[32 + j, k] = np.uint8(points[j, 0, k] >> 8 | (points[j, 1, k] >> 8) << 4 | minus)
+    for v in range(4):
+        for k in range(LANES):
+            word = (np.int32(half_bits(d[k])) >> (4 * v) & 15) << 12
+            for i in range(4):
+                word |= np.int32(codes[4 * v + i, k]) << (3 * i)
+            packed[48 + 2 * v, k] = np.uint8(word & 255)
+            packed[49 + 2 * v, k] = np.uint8(word >> 8)
+
+
+@kernel
+def _encode(rows, columns, out, index, offsets, neighbours, values):
+    flat, packed = rows.ravel(), out.ravel()
+    n_super = rows.size // SUPER
+    x, w = np.empty((SUPER, LANES), np.float32), np.empty((SUPER, LANES), np.float32)
+    scales, shifts = np.empty((N_BLOCKS, LANES), np.float32), np.empty((N_BLOCKS, LANES), np.float32)
+    codes, level = np.empty((N_BLOCKS, LANES), np.float32), np.empty((SUPER, LANES), np.uint8)
+    points, block = np.empty((N_BLOCKS, 2, LANES), np.int32), np.empty((NBYTES, LANES), np.uint8)
+    d, mx, distance = np.empty(LANES, np.float32), np.empty(LANES, np.float32), np.empty(LONGEST_LIST, np.float32)
+    weighted = len(columns) > 0
+    for first in range(0, n_super, LANES):
+        n = min(LANES, n_super - first)
+        load_blocks(flat, first, n, x)
+        if weighted:
+            load_importance(columns, first, n, w)
+        _weigh(x, w, weighted)
+        for j in range(N_BLOCKS):
+            part = slice(BLOCK * j, BLOCK * (j + 1))
+            _search(
+                x[part], w[part], scales[j], shifts[j], level[part], points[j], index, offsets, neighbours, values,
+                distance,
+            )  # fmt: skip
+        _code_scales(x, w, scales, shifts, level, mx, codes, d)
+        _pack(points, shifts, codes, mx, d, block)
+        store_super(block, first, n, packed)
+
+
+@kernel
+def _decode(packed, rows, values):
+    data, flat = packed.ravel(), rows.ravel()
+    for block in range(rows.size // SUPER):
+        at = block * NBYTES
+        bits = np.int32(0)
+        for v in range(4):
+            bits |= np.int32(data[at + 49 + 2 * v] >> 4) << (4 * v)
+        d = load_half(np.array([bits & 255, bits >> 8], dtype=np.uint8), 0)
+        for j in range(N_BLOCKS):
+            word = np.int32(data[at + 48 + 2 * (j // 4)]) | np.int32(data[at + 49 + 2 * (j // 4)]) << 8
+            step = d * np.float32(2 * (word >> 3 * (j % 4) & 7) + 1)
+            for n in range(2):
+                nibble = np.int32(data[at + 32 + j]) >> 4 * n & 15
+                point = np.int32(data[at + 2 * j + n]) | (nibble & 7) << 8
+                delta = -DELTA if nibble & 8 else DELTA
+                to = block * SUPER + BLOCK * j + 8 * n
+                for i in range(8):
+                    flat[to + i] = step * (values[point, i] + delta)
+
+
+def _encode_rows(rows: Rows, columns: Columns, packed: Packed, search: int) -> None:  # noqa: ARG001 - the contract
+    grid = load_grid("IQ1_S", N_WANTED)
+    _encode(rows, columns, packed, grid.index, grid.offsets, grid.neighbours, grid_points("IQ1_S"))
+
+
+def _decode_rows(packed: Packed, rows: Rows) -> None:
+    _decode(packed, rows, grid_points("IQ1_S"))
+
+
+CODECS = {"IQ1_M": Codec(decode=_decode_rows, encode=_encode_rows)}
