@@ -45,7 +45,9 @@ def command(
         raise RunError(f"{output} exists; choose another name or remove it")
     proof: Proof | None
     if _is_gguf(source):
-        text, proof = recover(read_header(source), cast("Engine | None", target))
+        if dialect or base:
+            raise click.UsageError("a GGUF has the types of all its tensors; leave out --dialect and --base")
+        text, proof = recover(read_header(source), cast("Engine | None", target), read_header(model) if model else None)
     else:
         mix = read_source(source, cast("Dialect | None", dialect), base)
         text = recipe_text(mix, source.stem, cast("Engine", target or mix.engine))

@@ -62,15 +62,17 @@ def export(plan: Plan, engine: Engine) -> Exported:
 
     """
     problems = [Problem(p.where, p.text) for p in plan.problems if p.severity == "error" and p.id == "fallback-error"]
+    causes: dict[str, list[str]] = defaultdict(list)
     free: list[PlannedTensor] = []
     for tensor in plan.tensors:
         kept = never_quantized(tensor.source, (engine,), plan.header.architecture)
         if kept and tensor.type != tensor.source_type:
-            problems.append(Problem(tensor.name, f"cannot become {tensor.type} with llama-quantize: {kept}"))
+            causes[f"cannot become {tensor.type} with llama-quantize: {kept}"].append(tensor.name)
         elif not kept:
             free.append(tensor)
             if engine not in get(tensor.type).engines:
-                problems.append(Problem(tensor.name, f"{tensor.type} is not a type of {engine}"))
+                causes[f"{tensor.type} is not a type of {engine}"].append(tensor.name)
+    problems += [_problem(text, names) for text, names in causes.items()]
     if problems:
         raise PlanError(problems)
     base = _base(plan, engine)
@@ -78,6 +80,11 @@ def export(plan: Plan, engine: Engine) -> Exported:
     exported = Exported(engine, base, items, tuple(_notes(plan, base, engine)))
     _check(plan, exported)
     return exported
+
+
+def _problem(text: str, names: list[str]) -> Problem:
+    more = f" (and {len(names) - 1:,} more)" if len(names) > 1 else ""
+    return Problem(f"{names[0]}{more}", text)
 
 
 def _base(plan: Plan, engine: Engine) -> str:
@@ -125,11 +132,9 @@ def _check(plan: Plan, exported: Exported) -> None:
     rules = tuple(SourceRule(p, get(kind).name, "export") for p, kind in exported.items)
     mix = SourceMix(exported.engine, "export", rules, exported.base, has_imatrix=plan.imatrix is not None)
     types = source_types(mix, plan.header)
-    wrong = [t for t in plan.tensors if types[t.name] != t.type]
+    wrong: dict[str, list[str]] = defaultdict(list)
+    for tensor in plan.tensors:
+        if (found := types[tensor.name]) != tensor.type:
+            wrong[f"cannot be told to {exported.engine}: it would give {found}, not {tensor.type}"].append(tensor.name)
     if wrong:
-        raise PlanError(
-            [
-                Problem(t.name, f"cannot be told to {exported.engine}: it would give {types[t.name]}, not {t.type}")
-                for t in wrong
-            ]
-        )
+        raise PlanError([_problem(text, names) for text, names in wrong.items()])

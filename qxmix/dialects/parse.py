@@ -15,7 +15,7 @@ from qxmix.errors import Problem, RecipeError
 from qxmix.quants import QUANT_TYPES, find
 from qxmix.recipe.patterns import pattern_error
 from qxmix.recipe.schema import near
-from qxmix.recipe.tree import read_text
+from qxmix.recipe.tree import MAX_NBYTES, read_text
 
 if TYPE_CHECKING:
     from qxmix.quants import Engine
@@ -37,11 +37,16 @@ def read_source(path: Path, dialect: Dialect | None, base: str | None) -> Source
         RecipeError: it does not parse, says nothing, or has options that cannot be carried over.
 
     """
+    return parse_source(_text(path), path, dialect, base)
+
+
+def _text(path: Path) -> str:
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(MAX_NBYTES + 1)
     except OSError as error:
         raise RecipeError(Problem(str(path), f"cannot be read: {error.strerror or error}")) from None
-    return parse_source(read_text(data, str(path)), path, dialect, base)
+    return read_text(data, str(path))
 
 
 def parse_source(text: str, path: Path, dialect: Dialect | None, base: str | None) -> SourceMix:
@@ -64,7 +69,7 @@ def _from_command(command: Command, path: Path, base: str | None) -> SourceMix:
         if listed is None:
             text = f"the --tensor-type-file '{word.text}' is not there; put it beside {path.name}"
             raise RecipeError(Problem(f"{path}:{word.line}", text))
-        rules += parse_items(read_text(listed.read_bytes(), str(listed)), str(listed), 1, engine, notes)
+        rules += parse_items(_text(listed), str(listed), 1, engine, notes)
     mix = command.base if base is None else _base(base, engine)
     if mix is None:
         text = f"no TYPE of {engine} like Q4_K_M stands behind the files of the command; add it, or give --base TYPE"

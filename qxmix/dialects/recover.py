@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 from qxmix.dialects.prove import Proof
 from qxmix.dialects.write import quoted
 from qxmix.plan import make_plan
-from qxmix.planning.gate import never_quantized
+from qxmix.planning.facts import model_facts
+from qxmix.planning.gate import never_quantized, unreadable
 from qxmix.quants import find
 from qxmix.recipe import load_recipe
 from qxmix.recipe.categories import layer_of
+from qxmix.recipe.layers import LayerSelector, holds, parse_terms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,10 +30,19 @@ _SUBSTITUTES = {
     "Q8_0": "Q6_K", "F16": "a block type",
 }  # fmt: skip
 _BLOCK = 256
+_FEW = 3
+"""As many layers are shorter as numbers."""
 
 
-def recover(header: ModelHeader, target: Engine | None) -> tuple[str, Proof]:
-    """Rules that give every tensor of a file the type it has, and the proof of it."""
+def recover(header: ModelHeader, target: Engine | None, model: ModelHeader | None = None) -> tuple[str, Proof]:
+    """Rules that give every tensor of a file the type it has, and the proof of it.
+
+    Args:
+        header: The file.
+        target: The engine; None: llama.cpp if it knows all the file's types.
+        model: What to prove it on; None: the file itself.
+
+    """
     engine = target or _engine(header)
     tensors = [t for t in header.tensors if t.quant_type is not None]
     free = [t for t in tensors if not never_quantized(t, (engine,), header.architecture)]
@@ -46,15 +57,20 @@ def recover(header: ModelHeader, target: Engine | None) -> tuple[str, Proof]:
         f"target: {engine}",
         f"default: {default.lower()}",
     ]
-    rules = list(_rules(free, default))
+    forced = [t for t in tensors if t not in free and t.type not in ("F64", "F32", "F16", "BF16") and not unreadable(t)]
+    rules = [*_rules(free, default, header), *_rules(forced, "", header)]
     lines += ["rules:", *rules] if rules else []
     text = "\n".join(lines) + "\n"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "recovered.yaml"
         path.write_text(text, encoding="utf-8")
         recipe = replace(load_recipe(path), allow_requantize=True)
-    plan = make_plan(recipe, header)
-    return text, Proof(plan, tuple((t.name, t.source_type, t.type) for t in plan.tensors if t.type != t.source_type))
+    plan = make_plan(recipe, model or header)
+    types = {t.name: t.type for t in header.tensors}
+    pairs = ((t.name, types.pop(t.name, "missing"), t.type) for t in plan.tensors)
+    different = [p for p in pairs if p[1] != p[2]]
+    different += [(name, kind, "missing") for name, kind in types.items()]
+    return text, Proof(plan, tuple(different))
 
 
 def _engine(header: ModelHeader) -> Engine:
@@ -62,8 +78,13 @@ def _engine(header: ModelHeader) -> Engine:
     return "llama.cpp" if all("llama.cpp" in q.engines for q in known) else "ik_llama.cpp"
 
 
-def _rules(tensors: list[TensorInfo], default: str) -> Iterator[str]:
-    """For each part of the layers its types, the rarer ones by layer first; parts of equal types share a rule."""
+def _rules(tensors: list[TensorInfo], default: str, header: ModelHeader) -> Iterator[str]:
+    """For each part of the layers its types, the rarer ones by layer first; parts of equal types share a rule.
+
+    Without a default they are tensors that the engines quantize only when they are forced.
+    """
+    n_layer = model_facts(header, has_imatrix=False)["n_layer"]
+    assert isinstance(n_layer, int)
     parts: dict[str, list[TensorInfo]] = defaultdict(list)
     for tensor in tensors:
         parts[
@@ -71,32 +92,42 @@ def _rules(tensors: list[TensorInfo], default: str) -> Iterator[str]:
         ].append(tensor)
     shared: dict[tuple[tuple[str, str], ...], list[str]] = defaultdict(list)
     for part, members in parts.items():
-        shared[tuple(_fates(part, members, default))].append(part)
+        shared[tuple(_fates(part, members, default, n_layer))].append(part)
     for fates, names in shared.items():
         hint = _hint([t for n in names for t in parts[n]])
         for layers, kind in fates:
+            force = "" if default else ", force: true"
             if hint:
                 yield f"  # {hint}"
                 hint = ""
             where = f", layers: {quoted(layers)}" if layers else ""
-            yield f"  - {{match: {quoted(_pattern(names))}{where}, type: {kind.lower()}}}"
+            yield f"  - {{match: {quoted(_pattern(names))}{where}, type: {kind.lower()}{force}}}"
 
 
-def _fates(part: str, members: list[TensorInfo], default: str) -> Iterator[tuple[str, str]]:
+def _fates(part: str, members: list[TensorInfo], default: str, n_layer: int) -> Iterator[tuple[str, str]]:
     layers: dict[str, list[int]] = defaultdict(list)
     for tensor in members:
         layers[tensor.type].append(layer_of(tensor.name) or 0)
     if part.startswith("^"):
         yield from (("", kind) for kind in layers if kind != default)
         return
+    if not default:
+        # The part in other layers is to stay as it is.
+        yield from ((layer_text(found, n_layer), kind) for kind, found in layers.items())
+        return
     common = default if default in layers else max(layers, key=lambda k: len(layers[k]))
-    yield from ((layer_text(found), kind) for kind, found in layers.items() if kind != common)
+    yield from ((layer_text(found, n_layer), kind) for kind, found in layers.items() if kind != common)
     if common != default:
         yield "", common
 
 
-def layer_text(layers: list[int]) -> str:
-    """A layer selector that picks exactly these: ``0-2, 5, 7-9``."""
+def layer_text(layers: list[int], n_layer: int) -> str:
+    """A layer selector that picks exactly these of the model's layers: ``0-2, 5, 7-9``, or ``more_bits``."""
+    picked = set(layers)
+    for text in ("more_bits", "!more_bits"):
+        selector = LayerSelector(parse_terms(text, {}))
+        if len(picked) > _FEW and {i for i in range(n_layer) if holds(selector, i, n_layer)} == picked:
+            return text
     runs: list[list[int]] = []
     for layer in sorted(set(layers)):
         if runs and runs[-1][1] == layer - 1:

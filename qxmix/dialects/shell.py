@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, field
 
 from qxmix.errors import Problem, RecipeError
+from qxmix.recipe.tree import MAX_NBYTES
 
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=")
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_]\w*)[^}]*\}|([A-Za-z_]\w*))")
@@ -42,9 +43,15 @@ class _Reader:
     variables: dict[str, Word] = field(default_factory=dict)
     commands: list[list[Word]] = field(default_factory=list)
 
+    counted: tuple[int, int] = (0, 1)
+    """The position up to which lines are counted, and the line it is on."""
+
     @property
     def line(self) -> int:
-        return self.text.count("\n", 0, self.pos) + 1
+        start, line = self.counted
+        line += self.text.count("\n", start, self.pos)
+        self.counted = (self.pos, line)
+        return line
 
     def fail(self, line: int, text: str) -> RecipeError:
         return RecipeError(Problem(f"{self.name}:{line}", text))
@@ -133,7 +140,10 @@ def _word(reader: _Reader) -> Word:
         else:
             parts.append(char)
             reader.pos += 1
-    return Word("".join(parts), line, tuple(unknown), first)
+    text = "".join(parts)
+    if len(text) > MAX_NBYTES:
+        raise reader.fail(line, f"a word grows to {len(text):,} characters, which is no recipe")
+    return Word(text, line, tuple(unknown), first)
 
 
 def _double_quoted(reader: _Reader, parts: list[str], unknown: list[str]) -> int:

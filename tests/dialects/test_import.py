@@ -18,6 +18,7 @@ from qxmix.dialects.prove import prove
 from qxmix.dialects.simulate import source_types
 from qxmix.dialects.write import recipe_text
 from qxmix.errors import RecipeError
+from qxmix.plan import make_plan
 from qxmix.quants import ENGINES
 from qxmix.recipe import load_recipe, shipped_names
 from tests.dialects.sources import GLM_RULES, GLM_SCRIPT, nux_script
@@ -186,6 +187,7 @@ def test_flags_that_cannot_be_carried_over_are_named_one_by_one() -> None:
         ("llama-quantize --custom-q 'attn' a.gguf Q4_K_M", "'attn' is no 'pattern=type'"),
         ("llama-quantize --custom-q 'a(b=q8_0' a.gguf Q4_K_M", "'a(b' is not a regular expression"),
         ("llama-quantize --custom-q '(?i)b=q8_0' a.gguf Q4_K_M", "ECMAScript"),
+        ("a=aaaaaaaa\n" + "a=$a$a\n" * 40 + "llama-quantize", "which is no recipe"),
         ("llama-quantize --custom-q", "--custom-q lacks its value"),
         ("llama-quantize --custom-q 'a=q8_0", "source.sh:1: a ' is opened here and never closed"),
         ('x="a\n', 'source.sh:1: a " is opened here and never closed'),
@@ -273,13 +275,17 @@ def test_the_types_of_a_gguf_become_rules(tmp_path: Path, demo_model: Path) -> N
     recipe.write_text(
         "qxmix: 1\ntarget: ik_llama.cpp\ndefault: q4_0\nrules:\n"
         "  - {match: attn_v, layers: first(2), type: q8_0}\n  - {category: ffn_down, type: q5_k}\n"
+        "  - {match: '0.ffn_norm', type: q8_0, force: true}\n"
     )
     qxmix("apply", recipe, demo_model, "-o", output)
     done = qxmix("import", output, "-o", again, "--target", "ik_llama.cpp")
     assert "Proved: all" in done.stderr
+    assert "Proved: all" in qxmix("import", output, "--model", demo_model, "--target", "ik_llama.cpp").stderr
+    assert "leave out --dialect and --base" in qxmix("import", output, "--base", "Q4_0", code=2).stderr
+    other = tmp_path / "other.gguf"
+    write(MODELS["smollm-576"], other)
+    assert "source missing, recipe" in qxmix("import", output, "--model", other, code=3).stderr
     assert "Probably a fallback: rows of 448 weights" in again.read_text()
     head = read_header(demo_model)
-    from qxmix.plan import make_plan  # noqa: PLC0415
-
     plans = [make_plan(load_recipe(r), head) for r in (recipe, again)]
     assert types(plans[0]) == types(plans[1])

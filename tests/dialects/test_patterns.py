@@ -30,7 +30,18 @@ def test_names(wanted: set[tuple[int, str]], output: bool) -> None:
     assert {n for n in every if any(re.search(p, n) for p in patterns)} == names
 
 
+def picked(text: str, n: int) -> set[int]:
+    selector = LayerSelector(parse_terms(text, {}))
+    return {i for i in range(n) if holds(selector, i, n)}
+
+
 @given(LAYERS)
 def test_layers_in_short(layers: set[int]) -> None:
-    selector = LayerSelector(parse_terms(layer_text(sorted(layers)), {}))
-    assert {i for i in range(200) if holds(selector, i, 200)} == layers
+    assert picked(layer_text(sorted(layers), 131), 131) == layers
+
+
+@given(st.integers(8, 100), st.sampled_from(["more_bits", "!more_bits"]))
+def test_layers_of_the_mixes_are_recognized(n: int, text: str) -> None:
+    assert layer_text(sorted(picked(text, n)), n) == (
+        text if len(picked(text, n)) > 3 else layer_text(sorted(picked(text, n)), 500)
+    )
