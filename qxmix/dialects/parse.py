@@ -178,13 +178,20 @@ def _item(item: str, where: str, engine: Engine, notes: list[str]) -> SourceRule
         return Problem(where, f"'{item}': {found.name} is not a type of {engine}; is it the other engine's recipe?")
     if engine == "llama.cpp":
         pattern = pattern.lower()
-    if _ALIEN_GROUP.search(pattern):
-        return Problem(where, f"'{item}': {engine} compiles patterns as ECMAScript, which knows no such group '(?'")
-    if error := pattern_error(pattern):
-        return Problem(where, error)
+    if fault := _pattern_fault(pattern, engine):
+        return Problem(where, f"'{item}': {fault}")
     if engine == "ik_llama.cpp" and name != spelled(found.name):
         notes.append(f"ik_llama.cpp takes types as it spells them: '{spelled(found.name)}', not '{name}'")
     return SourceRule(pattern, found.name, where)
+
+
+def _pattern_fault(pattern: str, engine: Engine) -> str:
+    """What is wrong with a pattern, or an empty string."""
+    if not pattern.isprintable():
+        return "there is a control character in the pattern; remove it"
+    if _ALIEN_GROUP.search(pattern):
+        return f"{engine} compiles patterns as ECMAScript, which knows no such group '(?'"
+    return pattern_error(pattern)
 
 
 def spelled(name: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qxmix.dialects.prove import Proof
-from qxmix.dialects.write import quoted
+from qxmix.dialects.write import quoted, recipe_name
 from qxmix.plan import make_plan
 from qxmix.planning.facts import model_facts
 from qxmix.planning.gate import never_quantized, unreadable
@@ -51,9 +51,10 @@ def recover(header: ModelHeader, target: Engine | None, model: ModelHeader | Non
         nbytes[tensor.type] += tensor.nbytes
     default = nbytes.most_common(1)[0][0] if nbytes else "keep"
     lines = [
-        f"# Recovered from the types of {quoted(header.path.name)}; its own recipe may have said it otherwise.",
+        f"# Recovered from the types of {recipe_name(header.path.name)}.",
+        "# The recipe that it was made by may have said the same in other words.",
         "qxmix: 1",
-        f"name: {quoted(header.path.stem)}",
+        f"name: {quoted(recipe_name(header.path.stem))}",
         f"target: {engine}",
         f"default: {default.lower()}",
     ]
@@ -90,10 +91,10 @@ def _rules(tensors: list[TensorInfo], default: str, header: ModelHeader) -> Iter
         parts[
             re.sub(r"^blk\.\d+\.", "", tensor.name) if layer_of(tensor.name) is not None else f"^{tensor.name}"
         ].append(tensor)
-    shared: dict[tuple[tuple[str, str], ...], list[str]] = defaultdict(list)
+    shared: dict[tuple[bool, tuple[tuple[str, str], ...]], list[str]] = defaultdict(list)
     for part, members in parts.items():
-        shared[tuple(_fates(part, members, default, n_layer))].append(part)
-    for fates, names in shared.items():
+        shared[part.startswith("^"), tuple(_fates(part, members, default, n_layer))].append(part)
+    for (_, fates), names in shared.items():
         hint = _hint([t for n in names for t in parts[n]])
         for layers, kind in fates:
             force = "" if default else ", force: true"

@@ -39,11 +39,15 @@ def recipe_text(mix: SourceMix, name: str, target: Engine) -> str:
         RecipeError: a type is unknown to the target, or the mix is none that is shipped.
 
     """
-    lines = [f"# Imported from {mix.origin}.", f"# {_ORDER[mix.dialect]}", *(f"# Note: {n}." for n in mix.notes)]
+    lines = [
+        f"# Imported from {_printable(mix.origin)}.",
+        f"# {_ORDER[mix.dialect]}",
+        *(f"# Note: {_printable(n)}." for n in mix.notes),
+    ]
     rules = [*_first(mix, target), *_ruled(mix, target), *_last(mix, target)]
     if target == "llama.cpp" and any(get(r.type).base for r in mix.rules):
         lines.append("# Note: interleaved types (_R4, _R8) are written as the plain ones, which llama.cpp knows.")
-    lines += ["qxmix: 1", f"name: {quoted(name)}", f"target: {target}", *_base(mix, target)]
+    lines += ["qxmix: 1", f"name: {quoted(recipe_name(name))}", f"target: {target}", *_base(mix, target)]
     if mix.leave_output:
         lines.append(r"keep: ['^output\.weight$']")
     if mix.allow_requantize:
@@ -64,6 +68,16 @@ def recipe_text(mix: SourceMix, name: str, target: Engine) -> str:
 def quoted(text: str) -> str:
     """A YAML scalar in single quotes."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def recipe_name(stem: str) -> str:
+    """A file's stem as the name of a recipe, which has no slashes or control characters."""
+    return _printable(stem).replace("/", "-").replace("\\", "-") or "imported"
+
+
+def _printable(text: str) -> str:
+    """The text without what YAML does not take, in one line."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _base(mix: SourceMix, target: Engine) -> Iterator[str]:
@@ -132,7 +146,7 @@ def _ruled(mix: SourceMix, target: Engine) -> Iterator[str]:
     if ignored and mix.rules:
         yield f"  # {mix.engine} ignores its rules with {base}{' and --pure' if mix.pure else ''}:"
     for rule in mix.rules:
-        yield from (f"  # {comment}" for comment in rule.comments)
+        yield from (f"  # {_printable(comment)}" for comment in rule.comments)
         kind = _type(rule.type, target, rule.where)
         yield f"  {'# ' if ignored else ''}- {{match: {quoted(rule.pattern)}, type: {kind}}}"
 

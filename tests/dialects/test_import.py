@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qxmix.container.header import read_header
@@ -222,6 +222,31 @@ def test_no_text_makes_anything_but_a_recipe_error(text: str) -> None:
             assert mix.base == "Q4_0" or mix.dialect == "thireus"
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.text(alphabet=st.sampled_from("aq.\\d_|()[0-9]'\"#:{}!é-&*$^ \x01\x7f\u2028"), min_size=1, max_size=12),
+            st.sampled_from(["q8_0", "iq4_k", "Q4_K_R4"]),
+            st.text(max_size=12),
+        ),
+        max_size=4,
+    ),
+    st.sampled_from(["a.sh", "it's: #1.sh", "b\\c.sh", "d\x01\u2028.sh"]),
+)
+def test_whatever_is_read_is_written_as_a_recipe_that_says_the_same(
+    items: list[tuple[str, str, str]], name: str
+) -> None:
+    text = "".join(f"#{comment}\n{pattern}={kind}\n" for pattern, kind, comment in items)
+    try:
+        mix = parse_source(text, Path(name), "ik_llama.cpp", "Q4_0")
+    except RecipeError:
+        return
+    recipe = prove(mix, recipe_text(mix, Path(name).stem, "ik_llama.cpp"), header(MORE["mamba"])).plan.recipe
+    own = [r for r in recipe.rules if r.source == 0]
+    assert [(r.match, r.type) for r in own] == [(r.pattern, r.type) for r in mix.rules]
+
+
 def test_mix_names_numbers_and_default_types_are_those_of_the_shipped_recipes() -> None:
     for engine in ENGINES:
         names = [n.partition("/")[2] for n in shipped_names() if n.startswith(f"{engine}/")]
@@ -275,7 +300,7 @@ def test_the_types_of_a_gguf_become_rules(tmp_path: Path, demo_model: Path) -> N
     recipe.write_text(
         "qxmix: 1\ntarget: ik_llama.cpp\ndefault: q4_0\nrules:\n"
         "  - {match: attn_v, layers: first(2), type: q8_0}\n  - {category: ffn_down, type: q5_k}\n"
-        "  - {match: '0.ffn_norm', type: q8_0, force: true}\n"
+        "  - {match: '0.ffn_norm', type: q8_0, force: true}\n  - {match: 'attn_k|token_embd', type: q6_0}\n"
     )
     qxmix("apply", recipe, demo_model, "-o", output)
     done = qxmix("import", output, "-o", again, "--target", "ik_llama.cpp")
