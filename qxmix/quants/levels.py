@@ -2,7 +2,7 @@
 
 The reference takes of two neighbouring levels the lower one if ``fl(x - low) < fl(high - x)``.  That test is monotone
 in x, so for each pair there is one float at which the choice flips; it is found once, by bisection over the floats.
-The nearest level is then a sum of comparisons with those thresholds, which SIMD does for many x at a time.
+The nearest level then follows from comparisons with those thresholds, which SIMD does for many x at a time.
 """
 
 from __future__ import annotations
@@ -44,18 +44,23 @@ def thresholds(levels: Levels) -> Levels:
     return np.array([_flip(a, b) for a, b in itertools.pairwise(levels)], dtype=np.float32)
 
 
-def nearest_level(levels: Levels) -> Callable[[np.float32], np.float32]:
-    """Build the inlined function that maps x to its nearest level."""
-    flips, gaps, lowest, n = thresholds(levels), np.diff(levels), levels[0], len(levels) - 1
+def chosen_by(flips: Levels, values: Levels) -> Callable[[np.float32], np.float32]:
+    """Build the inlined function that maps x to the value of its level: ``values[number of flips that x reaches]``."""
+    n = len(flips)
 
     @inlined
-    def level_of(x):
-        level = lowest
+    def chosen(x):
+        value = values[0]
         for i in range(n):
-            level += gaps[i] if x >= flips[i] else np.float32(0.0)
-        return level
+            value = values[i + 1] if x >= flips[i] else value
+        return value
 
-    return level_of
+    return chosen
+
+
+def nearest_level(levels: Levels) -> Callable[[np.float32], np.float32]:
+    """Build the inlined function that maps x to its nearest level."""
+    return chosen_by(thresholds(levels), levels)
 
 
 def nearest_code(levels: Levels) -> Callable[[np.float32], np.float32]:
@@ -70,17 +75,3 @@ def nearest_code(levels: Levels) -> Callable[[np.float32], np.float32]:
         return code
 
     return code_of
-
-
-def chosen_by(flips: Levels, values: Levels) -> Callable[[np.float32], np.float32]:
-    """Build the inlined function that maps x to the value of its level: ``values[number of flips that x reaches]``."""
-    n = len(flips)
-
-    @inlined
-    def chosen(x):
-        value = values[0]
-        for i in range(n):
-            value = values[i + 1] if x >= flips[i] else value
-        return value
-
-    return chosen
