@@ -14,6 +14,7 @@ from qxmix.errors import Problem, severity_order
 from qxmix.planning.make import make_chooser
 from qxmix.quants import get
 from qxmix.recipe.categories import layer_of
+from qxmix.recipe.model import DEFAULT
 from qxmix.recipe.patterns import search
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ IDS = {
     "rule-never-quantized": "a rule selects only tensors that are never quantized",
     "rule-shadowed": "rules before it take all tensors that a rule selects",
     "rule-partly-shadowed": "rules before it take some of the tensors that a rule selects",
+    "match-order": "tensors would get another type if the last rule that selects them won, not the first",
     "output-unanchored": "a pattern for output.weight also takes attn_output.weight",
     "layer-gap": "rules name nearly all layers of a part, and the others get the default",
     "default-leftover": "rules name nearly all tensors, and a few kinds get the default",
@@ -63,6 +65,7 @@ def lint(plan: Plan) -> tuple[Problem, ...]:
     view = _View(plan)
     checks: tuple[Callable[[_View], Iterable[Problem]], ...] = (
         _partly_shadowed,
+        _match_order,
         _unanchored,
         _layer_gaps,
         _leftovers,
@@ -112,6 +115,33 @@ def _partly_shadowed(view: _View) -> Iterator[Problem]:
             )
             text = f"decides {len(selected) - n_lost} of the {len(selected)} tensors it selects: {takers}"
             yield from view.problem(rule, text, "note", "rule-partly-shadowed")
+
+
+def _match_order(view: _View) -> Iterator[Problem]:
+    """Tools disagree about which rule wins, and llama.cpp did from one release to the next."""
+    last: dict[int, int] = {}
+    for rule, selected in view.selected.items():
+        last.update(dict.fromkeys(selected, rule))
+    recipe = view.plan.recipe
+    differ = [
+        i
+        for i, rule in last.items()
+        # A rule that adjusts says less by its type than what it comes to.
+        if not recipe.rules[rule].adjust
+        and view.tensor(i).rule != rule
+        and _word(recipe.rules[rule].type, recipe.default) != view.tensor(i).requested
+    ]
+    if differ:
+        example, other = view.tensor(min(differ)), recipe.rules[last[min(differ)]]
+        text = (
+            f"the first rule that selects a tensor decides; if the last one did, {len(differ)} tensors would get "
+            f"another type, like {example.name} {other.type} instead of {example.requested} ({_place(other)})"
+        )
+        yield Problem("", text, "note", "match-order")
+
+
+def _word(type_name: str, default: str) -> str:
+    return default if type_name == DEFAULT else type_name
 
 
 def _unanchored(view: _View) -> Iterator[Problem]:

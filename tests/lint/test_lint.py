@@ -72,6 +72,14 @@ def test_a_rule_that_comes_too_late_decides_nothing(tmp_path: Path) -> None:
     assert "rule-partly-shadowed" not in problems
 
 
+def test_what_the_last_match_would_change(tmp_path: Path) -> None:
+    body = "default: q4_k\nrules:\n  - {match: attn_, type: q8_0}\n  - {match: 'output\\.weight', type: q6_k}\n"
+    text = found(tmp_path, body)["match-order"].text
+    assert "10 tensors would get another type, like blk.0.attn_output.weight Q6_K instead of Q8_0 (rules[1])" in text
+    same = "default: q4_k\nrules:\n  - {match: attn_, type: q8_0}\n  - {match: 'output\\.weight', type: q8_0}\n"
+    assert "match-order" not in found(tmp_path, same)
+
+
 @pytest.mark.parametrize(
     ("rules", "severity"),
     [
