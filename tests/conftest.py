@@ -5,11 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from qxmix.demo import make_demo_imatrix, make_demo_model
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+# The same examples in every run: a check that fails must fail again when it is looked at.  No deadline, since the first
+# example of a kernel compiles it.
+settings.register_profile("qxmix", derandomize=True, deadline=None)
+settings.load_profile("qxmix")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Fast tests first."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
 
 
 @pytest.fixture(scope="session")
