@@ -25,6 +25,12 @@ def _log_probs(row: list[float]) -> list[float]:
     return [x - log_sum for x in row]
 
 
+def _has_one_top(log_probs: list[float]) -> bool:
+    """Whether the likeliest token is so by more than rounding can decide."""
+    first, second = sorted(log_probs)[-2:][::-1]
+    return first - second > 1e-9
+
+
 @given(LOGITS, LOGITS, TARGETS)
 def test_positions_are_the_sums_written_out(logits: np.ndarray, base: np.ndarray, targets: np.ndarray) -> None:
     got = score(log_softmax(logits), targets, log_softmax(base))
@@ -35,8 +41,8 @@ def test_positions_are_the_sums_written_out(logits: np.ndarray, base: np.ndarray
         assert got.kld[i] == pytest.approx(kld, rel=1e-10, abs=1e-12)
         assert got.kld[i] > -1e-12
         assert got.p_diff[i] == pytest.approx(math.exp(ours[token]) - math.exp(theirs[token]), abs=1e-14)
-        top_of_base = base[i].tolist().index(max(base[i].tolist()))
-        assert got.same_top[i] == (logits[i].tolist().index(max(logits[i].tolist())) == top_of_base)
+        if _has_one_top(ours) and _has_one_top(theirs):
+            assert got.same_top[i] == (ours.index(max(ours)) == theirs.index(max(theirs)))
 
 
 @given(LOGITS, TARGETS)
