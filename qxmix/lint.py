@@ -37,6 +37,7 @@ IDS = {
     "bits-above-requested": "fallbacks make the result larger than the types asked for",
     "fallback": "a type cannot hold the rows, and another is taken",
     "fallback-error": "a type cannot hold the rows, and no other may be taken",
+    "type-not-written": "qxmix knows the size of a type and has no encoder for it",
     "requantize": "the model is quantized already",
     "lock": "the plan differs from its lock file",
     "expect": "a rule decides more or fewer tensors than it expects",

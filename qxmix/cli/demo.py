@@ -63,7 +63,7 @@ def _next_steps(files: DemoFiles, inputs: list[str]) -> str:
         (f"change {files.recipe}, then see what it would do", ["plan", *inputs]),
         ("the types there are", ["types"]),
         (
-            "how far the result is from the model, in the real engine: pip install 'qxmix[engines]', then",
+            "how far the result is from the model, in the real engine (after pip install '.[engines]')",
             ["eval", str(files.output), "--base", str(files.model), "--text", str(files.text)],
         ),
     ]

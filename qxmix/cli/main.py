@@ -9,22 +9,22 @@ import click
 from qxmix.errors import QxmixError
 
 COMMANDS = {
-    "plan": "plan",
-    "apply": "apply",
-    "verify": "verify",
-    "recipe-of": "recipe_of",
-    "validate": "validate",
-    "lint": "lint",
-    "diff": "diff",
-    "import": "import_",
-    "export": "export",
-    "inspect": "inspect",
-    "types": "types",
-    "warmup": "warmup",
-    "demo": "demo",
-    "eval": "eval",
+    "plan": ("plan", "Show types, reasons and exact size before anything is read."),
+    "apply": ("apply", "Write the model that the plan describes."),
+    "verify": ("verify", "Compare an output with its digests, or make it again."),
+    "recipe-of": ("recipe_of", "Print the recipe that an output was made by."),
+    "validate": ("validate", "Check recipes without a model."),
+    "lint": ("lint", "Say what in a recipe looks wrong for a model."),
+    "diff": ("diff", "Compare two recipes, plans, lock files or models."),
+    "import": ("import_", "Turn a llama-quantize command or a GGUF into a recipe."),
+    "export": ("export", "Turn a recipe into a llama-quantize command."),
+    "inspect": ("inspect", "Show what is in a model or an importance matrix."),
+    "types": ("types", "List all tensor types and what qxmix does with each."),
+    "warmup": ("warmup", "Compile kernels ahead of their first use."),
+    "demo": ("demo", "Make a small model and quantize it, to try all this."),
+    "eval": ("eval", "Perplexity, and divergence from a base, in the real engines."),
 }
-"""Command to the module of ``qxmix.cli`` whose ``command`` it is, in the order ``--help`` lists them."""
+"""Command to the module of ``qxmix.cli`` whose ``command`` it is, and its line in ``--help``, in that order."""
 
 
 class _Commands(click.Group):
@@ -34,11 +34,16 @@ class _Commands(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        module = COMMANDS.get(cmd_name)
+        module, _ = COMMANDS.get(cmd_name, (None, ""))
         if module is None:
             return None
         command: click.Command = import_module(f"qxmix.cli.{module}").command
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        # click would import every command for the first words of its help.
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> object:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,13 +47,24 @@ def preflight(plan: Plan, output: Output, *, overwrite: bool = False, strict: bo
 
 
 def _impossible(plan: Plan) -> Iterable[Problem]:
+    """One problem per type, not per tensor: a large model has a thousand."""
+    unread: dict[str, list[str]] = defaultdict(list)
+    unwritten: dict[str, list[str]] = defaultdict(list)
     for tensor in plan.tensors:
         if tensor.action == "copy":
             continue
         if not _has_codec(tensor.source_type):
-            yield Problem(tensor.name, f"qxmix cannot read {tensor.source_type} weights; keep this tensor as it is")
+            unread[tensor.source_type].append(tensor.name)
         if not _has_codec(tensor.type) or quants.codec_of(tensor.type).encode is None:
-            yield Problem(tensor.name, f"qxmix cannot write {tensor.type}; `qxmix types` lists what it can")
+            unwritten[tensor.type].append(tensor.name)
+    for type_name, names in unread.items():
+        yield Problem(names[0], f"qxmix cannot read {type_name} weights{_more(names)}; keep such tensors as they are")
+    for type_name, names in unwritten.items():
+        yield Problem(names[0], f"qxmix cannot write {type_name}{_more(names)}; `qxmix types` lists what it can")
+
+
+def _more(names: list[str]) -> str:
+    return f" ({len(names):,} tensors)" if len(names) > 1 else ""
 
 
 def _has_codec(name: str) -> bool:

@@ -40,6 +40,7 @@ def find_problems(plan: Plan, drafts: list[Draft], chooser: Chooser, forcible: l
         *_limits(plan),
         *_rules(plan, chooser, forcible),
         *_fallbacks(recipe, drafts),
+        *_unwritten(drafts),
     ]
     kept = [p for p in found if p.severity == "error" or p.id not in recipe.silence]
     return tuple(sorted(kept, key=severity_order))
@@ -184,6 +185,16 @@ def _fallbacks(recipe: Recipe, drafts: list[Draft]) -> Iterator[Problem]:
         cause = steps[0].partition(": ")[2]
         text = f"{requested} -> {effective.name} for {_names(members)} ({cost:+,.0f} bytes): {cause}"
         yield Problem(_where(recipe, rule), text, "warning", "fallback")
+
+
+def _unwritten(drafts: list[Draft]) -> Iterator[Problem]:
+    groups: dict[str, list[Draft]] = defaultdict(list)
+    for draft in drafts:
+        if draft.encodes and not draft.error and not get(draft.type).codec:
+            groups[draft.type].append(draft)
+    for type_name, members in groups.items():
+        text = f"qxmix can size {type_name} and not write it, so apply will refuse {_names(members)}"
+        yield Problem("", f"{text}; `qxmix types` lists what it writes", "note", "type-not-written")
 
 
 def _where(recipe: Recipe, rule: int | None) -> str:

@@ -73,7 +73,7 @@ class PlannedFile:
     """The whole file."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Plan:
     """A recipe applied to a model's header, complete to the last byte of the output."""
 
@@ -87,6 +87,12 @@ class Plan:
     files: tuple[PlannedFile, ...]
     problems: tuple[Problem, ...]
     """What breaks a policy or deserves a look; errors first."""
+
+    def __repr__(self) -> str:
+        return (
+            f"<Plan {self.recipe.name} of {self.header.path.name}: {len(self.tensors)} tensors, "
+            f"{self.file_nbytes} bytes, {self.bpw:.4f} bpw, {len(self.problems)} problems>"
+        )
 
     @property
     def file_nbytes(self) -> int:

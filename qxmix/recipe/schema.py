@@ -99,6 +99,13 @@ def _check_any(node: Node, schema: Schema, path: str) -> Iterator[Found]:
     yield from min(results, key=len)
 
 
+def _quoting(key: str, value: dict[str, Node]) -> str:
+    """``{layers: first(1), last(1)}``: to YAML the comma ends the value, and what follows is a key."""
+    if "layers" not in value or value[key].value is not None:
+        return ""
+    return f'; a value with a comma needs quotes: layers: "{value["layers"].value}, {key}"'
+
+
 def _check_mapping(node: Node, value: dict[str, Node], schema: Schema, path: str) -> Iterator[Found]:
     known: Schema = schema.get("properties", {})
     extra = schema.get("additionalProperties", True)
@@ -110,7 +117,7 @@ def _check_mapping(node: Node, value: dict[str, Node], schema: Schema, path: str
             yield from _check_key(key, child, schema, place)
             yield from _check(child, extra, place)
         elif extra is False:
-            hint = near(key, list(known)) or f"; known keys: {', '.join(known)}"
+            hint = near(key, list(known)) or _quoting(key, value) or f"; known keys: {', '.join(known)}"
             yield child.key_line, path, f"unknown key '{key}'{hint}"
     for key in schema.get("required", ()):
         if key not in value:

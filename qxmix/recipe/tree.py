@@ -69,8 +69,10 @@ def read_text(data: bytes, name: str) -> str:
         RecipeError: it is too large or not UTF-8.
 
     """
+    if data.startswith(b"GGUF"):
+        raise RecipeError(Problem(name, "is a model, not a recipe; the order is RECIPE MODEL"))
     if len(data) > MAX_NBYTES:
-        raise RecipeError(Problem(name, f"{len(data):,} bytes are no recipe; the most is {MAX_NBYTES:,}"))
+        raise RecipeError(Problem(name, f"is too large for a recipe; the most is {MAX_NBYTES:,} bytes"))
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import pytest
 
+from qxmix.cli.main import COMMANDS
 from qxmix.container.header import read_header
 from qxmix.errors import PlanError
 from qxmix.plan import make_plan
@@ -151,6 +152,23 @@ def test_a_lock_of_a_plan_with_errors_is_not_written(tmp_path: Path, model: Path
     assert not (tmp_path / "r.lock").exists()
     with pytest.raises(PlanError, match="cannot be written: No such file or directory"):
         write_lock(make_plan(load_recipe("pure/q4_0"), read_header(model)), tmp_path / "no" / "r.lock")
+
+
+def test_types_that_cannot_be_written_are_told(tmp_path: Path, demo_model: Path) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("qxmix: 1\nname: r\ntarget: ik_llama.cpp\ndefault: iq4_ks\n")
+    assert "qxmix can size IQ4_KS and not write it, so apply will refuse" in qxmix("plan", recipe, demo_model).stdout
+    refused = qxmix("apply", recipe, demo_model, "-o", tmp_path / "o.gguf", code=3).stderr
+    assert [line for line in refused.splitlines() if line.startswith("Error")] == [
+        "Error: token_embd.weight: qxmix cannot write IQ4_KS (26 tensors); `qxmix types` lists what it can"
+    ]
+    assert list(tmp_path.glob("o.gguf*")) == []
+
+
+def test_help_lists_every_command_in_whole_sentences() -> None:
+    lines = qxmix("--help").stdout.partition("Commands:\n")[2].splitlines()
+    assert len(lines) == len(COMMANDS)
+    assert all(line.endswith(".") and not line.endswith("...") for line in lines)
 
 
 def test_types_are_listed_with_what_qxmix_does_with_them() -> None:

@@ -72,7 +72,8 @@ def test_structure_is_judged_as_by_jsonschema(path: Path) -> None:
     try:
         node = parse(path.read_text("utf-8-sig"), path.name)
     except RecipeError:
-        pytest.skip("not YAML")
+        assert path.parent.name == "negative"  # not even YAML; what is said of it is tested above
+        return
     validator = jsonschema.Draft202012Validator(recipe_schema())
     assert validator.is_valid(plain(node)) == (not check(node, path.name))
 
