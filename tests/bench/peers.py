@@ -62,6 +62,11 @@ def _libgguf(quant_type: QuantType) -> Encode | None:
         return None
     import libgguf  # noqa: PLC0415 - optional
 
+    try:
+        libgguf.quantize_rows(np.ones((1, 256), dtype=np.float32), quant_type.id, np.ones(256, dtype=np.float32))
+    except ValueError:  # a type it does not have
+        return None
+
     def encode(x: Floats, imatrix: Floats | None, out: NDArray[np.uint8]) -> None:
         out[:] = libgguf.quantize_rows(x, quant_type.id, imatrix).reshape(out.shape)
 
