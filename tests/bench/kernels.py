@@ -37,38 +37,33 @@ def ours(quant_type: QuantType) -> Encode:
     return run
 
 
-def spread(encode: Encode, n_threads: int, pool: ThreadPoolExecutor) -> Encode:
-    """The same on several threads, each with an equal part of the rows."""
-    if n_threads == 1:
-        return encode
-
-    def run(x: Floats, imatrix: Floats | None, out: np.ndarray) -> None:
-        step = len(x) // n_threads
-        cuts = [slice(i * step, (i + 1) * step) for i in range(n_threads)]
-        list(pool.map(lambda cut: encode(x[cut], imatrix, out[cut]), cuts))
-
-    return run
-
-
 def speeds(
-    encoders: dict[str, Encode], x: Floats, imatrix: Floats | None, row_nbytes: int, rounds: int
+    encoders: dict[str, Encode], x: Floats, imatrix: Floats | None, row_nbytes: int, rounds: int, n_threads: int
 ) -> dict[str, float]:
-    """Weights per second of each encoder: median of ``rounds`` turns of at least 30 ms."""
-    out = np.empty((len(x), row_nbytes), dtype=np.uint8)
+    """Weights per second of each encoder on ``n_threads``: median of ``rounds`` turns of at least 50 ms.
+
+    Every thread encodes the whole of ``x`` into memory of its own, as often as one thread alone would.
+    """
+    outs = [np.empty((len(x), row_nbytes), dtype=np.uint8) for _ in range(n_threads)]
     repeats = {}
     for name, encode in encoders.items():
-        encode(x, imatrix, out)
+        encode(x, imatrix, outs[0])
         start = time.perf_counter()
-        encode(x, imatrix, out)
-        repeats[name] = max(1, int(0.03 / max(1e-6, time.perf_counter() - start)))
+        encode(x, imatrix, outs[0])
+        repeats[name] = max(1, int(0.05 / max(1e-6, time.perf_counter() - start)))
+
+    def work(name: str, out: np.ndarray) -> None:
+        for _ in range(repeats[name]):
+            encoders[name](x, imatrix, out)
+
     times: dict[str, list[float]] = {name: [] for name in encoders}
-    for _ in range(rounds):
-        for name, encode in encoders.items():
-            start = time.perf_counter()
-            for _ in range(repeats[name]):
-                encode(x, imatrix, out)
-            times[name].append((time.perf_counter() - start) / repeats[name])
-    return {name: x.size / median(seconds) for name, seconds in times.items()}
+    with ThreadPoolExecutor(n_threads) as pool:
+        for _ in range(rounds):
+            for name in encoders:
+                start = time.perf_counter()
+                list(pool.map(work, [name] * n_threads, outs))
+                times[name].append((time.perf_counter() - start) / repeats[name])
+    return {name: n_threads * x.size / median(seconds) for name, seconds in times.items()}
 
 
 def real_weights() -> Floats | None:
@@ -113,7 +108,7 @@ def errors(encoders: dict[str, Encode], quant_type: QuantType, x: Floats, imatri
     return found
 
 
-def measure(quant_type: QuantType, rounds: int, pool: ThreadPoolExecutor) -> dict[str, object]:
+def measure(quant_type: QuantType, rounds: int) -> dict[str, object]:
     encoders = {"qxmix": ours(quant_type), **peers(quant_type)}
     x = np.random.default_rng(5).standard_t(4, SHAPE).astype(np.float32)
     result: dict[str, object] = {"type": quant_type.name}
@@ -121,8 +116,8 @@ def measure(quant_type: QuantType, rounds: int, pool: ThreadPoolExecutor) -> dic
         if imatrix is None and quant_type.importance == "required":
             continue
         for n_threads in (1, 2):
-            many = {name: spread(encode, n_threads, pool) for name, encode in encoders.items()}
-            result[f"{label}/{n_threads}"] = speeds(many, x, imatrix, quant_type.row_nbytes(SHAPE[1]), rounds)
+            row_nbytes = quant_type.row_nbytes(SHAPE[1])
+            result[f"{label}/{n_threads}"] = speeds(encoders, x, imatrix, row_nbytes, rounds, n_threads)
         for name, data in inputs().items():
             columns = None if imatrix is None else importance(data.shape[1])
             result[f"{label}/{name}"] = errors(encoders, quant_type, data, columns)
@@ -165,10 +160,9 @@ def main(names: tuple[str, ...], rounds: int, json_path: Path | None) -> None:
     if len(chosen) != len(known):
         raise click.UsageError(f"unknown type among {', '.join(names)}")
     results = []
-    with ThreadPoolExecutor(2) as pool:
-        for quant_type in chosen:
-            click.echo(f"{quant_type.name} ...", err=True)
-            results.append(measure(quant_type, rounds, pool))
+    for quant_type in chosen:
+        click.echo(f"{quant_type.name} ...", err=True)
+        results.append(measure(quant_type, rounds))
     click.echo(markdown(results))
     if json_path is not None:
         json_path.write_text(json.dumps(results, indent=1) + "\n")
