@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from importlib import import_module
@@ -79,7 +80,7 @@ def command(
     path = _output_path(plan, output)
     if dry_run:
         preflight(plan, name_output(plan, path), overwrite=overwrite or resume, strict=strict)
-        _show_plan(plan, jobs or 1, as_json=as_json)
+        _show_plan(plan, jobs or os.cpu_count() or 1, as_json=as_json)
         return
     settings: dict[str, Any] = {
         "n_workers": jobs, "executor": executor, "memory_nbytes": memory, "report": report, "resume": resume,
