@@ -133,7 +133,7 @@ def _announce(plan: Plan) -> None:
     click.echo(headline(plan), err=True)
     for problem in plan.problems:
         if problem.severity == "warning":
-            click.echo(f"warning: {problem}", err=True)
+            click.echo(f"Warning: {problem}", err=True)
 
 
 def _how_to_go_on(plan: Plan, path: Path) -> str:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 def command(ctx: click.Context, *, folder: Path, moe: bool, seed: int | None, overwrite: bool) -> None:
     """Make a small model in DIR, plan what a recipe makes of it, and apply the plan.
 
-    The model (4 MB, seeded, untrained) has a working tokenizer, so that llama.cpp and ik_llama.cpp load it and what
-    becomes of it. Every command that the demo stands for is printed before it runs.
+    The model (4 MB, seeded, untrained) has a working tokenizer, so that llama.cpp and ik_llama.cpp load it and the
+    quantized one. Every command that the demo stands for is printed before it runs.
     """
     files = DemoFiles.in_folder(folder, moe=moe)
     with _file_errors(folder):

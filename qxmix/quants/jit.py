@@ -149,11 +149,6 @@ def inlined(function: Callable[P, R]) -> Callable[P, R]:
     return cast("Callable[P, R]", numba.njit(nogil=True, error_model="numpy", forceinline=True)(function))
 
 
-def is_compiled(function: Callable[..., object]) -> bool:
-    """Whether a kernel has been compiled or loaded in this process."""
-    return bool(getattr(function, "signatures", True))
-
-
 if sys.byteorder != "little":  # pragma: no cover - no such machine runs the engines
     msg = "qxmix packs little-endian fields by their bytes in memory and needs a little-endian machine"
     raise ImportError(msg)
