@@ -138,3 +138,6 @@ QUANT_TYPES: tuple[QuantType, ...] = (
     _other("Q8_K_R16", 397, 256, 258, _IK),
 )
 """All types; a type's fallback depends on the engine and is a matter of the recipe, not of the type."""
+
+SEARCHING = frozenset({"Q4_0", "Q5_0", "Q6_0", "Q3_K", "Q6_K", "IQ4_NL", "IQ4_XS"})
+"""Types whose encoder does as ``search`` says; ``Codec.searches`` has the same, but importing it imports numba."""

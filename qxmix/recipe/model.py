@@ -20,6 +20,7 @@ Policy = Literal["llama.cpp", "ik_llama.cpp", "error"]
 POLICIES: tuple[Policy, ...] = ("llama.cpp", "ik_llama.cpp", "error")
 
 SearchName = Literal["gradient", "heuristic", "exhaustive"]
+SEARCHES: tuple[SearchName, ...] = ("gradient", "heuristic", "exhaustive")
 
 DEFAULT = "default"
 """In place of a type: whatever the recipe's ``default`` is.  Lower case, so no type is called so."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qxmix.quants.table import SEARCHING
+from qxmix.recipe.model import SEARCHES
 from qxmix.report.text import table
 
 if TYPE_CHECKING:
@@ -22,14 +24,16 @@ def types_text(types: Sequence[QuantType], *, terminal: bool = False) -> str:
             _row(t),
             "both" if len(t.engines) > 1 else t.engines[0],
             t.importance,
+            "yes" if t.name in SEARCHING else "",
             _use(t),
         )
         for t in types
     ]
-    titles = ("type", ">bpw", ">block", "row", "engines", "imatrix", "qxmix")
+    titles = ("type", ">bpw", ">block", "row", "engines", "imatrix", "search", "qxmix")
     meaning = (
         "block: bytes/weights; row: bytes in front of each row, rows interleaved (x4);\n"
-        "imatrix: whether the encoder reads one; qxmix encodes, only plans or only copies"
+        "imatrix: whether the encoder reads one; search: whether it has the three searches of a recipe's `search`,\n"
+        f"{', '.join(SEARCHES)}; qxmix: whether it encodes, only plans or only copies the type"
     )
     return f"{table(titles, rows, terminal=terminal)}\n\n{meaning}"
 
@@ -54,6 +58,7 @@ def types_json(types: Sequence[QuantType]) -> list[dict[str, object]]:
             "base": t.base or None,
             "engines": list(t.engines),
             "importance": t.importance,
+            "searches": list(SEARCHES) if t.name in SEARCHING else [],
             "use": _use(t),
         }
         for t in types

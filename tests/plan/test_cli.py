@@ -174,7 +174,10 @@ def test_help_lists_every_command_in_whole_sentences() -> None:
 def test_types_are_listed_with_what_qxmix_does_with_them() -> None:
     found = json.loads(qxmix("types", "--json").stdout)
     assert [t["name"] for t in found] == [t.name for t in QUANT_TYPES]
+    assert {t["name"]: t["searches"] for t in found}["Q3_K"] == ["gradient", "heuristic", "exhaustive"]
     text = qxmix("types", "--engine", "llama.cpp").stdout
+    rows = {line.split()[0]: line.split() for line in text.splitlines() if line}
+    assert ("yes" in rows["Q4_0"], "yes" in rows["Q4_1"]) == (True, False)
     assert "TQ1_0" in text
     assert "IQ4_K " not in text
 
