@@ -13,6 +13,7 @@ COMMANDS = {
     "apply": ("apply", "Write the model that the plan describes."),
     "verify": ("verify", "Compare an output with its digests, or make it again."),
     "recipe-of": ("recipe_of", "Print the recipe that an output was made by."),
+    "recipes": ("recipes", "List the recipes that come with qxmix, or print one."),
     "validate": ("validate", "Check recipes without a model."),
     "lint": ("lint", "Say what in a recipe looks wrong for a model."),
     "diff": ("diff", "Compare two recipes, plans, lock files or models."),

@@ -40,6 +40,19 @@ def shipped_names() -> list[str]:
     return [p.relative_to(root).with_suffix("").as_posix() for p in paths if not p.name.startswith("_")]
 
 
+def shipped_path(name: str) -> Path:
+    """The file of a shipped recipe, or of a fragment that shipped ones extend.
+
+    Raises:
+        RecipeError: there is none of this name.
+
+    """
+    path = _shipped(name)
+    if path is None:
+        raise RecipeError(Problem(name, f"there is no shipped recipe of this name{_near_shipped(name)}"))
+    return path
+
+
 def load_recipe(path_or_name: str | Path) -> Recipe:
     """Load a recipe from a file, or a shipped one by its name such as ``pure/q4_0``.
 
@@ -99,26 +112,37 @@ def _locate(text: str, base: Path | None) -> tuple[Path | None, str]:
     try:
         if candidate.exists() and not candidate.is_dir():
             return candidate, text if base is None else str(candidate)
-        root = data_dir("recipes")
-        shipped = root / (text if text.endswith(_SUFFIXES) else f"{text}.yaml")
-        if ".." not in path.parts and not path.is_absolute() and shipped.is_file():
-            return shipped, shipped.relative_to(root).as_posix()
     except (OSError, ValueError):
         # A name that no file can have: too long, or with a NUL.
         return None, text
-    return None, text
+    shipped = _shipped(text)
+    return (None, text) if shipped is None else (shipped, shipped.relative_to(data_dir("recipes")).as_posix())
+
+
+def _shipped(text: str) -> Path | None:
+    path = Path(text)
+    if ".." in path.parts or path.is_absolute():
+        return None
+    shipped = data_dir("recipes") / (text if text.endswith(_SUFFIXES) else f"{text}.yaml")
+    try:
+        return shipped if shipped.is_file() else None
+    except (OSError, ValueError):
+        return None
 
 
 def _unknown(text: str) -> str:
     if text.endswith(_SUFFIXES) or text.startswith(("/", ".", "~")):
         folder = " (it is a folder)" if Path(text).is_dir() else ""
         return f"there is no such file{folder}; a shipped recipe is named without a suffix, like 'pure/q4_0'"
+    return f"neither a file nor a shipped recipe{_near_shipped(text)}"
+
+
+def _near_shipped(text: str) -> str:
     known = shipped_names()
     same_end = [n for n in known if n.rpartition("/")[2] == text.lower()]
     named = "' or '".join(same_end)
     hint = f"; did you mean '{named}'?" if same_end else near(text, known)
-    hint = hint or f"; the shipped ones are in {data_dir('recipes')}"
-    return f"neither a file nor a shipped recipe{hint}"
+    return hint or "; 'qxmix recipes' lists them"
 
 
 def _read(path: Path, name: str, state: _State, chain: tuple[Path, ...]) -> RecipeFile:
