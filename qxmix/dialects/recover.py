@@ -17,7 +17,7 @@ from qxmix.planning.gate import never_quantized, unreadable
 from qxmix.quants import find
 from qxmix.recipe import load_recipe
 from qxmix.recipe.categories import layer_of
-from qxmix.recipe.layers import LayerSelector, holds, parse_terms
+from qxmix.recipe.layers import LayerSelector, holds, layers_text, parse_terms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,19 +123,13 @@ def _fates(part: str, members: list[TensorInfo], default: str, n_layer: int) -> 
 
 
 def layer_text(layers: list[int], n_layer: int) -> str:
-    """A layer selector that picks exactly these of the model's layers: ``0-2, 5, 7-9``, or ``more_bits``."""
+    """A layer selector that picks exactly these of the model's layers: ``0-2, 5, 7-13/3``, or ``more_bits``."""
     picked = set(layers)
     for text in ("more_bits", "!more_bits"):
         selector = LayerSelector(parse_terms(text, {}))
         if len(picked) > _FEW and {i for i in range(n_layer) if holds(selector, i, n_layer)} == picked:
             return text
-    runs: list[list[int]] = []
-    for layer in sorted(set(layers)):
-        if runs and runs[-1][1] == layer - 1:
-            runs[-1][1] = layer
-        else:
-            runs.append([layer, layer])
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+    return layers_text(picked)
 
 
 def _pattern(names: list[str]) -> str:

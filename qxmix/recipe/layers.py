@@ -3,7 +3,7 @@
 A selector is a union read from left to right; a term with ``!`` in front takes away what came before it, and a
 selector that starts with one starts from all layers.  With ``i`` the index and ``n`` the number of layers:
 
-    3, 2-5            i == 3, 2 <= i <= 5
+    3, 2-5            i == 3, 2 <= i <= 5       6-27/3          6, 9, 12, ..., 27
     first(4)          i < 4                     last(4)         i >= n - 4
     first(1/8)        i < n / 8                 last(1/8)       i >= 7 n / 8
     range(1/8, 7/8)   n / 8 <= i < 7 n / 8      every(3, 2)     i % 3 == 2
@@ -21,17 +21,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 By = Literal["layer", "ordinal", "layer_if_experts"]
 BYS: tuple[By, ...] = ("layer", "ordinal", "layer_if_experts")
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _CALL = re.compile(r"([a-z_]+)\s*\(([^()]*)\)\Z")
-_SPAN = re.compile(r"(\d{1,6})\s*(?:-|\.\.)\s*(\d{1,6})\Z")
+_SPAN = re.compile(r"(\d{1,6})\s*(?:-|\.\.)\s*(\d{1,6})(?:\s*/\s*(\d{1,6}))?\Z")
 _NUMBER = re.compile(r"\d{1,6}\Z")
 _FRACTION = re.compile(r"(\d{1,4})\s*/\s*(\d{1,4})\Z")
-_SYNTAX = "write numbers, ranges (2-5), first(n), last(n), first(1/8), range(1/8, 7/8), every(k, offset), more_bits"
+_SYNTAX = (
+    "write numbers, ranges (2-5), every third of one (6-27/3), first(n), last(n), first(1/8), range(1/8, 7/8), "
+    "every(k, offset), more_bits"
+)
 
 RESERVED = frozenset({"all", "first", "last", "range", "every", "more_bits"})
 """Words that cannot name a layer set."""
@@ -43,8 +46,8 @@ class LayerTerm:
 
     kind: Literal["span", "range", "from", "last", "every", "more_bits", "all"]
     args: tuple[int, ...] = ()
-    """Of ``span`` first and last layer, of ``range`` two fractions, of ``from`` one, of ``last`` a count, of ``every``
-    step and offset."""
+    """Of ``span`` first and last layer and, if it is not 1, the step; of ``range`` two fractions, of ``from`` one, of
+    ``last`` a count, of ``every`` step and offset."""
     negate: bool = False
     """Takes its layers away instead of adding them."""
 
@@ -89,7 +92,7 @@ def _covers(term: LayerTerm, i: int, n: int) -> bool:  # noqa: PLR0911
     a = term.args
     match term.kind:
         case "span":
-            return a[0] <= i <= a[1]
+            return a[0] <= i <= a[1] and (len(a) == 2 or (i - a[0]) % a[2] == 0)  # noqa: PLR2004
         case "range":
             return a[0] * n // a[1] <= i < a[2] * n // a[3]
         case "from":
@@ -139,10 +142,7 @@ def _term(part: str, named: Mapping[str, LayerSet], *, negate: bool) -> list[Lay
     if _NUMBER.match(part):
         return [LayerTerm("span", (int(part), int(part)), negate)]
     if span := _SPAN.match(part):
-        first, last = int(span[1]), int(span[2])
-        if first > last:
-            raise LayerError(f"the range '{part}' is empty; write {last}-{first}")
-        return [LayerTerm("span", (first, last), negate)]
+        return [LayerTerm("span", _span(part, int(span[1]), int(span[2]), int(span[3] or 1)), negate)]
     if call := _CALL.match(part):
         return [_call(part, call[1], [a.strip() for a in call[2].split(",")], negate=negate)]
     if not _NAME.match(part):
@@ -154,6 +154,45 @@ def _term(part: str, named: Mapping[str, LayerSet], *, negate: bool) -> list[Lay
     if found.by is not None or found.of is not None:
         raise LayerError(f"the set '{part}' says how layers are counted and so must stand alone")
     return _negated(found.terms, part) if negate else list(found.terms)
+
+
+def _span(part: str, first: int, last: int, step: int) -> tuple[int, ...]:
+    if first > last:
+        raise LayerError(f"the range '{part}' is empty; write {last}-{first}")
+    if step == 0:
+        raise LayerError(f"'{part}': the step after the / must be at least 1")
+    return (first, last) if step == 1 else (first, last, step)
+
+
+def layers_text(layers: Iterable[int]) -> str:
+    """A selector of exactly these layers, in short: ``0-3, 6-27/3, 30``.  Empty where there is none."""
+    return ", ".join(map(_run_text, _runs(sorted(set(layers)))))
+
+
+def _runs(layers: list[int]) -> list[list[int]]:
+    """Split into runs of equal steps; a step above 1 needs three members to be worth a run."""
+    runs: list[list[int]] = []
+    start = 0
+    while start < len(layers):
+        end = start + 1
+        step = layers[end] - layers[start] if end < len(layers) else 0
+        while end < len(layers) and layers[end] - layers[end - 1] == step:
+            end += 1
+        # Leave the last one to the next run where that goes on by ones: 3, 6-9 and not 3-6/3 and 7-9.
+        if step > 1 and end < len(layers) and layers[end] == layers[end - 1] + 1:
+            end -= 1
+        if step > 1 and end - start < 3:  # noqa: PLR2004
+            end = start + 1
+        runs.append(layers[start:end])
+        start = end
+    return runs
+
+
+def _run_text(run: list[int]) -> str:
+    if len(run) == 1:
+        return str(run[0])
+    step = run[1] - run[0]
+    return f"{run[0]}-{run[-1]}" + (f"/{step}" if step > 1 else "")
 
 
 def _negated(terms: tuple[LayerTerm, ...], name: str) -> list[LayerTerm]:

@@ -7,6 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from qxmix.recipe.layers import layers_text
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 MAX_LAYERS_LENGTH = 24
 """Characters of layers before they are called the others."""
 
-_BLOCK = re.compile(r"(.*?)blk\.(\d+)\.(.*)")
+_BLOCK = re.compile(r"(.*?)blk\.(\d{1,6})\.(.*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class Group:
     part: str
     """The name without ``blk.N.`` and ``.weight``: ``ffn_down_exps``."""
     layers: str
-    """``0-3, 6,9..27``, or ``the others`` of its part; empty for tensors outside of layers."""
+    """``0-3, 6-27/3``, or ``the others`` of its part; empty for tensors outside of layers."""
     tensors: tuple[PlannedTensor, ...]
 
     @property
@@ -91,33 +93,5 @@ def _kept_why(tensor: PlannedTensor) -> str:
 
 
 def layer_ranges(names: Iterable[str]) -> str:
-    """The layers of these tensors in short: ``0-3, 6,9..27, 30``."""
-    layers = sorted({layer for name in names if (layer := split_name(name)[1]) is not None})
-    return ", ".join(_run(run) for run in _runs(layers))
-
-
-def _runs(layers: list[int]) -> list[list[int]]:
-    """Split into runs of equal steps; a step above 1 needs three members to be worth a run."""
-    runs: list[list[int]] = []
-    start = 0
-    while start < len(layers):
-        end = start + 1
-        step = layers[end] - layers[start] if end < len(layers) else 0
-        while end < len(layers) and layers[end] - layers[end - 1] == step:
-            end += 1
-        # Leave the last one to the next run where that goes on by ones: 3, 6-9 and not 3,6 and 7-9.
-        if step > 1 and end < len(layers) and layers[end] == layers[end - 1] + 1:
-            end -= 1
-        if step > 1 and end - start < 3:  # noqa: PLR2004
-            end = start + 1
-        runs.append(layers[start:end])
-        start = end
-    return runs
-
-
-def _run(run: list[int]) -> str:
-    if len(run) == 1:
-        return str(run[0])
-    if run[1] - run[0] == 1:
-        return f"{run[0]}-{run[-1]}"
-    return f"{run[0]},{run[1]}..{run[-1]}"
+    """The layers of these tensors as ``layers`` of a recipe takes them: ``0-3, 6-27/3, 30``."""
+    return layers_text(layer for name in names if (layer := split_name(name)[1]) is not None)
