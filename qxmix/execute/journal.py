@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -18,6 +19,8 @@ from qxmix.execute.output import explain
 from qxmix.execute.task import TaskResult
 
 VERSION = 1
+_DIGEST = re.compile("[0-9a-f]{64}")
+_SHOWN_DIGITS = 12
 
 Identity = Mapping[str, str]
 """What must be the same for old work to be of use: a name that a user understands, and the value."""
@@ -88,12 +91,18 @@ def record_checked(descriptor: int) -> None:
 
 
 def differences(old: Identity, new: Identity) -> list[str]:
-    """What changed since the journal was begun, each with both values."""
+    """What changed since the journal was begun, each with both values; of digests as much as tells them apart."""
     return [
-        f"{key}: was {old.get(key, 'not there')}, is {new.get(key, 'not there')}"
+        f"{key}: was {_shown(old.get(key))}, is {_shown(new.get(key))}"
         for key in {**old, **new}
         if old.get(key) != new.get(key)
     ]
+
+
+def _shown(value: str | None) -> str:
+    if value is None:
+        return "not there"
+    return value[:_SHOWN_DIGITS] if _DIGEST.fullmatch(value) else value
 
 
 def _append(descriptor: int, entry: object) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qxmix.execute import digests
+from qxmix.execute import digests, reuse
 from qxmix.execute.deviation import total
 from qxmix.execute.result import TensorResult
 
@@ -54,4 +55,21 @@ class Ledger:
             sha256=digests.combine(part.digest for part in parts).hex(),
             source_sha256=digests.combine(part.source_digest for part in parts).hex(),
             deviation=total(deviations) if deviations else None,
+            flaw=next((part.flaw for part in parts if part.flaw is not None), None),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Roots:
+    """Root digests of the model and of the output, in hex."""
+
+    source: str
+    data: str
+
+    @classmethod
+    def of(cls, plan: Plan, tensors: tuple[TensorResult, ...]) -> Roots:
+        """Add up the tensors: the model's in its order, the output's in the order it has in the files."""
+        return cls(
+            digests.root((t.name, bytes.fromhex(t.source_sha256)) for t in tensors),
+            digests.root((tensors[i].name, bytes.fromhex(tensors[i].sha256)) for i in reuse.output_order(plan)),
         )

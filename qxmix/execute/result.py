@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from qxmix.errors import Problem
+
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from qxmix.errors import Problem
     from qxmix.execute.deviation import Deviation
+    from qxmix.execute.scales import Flaw
 
 Phase = Literal["kernels", "verify", "compare", "work", "sync", "done"]
 
@@ -48,6 +50,8 @@ class TensorResult:
     """The same of the data it was made from."""
     deviation: Deviation | None
     """How far the weights moved, if that was asked for and they were encoded."""
+    flaw: Flaw | None = None
+    """The first number that is not finite in a tensor that was carried over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,3 +78,12 @@ class Result:
     """The part of it that waited for the disk at the end."""
     problems: tuple[Problem, ...]
     """What came up while running and did not stop it."""
+
+
+def carried_over(tensor: TensorResult) -> Problem:
+    """The warning for a tensor with a number that is not finite."""
+    text = (
+        f"{tensor.flaw}; the tensor is carried over as the model has it, and an engine computes NaN from it."
+        " Convert the model again"
+    )
+    return Problem(tensor.name, text, "warning", "not-finite")

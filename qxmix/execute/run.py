@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from qxmix import provenance
 from qxmix.errors import ModelFileError, Problem, RunError
-from qxmix.execute import digests, journal, kernels, reuse, stop
+from qxmix.execute import journal, kernels, reuse, stop
 from qxmix.execute import output as files
 from qxmix.execute.begin import begin_or_resume
 from qxmix.execute.drive import OnResult, drive
 from qxmix.execute.flush import Flusher
-from qxmix.execute.ledger import Ledger
+from qxmix.execute.ledger import Ledger, Roots
 from qxmix.execute.preflight import preflight
-from qxmix.execute.result import OnProgress, Phase, Progress, Result, TensorResult
+from qxmix.execute.result import OnProgress, Phase, Progress, Result, TensorResult, carried_over
 from qxmix.execute.tasks import Chunking, make_tasks, reading_target
 from qxmix.execute.unchanged import take_over_unchanged
 from qxmix.execute.workers import Pool, open_pool
@@ -120,6 +120,7 @@ class _Run:
                 kept |= self.take_over_unchanged(pool, flusher, kept)
                 self.work(pool, flusher, kept)
             tensors = self.ledger.results()
+            self.problems += map(carried_over, (t for t in tensors if t.flaw is not None))
             roots = Roots.of(self.plan, tensors)
             self.complete(tensors, roots)
             self.say("sync")
@@ -154,7 +155,7 @@ class _Run:
             old = recorded.leaves[task.tensor, task.leaf]
             if found.digest == old.digest:
                 kept.add((task.tensor, task.leaf))
-                self.ledger.add(old, task.model_nbytes)
+                self.ledger.add(replace(old, flaw=found.flaw), task.model_nbytes)
             self.say("verify", task.name)
 
         tasks = (
@@ -184,13 +185,33 @@ class _Run:
 
             drive(tasks, pool, self.name, note)
 
+        copied: dict[tuple[int, int], TaskResult] = {}
+
         def note_leaf(task: Task, result: TaskResult) -> None:
-            self.note(flusher, task, result)
+            if self.options.report:
+                copied[task.tensor, task.leaf] = result
+            else:
+                self.note(flusher, task, result)
 
         taken = take_over_unchanged(self.plan, older, candidates, self.tasks, run, note_leaf)
+        self.measure(pool, flusher, copied)
         self.problems += taken.problems
         self.n_reused = len(taken.tensors)
         return taken.leaves
+
+    def measure(self, pool: Pool, flusher: Flusher, copied: dict[tuple[int, int], TaskResult]) -> None:
+        """Measure leaves that were copied from an older output, and note them."""
+
+        def note(task: Task, found: TaskResult) -> None:
+            self.note(flusher, task, replace(copied[task.tensor, task.leaf], deviation=found.deviation))
+            self.say("compare", task.name)
+
+        tasks = (
+            replace(task, action="measure")
+            for task in self.tasks(pool.n_workers if copied else 1)
+            if (task.tensor, task.leaf) in copied
+        )
+        drive(tasks, pool, self.name, note)
 
     def note(self, flusher: Flusher, task: Task, result: TaskResult) -> None:
         """Record a leaf that has been written."""
@@ -241,22 +262,6 @@ class _Run:
     def say(self, phase: Phase, text: str = "") -> None:
         """Report progress."""
         self.on_progress(Progress(phase, self.ledger.done_nbytes, self.ledger.total_nbytes, text))
-
-
-@dataclass(frozen=True, slots=True)
-class Roots:
-    """Root digests of the model and of the output, in hex."""
-
-    source: str
-    data: str
-
-    @classmethod
-    def of(cls, plan: Plan, tensors: tuple[TensorResult, ...]) -> Roots:
-        """Add up the tensors: the model's in its order, the output's in the order it has in the files."""
-        return cls(
-            digests.root((t.name, bytes.fromhex(t.source_sha256)) for t in tensors),
-            digests.root((tensors[i].name, bytes.fromhex(tensors[i].sha256)) for i in reuse.output_order(plan)),
-        )
 
 
 @contextmanager

@@ -6,6 +6,7 @@ types of ik_llama.cpp.  Positions: the block structures in ``ggml-common.h`` of 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,8 +31,42 @@ _MINIMA = frozenset({"Q2_K", "Q4_K", "Q5_K"})
 """Base types whose interleaved form starts with the scales and the minima of all rows."""
 _ROW_START_ONLY = frozenset({"IQ1_S_R4", "IQ1_M_R4"})
 """Interleaved types with scales per row although their base has them per block."""
+_FLOATS = frozenset({"F32", "F16", "BF16"})
+"""Types whose numbers are the weights themselves."""
 _EXPONENT = {"F16": 0x7C00, "BF16": 0x7F80}
 """Exponent bits of the 16-bit floats: all set in an infinity or a NaN."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """A number in a tensor's data that is infinite or NaN."""
+
+    row: int
+    """Counted over all stacked matrices; of an interleaved type the first row of the group."""
+    column: int | None
+    """None for a scale."""
+    value: str
+
+    def __str__(self) -> str:
+        """Where and what: ``row 3, column 5: nan``."""
+        place = f"row {self.row}" if self.column is None else f"row {self.row}, column {self.column}"
+        return f"{place}: {self.value}"
+
+
+def first_flaw(quant_type: QuantType, packed: NDArray[np.uint8], first_row: int) -> Flaw | None:
+    """The first number that is not finite in whole row groups that were read as they are, or None.
+
+    ``packed`` is (n_rows, row_nbytes); ``first_row`` is where they stand in their tensor.
+    """
+    bad = bad_group(quant_type, packed)
+    if bad is None:
+        return None
+    if quant_type.name not in _FLOATS:
+        return Flaw(first_row + bad, None, "a scale that is infinite or NaN")
+    weights = np.empty((1, packed.shape[1] // quant_type.block_nbytes), np.float32)
+    quants.codec_of(quant_type.name).decode(packed[bad : bad + 1], weights)
+    column = int(np.argmin(np.isfinite(weights[0])))
+    return Flaw(first_row + bad, column, str(weights[0, column]))
 
 
 def check_scales(name: str, type_name: str, first_row: int, packed: NDArray[np.uint8]) -> None:

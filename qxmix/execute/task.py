@@ -18,14 +18,15 @@ from qxmix.errors import ModelFileError, Problem, RunError
 from qxmix.execute import stop
 from qxmix.execute.deviation import Deviation, row_sums, summarize
 from qxmix.execute.output import explain
-from qxmix.execute.scales import check_scales
+from qxmix.execute.scales import Flaw, check_scales, first_flaw
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 COPY_STEP_NBYTES = 128 << 10
-"""Bytes that a copy moves at once.  Two workers that write one file wait for each other's writes, spinning: with 1 MiB
-a copy of 2 GB took between 1.5 and 2.6 s, with 4 MiB 3.4 s or more, with 128 KiB 1.3 s."""
+"""Bytes that a copy moves at once, unless a row group is longer.  Two workers that write one file wait for each
+other's writes, spinning: with 1 MiB a copy of 2 GB took between 1.5 and 2.6 s, with 4 MiB 3.4 s or more, with 128 KiB
+1.3 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,9 @@ class Task:
     """Index among the tensor's leaves."""
     name: str
     """The tensor's name."""
-    action: Literal["copy", "encode", "hash", "derive"]
-    """``hash`` reads like ``copy`` and ``derive`` computes like ``encode``, but neither writes."""
+    action: Literal["copy", "encode", "hash", "derive", "measure"]
+    """``hash`` reads like ``copy`` and ``derive`` computes like ``encode``, but neither writes; ``measure`` compares
+    what is read with what stands in the target."""
     source: str
     """Path of the shard to read."""
     source_offset: int
@@ -51,7 +53,9 @@ class Task:
     target_offset: int = 0
     target_nbytes: int = 0
     source_type: str = ""
+    """Type of what is read."""
     type: str = ""
+    """Type of what is written."""
     n_cols: int = 0
     first_row: int = 0
     """Counted over all stacked matrices; for messages."""
@@ -79,6 +83,8 @@ class TaskResult:
     source_digest: bytes
     """SHA-256 of the bytes read."""
     deviation: Deviation | None = None
+    flaw: Flaw | None = None
+    """The first number in the bytes read that is not finite, if they were carried over as they are."""
 
 
 def run_task(task: Task) -> TaskResult:
@@ -93,13 +99,12 @@ def run_task(task: Task) -> TaskResult:
     try:
         with Path(task.source).open("rb", buffering=0) as source:
             source.seek(task.source_offset)
-            work = _encode if task.action in {"encode", "derive"} else _copy
             if task.action in {"hash", "derive"}:
-                return work(task, source, None)
+                return _WORK[task.action](task, source, None)
             # "r+b" never creates: once the output has been renamed, a straggler finds nothing to write to.
-            with Path(task.target).open("r+b", buffering=0) as target:
+            with Path(task.target).open("rb" if task.action == "measure" else "r+b", buffering=0) as target:
                 target.seek(task.target_offset)
-                return work(task, source, target)
+                return _WORK[task.action](task, source, target)
     except OSError as error:
         text = f"{explain(error)}; it happened at tensor {task.name}, and --resume goes on there"
         raise RunError(Problem(str(error.filename or task.target or task.source), text)) from error
@@ -107,17 +112,25 @@ def run_task(task: Task) -> TaskResult:
 
 def _copy(task: Task, source: BinaryIO, target: BinaryIO | None) -> TaskResult:
     digest = hashlib.sha256()
-    buffer = memoryview(bytearray(min(COPY_STEP_NBYTES, task.source_nbytes)))
-    left = task.source_nbytes
-    while left:
+    quant_type = quants.find(task.source_type) if task.n_rows else None
+    if quant_type and task.n_rows % quant_type.row_group:
+        quant_type = None  # no row group is whole; the file is odd, and its bytes are carried over all the same
+    row_nbytes = task.source_nbytes // task.n_rows if quant_type else 1
+    unit = row_nbytes * quant_type.row_group if quant_type else 1
+    buffer = memoryview(bytearray(min(max(1, COPY_STEP_NBYTES // unit) * unit, task.source_nbytes)))
+    done, flaw = 0, None
+    while done < task.source_nbytes:
         stop.check(task.run)
-        piece = buffer[: min(left, len(buffer))]
+        piece = buffer[: task.source_nbytes - done]
         _read(task, source, piece)
         digest.update(piece)
         if target is not None:
             _write(target, piece)
-        left -= len(piece)
-    return TaskResult(task.tensor, task.leaf, digest.digest(), digest.digest())
+        if quant_type and flaw is None:
+            rows = np.frombuffer(piece, np.uint8).reshape(-1, row_nbytes)
+            flaw = first_flaw(quant_type, rows, task.first_row + done // row_nbytes)
+        done += len(piece)
+    return TaskResult(task.tensor, task.leaf, digest.digest(), digest.digest(), flaw=flaw)
 
 
 def _encode(task: Task, source: BinaryIO, target: BinaryIO | None) -> TaskResult:
@@ -150,6 +163,27 @@ def _encode(task: Task, source: BinaryIO, target: BinaryIO | None) -> TaskResult
             sums.append(row_sums(weights[:n], restored, columns))
     deviation = summarize(np.concatenate(sums), task.first_row) if sums else None
     return TaskResult(task.tensor, task.leaf, written.digest(), read.digest(), deviation)
+
+
+def _measure(task: Task, source: BinaryIO, target: BinaryIO | None) -> TaskResult:
+    """Compare weights that an older output gave with the model's; the digests of both are known already."""
+    assert target is not None
+    decode, restore = quants.codec_of(task.source_type).decode, quants.codec_of(task.type).decode
+    step = min(task.step_rows, task.n_rows)
+    packed = np.empty((step, task.source_nbytes // task.n_rows), np.uint8)
+    encoded = np.empty((step, task.target_nbytes // task.n_rows), np.uint8)
+    weights, restored = np.empty((step, task.n_cols), np.float32), np.empty((step, task.n_cols), np.float32)
+    columns = np.frombuffer(task.importance, np.float32)
+    sums: list[NDArray[np.float64]] = []
+    for first in range(0, task.n_rows, step):
+        stop.check(task.run)
+        n = min(step, task.n_rows - first)
+        _read(task, source, packed[:n].data.cast("B"))
+        _read(task, target, encoded[:n].data.cast("B"))
+        decode(packed[:n], weights[:n])
+        restore(encoded[:n], restored[:n])
+        sums.append(row_sums(weights[:n], restored[:n], columns))
+    return TaskResult(task.tensor, task.leaf, b"", b"", summarize(np.concatenate(sums), task.first_row))
 
 
 def _read(task: Task, source: BinaryIO, buffer: memoryview) -> None:
@@ -185,3 +219,6 @@ def _refuse_non_finite(task: Task, first: int, weights: NDArray[np.float32]) -> 
             " Convert the model again, or `keep` this tensor as it is"
         )
         raise ModelFileError(Problem(f"{task.source}: {task.name}", text))
+
+
+_WORK = {"copy": _copy, "hash": _copy, "encode": _encode, "derive": _encode, "measure": _measure}

@@ -74,6 +74,7 @@ def reading_target(task: Task) -> Task:
         source=task.target,
         source_offset=task.target_offset,
         source_nbytes=task.target_nbytes,
+        source_type=task.type,
     )
 
 

@@ -93,6 +93,7 @@ def _copying(plan: Plan, task: Task, stored: Stored) -> Task:
         source=str(stored.path.absolute()),
         source_offset=stored.offset + task.target_offset - plan.tensors[task.tensor].offset,
         source_nbytes=task.target_nbytes,
+        source_type=task.type,
     )
 
 

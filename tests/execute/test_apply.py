@@ -40,14 +40,17 @@ def encoded(data: NDArray[np.float32], type_name: str, importance: NDArray[np.fl
 
 
 def test_every_tensor_is_what_its_encoder_makes_of_it(tmp_path: Path) -> None:
-    model = f16_model(tmp_path / "model.gguf")
-    imatrix = uniform_imatrix(tmp_path / "i.dat")
+    """Each matrix in one call, the largest of them several leaves long: the chunk of a whole tensor."""
+    shapes = {**SHAPES, "blk.1.ffn_up.weight": (512, 9000)}
+    model = f16_model(tmp_path / "model.gguf", shapes)
+    imatrix = uniform_imatrix(tmp_path / "i.dat", shapes)
     plan = plan_for(model, MIX, imatrix=imatrix)
     result = apply(plan, tmp_path / "out.gguf", n_workers=2)
     reader = gguf.GGUFReader(tmp_path / "out.gguf")
-    assert [t.name for t in reader.tensors] == list(SHAPES)
+    assert [t.name for t in reader.tensors] == list(shapes)
+    sources = weights(shapes)
     for tensor, planned in zip(reader.tensors, plan.tensors, strict=True):
-        source = weights()[tensor.name]
+        source = sources[tensor.name]
         if planned.action == "copy":
             assert tensor.data.tobytes() == source.tobytes()
         else:
@@ -141,6 +144,34 @@ def test_a_weight_that_is_no_number_is_named(tmp_path: Path, value: float) -> No
     with pytest.raises(ModelFileError, match=rf"ffn_down_exps.*row 101, column 7 is {value} \(1 such weight"):
         apply(plan_for(model, {}), tmp_path / "out.gguf")
     assert [p.name for p in tmp_path.iterdir()] == ["model.gguf"]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_a_bad_weight_that_is_carried_over_is_told(tmp_path: Path, dtype: type, value: float) -> None:
+    name = "blk.0.ffn_down_exps.weight"
+    data: dict[str, NDArray[np.generic]] = {n: w.astype(dtype) for n, w in weights().items()}
+    data[name].reshape(-1, 96)[101, [7, 90]] = value
+    model = write_model(tmp_path / "model.gguf", data)
+    plan = plan_for(model, {name: "keep"})
+    result = apply(plan, tmp_path / "out.gguf")
+    [problem] = result.problems
+    assert str(problem).startswith(f"{name}: row 101, column 7: {value}; the tensor is carried over")
+    assert problem.severity == "warning"
+    copied = {t.name: t.data for t in gguf.GGUFReader(tmp_path / "out.gguf").tensors}[name]
+    assert copied.tobytes() == data[name].tobytes()
+
+
+def test_a_bad_scale_that_is_carried_over_is_told(tmp_path: Path) -> None:
+    apply(plan_for(f16_model(tmp_path / "model.gguf"), {}), tmp_path / "q4.gguf")
+    reader = gguf.GGUFReader(tmp_path / "q4.gguf")
+    [tensor] = [t for t in reader.tensors if t.name == "output.weight"]
+    with (tmp_path / "q4.gguf").open("r+b") as file:
+        file.seek(tensor.data_offset + 20 * 36 + 18)
+        file.write(b"\x00\x7e")
+    plan = plan_for(tmp_path / "q4.gguf", dict.fromkeys(SHAPES, "keep"))
+    [problem] = apply(plan, tmp_path / "out.gguf").problems
+    assert str(problem).startswith("output.weight: row 20: a scale that is infinite or NaN; the tensor is carried")
 
 
 def test_weights_too_large_for_the_scale_are_refused(tmp_path: Path) -> None:

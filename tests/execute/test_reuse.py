@@ -40,6 +40,14 @@ def test_one_changed_rule_makes_one_tensor_anew(model: Path, tmp_path: Path) -> 
     assert sha256_of(tmp_path / "new.gguf") == sha256_of(tmp_path / "alone.gguf")
 
 
+def test_a_report_measures_what_is_reused_too(model: Path, tmp_path: Path) -> None:
+    plan = plan_for(model, {}, imatrix=uniform_imatrix(tmp_path / "i.dat"))
+    made = apply(plan, tmp_path / "old.gguf", report=True)
+    reused = apply(plan, tmp_path / "new.gguf", report=True, reuse_output=tmp_path / "old.gguf")
+    assert reused.n_reused
+    assert reused.tensors == made.tensors
+
+
 def test_an_output_may_be_reused_for_itself(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.gguf"
     apply(plan_for(model, {}), out)
