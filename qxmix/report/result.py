@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qxmix.report.plan_json import problem_json
 from qxmix.report.text import human_nbytes, table
 
 if TYPE_CHECKING:
@@ -32,8 +33,9 @@ def result_text(plan: Plan, result: Result, *, terminal: bool = False) -> str:
 
 
 def result_json(plan: Plan, result: Result) -> dict[str, object]:
-    """The same as plain data, with the digests of all tensors."""
+    """The same as plain data, with the digests of all tensors; ``schemas/result.schema.json`` describes it."""
     return {
+        "qxmix_result": 1,
         "paths": [str(p) for p in result.paths],
         "nbytes": result.nbytes,
         "bpw": plan.bpw,
@@ -43,7 +45,7 @@ def result_json(plan: Plan, result: Result) -> dict[str, object]:
         "n_reused": result.n_reused,
         "seconds": round(result.seconds, 3),
         "sync_seconds": round(result.sync_seconds, 3),
-        "problems": [{"severity": p.severity, "where": p.where, "text": p.text} for p in result.problems],
+        "problems": [problem_json(p) for p in result.problems],
         "tensors": [_tensor_json(t) for t in result.tensors],
     }
 

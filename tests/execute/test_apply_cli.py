@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import gguf
+import jsonschema
 import numpy as np
 import pytest
 
@@ -62,6 +63,7 @@ def test_the_output_is_as_planned_and_named_after_model_and_recipe(
 
 def test_json_has_a_digest_for_each_tensor(demo_moe_model: Path, tmp_path: Path) -> None:
     result = json.loads(run(tmp_path, "pure/q8_0", demo_moe_model, "-o", "x.gguf", "--json", "--report").stdout)
+    jsonschema.validate(result, json.loads((ROOT / "schemas/result.schema.json").read_text()))
     assert result["paths"] == [str(tmp_path / "x.gguf")]
     assert len({t["sha256"] for t in result["tensors"]}) > len(result["tensors"]) // 2
     measured = [t["deviation"] for t in result["tensors"] if "deviation" in t]
