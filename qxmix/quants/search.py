@@ -170,3 +170,34 @@ def _refine_linear(x, w, wx, g, low, high, active, size, best, s1, s2, q):
                 here, qe = active & (at == np.float32(e)), load(q, e * LANES + g)
                 store(q, e * LANES + g, where(here, qe + toward, qe))
     return size
+
+
+@kernel
+def search_plain(x, w, nmax, scale, q):
+    """Scale and levels in ``[-nmax, nmax - 1]`` of each lane: ``make_qx_quants`` as ik_llama.cpp had it before PR 295.
+
+    It still searches the scales of the blocks of IQ2_K and IQ2_KS.  All zero: scale 0 and the lowest level.
+    """
+    n = x.shape[0]
+    wx = np.empty((n, WIDTH), np.float32)
+    low, high = np.float32(-nmax), np.float32(nmax - 1)
+    for g in range(0, LANES, WIDTH):
+        amax, mx = _largest(x, g)
+        for e in range(n):
+            store(wx, e * WIDTH, load(w, e * LANES + g) * load(x, e * LANES + g))
+        kept, size, best = low / mx, splat(_0), splat(_0)
+        for step in range(-10, 10):
+            if step == 0:
+                continue
+            # The first trial takes the largest to the lowest level, and counts whatever it explains.
+            start = step == -10  # noqa: PLR2004
+            trial = kept if start else -(np.float32(nmax) + np.float32(0.1) * np.float32(step)) / mx
+            t1, t2 = _sums(x, w, wx, g, low, high, trial, capped=False)
+            better = t2 != _0 if start else (t2 > _0) & (t1 * t1 > best * t2)
+            kept, size = where(better, trial, kept), where(better, t1 / t2, size)
+            best = where(better, size * t1, best)
+        found = amax > _0
+        store(scale, g, where(found, size, splat(_0)))
+        for e in range(n):
+            level = min(max((kept * load(x, e * LANES + g) + _MAGIC) - _MAGIC, low), high)
+            store(q, e * LANES + g, where(found, level, splat(low)))

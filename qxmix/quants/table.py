@@ -83,7 +83,7 @@ QUANT_TYPES: tuple[QuantType, ...] = (
     # ik_llama.cpp only
     _ik("IQ1_BN", 134, 64, 13, 136, "ignored", meta=2),
     _ik("IQ2_BN", 135, 64, 16, 137, "ignored", meta=4),
-    _ik("IQ2_K", 137, 256, 76, 138),
+    _ik("IQ2_K", 137, 256, 76, 138, codec="iq2_k"),
     _ik("IQ3_K", 138, 256, 110, 139),
     _ik("IQ4_K", 139, 256, 144, 140),
     _ik("IQ5_K", 140, 256, 176, 141),
