@@ -25,20 +25,20 @@ from qxmix.quants.numerics import load_half, nint
 from qxmix.quants.search import search_plain
 from qxmix.quants.superblock import (
     SUPER,
-    clean_importance,
     pack_two_bits,
     put_half,
     store_super,
     sum_over,
-    weigh_alone,
-    weigh_super,
 )
 from qxmix.quants.ternary_grid import sorting_network
+from qxmix.quants.weigh_ik import weigh_cleaned, weigh_plain
 
 BLOCK = 16
 N_BLOCKS = SUPER // BLOCK
 NBYTES = 76
 NMAX = 8
+VARIANCE = np.float32(1.5)
+"""Of the variance of a super-block, what counts in a weight."""
 _NETWORK = sorting_network(BLOCK)
 
 _0 = np.float32(0.0)
@@ -90,10 +90,9 @@ def _encode(rows, columns, out, method):  # noqa: ARG001 - the contract
         load_blocks(flat, first, n, x)
         if len(columns):
             load_importance(columns, first, n, w)
-            clean_importance(x, w, BLOCK)
-            weigh_super(x, w, np.float32(1.5))
+            weigh_cleaned(x, w, BLOCK, VARIANCE)
         else:
-            weigh_alone(x, w, np.float32(1.5))
+            weigh_plain(x, w, VARIANCE, np.float32(0.25))
         for j in range(N_BLOCKS):
             of, to = BLOCK * j, BLOCK * j + BLOCK
             sum_over(w[of:to], sum_w[j])

@@ -18,7 +18,6 @@ import numpy as np
 from qxmix.quants.jit import inlined, kernel
 from qxmix.quants.lanes import LANES
 from qxmix.quants.numerics import half_bits, nint
-from qxmix.quants.simd import WIDTH, load, splat, store, where
 
 SUPER = 256
 
@@ -37,39 +36,6 @@ def weigh_super(x, w, factor):
     for e in range(SUPER):
         for k in range(LANES):
             w[e, k] *= np.sqrt(total[k] + x[e, k] * x[e, k])
-
-
-@kernel
-def weigh_alone(x, w, factor):
-    """``w = factor * mean square of the super-block / 4 + x * x``, where there is no importance."""
-    total = np.zeros(LANES, np.float32)
-    for e in range(SUPER):
-        for k in range(LANES):
-            total[k] += x[e, k] * x[e, k]
-    for k in range(LANES):
-        total[k] = np.float32(0.25) * (factor * total[k] / np.float32(SUPER))
-    for e in range(SUPER):
-        for k in range(LANES):
-            w[e, k] = total[k] + x[e, k] * x[e, k]
-
-
-@kernel
-def clean_importance(x, w, n):
-    """Give a block of ``n`` equal importances 1e-9 if it, the weights or their products are as good as zero.
-
-    ``QHelper`` of ik_llama.cpp: all types that only it has are encoded after this.  No NaN scale can come of it.
-    """
-    tiny = np.float32(1e-9)
-    least = np.float32(n) * (tiny * tiny)
-    for first in range(0, x.shape[0], n):
-        for g in range(0, LANES, WIDTH):
-            w2 = x2 = wx = splat(_0)
-            for e in range(first, first + n):
-                xe, we = load(x, e * LANES + g), load(w, e * LANES + g)
-                w2, x2, wx = w2 + we * we, x2 + xe * xe, wx + we * abs(xe)
-            usable = ((w2 > least) & (x2 > least)) & (wx > least)
-            for e in range(first, first + n):
-                store(w, e * LANES + g, where(usable, load(w, e * LANES + g), splat(tiny)))
 
 
 @inlined
