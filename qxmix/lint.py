@@ -39,6 +39,7 @@ IDS = {
     "fallback-error": "a type cannot hold the rows, and no other may be taken",
     "type-not-written": "qxmix knows the size of a type and has no encoder for it",
     "requantize": "the model is quantized already",
+    "larger-than-model": "the tensors become larger than they are in the model",
     "lock": "the plan differs from its lock file",
     "expect": "a rule decides more or fewer tensors than it expects",
     "limit-bpw": "more bits per weight than the recipe allows",

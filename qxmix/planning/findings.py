@@ -10,6 +10,7 @@ from qxmix.errors import Problem, Severity, severity_order
 from qxmix.planning.fallback import nominal_nbytes
 from qxmix.planning.importance import missing_is
 from qxmix.quants import get
+from qxmix.resources import data_dir
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from qxmix.planning.model import Plan
     from qxmix.recipe.model import Expect, Recipe, Rule
 
-_GIB = 1 << 30
+_GIB, _MIB = 1 << 30, 1 << 20
 
 
 def find_problems(plan: Plan, drafts: list[Draft], chooser: Chooser, forcible: list[int]) -> tuple[Problem, ...]:
@@ -38,6 +39,7 @@ def find_problems(plan: Plan, drafts: list[Draft], chooser: Chooser, forcible: l
         *_requantized(recipe, drafts),
         *_importances(plan, drafts),
         *_limits(plan),
+        *_growth(plan),
         *_rules(plan, chooser, forcible),
         *_fallbacks(recipe, drafts),
         *_unwritten(drafts),
@@ -57,18 +59,38 @@ def _misfits(recipe: Recipe, drafts: list[Draft]) -> Iterator[Problem]:
 
 
 def _requantized(recipe: Recipe, drafts: list[Draft]) -> Iterator[Problem]:
-    if recipe.allow_requantize:
-        return
-    groups: dict[str, list[Draft]] = defaultdict(list)
-    for draft in drafts:
-        if draft.encodes and draft.tensor.type not in ("F32", "F16", "BF16", "F64"):
-            groups[draft.tensor.type].append(draft)
-    for name, members in groups.items():
+    plain = ("F32", "F16", "BF16", "F64")
+    members = [d for d in drafts if d.encodes and d.tensor.type not in plain]
+    if members and not recipe.allow_requantize:
+        types = " and ".join(dict.fromkeys(d.tensor.type for d in members))
         text = (
-            f"already quantized to {name}, and quantizing again adds to the loss ({_names(members)}); "
-            "start from the F16 or BF16 model, or set 'allow_requantize: true'"
+            f"already quantized to {types}, and quantizing again adds to the loss of {_names(members)}; "
+            f"start from the F16 or BF16 model, or {_leave_to_requantize(recipe)}"
         )
         yield Problem(members[0].tensor.name, text, id="requantize")
+
+
+def _leave_to_requantize(recipe: Recipe) -> str:
+    """What to write; a shipped recipe is not the user's to change, so that one extends it."""
+    own, root = recipe.path, data_dir("recipes")
+    if not own.is_relative_to(root):
+        return f"add the line 'allow_requantize: true' to {recipe.sources[0].name}"
+    name = own.relative_to(root).with_suffix("").as_posix()
+    return f"allow it by a recipe of three lines: 'qxmix: 1', 'extends: [{name}]' and 'allow_requantize: true'"
+
+
+def _growth(plan: Plan) -> Iterator[Problem]:
+    source_nbytes = sum(t.source.nbytes for t in plan.tensors)
+    grown = [t for t in plan.tensors if t.nbytes > t.source.nbytes]
+    if plan.data_nbytes <= source_nbytes or not grown:
+        return
+    kinds = list(dict.fromkeys(f"{t.source_type} become {t.type}" for t in grown))
+    more = f" and {len(kinds) - 2} more" if len(kinds) > 2 else ""  # noqa: PLR2004 - what fits a line
+    text = (
+        f"the output is larger than the model: {_size(plan.data_nbytes)} of tensors instead of "
+        f"{_size(source_nbytes)} ({', '.join(kinds[:2])}{more}); larger types do not bring back what the model lost"
+    )
+    yield Problem("", text, "note", "larger-than-model")
 
 
 def _importances(plan: Plan, drafts: list[Draft]) -> Iterator[Problem]:
@@ -118,6 +140,10 @@ def _limits(plan: Plan) -> Iterator[Problem]:
             f"{limits.max_size:,} ({limits.max_size / _GIB:.3f} GiB)"
         )
         yield Problem(f"{plan.recipe.places['limits']}: limits.max_size", text, id="limit-size")
+
+
+def _size(nbytes: int) -> str:
+    return f"{nbytes / _GIB:.3f} GiB" if nbytes >= _GIB else f"{nbytes / _MIB:.3f} MiB"
 
 
 def _rules(plan: Plan, chooser: Chooser, forcible: list[int]) -> Iterator[Problem]:
@@ -194,7 +220,7 @@ def _unwritten(drafts: list[Draft]) -> Iterator[Problem]:
             groups[draft.type].append(draft)
     for type_name, members in groups.items():
         text = f"qxmix can size {type_name} and not write it, so apply will refuse {_names(members)}"
-        yield Problem("", f"{text}; `qxmix types` lists what it writes", "note", "type-not-written")
+        yield Problem("", f"{text}; `qxmix types` lists what it writes", "warning", "type-not-written")
 
 
 def _where(recipe: Recipe, rule: int | None) -> str:

@@ -158,6 +158,7 @@ def test_types_that_cannot_be_written_are_told(tmp_path: Path, demo_model: Path)
     recipe = tmp_path / "r.yaml"
     recipe.write_text("qxmix: 1\nname: r\ntarget: ik_llama.cpp\ndefault: iq4_ks\n")
     assert "qxmix can size IQ4_KS and not write it, so apply will refuse" in qxmix("plan", recipe, demo_model).stdout
+    qxmix("plan", recipe, demo_model, "--strict", code=3)
     refused = qxmix("apply", recipe, demo_model, "-o", tmp_path / "o.gguf", code=3).stderr
     assert [line for line in refused.splitlines() if line.startswith("Error")] == [
         "Error: token_embd.weight: qxmix cannot write IQ4_KS (26 tensors); `qxmix types` lists what it can"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -260,12 +261,42 @@ def test_a_tensor_of_the_wanted_type_is_copied(tmp_path: Path) -> None:
 
 
 def test_quantized_sources_need_leave(tmp_path: Path) -> None:
-    shapes: dict[str, Shape] = {"a.weight": (256, 8), "b.weight": (256, 8)}
-    sources = {"a.weight": "Q8_0", "b.weight": "Q4_K"}
+    shapes: dict[str, Shape] = {"a.weight": (256, 8), "b.weight": (256, 8), "c.weight": (256, 8)}
+    sources = {"a.weight": "Q8_0", "b.weight": "Q4_K", "c.weight": "Q5_0"}
     plan = planned(tmp_path, "", shapes, types=sources)
     assert [p.id for p in plan.problems if p.severity == "error"] == ["requantize"]
-    assert problems(plan)[0].startswith("a.weight: already quantized to Q8_0")
+    assert problems(plan)[0] == (
+        "a.weight: already quantized to Q8_0 and Q5_0, and quantizing again adds to the loss of 2 tensors (a.weight, "
+        f"c.weight); start from the F16 or BF16 model, or add the line 'allow_requantize: true' to {plan.recipe.path}"
+    )
     assert not problems(planned(tmp_path, "allow_requantize: true\n", shapes, types=sources))
+
+
+@pytest.mark.parametrize("name", ["pure/q6_k", "llama.cpp/q4_k_m"])
+def test_leave_to_requantize_with_a_shipped_recipe_works_as_it_is_told(tmp_path: Path, name: str) -> None:
+    model = header(Model("llama", {}, {"a.weight": (256, 8)}, types={"a.weight": "Q8_0"}))
+    (text,) = [p.text for p in make_plan(load_recipe(name), model).problems if p.id == "requantize"]
+    lines = re.findall("'([^']+)'", text.partition("three lines: ")[2])
+    assert len(lines) == 3
+    own = tmp_path / "own.yaml"
+    own.write_text("\n".join(lines))
+    plan = make_plan(load_recipe(own), model)
+    assert "requantize" not in {p.id for p in plan.problems}
+    assert plan.recipe.default == load_recipe(name).default
+
+
+def test_an_output_larger_than_the_model_is_a_note(tmp_path: Path) -> None:
+    shapes: dict[str, Shape] = {"a.weight": (256, 8192), "b.weight": (256, 8192), "output.weight": (256, 8192)}
+    quantized = {"a.weight": "Q4_0", "b.weight": "Q4_0", "output.weight": "Q6_K"}
+    body = "allow_requantize: true\n"
+    plan = planned(tmp_path, body, shapes, default="q8_0", types=quantized)
+    (text,) = [p for p in problems(plan, "note") if "larger than the model" in p]
+    assert text.startswith("the output is larger than the model: 6.375 MiB of tensors instead of 3.891 MiB ")
+    assert "Q4_0 become Q8_0, Q6_K become Q8_0" in text
+    smaller = planned(tmp_path, body, shapes, default="q2_k", types=quantized)
+    assert "larger-than-model" not in {p.id for p in smaller.problems}
+    same = planned(tmp_path, body, shapes, default="keep", types=quantized)
+    assert "larger-than-model" not in {p.id for p in same.problems}
 
 
 V = "blk.0.attn_v.weight"
