@@ -35,10 +35,10 @@ def _ik(
 
 def _rows(
     name: str, id_: int, base: str, block: int, nbytes: int, ftype: int | None,
-    importance: Importance = "optional", meta: int = 0,
+    importance: Importance = "optional", meta: int = 0, codec: str = "",
 ) -> QuantType:  # fmt: skip
     group = int(name.rpartition("_R")[2])
-    return QuantType(name, id_, block, nbytes, _IK, meta, group, base, importance, (None, ftype))
+    return QuantType(name, id_, block, nbytes, _IK, meta, group, base, importance, (None, ftype), codec)
 
 
 def _other(name: str, id_: int, block: int, nbytes: int, engines: tuple[Engine, ...] = _BOTH) -> QuantType:
@@ -100,25 +100,25 @@ QUANT_TYPES: tuple[QuantType, ...] = (
     _ik("IQ2_KL", 157, 256, 86, 155, meta=2),
     _ik("IQ1_KT", 158, 256, 56, 156, meta=4),
     # ik_llama.cpp, rows interleaved: name, id, base, weights and bytes per block and row, file type
-    _rows("Q4_0_R8", 202, "Q4_0", 32, 18, 202),
-    _rows("Q5_0_R4", 206, "Q5_0", 32, 22, 208),
-    _rows("Q8_0_R8", 208, "Q8_0", 32, 34, 207, "ignored"),
-    _rows("Q2_K_R4", 210, "Q2_K", 256, 84, 210),
-    _rows("Q3_K_R4", 211, "Q3_K", 256, 110, 211),
-    _rows("Q4_K_R4", 212, "Q4_K", 256, 144, 214),
-    _rows("Q5_K_R4", 213, "Q5_K", 256, 176, 216),
-    _rows("Q6_K_R4", 214, "Q6_K", 256, 210, 218),
-    _rows("IQ2_XXS_R4", 216, "IQ2_XXS", 256, 66, 219, "required"),
-    _rows("IQ2_XS_R4", 217, "IQ2_XS", 256, 74, 220, "required"),
-    _rows("IQ3_XXS_R4", 218, "IQ3_XXS", 256, 98, 223),
+    _rows("Q4_0_R8", 202, "Q4_0", 32, 18, 202, codec="rows_32"),
+    _rows("Q5_0_R4", 206, "Q5_0", 32, 22, 208, codec="rows_32"),
+    _rows("Q8_0_R8", 208, "Q8_0", 32, 34, 207, "ignored", codec="rows_32"),
+    _rows("Q2_K_R4", 210, "Q2_K", 256, 84, 210, codec="rows_k"),
+    _rows("Q3_K_R4", 211, "Q3_K", 256, 110, 211, codec="rows_k"),
+    _rows("Q4_K_R4", 212, "Q4_K", 256, 144, 214, codec="rows_k"),
+    _rows("Q5_K_R4", 213, "Q5_K", 256, 176, 216, codec="rows_k"),
+    _rows("Q6_K_R4", 214, "Q6_K", 256, 210, 218, codec="rows_k"),
+    _rows("IQ2_XXS_R4", 216, "IQ2_XXS", 256, 66, 219, "required", codec="rows_grid"),
+    _rows("IQ2_XS_R4", 217, "IQ2_XS", 256, 74, 220, "required", codec="rows_grid"),
+    _rows("IQ3_XXS_R4", 218, "IQ3_XXS", 256, 98, 223, codec="rows_grid"),
     _rows("IQ1_S_R4", 219, "IQ1_S", 32, 6, 224, "required", meta=2),
-    _rows("IQ4_NL_R4", 220, "IQ4_NL", 32, 18, 225),
-    _rows("IQ3_S_R4", 221, "IQ3_S", 256, 110, 226),
-    _rows("IQ2_S_R4", 222, "IQ2_S", 256, 82, 229),
-    _rows("IQ4_XS_R8", 223, "IQ4_XS", 256, 136, 230),
+    _rows("IQ4_NL_R4", 220, "IQ4_NL", 32, 18, 225, codec="rows_32"),
+    _rows("IQ3_S_R4", 221, "IQ3_S", 256, 110, 226, codec="rows_grid"),
+    _rows("IQ2_S_R4", 222, "IQ2_S", 256, 82, 229, codec="rows_grid"),
+    _rows("IQ4_XS_R8", 223, "IQ4_XS", 256, 136, 230, codec="rows_k"),
     _rows("IQ1_M_R4", 229, "IQ1_M", 32, 7, 231, "optional", meta=2),
-    _rows("BF16_R16", 230, "BF16", 1, 2, 232, "ignored"),
-    _rows("Q6_0_R4", 233, "Q6_0", 32, 26, 335),
+    _rows("BF16_R16", 230, "BF16", 2, 4, 232, "ignored", codec="rows_32"),
+    _rows("Q6_0_R4", 233, "Q6_0", 32, 26, 335, codec="rows_32"),
     _rows("IQ2_BN_R4", 335, "IQ2_BN", 64, 16, 337, "ignored", meta=4),
     _rows("IQ2_K_R4", 337, "IQ2_K", 256, 76, 338),
     _rows("IQ3_K_R4", 338, "IQ3_K", 256, 110, 339),
@@ -126,7 +126,7 @@ QUANT_TYPES: tuple[QuantType, ...] = (
     _rows("IQ5_K_R4", 340, "IQ5_K", 256, 176, 341),
     _rows("IQ4_KS_R4", 344, "IQ4_KS", 256, 136, 345, meta=4),
     _rows("IQ5_KS_R4", 352, "IQ5_KS", 256, 168, 350, meta=4),
-    _rows("MXFP4_R8", 353, "MXFP4", 32, 17, 351, "ignored"),
+    _rows("MXFP4_R8", 353, "MXFP4", 32, 17, 351, "ignored", codec="rows_32"),
     _rows("Q8_KV_R8", 398, "Q8_KV", 32, 32, 398, "ignored", meta=4),
     _rows("Q8_K_R8", 399, "Q8_0", 256, 258, 399, "ignored"),
     # carried over, never chosen
