@@ -196,6 +196,44 @@ def narrow(typing_context, vector):  # noqa: ARG001
 
 
 @intrinsic
+def gather(typing_context, table, index):  # noqa: ARG001
+    """Elements of a C-contiguous float32 array, one a lane, at whole non-negative numbers that are floats."""
+
+    def build(context, builder, sig, args):
+        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        at = builder.fptosi(args[1], ir.VectorType(ir.IntType(32), WIDTH))
+        pointers = builder.gep(data, [at], source_etype=ir.FloatType())
+        pointers.type = ir.VectorType(ir.PointerType(), WIDTH)  # LLVM's rule for an index that is a vector
+        kinds = [pointers.type, ir.IntType(32), MASK.llvm, FLOATS.llvm]
+        name = f"llvm.masked.gather.v{WIDTH}f32.v{WIDTH}p0"
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(FLOATS.llvm, kinds), name)
+        every, none = ir.Constant(MASK.llvm, [1] * WIDTH), ir.Constant(FLOATS.llvm, ir.Undefined)
+        return builder.call(function, [pointers, ir.Constant(ir.IntType(32), 4), every, none])
+
+    return FLOATS(table, index), build
+
+
+@intrinsic
+def store_bytes(typing_context, array, index, vector):  # noqa: ARG001
+    """Write whole numbers 0..255 that are floats to elements ``index .. index + WIDTH`` of a flat uint8 array."""
+
+    def build(context, builder, sig, args):
+        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        at = builder.bitcast(builder.gep(data, [args[1]]), ir.VectorType(ir.IntType(8), WIDTH).as_pointer())
+        whole = builder.fptosi(args[2], ir.VectorType(ir.IntType(32), WIDTH))
+        builder.store(builder.trunc(whole, ir.VectorType(ir.IntType(8), WIDTH)), at, align=1)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector), build
+
+
+@intrinsic
+def truncate(typing_context, vector):  # noqa: ARG001
+    """Each lane without its fraction, toward zero."""
+    return vector(vector), lambda context, builder, sig, args: _call(builder, "llvm.trunc", list(args))  # noqa: ARG005
+
+
+@intrinsic
 def any_lane(typing_context, mask):  # noqa: ARG001
     """Whether any lane of the mask is set."""
 
