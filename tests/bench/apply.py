@@ -28,6 +28,7 @@ from tests.bench.synthetic import make_imatrix, make_model
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+QXMIX = (sys.executable, "-m", "qxmix")
 PURE = ("--pure", "--token-embedding-type", "q8_0", "--output-tensor-type", "q8_0")
 JOBS = {
     "Q4_0": ("pure/q4_0", "Q4_0", PURE),
@@ -37,7 +38,7 @@ JOBS = {
     "Q4_K_M": ("ik_llama.cpp/q4_k_m", "Q4_K_M", ()),
 }
 """Recipe of qxmix; name and options of the same mix for llama-quantize."""
-UNCHANGED = "qxmix: 1\nname: unchanged\ndefault: f16\nkeep: ['.']\n"
+UNCHANGED = "qxmix: 1\nname: unchanged\ntarget: any\ndefault: f16\nfallback: {policy: error}\nkeep: ['.']\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +56,8 @@ class Inputs:
 
     def ours(self, recipe: str, n_workers: int) -> list[str]:
         """Command line of an apply."""
-        command = [
-            sys.executable,
-            "-m",
-            "qxmix",
-            "apply",
-            recipe,
-            str(self.model),
-            "-o",
-            str(self.folder / "ours.gguf"),
-        ]
-        return [*command, "-j", str(n_workers), "--json"]
+        output = str(self.folder / "ours.gguf")
+        return [*QXMIX, "apply", recipe, str(self.model), "-o", output, "-j", str(n_workers), "--json"]
 
     def theirs(self, binary: Path, ftype: str, options: tuple[str, ...]) -> list[str]:
         """Command line of llama-quantize."""
@@ -152,9 +144,13 @@ def main(model: Path | None, imatrix: Path | None, layers: int, rounds: int, onl
     """Print a Markdown table of wall times in seconds."""
     with prepared(model, imatrix, layers) as inputs:
         click.echo(f"{inputs.model.name}, {inputs.model.stat().st_size / 1e9:.2f} GB; seconds as whole processes\n")
-        click.echo("| mix | 1 worker | 2 workers | 1 / 2 | of it sync | llama-quantize, 2 threads | ours / theirs |")
-        click.echo("|---|---|---|---|---|---|---|")
-        for name in [n for n in JOBS if not only or n in only]:
+        chosen = [n for n in JOBS if not only or n in only]
+        if chosen:
+            click.echo(
+                "| mix | 1 worker | 2 workers | 1 / 2 | of it sync | llama-quantize, 2 threads | ours / theirs |"
+            )
+            click.echo("|---|---|---|---|---|---|---|")
+        for name in chosen:
             click.echo(measure(inputs, name, rounds))
         if not only or "copy" in only:
             click.echo("\n" + measure_copy(inputs, rounds))
