@@ -24,7 +24,23 @@ Levels = NDArray[np.float32]
 IQ4_LEVELS: Levels = np.array(
     [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], dtype=np.float32
 )
-"""Levels of IQ4_NL and IQ4_XS (``kvalues_iq4nl`` in ggml)."""
+"""Levels of IQ4_NL and IQ4_XS (``kvalues_iq4nl`` in ggml), and of the 4-bit types of ik_llama.cpp."""
+IQ3_LEVELS: Levels = np.array([-63, -40, -23, -10, 1, 13, 28, 47], dtype=np.float32)
+"""Levels of the 3-bit types of ik_llama.cpp (``iq3nl_values``)."""
+IQ5_LEVELS: Levels = np.array(
+    [-126, -114, -103, -92, -83, -74, -65, -57, -50, -43, -36, -30, -24, -18, -12, -6,
+     -1, 5, 11, 17, 23, 29, 36, 43, 51, 59, 68, 77, 87, 97, 109, 121],
+    dtype=np.float32,
+)  # fmt: skip
+"""Levels of the 5-bit types of ik_llama.cpp (``iq5nl_values``)."""
+IQ6_LEVELS: Levels = np.array(
+    [-127, -121, -115, -109, -104, -98, -93, -88, -84, -79, -74, -70, -66, -62, -58, -54,
+     -51, -47, -44, -40, -37, -34, -31, -28, -25, -22, -19, -16, -13, -11, -8, -5,
+     -2, 0, 3, 6, 9, 12, 14, 17, 20, 23, 27, 30, 33, 36, 40, 44,
+     47, 51, 55, 59, 63, 68, 72, 77, 82, 87, 92, 98, 103, 109, 115, 121],
+    dtype=np.float32,
+)  # fmt: skip
+"""Levels of IQ6_K (``iq6nl_values`` of ik_llama.cpp)."""
 
 
 def _flip(low: np.float32, high: np.float32) -> np.float32:

@@ -97,7 +97,7 @@ QUANT_TYPES: tuple[QuantType, ...] = (
     _ik("IQ3_KT", 154, 256, 100, 152, meta=4),
     _ik("IQ4_KT", 155, 256, 128, 153, meta=4),
     _ik("IQ3_KS", 156, 256, 102, 154, meta=2),
-    _ik("IQ2_KL", 157, 256, 86, 155, meta=2),
+    _ik("IQ2_KL", 157, 256, 86, 155, meta=2, codec="iq2_kl"),
     _ik("IQ1_KT", 158, 256, 56, 156, meta=4),
     # ik_llama.cpp, rows interleaved: name, id, base, weights and bytes per block and row, file type
     _rows("Q4_0_R8", 202, "Q4_0", 32, 18, 202, codec="rows_32"),

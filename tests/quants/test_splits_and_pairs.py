@@ -1,4 +1,4 @@
-"""IQ2_K against the slow scalar encoder, and where its weights say nothing."""
+"""IQ2_K and IQ2_KL against the slow scalar encoders, and where their weights say nothing."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import pytest
 
 from qxmix.quants.api import dequantize, quantize
 from tests.naive_four_levels import iq2_k
+from tests.naive_pairs import iq2_kl
+
+NAMES = ["IQ2_K", "IQ2_KL"]
 
 
 def row(seed: int) -> np.ndarray:
@@ -34,12 +37,21 @@ def test_iq2_k_bytes_equal_the_scalar_encoder(seed: int, weighted: bool) -> None
     assert quantize(x, "IQ2_K", imatrix).tobytes() == expected
 
 
-@pytest.mark.parametrize("name", ["IQ2_K"])
+@pytest.mark.parametrize("weighted", [True, False])
+@pytest.mark.parametrize("seed", range(4))
+def test_iq2_kl_bytes_equal_the_scalar_encoder(seed: int, weighted: bool) -> None:
+    x = np.concatenate([row(seed), row(seed + 4)], axis=1)
+    imatrix = np.concatenate([importance(seed), importance(seed + 4)]) if weighted else None
+    expected = iq2_kl(list(x[0]), None if imatrix is None else list(imatrix))
+    assert quantize(x, "IQ2_KL", imatrix).tobytes() == expected
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_zero_row_is_all_zero_bytes(name: str) -> None:
     assert not quantize(np.zeros((1, 256)), name, np.ones(256)).any()
 
 
-@pytest.mark.parametrize("name", ["IQ2_K"])
+@pytest.mark.parametrize("name", NAMES)
 def test_blocks_without_importance_are_still_fitted(name: str) -> None:
     x = np.random.default_rng(3).standard_normal((1, 256)).astype(np.float32)
     imatrix = np.ones(256, np.float32)

@@ -1,0 +1,252 @@
+"""IQ2_KL: a scale per row; 8 blocks of 32 weights, a 6-bit scale each; pairs of weights from a grid of 32 points.
+
+Layout of a row: the row's scale d as f16, then super-blocks of 86 bytes::
+
+    0                    2                    6                   70                  86
+    +--------------------+--------------------+-------------------+-------------------+
+    | scales_h u16:      | scales_l: byte     | qs: byte 16 i + t | qh: bit j of byte |
+    | upper 2 bits of    | j % 4, nibble      | = low 4 bits of   | t = 5th bit of    |
+    | scale j from bit   | j / 4: low 4 bits  | pair t of blocks  | pair t of block j |
+    | 2 j                | of scale j         | 2 i (low), 2 i+1  |                   |
+    +--------------------+--------------------+-------------------+-------------------+
+    weights 2 t, 2 t + 1 of a block = (d * (scale - 32)) * POINTS[pair t]
+
+Source: ``block_iq2_kl``, ``quantize_row_iq2_kl_impl`` of ik_llama.cpp.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qxmix.quants.codec import Codec
+from qxmix.quants.jit import inlined, kernel
+from qxmix.quants.lanes import LANES, load_blocks, load_importance
+from qxmix.quants.levels import IQ3_LEVELS
+from qxmix.quants.numerics import load_half, nint, store_half
+from qxmix.quants.pair_grid import POINTS, distance, index_of, nearest_point
+from qxmix.quants.row_scale import load_columns, load_rows, store_rows
+from qxmix.quants.simd import WIDTH, load, splat, store, where
+from qxmix.quants.superblock import SUPER
+from qxmix.quants.weigh_ik import weigh_cleaned
+
+BLOCK = 32
+N_BLOCKS = SUPER // BLOCK
+NBYTES = 86
+META = 2
+NMAX = 32
+REACH = 5
+"""Trial scales take the largest to the lowest level less and plus up to this much."""
+VARIANCE = np.float32(2.25)
+"""Of the variance of a super-block, what counts in a weight."""
+ZERO = np.float32(1e-16)
+"""A block whose largest magnitude is below this gets scale 0."""
+_HUGE = np.finfo(np.float32).max
+
+_0 = np.float32(0.0)
+_1 = np.float32(1.0)
+
+
+@inlined
+def _weigh(x, w, weighted):
+    """Turn importances into weights; without importance a weight's is its magnitude."""
+    if weighted:
+        weigh_cleaned(x, w, BLOCK, VARIANCE)
+    else:
+        for e in range(SUPER):
+            for k in range(LANES):
+                w[e, k] = abs(x[e, k])
+
+
+@kernel
+def _trial(x, w, g, inverse):
+    """Both sums of the points nearest to ``inverse * x``, and of those nearest to ``-inverse * x``."""
+    p1 = p2 = m1 = m2 = splat(_0)
+    for e in range(0, BLOCK, 2):
+        v1, v2 = load(x, e * LANES + g), load(x, e * LANES + LANES + g)
+        w1, w2 = load(w, e * LANES + g), load(w, e * LANES + LANES + g)
+        y1, y2 = inverse * v1, inverse * v2
+        q1, q2 = nearest_point(y1, y2, w1, w2)
+        p1 = p1 + ((w1 * q1) * v1 + (w2 * q2) * v2)
+        p2 = p2 + ((w1 * q1) * q1 + (w2 * q2) * q2)
+        q1, q2 = nearest_point(-y1, -y2, w1, w2)
+        m1 = m1 + ((w1 * q1) * v1 + (w2 * q2) * v2)
+        m2 = m2 + ((w1 * q1) * q1 + (w2 * q2) * q2)
+    return p1, p2, m1, m2
+
+
+@kernel
+def _search(x, w, scale):
+    """Scale of block ``x`` with weights ``w``, both (32, LANES), of each lane."""
+    lowest = IQ3_LEVELS[0]
+    for g in range(0, LANES, WIDTH):
+        amax = mx = size = best = splat(_0)
+        for e in range(BLOCK):
+            value = load(x, e * LANES + g)
+            larger = abs(value) > amax
+            amax, mx = where(larger, abs(value), amax), where(larger, value, mx)
+        for step in range(-REACH - 1, REACH + 1):
+            # The first trial counts whatever it explains.
+            start = splat(np.float32(step)) < np.float32(-REACH)
+            inverse = where(start, _1 / (-mx / lowest), (np.float32(step) + lowest) / mx)
+            p1, p2, m1, m2 = _trial(x, w, g, inverse)
+            better = ((p2 > _0) & (p1 * p1 > best * p2)) | start
+            size = where(better, p1 / p2, size)
+            best = where(better, size * p1, best)
+            better = (m2 > _0) & (m1 * m1 > best * m2)
+            size = where(better, m1 / m2, size)
+            best = where(better, size * m1, best)
+        store(scale, g, where(amax < ZERO, splat(_0), size))
+
+
+@inlined
+def _error(x, w, g, step, inverse):
+    """Weighted squared error of a block at a scale."""
+    total = splat(_0)
+    for e in range(0, BLOCK, 2):
+        v1, v2 = load(x, e * LANES + g), load(x, e * LANES + LANES + g)
+        w1, w2 = load(w, e * LANES + g), load(w, e * LANES + LANES + g)
+        q1, q2 = nearest_point(inverse * v1, inverse * v2, w1, w2)
+        total = total + distance(v1, v2, w1, w2, step * q1, step * q2)
+    return total
+
+
+@kernel
+def _choose_levels(x, w, d, level):
+    """Replace the level of each lane's scale by its neighbour if that fits better; the first of equals."""
+    low, high = np.float32(-NMAX), np.float32(NMAX - 1)
+    for g in range(0, LANES, WIDTH):
+        middle = kept = load(level, g)
+        best = splat(_HUGE)
+        for i in range(-1, 2):
+            trial = middle + np.float32(i)
+            step = load(d, g) * trial
+            inverse = where(step != _0, _1 / step, splat(_0))
+            error = _error(x, w, g, step, inverse)
+            better = ((trial >= low) & (trial <= high)) & (error < best)
+            best, kept = where(better, error, best), where(better, trial, kept)
+        store(level, g, kept)
+
+
+@kernel
+def _code_block(x, w, d, level, index, s1, s2):
+    """Points (16, LANES) of a block, 0 where its level is 0, and their terms added to the sums for the row."""
+    for g in range(0, LANES, WIDTH):
+        size = load(level, g)
+        live = size != _0
+        inverse = where(live, _1 / (load(d, g) * size), splat(_0))
+        t1, t2 = load(s1, g), load(s2, g)
+        for e in range(0, BLOCK, 2):
+            v1, v2 = load(x, e * LANES + g), load(x, e * LANES + LANES + g)
+            w1, w2 = load(w, e * LANES + g), load(w, e * LANES + LANES + g)
+            q1, q2 = nearest_point(inverse * v1, inverse * v2, w1, w2)
+            store(index, e // 2 * LANES + g, where(live, index_of(q1, q2), splat(_0)))
+            q1, q2 = size * q1, size * q2
+            t1 = t1 + ((w1 * q1) * v1 + (w2 * q2) * v2)
+            t2 = t2 + ((w1 * q1) * q1 + (w2 * q2) * q2)
+        store(s1, g, t1)
+        store(s2, g, t2)
+
+
+@inlined
+def _pack_block(j, level, index, live, packed):
+    """Fields of block j; j ascends, and the fields' first writers clear them."""
+    for k in range(LANES):
+        six = np.uint8(np.int32(level[k]) + NMAX) if live[k] else np.uint8(0)
+        low, high = np.uint8(six & np.uint8(15)), np.uint8(six >> np.uint8(4))
+        at = 2 + j % 4
+        packed[j // 4, k] = high if j % 4 == 0 else packed[j // 4, k] | np.uint8(high << np.uint8(2 * (j % 4)))
+        packed[at, k] = low if j < 4 else packed[at, k] | np.uint8(low << np.uint8(4))  # noqa: PLR2004
+    for t in range(BLOCK // 2):
+        for k in range(LANES):
+            point = np.uint8(np.int32(index[t, k])) if live[k] else np.uint8(0)
+            low, high = np.uint8(point & np.uint8(15)), np.uint8(point >> np.uint8(4))
+            at = 6 + 16 * (j // 2) + t
+            packed[at, k] = low if j % 2 == 0 else packed[at, k] | np.uint8(low << np.uint8(4))
+            packed[70 + t, k] = high if j == 0 else packed[70 + t, k] | np.uint8(high << np.uint8(j))
+
+
+@kernel
+def _search_all(rows, columns, scales, x, w):
+    """Scales (n_super, N_BLOCKS) of all blocks."""
+    flat, n_super = rows.ravel(), len(scales)
+    found = np.empty((N_BLOCKS, LANES), np.float32)
+    for first in range(0, n_super, LANES):
+        n = min(LANES, n_super - first)
+        load_blocks(flat, first, n, x)
+        if len(columns):
+            load_importance(columns, first, n, w)
+        _weigh(x, w, len(columns) > 0)
+        for j in range(N_BLOCKS):
+            _search(x[32 * j : 32 * j + 32], w[32 * j : 32 * j + 32], found[j])
+        for k in range(n):
+            for j in range(N_BLOCKS):
+                scales[first + k, j] = found[j, k]
+
+
+@inlined
+def _row_scales(scales, first, n, n_super, d):
+    """``d`` of each row: the block scale of largest magnitude, the first of equals, at the lowest level."""
+    for k in range(LANES):
+        amax = mx = _0
+        for b in range(n_super if k < n else 0):
+            for j in range(N_BLOCKS):
+                scale = scales[(first + k) * n_super + b, j]
+                amax, mx = (abs(scale), scale) if abs(scale) > amax else (amax, mx)
+        d[k] = -mx / np.float32(NMAX)
+
+
+@kernel
+def _encode(rows, columns, out, method):  # noqa: ARG001 - the contract
+    n_rows, n_super = rows.shape[0], rows.shape[1] // SUPER
+    x, w = np.empty((SUPER, LANES), np.float32), np.empty((SUPER, LANES), np.float32)
+    scales = np.empty((n_rows * n_super, N_BLOCKS), np.float32)
+    index, packed = np.empty((BLOCK // 2, LANES), np.float32), np.empty((NBYTES, LANES), np.uint8)
+    d, level, live = np.empty(LANES, np.float32), np.empty(LANES, np.float32), np.empty(LANES, np.bool_)
+    _search_all(rows, columns, scales, x, w)
+    for first in range(0, n_rows, LANES):
+        n = min(LANES, n_rows - first)
+        _row_scales(scales, first, n, n_super, d)
+        s1, s2 = np.zeros(LANES, np.float32), np.zeros(LANES, np.float32)
+        for k in range(LANES):
+            live[k] = d[k] != _0
+        for b in range(n_super):
+            load_rows(rows, first, n, SUPER * b, x)
+            if len(columns):
+                load_columns(columns, SUPER * b, w)
+            _weigh(x, w, len(columns) > 0)
+            for j in range(N_BLOCKS):
+                xj, wj = x[32 * j : 32 * j + 32], w[32 * j : 32 * j + 32]
+                for k in range(LANES):
+                    scale = scales[(first + k) * n_super + b, j] if k < n else _0
+                    inverse = _1 / d[k] if live[k] else _0
+                    level[k] = min(max(nint(inverse * scale), np.float32(-NMAX)), np.float32(NMAX - 1))
+                _choose_levels(xj, wj, d, level)
+                _code_block(xj, wj, d, level, index, s1, s2)
+                _pack_block(j, level, index, live, packed)
+            store_rows(packed, first, n, out, META + NBYTES * b)
+        for k in range(n):
+            store_half(
+                out[first + k], 0, np.float32(1.025) * (s1[k] / s2[k] if s2[k] > _0 else d[k]) if live[k] else _0
+            )
+
+
+@kernel
+def _decode(packed, rows):
+    for r in range(rows.shape[0]):
+        data, row = packed[r], rows[r]
+        d = load_half(data, 0)
+        for b in range(rows.shape[1] // SUPER):
+            at = META + NBYTES * b
+            for j in range(N_BLOCKS):
+                low = (np.int32(data[at + 2 + j % 4]) >> (4 * (j // 4))) & 15
+                high = (np.int32(data[at + j // 4]) >> (2 * (j % 4))) & 3
+                step = d * np.float32((low | high << 4) - NMAX)
+                for t in range(BLOCK // 2):
+                    point = (np.int32(data[at + 6 + 16 * (j // 2) + t]) >> (4 * (j % 2))) & 15
+                    point |= ((np.int32(data[at + 70 + t]) >> j) & 1) << 4
+                    to = SUPER * b + BLOCK * j + 2 * t
+                    row[to] = step * POINTS[point, 0]
+                    row[to + 1] = step * POINTS[point, 1]
+
+
+CODECS = {"IQ2_KL": Codec(decode=_decode, encode=_encode)}
