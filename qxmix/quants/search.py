@@ -60,7 +60,7 @@ def keep_better(trial, t1, t2, kept, best, s1, s2):
 
 
 @inlined
-def _largest(x, g):
+def largest_value(x, g):
     """Largest magnitude of each lane and the value that has it; the first one wins, as in ggml."""
     amax = mx = splat(_0)
     for e in range(x.shape[0]):
@@ -99,7 +99,7 @@ def search_linear(x, w, nmax, method, scale, q):
     if method == EXHAUSTIVE:
         search_exhaustive(x, w, np.arange(-nmax, nmax).astype(np.float32), scale, q)
     for g in range(0, LANES, WIDTH):
-        amax, mx = _largest(x, g)
+        amax, mx = largest_value(x, g)
         found = amax >= ZERO_BLOCK
         if method != EXHAUSTIVE:
             for e in range(n):
@@ -182,7 +182,7 @@ def search_plain(x, w, nmax, scale, q):
     wx = np.empty((n, WIDTH), np.float32)
     low, high = np.float32(-nmax), np.float32(nmax - 1)
     for g in range(0, LANES, WIDTH):
-        amax, mx = _largest(x, g)
+        amax, mx = largest_value(x, g)
         for e in range(n):
             store(wx, e * WIDTH, load(w, e * LANES + g) * load(x, e * LANES + g))
         kept, size, best = low / mx, splat(_0), splat(_0)

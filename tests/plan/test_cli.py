@@ -156,12 +156,12 @@ def test_a_lock_of_a_plan_with_errors_is_not_written(tmp_path: Path, model: Path
 
 def test_types_that_cannot_be_written_are_told(tmp_path: Path, demo_model: Path) -> None:
     recipe = tmp_path / "r.yaml"
-    recipe.write_text("qxmix: 1\nname: r\ntarget: ik_llama.cpp\ndefault: iq4_ks\n")
-    assert "qxmix can size IQ4_KS and not write it, so apply will refuse" in qxmix("plan", recipe, demo_model).stdout
+    recipe.write_text("qxmix: 1\nname: r\ntarget: ik_llama.cpp\ndefault: iq4_kt\n")
+    assert "qxmix can size IQ4_KT and not write it, so apply will refuse" in qxmix("plan", recipe, demo_model).stdout
     qxmix("plan", recipe, demo_model, "--strict", code=3)
     refused = qxmix("apply", recipe, demo_model, "-o", tmp_path / "o.gguf", code=3).stderr
     assert [line for line in refused.splitlines() if line.startswith("Error")] == [
-        "Error: token_embd.weight: qxmix cannot write IQ4_KS (26 tensors); `qxmix types` lists what it can"
+        "Error: token_embd.weight: qxmix cannot write IQ4_KT (26 tensors); `qxmix types` lists what it can"
     ]
     assert list(tmp_path.glob("o.gguf*")) == []
 
