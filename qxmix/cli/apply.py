@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from qxmix.cli.inputs import open_model
 from qxmix.cli.plan import Size, make_split, split_options
 from qxmix.cli.progress import shown
-from qxmix.container.header import read_header
 from qxmix.container.imatrix import load_imatrix
 from qxmix.execute.naming import default_name
 from qxmix.execute.output import name_output
@@ -74,7 +74,7 @@ def command(
     """
     split = make_split(split_max_size, split_max_tensors, keep_split=keep_split)
     loaded = load_recipe(recipe)
-    plan = make_plan(loaded, read_header(model), load_imatrix(imatrix) if imatrix else None, split)
+    plan = make_plan(loaded, open_model(model), load_imatrix(imatrix) if imatrix else None, split)
     if locked is not None:
         check_lock(plan, locked)
     path = _output_path(plan, output)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from qxmix.cli.inputs import refuse_recipe
 from qxmix.cli.progress import QUIET_SECONDS
 from qxmix.errors import ModelFileError
 
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from qxmix.engines.evaluate import Evaluated
     from qxmix.quants import Engine
 
-ENGINE_NAMES: dict[str, Engine] = {"ik": "ik_llama.cpp", "llama.cpp": "llama.cpp"}
-"""What ``--engine`` takes."""
+ENGINE_NAMES: dict[str, Engine] = {"ik_llama.cpp": "ik_llama.cpp", "llama.cpp": "llama.cpp", "ik": "ik_llama.cpp"}
+"""What ``--engine`` takes; ``ik`` is short for the first."""
 
 
 @click.command("eval")
@@ -31,7 +32,9 @@ ENGINE_NAMES: dict[str, Engine] = {"ik": "ik_llama.cpp", "llama.cpp": "llama.cpp
 @click.option("--base", type=click.Path(path_type=Path), help="Model to compare with, usually the F16 one.")
 @click.option("--chunks", type=click.IntRange(min=1), help="Chunks from the start of the text.  [default: all]")
 @click.option("--ctx", default=512, show_default=True, type=click.IntRange(min=8), help="Tokens per chunk.")
-@click.option("--engine", type=click.Choice(list(ENGINE_NAMES)), default="ik", show_default=True, help="Who runs them.")
+@click.option(
+    "--engine", type=click.Choice(list(ENGINE_NAMES)), default="ik_llama.cpp", show_default=True, help="Who runs them."
+)
 @click.option("-j", "--threads", type=click.IntRange(min=1), help="Threads of the engine.  [default: all processors]")
 @click.option("--json", "as_json", is_flag=True, help="A list of objects, as in schemas/eval.schema.json.")
 @click.option("--list-types", is_flag=True, help="List the tensor types that the engine runs, and exit.")
@@ -62,6 +65,8 @@ def command(
         raise click.UsageError(f"{missing} is missing.")
     from qxmix.engines.evaluate import Settings, evaluate  # noqa: PLC0415 - numpy and ctypes, for this command alone
 
+    for path in (*files, *([base] if base else [])):
+        refuse_recipe(path)
     settings = Settings(ENGINE_NAMES[engine], ctx, chunks, threads)
     with _progress() as on_chunk:
         results = evaluate(files, _read(text), base=base, settings=settings, on_chunk=on_chunk)

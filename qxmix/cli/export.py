@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from qxmix.container.header import read_header
+from qxmix.cli.inputs import open_model
 from qxmix.container.imatrix import load_imatrix
 from qxmix.dialects.export import export
 from qxmix.errors import RunError
 from qxmix.plan import make_plan
 from qxmix.recipe import load_recipe
 
+if TYPE_CHECKING:
+    from qxmix.quants import Engine
+
+ENGINES: dict[str, Engine] = {
+    "llama.cpp": "llama.cpp", "ik_llama.cpp": "ik_llama.cpp", "llama-quantize": "llama.cpp", "ik": "ik_llama.cpp",
+}  # fmt: skip
+"""What ``--to`` takes."""
+
 
 @click.command("export")
 @click.argument("recipe", type=click.Path(path_type=str))
 @click.argument("model", type=click.Path(path_type=str))
-@click.option("--to", required=True, type=click.Choice(["llama-quantize", "ik"]), help="llama.cpp's or ik_llama.cpp's.")
+@click.option(
+    "--to", required=True, type=click.Choice(list(ENGINES)),
+    help="Whose quantizer; llama-quantize is llama.cpp's, ik is short for ik_llama.cpp.",
+)  # fmt: skip
 @click.option("--imatrix", type=click.Path(path_type=str), help="Importance matrix, .dat or GGUF.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the --tensor-type-file here.")
 def command(recipe: str, model: str, to: str, imatrix: str | None, output: Path | None) -> None:
@@ -26,13 +38,14 @@ def command(recipe: str, model: str, to: str, imatrix: str | None, output: Path 
     It is proved under the engine's own rules of matching before it is printed; what the engine cannot be told is an
     error that names it.  Exit code 3.
     """
-    if output is not None and to == "ik":
+    engine = ENGINES[to]
+    if output is not None and engine == "ik_llama.cpp":
         raise click.UsageError("ik_llama.cpp reads no file of types; leave out -o")
     if output is not None and output.exists():
         raise RunError(f"{output} exists; choose another name or remove it")
     loaded = load_recipe(recipe)
-    plan = make_plan(loaded, read_header(model), load_imatrix(imatrix) if imatrix else None)
-    exported = export(plan, "ik_llama.cpp" if to == "ik" else "llama.cpp")
+    plan = make_plan(loaded, open_model(model), load_imatrix(imatrix) if imatrix else None)
+    exported = export(plan, engine)
     if output is not None:
         try:
             output.write_text(exported.list_text(), encoding="utf-8")

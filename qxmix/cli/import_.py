@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from qxmix.cli.inputs import open_model
 from qxmix.container.gguf_format import MAGIC
-from qxmix.container.header import read_header
 from qxmix.dialects.model import DIALECTS
 from qxmix.dialects.parse import read_source
 from qxmix.dialects.prove import prove
@@ -47,11 +47,11 @@ def command(
     if _is_gguf(source):
         if dialect or base:
             raise click.UsageError("a GGUF has the types of all its tensors; leave out --dialect and --base")
-        text, proof = recover(read_header(source), cast("Engine | None", target), read_header(model) if model else None)
+        text, proof = recover(open_model(source), cast("Engine | None", target), open_model(model) if model else None)
     else:
         mix = read_source(source, cast("Dialect | None", dialect), base)
         text = recipe_text(mix, source.stem, cast("Engine", target or mix.engine))
-        proof = prove(mix, text, read_header(model)) if model else None
+        proof = prove(mix, text, open_model(model)) if model else None
     _write(text, output)
     if proof is None:
         click.echo("Not proved on a model; --model MODEL compares every type.", err=True)

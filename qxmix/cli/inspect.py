@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
+from qxmix.cli.inputs import open_model, refuse_recipe
 from qxmix.container.gguf_format import GENERAL_TYPE, MAGIC
-from qxmix.container.header import read_header
 from qxmix.container.imatrix import load_imatrix
 from qxmix.container.parse import parse_gguf
 from qxmix.container.recognize import HEAD_NBYTES, looks_like_dat
@@ -27,11 +27,12 @@ def command(model: Path, *, every: bool, as_json: bool) -> None:
     Only the header is read, so a model of any size takes a moment.
     """
     terminal = sys.stdout.isatty() and not as_json
+    refuse_recipe(model)
     if _is_imatrix(model):
         facts = imatrix_facts(load_imatrix(model))
         text = "" if as_json else imatrix_text(facts, every=every, terminal=terminal)
     else:
-        facts = model_facts(read_header(model))
+        facts = model_facts(open_model(model))
         text = "" if as_json else model_text(facts, every=every, terminal=terminal)
     click.echo(json.dumps(facts, indent=2) if as_json else text)
 

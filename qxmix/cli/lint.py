@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from qxmix.cli.inputs import open_model
 from qxmix.cli.plan import exit_code
-from qxmix.container.header import read_header
 from qxmix.container.imatrix import load_imatrix
 from qxmix.errors import severity_order
 from qxmix.lint import IDS, lint
@@ -49,7 +49,7 @@ def command(ctx: click.Context, recipe: str, model: str, imatrix: str | None, *,
     All that plan reports, and suspicions: rules that others take tensors from, layers a pattern leaves out, tensors
     that nobody thought of.  A recipe silences an id with a reason: silence: {layer-gap: "the last layer is special"}.
     """
-    plan = make_plan(load_recipe(recipe), read_header(model), load_imatrix(imatrix) if imatrix else None)
+    plan = make_plan(load_recipe(recipe), open_model(model), load_imatrix(imatrix) if imatrix else None)
     plan = replace(plan, problems=tuple(sorted((*plan.problems, *lint(plan)), key=severity_order)))
     if as_json:
         click.echo(json.dumps([problem_json(p) for p in plan.problems], indent=1))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qxmix.container.header import read_header
+from qxmix.cli.inputs import open_model
 from qxmix.container.imatrix import load_imatrix
 from qxmix.errors import PlanError, severity_order
 from qxmix.lint import lint
@@ -92,7 +92,7 @@ def command(
         raise click.UsageError("--json, --markdown and --all exclude each other")
     split = make_split(split_max_size, split_max_tensors, keep_split=keep_split)
     loaded = load_recipe(recipe)
-    plan = make_plan(loaded, read_header(model), load_imatrix(imatrix) if imatrix else None, split)
+    plan = make_plan(loaded, open_model(model), load_imatrix(imatrix) if imatrix else None, split)
     # Notes are for whoever asks with `qxmix lint`; a plan shows what looks wrong.
     suspicions = tuple(p for p in lint(plan) if p.severity == "warning")
     plan = replace(plan, problems=tuple(sorted((*plan.problems, *suspicions), key=severity_order)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from qxmix.container.header import read_header
+from qxmix.cli.inputs import open_model
 from qxmix.execute.verify import recipe_of
 
 
@@ -15,4 +15,4 @@ def command(model: str) -> None:
 
     What it extends is in it, so that the text is a recipe file by itself.
     """
-    click.echo(recipe_of(read_header(model)).text, nl=False)
+    click.echo(recipe_of(open_model(model)).text, nl=False)

@@ -6,8 +6,8 @@ import json
 
 import click
 
+from qxmix.cli.inputs import open_model
 from qxmix.cli.progress import shown
-from qxmix.container.header import read_header
 from qxmix.execute.verify import verify
 from qxmix.report.result import verification_json, verification_text
 
@@ -32,7 +32,7 @@ def command(
     """
     if (imatrix or every) and source is None:
         raise click.UsageError("--imatrix and --all say how to make tensors again, which needs --source MODEL")
-    header, model = read_header(output), read_header(source) if source else None
+    header, model = open_model(output), open_model(source) if source else None
     with shown() as on_progress:
         found = verify(header, model, imatrix, every=every, n_workers=jobs, executor=executor, on_progress=on_progress)
     if as_json:

@@ -75,6 +75,12 @@ def looks_like_dat(data: bytes, nbytes: int) -> bool:
     return fits and re.fullmatch(rb"[!-~]+", name) is not None
 
 
+def looks_like_recipe(path: Path, data: bytes) -> bool:
+    """Whether a file is a recipe by its name or its first bytes."""
+    named = path.suffix in {".yaml", ".yml"} and not data.startswith(MAGIC)
+    return named or data.lstrip().startswith(b"qxmix:")
+
+
 def problem_with_imatrix_start(path: Path, data: bytes, nbytes: int) -> str | None:
     """What is wrong with the first bytes of a file given as an importance matrix, as far as they tell."""
     kind, remedy = _kind(path, data, nbytes)
@@ -99,8 +105,8 @@ def _kind(path: Path, data: bytes, nbytes: int) -> tuple[str, str]:
             return kind, remedy
     if not any(data):
         return "starts with zeros: a file whose writing was interrupted", "download or make it again"
-    if path.suffix in {".yaml", ".yml"} or data.lstrip().startswith(b"qxmix:"):
-        return "is a recipe", "the order is RECIPE MODEL, the importance matrix goes with --imatrix"
+    if looks_like_recipe(path, data):
+        return "is a recipe", "where a command takes recipe and model, the recipe comes first"
     if _PRINTABLE.issuperset(data):
         return "is plain text", "check the path"
     return "", ""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from qxmix.errors import Problem
-from qxmix.quants import QUANT_TYPES, find
+from qxmix.quants import ENGINES, QUANT_TYPES, find
 from qxmix.recipe import conditions, layers
 from qxmix.recipe.categories import CATEGORIES
 from qxmix.recipe.layers import LayerSelector
@@ -24,6 +24,7 @@ from qxmix.recipe.model import (
 from qxmix.recipe.patterns import pattern_error
 from qxmix.recipe.schema import near
 from qxmix.recipe.sizes import parse_size
+from qxmix.resources import data_dir
 
 if TYPE_CHECKING:
     from qxmix.recipe.conditions import Condition
@@ -71,7 +72,7 @@ class Builder:
             return text.lower()
         found = find(text)
         if found is None:
-            self.problem(node, path, f"unknown type '{text}'{_near_type(text, words)}")
+            self.problem(node, path, _unknown_type(text, words))
         elif not found.writable:
             self.problem(node, path, f"{found.name} is not a type for weights; choose another")
         return found.name if found else "F32"
@@ -139,7 +140,7 @@ class Builder:
         if fact in ("type", "source_type"):
             for word in (str(c.operand) for all_of in test.any_of for c in all_of):
                 if find(word) is None:
-                    self.problem(node, path, f"unknown type '{word}'{_near_type(word, ())}")
+                    self.problem(node, path, _unknown_type(word))
         return test
 
     def fallback(self, node: Node | None, path: str) -> Fallback | None:
@@ -157,7 +158,7 @@ class Builder:
                 continue
             found = find(name)
             if found is None:
-                self.problem(value, f"{path}.{name}", f"unknown type '{name}'{_near_type(name, ('policy',))}")
+                self.problem(value, f"{path}.{name}", _unknown_type(name, ("policy",)))
             chains[found.name if found else name] = self.chain(value, f"{path}.{name}")
         return Fallback(cast("Any", policy.value) if policy else None, chains)
 
@@ -277,6 +278,18 @@ def _text(node: Node) -> str:
     return ", ".join(str(item.value) for item in items(node))
 
 
-def _near_type(text: str, words: tuple[str, ...]) -> str:
-    known = [t.name for t in QUANT_TYPES if t.writable]
-    return near(text.upper().replace("-", "_"), known) or near(text, list(words)) or "; 'qxmix types' lists them"
+def _unknown_type(text: str, words: tuple[str, ...] = ()) -> str:
+    """That there is no such type, and what was probably meant."""
+    upper = text.upper().replace("-", "_")
+    meant = near(upper, [t.name for t in QUANT_TYPES if t.writable])
+    mixes = [f"{engine}/{upper.lower()}" for engine in ENGINES if _is_mix(engine, upper.lower())]
+    if find(upper) is None and mixes:
+        other = f" or [{mixes[1]}]" if len(mixes) > 1 else ""
+        a_type = meant.removeprefix("; did you mean ").removesuffix("?")
+        return f"'{text}' is a mix of types, not a type; the mix is 'extends: [{mixes[0]}]'{other}, a type is {a_type}"
+    hint = meant or near(text, list(words)) or "; 'qxmix types' lists them"
+    return f"unknown type '{text}'{hint}"
+
+
+def _is_mix(engine: str, name: str) -> bool:
+    return name.isidentifier() and (data_dir("recipes") / engine / f"{name}.yaml").is_file()

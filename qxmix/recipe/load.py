@@ -107,13 +107,13 @@ def _locate(text: str, base: Path | None) -> tuple[Path | None, str]:
         base: The folder of the file that extends it, or None.
 
     """
-    path = Path(text).expanduser()
-    candidate = path if base is None else base / path
     try:
+        path = Path(text).expanduser()
+        candidate = path if base is None else base / path
         if candidate.exists() and not candidate.is_dir():
             return candidate, text if base is None else str(candidate)
-    except (OSError, ValueError):
-        # A name that no file can have: too long, or with a NUL.
+    except (OSError, ValueError, RuntimeError):
+        # A name that no file can have: too long, with a NUL, or in the home of a user there is not.
         return None, text
     shipped = _shipped(text)
     return (None, text) if shipped is None else (shipped, shipped.relative_to(data_dir("recipes")).as_posix())
@@ -131,9 +131,17 @@ def _shipped(text: str) -> Path | None:
 
 
 def _unknown(text: str) -> str:
+    try:
+        inside = sorted(Path(text).expanduser().iterdir()) if text else None
+    except (OSError, ValueError, RuntimeError):
+        inside = None
+    if inside is not None:
+        first = next((p for p in inside if p.suffix in _SUFFIXES), None)
+        return "is a folder; give a recipe in it" + ("" if first is None else f", like {first}")
+    if any(n.startswith(f"{text.rstrip('/')}/") for n in shipped_names()):
+        return f"is a folder of shipped recipes; 'qxmix recipes {text.rstrip('/')}' lists them"
     if text.endswith(_SUFFIXES) or text.startswith(("/", ".", "~")):
-        folder = " (it is a folder)" if Path(text).is_dir() else ""
-        return f"there is no such file{folder}; a shipped recipe is named without a suffix, like 'pure/q4_0'"
+        return "there is no such file; a shipped recipe is named without a suffix, like 'pure/q4_0'"
     return f"neither a file nor a shipped recipe{_near_shipped(text)}"
 
 

@@ -58,10 +58,19 @@ def pattern_error(pattern: str) -> str:
         compile_pattern(pattern)
     except regex.error as error:
         # Its text is "missing ) at position 3".
-        return f"'{pattern}' is not a regular expression: {error}"
+        return f"'{pattern}' is not a regular expression: {error}{_glob(pattern)}"
     except (RecursionError, OverflowError, MemoryError):
         return "the pattern is nested or repeated too deeply to compile"
     return ""
+
+
+def _glob(pattern: str) -> str:
+    """What to write for a pattern of file names, as llama-quantize's users may expect it to be one."""
+    bare = pattern.strip("*")
+    if bare == pattern or not re.fullmatch(r"[\w.*-]+", bare):
+        return ""
+    meant = bare.replace(".", "\\.").replace("*", ".*")
+    return f"; it is searched anywhere in the name, so write '{meant}', and '.*' for any text between"
 
 
 def search(pattern: str, name: str, where: str) -> bool:

@@ -14,6 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from qxmix.errors import Problem
+from qxmix.quants import find
 from qxmix.resources import data_dir
 
 if TYPE_CHECKING:
@@ -121,7 +122,13 @@ def _check_mapping(node: Node, value: dict[str, Node], schema: Schema, path: str
             yield child.key_line, path, f"unknown key '{key}'{hint}"
     for key in schema.get("required", ()):
         if key not in value:
-            yield node.key_line or node.line, path, f"the key '{key}' is missing"
+            # What must be there and can be only one thing is told whole.
+            only = known.get(key, {}).get("const")
+            yield (
+                node.key_line or node.line,
+                path,
+                f"the key '{key}' is missing" + (f"; write '{key}: {only}'" if only is not None else ""),
+            )
     if len(value) < schema.get("minProperties", 0):
         yield node.key_line or node.line, path, "must not be empty"
 
@@ -129,7 +136,8 @@ def _check_mapping(node: Node, value: dict[str, Node], schema: Schema, path: str
 def _check_key(key: str, child: Node, schema: Schema, place: str) -> Iterator[Found]:
     pattern = schema.get("propertyNames", {}).get("pattern")
     if pattern and not re.search(pattern, key):
-        yield child.key_line, place, f"'{key}' cannot be a key here; it must match {pattern}"
+        told = schema["propertyNames"].get("patternErrorMessage", f"must match {pattern}")
+        yield child.key_line, place, f"'{key}' cannot be a key here; it {told}"
 
 
 def _check_list(node: Node, value: list[Node], schema: Schema, path: str) -> Iterator[Found]:
@@ -147,16 +155,24 @@ def _check_scalar(node: Node, schema: Schema, path: str) -> Iterator[Found]:
         yield node.line, path, f"must be {schema['const']}, not {_shown(node)}"
     if "enum" in schema and value not in schema["enum"]:
         names = [str(v) for v in schema["enum"]]
-        hint = near(str(value), names)
+        hint = _as_list(value, path) or near(str(value), names)
         choice = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
         yield node.line, path, f"must be {choice}, not {_shown(node)}{hint}"
     if isinstance(value, str):
         if len(value) < schema.get("minLength", 0):
             yield node.line, path, "must not be empty"
         elif "pattern" in schema and not re.search(schema["pattern"], value):
-            yield node.line, path, f"{_shown(node)} does not match {schema['pattern']}"
+            # The keyword by which editors say it, too.
+            told = schema.get("patternErrorMessage", f"does not match {schema['pattern']}")
+            yield node.line, path, f"{_shown(node)} {told}"
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield from _check_number(node, value, schema, path)
+
+
+def _as_list(value: object, path: str) -> str:
+    """A type where a fallback policy is expected; types to try are a list, also one of one."""
+    is_type = path.rpartition(".")[2] == "fallback" and isinstance(value, str) and find(value) is not None
+    return f"; types to try are a list: [{value}]" if is_type else ""
 
 
 def _check_number(node: Node, value: float, schema: Schema, path: str) -> Iterator[Found]:

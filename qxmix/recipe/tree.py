@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from qxmix.errors import Problem, RecipeError
+from qxmix.recipe.yaml_errors import explain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +71,7 @@ def read_text(data: bytes, name: str) -> str:
 
     """
     if data.startswith(b"GGUF"):
-        raise RecipeError(Problem(name, "is a model, not a recipe; the order is RECIPE MODEL"))
+        raise RecipeError(Problem(name, "is a model, not a recipe; where a command takes both, the recipe comes first"))
     if len(data) > MAX_NBYTES:
         raise RecipeError(Problem(name, f"is too large for a recipe; the most is {MAX_NBYTES:,} bytes"))
     try:
@@ -97,9 +98,8 @@ def parse(text: str, name: str) -> Node:
     except yaml.reader.ReaderError as error:
         raise RecipeError(_unprintable(text, name, error)) from None
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"{name}:{mark.line + 1}" if mark else name
-        raise RecipeError(Problem(where, f"not valid YAML: {_plain(error, text)}")) from None
+        line, what = explain(error, text)
+        raise RecipeError(Problem(f"{name}:{line}" if line else name, f"not valid YAML: {what}")) from None
     finally:
         loader.dispose()
 
@@ -109,15 +109,6 @@ def _unprintable(text: str, name: str, error: yaml.reader.ReaderError) -> Proble
     line = text.count("\n", 0, position) + 1
     found = f"U+{ord(text[position]):04X}" if text else error.reason
     return Problem(f"{name}:{line}", f"the character {found} is not allowed in YAML; remove it")
-
-
-def _plain(error: yaml.MarkedYAMLError, text: str) -> str:
-    mark = error.problem_mark
-    problem = " ".join(part for part in (error.context, error.problem) if part) or "it does not parse"
-    lines = text.splitlines()
-    if mark and mark.line < len(lines) and "\t" in lines[mark.line][: mark.column + 1]:
-        return f"{problem}; YAML indents with spaces, this line has a tab"
-    return problem
 
 
 class _Builder:
@@ -213,7 +204,10 @@ class _Builder:
             self._fail(line, f"the alias *{event.anchor} stands inside what it refers to")
         found = self.anchors.get(event.anchor)
         if found is None:
-            self._fail(line, f"the alias *{event.anchor} has no anchor &{event.anchor} before it")
+            self._fail(
+                line,
+                f"the alias *{event.anchor} has no anchor &{event.anchor} before it; quote a text that starts with *",
+            )
             return
         frame = self.stack[-1] if self.stack else None
         if frame and isinstance(frame.node.value, dict) and frame.key is None:

@@ -128,7 +128,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", r"Git LFS pointer.*`git lfs pull`"),
     "web page": (b"<!DOCTYPE html><html>", r"is a web page .* the download went wrong, try it again"),
     "zeros": (bytes(4096), r"starts with zeros: a file whose writing was interrupted"),
-    "recipe": (b"qxmix: 1\nname: x\n", r"is a recipe; the order is RECIPE MODEL"),
+    "recipe": (b"qxmix: 1\nname: x\n", r"is a recipe; where a command takes recipe and model, the recipe comes first"),
     "text": (b"hello, world\n" * 9, r"is plain text; check the path"),
     "noise": (bytes(range(200, 256)), r"is no GGUF file \(first bytes c8 c9 ca cb\); check the path"),
 }  # fmt: skip

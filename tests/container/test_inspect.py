@@ -49,6 +49,18 @@ def test_a_model_as_json(demo_model: Path) -> None:
     assert [f["key"] for f in facts["metadata"]] == [k for k in reader.fields if not k.startswith("GGUF.")]
 
 
+def test_a_recipe_in_place_of_a_model_is_told_what_it_is_good_for(tmp_path: Path) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("qxmix: 1\nextends: pure/q4_0\n")
+    told = inspect(recipe, code=1).stderr
+    assert (
+        f"{recipe}: is a recipe, not a model; 'qxmix validate {recipe}' checks it, 'qxmix plan {recipe} MODEL'" in told
+    )
+    told = inspect("pure/q4_0", code=1).stderr
+    assert "pure/q4_0: is a shipped recipe, not a model; 'qxmix recipes pure/q4_0' prints it" in told
+    assert "no such file" in inspect("pure/q4_9", code=1).stderr
+
+
 def test_a_model_as_text(demo_model: Path) -> None:
     short = inspect(demo_model).stdout
     assert f"({demo_model.stat().st_size:,} bytes)" in short

@@ -32,6 +32,7 @@ def text_file(tmp_path_factory: pytest.TempPathFactory, demo_text: bytes) -> Pat
 def test_json_follows_its_schema(engine: str, demo_model: Path, text_file: Path) -> None:
     schema = json.loads((data_dir("schemas") / "eval.schema.json").read_text())
     small = ("--text", text_file, "--ctx", "64", "--chunks", "1", "--engine", engine, "-j", "1", "--json")
+    name = {"ik": "ik_llama.cpp"}.get(engine, engine)
     for extra, n_keys in (((), 6), (("--base", demo_model), 13)):
         done = _run(demo_model, *small, *extra)
         assert (done.returncode, done.stderr) == (0, "")
@@ -39,6 +40,7 @@ def test_json_follows_its_schema(engine: str, demo_model: Path, text_file: Path)
         jsonschema.validate(entries, schema)
         assert len(entries[0]) == n_keys
         assert entries[0]["file"] == str(demo_model)
+        assert entries[0]["engine"] == name
         assert entries[0]["n_scored"] == 31
 
 
@@ -54,7 +56,8 @@ def test_table(demo_model: Path, text_file: Path) -> None:
 
 
 def test_list_types() -> None:
-    ik, ml = (set(_run("--list-types", "--engine", engine).stdout.split()) for engine in ("ik", "llama.cpp"))
+    ik, ml = (set(_run("--list-types", "--engine", engine).stdout.split()) for engine in ("ik_llama.cpp", "llama.cpp"))
+    assert set(_run("--list-types").stdout.split()) == ik, "the default"
     assert {"Q4_0", "IQ4_KSS", "Q8_KV_R8"} <= ik
     assert {"Q4_0", "TQ1_0", "NVFP4"} <= ml
     assert "IQ4_KSS" not in ml
@@ -68,6 +71,7 @@ def test_bad_calls(demo_model: Path, text_file: Path, tmp_path: Path) -> None:
         ((demo_model, "--text", text_file, "--engine", "exllama"), 2, "'exllama' is not one of"),
         ((demo_model, "--text", text_file, "--chunks", "0"), 2, "0 is not in the range"),
         ((demo_model, "--text", missing), 1, f"Error: {missing}: the text cannot be read"),
+        (("pure/q4_0", "--text", text_file), 1, "is a shipped recipe, not a model"),
         ((missing, "--text", text_file), 1, f"Error: {missing}: "),
         ((demo_model, "--text", text_file, "--ctx", "4096"), 1, "needs at least 8192"),
     ]

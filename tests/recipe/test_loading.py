@@ -45,7 +45,10 @@ def error_of(path: Path | str) -> str:
         (b"# only a comment\n", "the file is empty"),
         (b"qxmix: 1\nname: caf\xe9\n", "r.yaml:2: byte 0xe9 is not UTF-8; save the file as UTF-8"),
         (b"\xff\xfeq\x00x\x00", "r.yaml:1: byte 0xff is not UTF-8"),
-        (b"GGUF\x03\x00\x00\x00" + bytes(100), "is a model, not a recipe; the order is RECIPE MODEL"),
+        (
+            b"GGUF\x03\x00\x00\x00" + bytes(100),
+            "is a model, not a recipe; where a command takes both, the recipe comes first",
+        ),
         (b"# " + b"x" * (2 << 20), "is too large for a recipe; the most is 2,097,152 bytes"),
         (b"[" * 100_000, "maximum nesting depth"),
         (b"{a: " * 500, "r.yaml:1: nested more than 40 levels deep"),
@@ -58,9 +61,13 @@ def test_a_file_that_is_no_recipe_gets_one_error(tmp_path: Path, data: bytes, te
 
 def test_a_missing_file_and_a_folder_and_an_impossible_name(tmp_path: Path) -> None:
     assert "there is no such file" in error_of(tmp_path / "r.yaml")
-    assert "there is no such file (it is a folder)" in error_of(tmp_path)
+    assert error_of(tmp_path) == f"{tmp_path}: is a folder; give a recipe in it"
+    write(tmp_path, "b.yaml", HEAD)
+    assert error_of(tmp_path).endswith(f"is a folder; give a recipe in it, like {tmp_path / 'b.yaml'}")
+    assert error_of("pure/") == "pure/: is a folder of shipped recipes; 'qxmix recipes pure' lists them"
     assert "neither a file nor a shipped recipe" in error_of("x" * 5000)
     assert "neither a file nor a shipped recipe" in error_of("a\0b")
+    assert "neither a file nor a shipped recipe" in error_of("~nobody-of-this-name/r")
 
 
 def test_a_shipped_name_is_completed_and_corrected() -> None:

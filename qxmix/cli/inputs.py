@@ -1,0 +1,59 @@
+"""Models as arguments: a recipe in place of one is told with what can be done with a recipe."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qxmix.container.header import read_header
+from qxmix.container.recognize import HEAD_NBYTES, looks_like_recipe
+from qxmix.errors import ModelFileError, Problem, RecipeError
+
+if TYPE_CHECKING:
+    from qxmix.container.model import ModelHeader
+
+
+def open_model(path: str | Path) -> ModelHeader:
+    """The header of a model.
+
+    Raises:
+        ModelFileError: it is none; of a recipe, what to do with it.
+
+    """
+    refuse_recipe(path)
+    return read_header(path)
+
+
+def refuse_recipe(path: str | Path) -> None:
+    """Let pass whatever is not a recipe.
+
+    Raises:
+        ModelFileError: it is a recipe, a file or a shipped one.
+
+    """
+    text = str(path)
+    try:
+        with Path(text).open("rb") as file:
+            if not looks_like_recipe(Path(text), file.read(HEAD_NBYTES)):
+                return
+        kind, look = "recipe", f"qxmix validate {shlex.quote(text)}"
+    except (OSError, ValueError):
+        if not _is_shipped(text):
+            return
+        kind, look = "shipped recipe", f"qxmix recipes {text}"
+    use = f"qxmix plan {shlex.quote(text)} MODEL"
+    does = "checks" if kind == "recipe" else "prints"
+    told = f"is a {kind}, not a model; '{look}' {does} it, '{use}' shows what it makes of a model"
+    raise ModelFileError(Problem(text, told))
+
+
+def _is_shipped(text: str) -> bool:
+    # Only when there is no such file: the language with its YAML parser is a third of what `inspect` takes.
+    from qxmix.recipe import shipped_path  # noqa: PLC0415
+
+    try:
+        shipped_path(text)
+    except RecipeError:
+        return False
+    return True
