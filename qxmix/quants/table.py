@@ -139,5 +139,9 @@ QUANT_TYPES: tuple[QuantType, ...] = (
 )
 """All types; a type's fallback depends on the engine and is a matter of the recipe, not of the type."""
 
-SEARCHING = frozenset({"Q4_0", "Q5_0", "Q6_0", "Q3_K", "Q6_K", "IQ4_NL", "IQ4_XS"})
-"""Types whose encoder does as ``search`` says; ``Codec.searches`` has the same, but importing it imports numba."""
+_SEARCHING = frozenset({"Q4_0", "Q5_0", "Q6_0", "Q3_K", "Q6_K", "IQ4_NL", "IQ4_XS"})
+
+
+def searching(quant_type: QuantType) -> bool:
+    """Whether the encoder does as ``search`` says; ``Codec.searches`` tells the same, but imports numba."""
+    return quant_type.codec != "" and bool(_SEARCHING & {quant_type.name, quant_type.base})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qxmix.quants.table import SEARCHING
+from qxmix.quants.table import searching
 from qxmix.recipe.model import SEARCHES
 from qxmix.report.text import table
 
@@ -24,7 +24,7 @@ def types_text(types: Sequence[QuantType], *, terminal: bool = False) -> str:
             _row(t),
             "both" if len(t.engines) > 1 else t.engines[0],
             t.importance,
-            "yes" if t.name in SEARCHING else "",
+            "yes" if searching(t) else "",
             _use(t),
         )
         for t in types
@@ -58,7 +58,7 @@ def types_json(types: Sequence[QuantType]) -> list[dict[str, object]]:
             "base": t.base or None,
             "engines": list(t.engines),
             "importance": t.importance,
-            "searches": list(SEARCHES) if t.name in SEARCHING else [],
+            "searches": list(SEARCHES) if searching(t) else [],
             "use": _use(t),
         }
         for t in types

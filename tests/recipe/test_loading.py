@@ -67,7 +67,7 @@ def test_a_missing_file_and_a_folder_and_an_impossible_name(tmp_path: Path) -> N
     assert error_of("pure/") == "pure/: is a folder of shipped recipes; 'qxmix recipes pure' lists them"
     assert "neither a file nor a shipped recipe" in error_of("x" * 5000)
     assert "neither a file nor a shipped recipe" in error_of("a\0b")
-    assert "neither a file nor a shipped recipe" in error_of("~nobody-of-this-name/r")
+    assert "there is no such file" in error_of("~nobody-of-this-name/r")
 
 
 def test_a_shipped_name_is_completed_and_corrected() -> None:
