@@ -23,8 +23,9 @@ _0 = np.float32(0.0)
 def largest_bits(flat, of, n):
     """Bits of the largest magnitude of ``flat[of:of + n]``: as integers, whose maximum SIMD may take in any order."""
     largest = np.uint32(0)
-    for e in range(n):
-        largest = max(largest, np.uint32(np.float32(flat[of + e]).view(np.uint32) & np.uint32(0x7FFFFFFF)))
+    # Unsigned, for a signed index may count from the end, and then numba gathers one by one.
+    for e in range(np.uint64(n)):
+        largest = max(largest, np.uint32(np.float32(flat[np.uint64(of) + e]).view(np.uint32) & np.uint32(0x7FFFFFFF)))
     return largest
 
 

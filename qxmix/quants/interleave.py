@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 STEP_ROWS = 64
 """Rows that are decoded at once; their plain form is kept that long."""
 
+_WHOLE = np.uint32(0xFFFFFFFF)
 _TINY = np.float32(1e-9)
 _0 = np.float32(0.0)
 
@@ -66,14 +67,21 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class _Moves:
-    """Moves between a unit's plain form, padded so that most fields stand at whole words, and its interleaved form."""
+    """Moves between a unit's plain form, padded so that most fields stand at whole words, and its interleaved form.
+
+    (n_moves, 4) each: target word, source word, mask of the source's bits, 32 + shift to the left; whole words first.
+    """
 
     lead: int
     """Bytes in front of each row's part in the padded form."""
+    n_words: int
+    """Words of each row's part in the padded form."""
     weave: NDArray[np.uint32]
-    """(n_moves, 4) to interleaved: target word, source word, mask of the source's bits, 32 + shift to the left."""
+    """Moves to the interleaved form."""
     unweave: NDArray[np.uint32]
-    """The same to plain."""
+    """Moves to the plain form."""
+    n_whole: int
+    """How many of either move whole words, which have no other move."""
 
 
 def _find_moves(to: Bits, of: Bits) -> NDArray[np.uint32]:
@@ -84,16 +92,17 @@ def _find_moves(to: Bits, of: Bits) -> NDArray[np.uint32]:
     masks = np.zeros(len(keys), np.uint32)
     np.bitwise_or.at(masks, which, np.uint32(1) << (of % 32).astype(np.uint32))
     word = (1 << 20) - 1
-    return np.stack([keys >> 20 & word, keys & word, masks, keys >> 40], axis=1).astype(np.uint32)
+    moves = np.stack([keys >> 20 & word, keys & word, masks, keys >> 40], axis=1).astype(np.uint32)
+    return moves[np.argsort(masks != _WHOLE, kind="stable")]
 
 
-def _row_stride(unit: Unit, lead: int) -> int:
-    return -(-(lead + unit.nbytes) // 4) * 4
+def _n_words(unit: Unit, lead: int) -> int:
+    return -(-(lead + unit.nbytes) // 4)
 
 
 def _bit_pairs(unit: Unit, lead: int) -> tuple[Bits, Bits]:
     """Each bit of the unit in the padded plain form and in the interleaved form."""
-    rows = 8 * (_row_stride(unit, lead) * np.arange(unit.n_rows) + lead)[:, None]
+    rows = 8 * (4 * _n_words(unit, lead) * np.arange(unit.n_rows) + lead)[:, None]
     plain = np.concatenate([(rows + one.ravel()).ravel() for one, _ in unit.pairs])
     woven = np.concatenate([many.ravel() for _, many in unit.pairs])
     return plain, woven
@@ -112,11 +121,9 @@ def _moves_with(unit: Unit, lead: int) -> _Moves:
                 of.append(plain_of[signs[:, earlier]])
             back_to.append(plain_of[signs[:, b]])
             back_of.append(signs[:, b - 1])
-    return _Moves(
-        lead,
-        _find_moves(np.concatenate(to), np.concatenate(of)),
-        _find_moves(np.concatenate(back_to), np.concatenate(back_of)),
-    )
+    weave = _find_moves(np.concatenate(to), np.concatenate(of))
+    unweave = _find_moves(np.concatenate(back_to), np.concatenate(back_of))
+    return _Moves(lead, _n_words(unit, lead), weave, unweave, int((weave[:, 2] == _WHOLE).sum()))
 
 
 def _fewest_moves(unit: Unit) -> _Moves:
@@ -124,11 +131,14 @@ def _fewest_moves(unit: Unit) -> _Moves:
 
 
 @inlined
-def _apply(moves, source, target):
-    target[:] = np.uint32(0)
-    for m in range(moves.shape[0]):
-        bits = np.uint64(source[moves[m, 1]] & moves[m, 2])
-        target[moves[m, 0]] ^= np.uint32((bits << np.uint64(moves[m, 3])) >> np.uint64(32))
+def _apply(moves, n_whole, source, of, target, to):
+    """Add what the moves bring from ``source[of:]`` to ``target[to:]``, which is zero but where whole words go."""
+    of, to = np.uint32(of), np.uint32(to)
+    for m in range(n_whole):
+        target[moves[m, 0] + to] = source[moves[m, 1] + of]
+    for m in range(n_whole, moves.shape[0]):
+        bits = np.uint64(source[moves[m, 1] + of] & moves[m, 2])
+        target[moves[m, 0] + to] ^= np.uint32((bits << np.uint64(moves[m, 3])) >> np.uint64(32))
 
 
 @inlined
@@ -138,49 +148,59 @@ def _copy(source, of, target, to, n_bytes):
 
 
 @kernel
-def _weave(data, n_rows, nbytes, meta, lead, moves):
-    """Turn plain rows ``data`` (n, row_nbytes) into interleaved ones, in place."""
-    row_nbytes = data.shape[1]
-    n_words = (lead + nbytes + 3) // 4
-    plain, woven = np.zeros(n_rows * n_words, np.uint32), np.empty(n_rows * nbytes // 4, np.uint32)
-    plain_bytes, woven_bytes = plain.view(np.uint8), woven.view(np.uint8)
-    group, flat = np.empty((n_rows, row_nbytes), np.uint8), data.ravel()
-    group_bytes = group.ravel()
-    for first in range(0, data.shape[0], n_rows):
-        group[:] = data[first : first + n_rows]
-        at = first * row_nbytes
-        for k in range(n_rows):
-            for i in range(meta):
-                flat[at + k * meta + i] = group[k, i]
-        at += n_rows * meta
-        for of in range(meta, row_nbytes, nbytes):
-            for k in range(n_rows):
-                _copy(group_bytes, row_nbytes * k + of, plain_bytes, 4 * n_words * k + lead, nbytes)
-            _apply(moves, plain, woven)
-            _copy(woven_bytes, 0, flat, at, n_rows * nbytes)
-            at += n_rows * nbytes
+def _spread(moves, column, n_words, stride):
+    """Moves whose words in ``column`` count rows of ``stride`` words instead of ``n_words``."""
+    out = moves.copy()
+    for m in range(moves.shape[0]):
+        word = moves[m, column]
+        out[m, column] = word // np.uint32(n_words) * np.uint32(stride) + word % np.uint32(n_words)
+    return out
 
 
 @kernel
-def _unweave(packed, data, n_rows, nbytes, meta, lead, moves):
-    """Turn interleaved rows into plain ``data`` (n, row_nbytes)."""
-    row_nbytes = data.shape[1]
-    n_words = (lead + nbytes + 3) // 4
-    plain, woven = np.empty(n_rows * n_words, np.uint32), np.empty(n_rows * nbytes // 4, np.uint32)
+def _weave(data, n_rows, nbytes, meta, lead, n_words, moves, n_whole):
+    """Turn plain rows ``data`` (n, row_nbytes) into interleaved ones, in place."""
+    row_nbytes, flat = data.shape[1], data.ravel()
+    n_units = (row_nbytes - meta) // nbytes
+    moves = _spread(moves, 1, n_words, n_words * n_units)
+    plain, scales = np.zeros(n_rows * n_units * n_words, np.uint32), np.empty(n_rows * meta, np.uint8)
+    woven = np.empty(n_rows * nbytes // 4, np.uint32)
     plain_bytes, woven_bytes = plain.view(np.uint8), woven.view(np.uint8)
-    flat, data_bytes = packed.ravel(), data.ravel()
     for first in range(0, data.shape[0], n_rows):
-        at = first * row_nbytes
         for k in range(n_rows):
-            for i in range(meta):
-                data[first + k, i] = flat[at + k * meta + i]
-        at += n_rows * meta
-        for to in range(meta, row_nbytes, nbytes):
-            _copy(flat, at, woven_bytes, 0, n_rows * nbytes)
-            _apply(moves, woven, plain)
-            for k in range(n_rows):
-                _copy(plain_bytes, 4 * n_words * k + lead, data_bytes, (first + k) * row_nbytes + to, nbytes)
-            at += n_rows * nbytes
+            at = (first + k) * row_nbytes
+            _copy(flat, at, scales, k * meta, meta)
+            if nbytes == 4 * n_words:
+                _copy(flat, at + meta, plain_bytes, nbytes * k * n_units, nbytes * n_units)
+                continue
+            for b in range(n_units):
+                _copy(flat, at + meta + b * nbytes, plain_bytes, 4 * n_words * (k * n_units + b) + lead, nbytes)
+        at = first * row_nbytes
+        _copy(scales, 0, flat, at, n_rows * meta)
+        for b in range(n_units):
+            woven[:] = np.uint32(0)
+            _apply(moves, n_whole, plain, b * n_words, woven, 0)
+            _copy(woven_bytes, 0, flat, at + n_rows * (meta + b * nbytes), n_rows * nbytes)
+
+
+@kernel
+def _unweave(packed, data, n_rows, nbytes, meta, lead, n_words, moves, n_whole):
+    """Turn interleaved rows into plain ``data`` (n, row_nbytes)."""
+    row_nbytes, flat, to = data.shape[1], packed.ravel(), data.ravel()
+    n_units = (row_nbytes - meta) // nbytes
+    moves = _spread(moves, 0, n_words, n_words * n_units)
+    plain, woven = np.empty(n_rows * n_units * n_words, np.uint32), np.empty(n_rows * nbytes // 4, np.uint32)
+    plain_bytes, woven_bytes = plain.view(np.uint8), woven.view(np.uint8)
+    for first in range(0, data.shape[0], n_rows):
+        plain[:] = np.uint32(0)
+        for b in range(n_units):
+            _copy(flat, first * row_nbytes + n_rows * (meta + b * nbytes), woven_bytes, 0, n_rows * nbytes)
+            _apply(moves, n_whole, woven, 0, plain, b * n_words)
+        for k in range(n_rows):
+            at = (first + k) * row_nbytes
+            _copy(flat, first * row_nbytes + k * meta, to, at, meta)
+            for b in range(n_units):
+                _copy(plain_bytes, 4 * n_words * (k * n_units + b) + lead, to, at + meta + b * nbytes, nbytes)
 
 
 @kernel
@@ -236,15 +256,17 @@ def interleaved(base: Codec, unit: Unit, *, clean: int = 0) -> Codec:
         else:
             plain_encode(rows, columns, packed, search)
         moves = moves_of_unit()
-        _weave(packed, unit.n_rows, unit.nbytes, unit.meta_nbytes, moves.lead, moves.weave)
+        shape = unit.n_rows, unit.nbytes, unit.meta_nbytes, moves.lead, moves.n_words
+        _weave(packed, *shape, moves.weave, moves.n_whole)
 
     def decode(packed: Packed, rows: Rows) -> None:
         moves = moves_of_unit()
+        shape = unit.n_rows, unit.nbytes, unit.meta_nbytes, moves.lead, moves.n_words
         plain = np.empty((min(STEP_ROWS, len(rows)), packed.shape[1]), np.uint8)
         for first in range(0, len(rows), STEP_ROWS):
             part = packed[first : first + STEP_ROWS]
             data = plain[: len(part)]
-            _unweave(part, data, unit.n_rows, unit.nbytes, unit.meta_nbytes, moves.lead, moves.unweave)
+            _unweave(part, data, *shape, moves.unweave, moves.n_whole)
             base.decode(data, rows[first : first + STEP_ROWS])
 
     return Codec(decode=decode, encode=encode, searches=base.searches, version=base.version)
