@@ -51,7 +51,7 @@ def _in_byte(number):
 
 @inlined
 def _digit_of(byte, place):
-    """The digit of weight ``place``: times the power that lifts it to the top, it is what overflows from 3 * n / 256."""
+    """The digit of weight ``place``: times the power that lifts it to the top, it overflows from 3 n / 256."""
     rest = np.uint32(np.uint8(byte * _POWERS[place]))
     return np.float32(np.int32((np.uint32(3) * rest) >> np.uint32(8)) - 1)
 
@@ -134,7 +134,5 @@ _PLAIN_2 = (8 * (_E % 16) + 2 * (_E // 16))[:, None] + np.arange(2)
 CODECS = {
     "IQ1_BN": Codec(decode=_decode_1, encode=_encode_1),
     "IQ2_BN": _IQ2_BN,
-    "IQ2_BN_R4": interleaved(
-        _IQ2_BN, Unit(4, TWO_NBYTES, ((_PLAIN_2, quads(0, 4, BLOCK, 2, PAIRS)),), meta_nbytes=4)
-    ),
+    "IQ2_BN_R4": interleaved(_IQ2_BN, Unit(4, TWO_NBYTES, ((_PLAIN_2, quads(0, 4, BLOCK, 2, PAIRS)),), meta_nbytes=4)),
 }

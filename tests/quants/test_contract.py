@@ -24,7 +24,7 @@ GGUF_DECODES = [n for n in WITH_CODEC if n in gguf.GGMLQuantizationType.__member
 
 FLOATS = {"F32": 0.0, "F16": 1e-7, "BF16": 1e-5, "BF16_R16": 4e-5}
 """Largest share of the energy of the weights that is lost in rounding them; BF16_R16 cuts off and does not round."""
-TERNARY = {"TQ1_0", "TQ2_0", "Q2_0", "Q1_0", "IQ1_BN", "IQ2_BN"}
+TERNARY = {"TQ1_0", "TQ2_0", "Q2_0", "Q1_0", "IQ1_BN", "IQ2_BN", "IQ2_BN_R4"}
 """Types that are made for weights of one magnitude and lose most of any others."""
 
 
