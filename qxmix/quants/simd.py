@@ -250,18 +250,36 @@ def root(typing_context, vector):  # noqa: ARG001
     return vector(vector), lambda context, builder, sig, args: _call(builder, "llvm.sqrt", list(args))  # noqa: ARG005
 
 
+def _product_sum(context: Any, builder: Any, sig: Any, args: Any) -> Any:  # noqa: ARG001
+    """Build ``total + a * b``, fused where the CPU can."""
+    total, a, b = args
+    triple, _, features = context.codegen().magic_tuple()
+    if "+fma" in features.split(",") or triple.startswith(("aarch64", "arm64")):
+        return _call(builder, "llvm.fma", [a, b, total])
+    return builder.fadd(total, builder.fmul(a, b))
+
+
 @intrinsic
 def add_exact_product(typing_context, total, a, b):  # noqa: ARG001
     """``total + a * b`` for products that are exact in the lanes' type.
 
     Only then it does not matter that a CPU with a fused multiply-add rounds once instead of twice.
     """
+    return total(total, a, b), _product_sum
+
+
+@intrinsic
+def add_rough_product(typing_context, total, a, b):  # noqa: ARG001
+    """``total + a * b``, rounded once or twice as the CPU has it: for bounds whose margin covers either."""
+    return total(total, a, b), _product_sum
+
+
+@intrinsic
+def fused(typing_context, a, b, total):  # noqa: ARG001
+    """``a * b + total`` of float32 scalars, rounded once on every CPU; where it has no such instruction, slowly."""
 
     def build(context, builder, sig, args):  # noqa: ARG001
-        total, a, b = args
-        triple, _, features = context.codegen().magic_tuple()
-        if "+fma" in features.split(",") or triple.startswith(("aarch64", "arm64")):
-            return _call(builder, "llvm.fma", [a, b, total])
-        return builder.fadd(total, builder.fmul(a, b))
+        function = ir.FunctionType(ir.FloatType(), [ir.FloatType()] * 3)
+        return builder.call(cgutils.get_or_insert_function(builder.module, function, "llvm.fma.f32"), args)
 
-    return total(total, a, b), build
+    return types.float32(types.float32, types.float32, types.float32), build

@@ -1,0 +1,158 @@
+"""IQ3_KT: magnitudes of 8 weights are a 16-bit start of a pseudo-random walk; blocks of 32 with a 4-bit scale.
+
+Layout of a row: one float32 ``d``, then super-blocks of 256 weights, 100 bytes each::
+
+    0                           4                              68                      100
+    +---------------------------+------------------------------+-----------------------+
+    | byte j: scale of block j  | ql: 32 u16, the starts of    | qh: bit j of byte t:  |
+    | in the low, j + 4 in the  | the groups                   | sign of weight t of   |
+    | high nibble               |                              | block j               |
+    +---------------------------+------------------------------+-----------------------+
+    weight = d * scale * |step k of the walk|, negative where the sign is set
+
+Source: ``block_iq3_kt`` and ``quantize_row_iq3_kt_impl`` of ik_llama.cpp.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qxmix.quants.codec import Codec
+from qxmix.quants.jit import inlined, kernel
+from qxmix.quants.numerics import nint
+from qxmix.quants.row_scale import load_float, store_float
+from qxmix.quants.superblock import SUPER
+from qxmix.quants.trellis import OFFSET, codebook, next_state, value_of
+from qxmix.quants.trellis_rows import (
+    BLOCK,
+    BLOCKS_PER_SUPER,
+    N_TRIALS,
+    batches,
+    choose_best,
+    fit_blocks,
+    refit,
+    row_search,
+    starts,
+    steps_of,
+)
+from qxmix.quants.trellis_search import match8
+
+if TYPE_CHECKING:
+    from qxmix.quants.codec import Columns, Packed, Rows
+
+NBYTES = 100
+ROW_NBYTES = 4
+QH = 68
+"""Offset of qh."""
+GROUPS = 4
+"""Groups of a block."""
+HALF = BLOCKS_PER_SUPER // 2
+LEAST = np.float32(84.0)
+MOST = np.float32(123.0)
+OFFSETS = np.arange(-3, 4, dtype=np.float32) * np.float32(8.0)
+
+_0 = np.float32(0.0)
+_1 = np.float32(1.0)
+_TOP = np.float32(15.0)
+
+
+@inlined
+def _level_of(x):
+    return min(max(nint(x), _0), _TOP)
+
+
+_fifths = np.arange(N_TRIALS, dtype=np.float32) - np.float32(N_TRIALS // 2)
+_search_rows = row_search([float(i) for i in _fifths * np.float32(0.2) + _TOP], _level_of)
+
+
+@kernel
+def _choose(which, tried, chosen):
+    """Code vectors of the trial that won."""
+    for block in range(len(which)):
+        for g in range(GROUPS):
+            chosen[block, g] = tried[which[block], block * GROUPS + g]
+
+
+@kernel
+def _levels(d, scales, levels):
+    for r in range(len(d)):
+        inverse = _1 / d[r] if d[r] != _0 else _0
+        for block in range(scales.shape[1]):
+            levels[r, block] = _level_of(inverse * scales[r, block])
+
+
+@kernel
+def _pack(d, levels, found, rows, out):
+    for r in range(len(d)):
+        row = out[r]
+        store_float(row, 0, d[r])
+        for s in range(levels.shape[1] // BLOCKS_PER_SUPER):
+            at, first = ROW_NBYTES + s * NBYTES, s * BLOCKS_PER_SUPER
+            for j in range(HALF):
+                low, high = np.int32(levels[r, first + j]), np.int32(levels[r, first + HALF + j])
+                row[at + j] = np.uint8(low | (high << 4))
+            for i in range(BLOCKS_PER_SUPER * GROUPS):
+                start = found[r, first + i // GROUPS, i % GROUPS]
+                row[at + HALF + 2 * i] = np.uint8(start & 255)
+                row[at + HALF + 2 * i + 1] = np.uint8(start >> 8)
+            for t in range(BLOCK):
+                byte = 0
+                for j in range(BLOCKS_PER_SUPER):
+                    byte |= (1 << j) if rows[r, s * SUPER + j * BLOCK + t] < _0 else 0
+                row[at + QH + t] = np.uint8(byte)
+
+
+def _encode(rows: Rows, columns: Columns, packed: Packed, search: int) -> None:  # noqa: ARG001 - one search only
+    book = codebook(65536, 8, 8, magnitudes=True)
+    lists = (book.edges, book.first, book.members, book.candidates)
+    signs = np.ones_like(OFFSETS)
+    for batch in batches(rows, columns, packed, magnitudes=True):
+        x, w, grouped = batch.x, batch.w, (*batch.shape, GROUPS)
+        n_blocks = len(batch.tops)
+        inverse = np.empty((len(OFFSETS), n_blocks), np.float32)
+        starts(batch.tops, batch.row_tops, LEAST, MOST, OFFSETS, signs, inverse)
+        tried = np.empty((len(OFFSETS), n_blocks * GROUPS), np.int32)
+        match8(x, w, inverse, GROUPS, *lists, tried)
+        scales, scores = np.empty_like(inverse), np.empty_like(inverse)
+        fit_blocks(x, w, book.values, tried, scales, scores)
+        scale, score, which = (
+            np.zeros(batch.shape, np.float32),
+            np.zeros(n_blocks, np.float32),
+            np.zeros(n_blocks, np.int32),
+        )
+        choose_best(batch.tops, scales, scores, scale.ravel(), score, which)
+        found = np.empty(grouped, np.int32)
+        _choose(which, tried, found.reshape(n_blocks, GROUPS))
+        d = np.empty(len(batch.rows), np.float32)
+        _search_rows(x, w, book.values, found, scale, d)
+        levels, steps, inverse = np.empty_like(scale), np.empty_like(scale), np.empty((1, n_blocks), np.float32)
+        _levels(d, scale, levels)
+        steps_of(d, levels, steps, inverse.reshape(batch.shape))
+        match8(x, w, inverse, GROUPS, *lists, found.reshape(1, -1))
+        refit(x, w, book.values, levels, found, d)
+        _pack(d, levels, found, batch.rows, batch.packed)
+
+
+@kernel
+def _decode(packed, rows):
+    n_rows, n_cols = rows.shape
+    for r in range(n_rows):
+        row, to = packed[r], rows[r]
+        d = load_float(row, 0)
+        for s in range(n_cols // SUPER):
+            at = ROW_NBYTES + s * NBYTES
+            for j in range(BLOCKS_PER_SUPER):
+                step = d * np.float32(np.int32((row[at + j % HALF] >> (4 * (j // HALF))) & 15))
+                for g in range(GROUPS):
+                    source = at + HALF + 2 * (j * GROUPS + g)
+                    state = np.uint32(np.uint32(row[source]) + (np.uint32(row[source + 1]) << 8) + OFFSET)
+                    for k in range(8):
+                        state = next_state(state)
+                        value = step * abs(value_of(state))
+                        minus = (row[at + QH + g * 8 + k] >> j) & 1
+                        to[s * SUPER + (j * GROUPS + g) * 8 + k] = -value if minus else value
+
+
+CODECS = {"IQ3_KT": Codec(decode=_decode, encode=_encode)}
