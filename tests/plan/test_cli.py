@@ -29,8 +29,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def qxmix(*arguments: str | Path, code: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "qxmix", *map(str, arguments)]
+WITHOUT_IQ4_KT = """
+import dataclasses
+from qxmix import quants
+quants._BY_NAME["IQ4_KT"] = dataclasses.replace(quants.get("IQ4_KT"), codec="")
+from qxmix.cli.main import main
+main(prog_name="qxmix")
+"""
+"""A qxmix that has one encoder less; every type that can be chosen has one."""
+
+
+def qxmix(
+    *arguments: str | Path, code: int = 0, cwd: Path | None = None, program: tuple[str, ...] = ("-m", "qxmix")
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *program, *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=environment)
     assert done.returncode == code, done.stdout + done.stderr
@@ -157,9 +169,11 @@ def test_a_lock_of_a_plan_with_errors_is_not_written(tmp_path: Path, model: Path
 def test_types_that_cannot_be_written_are_told(tmp_path: Path, demo_model: Path) -> None:
     recipe = tmp_path / "r.yaml"
     recipe.write_text("qxmix: 1\nname: r\ntarget: ik_llama.cpp\ndefault: iq4_kt\n")
-    assert "qxmix can size IQ4_KT and not write it, so apply will refuse" in qxmix("plan", recipe, demo_model).stdout
-    qxmix("plan", recipe, demo_model, "--strict", code=3)
-    refused = qxmix("apply", recipe, demo_model, "-o", tmp_path / "o.gguf", code=3).stderr
+    program = ("-c", WITHOUT_IQ4_KT)
+    told = qxmix("plan", recipe, demo_model, program=program).stdout
+    assert "qxmix can size IQ4_KT and not write it, so apply will refuse" in told
+    qxmix("plan", recipe, demo_model, "--strict", code=3, program=program)
+    refused = qxmix("apply", recipe, demo_model, "-o", tmp_path / "o.gguf", code=3, program=program).stderr
     assert [line for line in refused.splitlines() if line.startswith("Error")] == [
         "Error: token_embd.weight: qxmix cannot write IQ4_KT (26 tensors); `qxmix types` lists what it can"
     ]
