@@ -20,12 +20,12 @@ import numpy as np
 
 from qxmix.quants.codec import Codec
 from qxmix.quants.jit import inlined, kernel
-from qxmix.quants.lanes import LANES, load_blocks, load_importance
+from qxmix.quants.lanes import LANES
 from qxmix.quants.levels import IQ3_LEVELS
-from qxmix.quants.numerics import load_half, nint, store_half
+from qxmix.quants.numerics import load_half, nint
 from qxmix.quants.pair_grid import POINTS, distance, index_of, nearest_point
-from qxmix.quants.row_scale import load_columns, load_rows, store_rows
-from qxmix.quants.simd import WIDTH, load, splat, store, where
+from qxmix.quants.row_encoder import row_encoder, units_by
+from qxmix.quants.simd import WIDTH, load, splat, store, store_bytes, where
 from qxmix.quants.superblock import SUPER
 from qxmix.quants.weigh_ik import weigh_cleaned
 
@@ -47,14 +47,14 @@ _1 = np.float32(1.0)
 
 
 @inlined
-def _weigh(x, w, weighted):
-    """Turn importances into weights; without importance a weight's is its magnitude."""
+def _weigh(x, w, n_lanes, weighted):
+    """Weights of super-blocks, from importances if there are any; else that of a weight is its magnitude."""
     if weighted:
-        weigh_cleaned(x, w, BLOCK, VARIANCE)
+        weigh_cleaned(x, w, BLOCK, VARIANCE, n_lanes)
     else:
         for e in range(SUPER):
-            for k in range(LANES):
-                w[e, k] = abs(x[e, k])
+            for g in range(0, n_lanes, WIDTH):
+                store(w, e * LANES + g, abs(load(x, e * LANES + g)))
 
 
 @kernel
@@ -75,8 +75,8 @@ def _trial(x, w, g, inverse):
 
 
 @kernel
-def _search(x, w, scale):
-    """Scale of block ``x`` with weights ``w``, both (32, LANES), of each lane."""
+def _search(x, w, found):
+    """Scale (1, LANES) of block ``x`` with weights ``w``, both (32, LANES), of each lane."""
     lowest = IQ3_LEVELS[0]
     for g in range(0, LANES, WIDTH):
         amax = mx = size = best = splat(_0)
@@ -95,7 +95,7 @@ def _search(x, w, scale):
             better = (m2 > _0) & (m1 * m1 > best * m2)
             size = where(better, m1 / m2, size)
             best = where(better, size * m1, best)
-        store(scale, g, where(amax < ZERO, splat(_0), size))
+        store(found, g, where(amax < ZERO, splat(_0), size))
 
 
 @inlined
@@ -111,10 +111,10 @@ def _error(x, w, g, step, inverse):
 
 
 @kernel
-def _choose_levels(x, w, d, level):
+def _choose_levels(x, w, n_lanes, d, level):
     """Replace the level of each lane's scale by its neighbour if that fits better; the first of equals."""
     low, high = np.float32(-NMAX), np.float32(NMAX - 1)
-    for g in range(0, LANES, WIDTH):
+    for g in range(0, n_lanes, WIDTH):
         middle = kept = load(level, g)
         best = splat(_HUGE)
         for i in range(-1, 2):
@@ -128,9 +128,9 @@ def _choose_levels(x, w, d, level):
 
 
 @kernel
-def _code_block(x, w, d, level, index, s1, s2):
+def _code_block(x, w, n_lanes, d, level, codes, s1, s2):
     """Points (16, LANES) of a block, 0 where its level is 0, and their terms added to the sums for the row."""
-    for g in range(0, LANES, WIDTH):
+    for g in range(0, n_lanes, WIDTH):
         size = load(level, g)
         live = size != _0
         inverse = where(live, _1 / (load(d, g) * size), splat(_0))
@@ -139,7 +139,7 @@ def _code_block(x, w, d, level, index, s1, s2):
             v1, v2 = load(x, e * LANES + g), load(x, e * LANES + LANES + g)
             w1, w2 = load(w, e * LANES + g), load(w, e * LANES + LANES + g)
             q1, q2 = nearest_point(inverse * v1, inverse * v2, w1, w2)
-            store(index, e // 2 * LANES + g, where(live, index_of(q1, q2), splat(_0)))
+            store_bytes(codes, e // 2 * LANES + g, where(live, index_of(q1, q2), splat(_0)))
             q1, q2 = size * q1, size * q2
             t1 = t1 + ((w1 * q1) * v1 + (w2 * q2) * v2)
             t2 = t2 + ((w1 * q1) * q1 + (w2 * q2) * q2)
@@ -148,86 +148,44 @@ def _code_block(x, w, d, level, index, s1, s2):
 
 
 @inlined
-def _pack_block(j, level, index, live, packed):
+def _pack_block(j, level, codes, packed):
     """Fields of block j; j ascends, and the fields' first writers clear them."""
     for k in range(LANES):
-        six = np.uint8(np.int32(level[k]) + NMAX) if live[k] else np.uint8(0)
+        six = np.uint8(np.int32(level[k]) + NMAX)
         low, high = np.uint8(six & np.uint8(15)), np.uint8(six >> np.uint8(4))
         at = 2 + j % 4
         packed[j // 4, k] = high if j % 4 == 0 else packed[j // 4, k] | np.uint8(high << np.uint8(2 * (j % 4)))
         packed[at, k] = low if j < 4 else packed[at, k] | np.uint8(low << np.uint8(4))  # noqa: PLR2004
     for t in range(BLOCK // 2):
         for k in range(LANES):
-            point = np.uint8(np.int32(index[t, k])) if live[k] else np.uint8(0)
-            low, high = np.uint8(point & np.uint8(15)), np.uint8(point >> np.uint8(4))
+            low, high = np.uint8(codes[t, k] & np.uint8(15)), np.uint8(codes[t, k] >> np.uint8(4))
             at = 6 + 16 * (j // 2) + t
             packed[at, k] = low if j % 2 == 0 else packed[at, k] | np.uint8(low << np.uint8(4))
             packed[70 + t, k] = high if j == 0 else packed[70 + t, k] | np.uint8(high << np.uint8(j))
 
 
 @kernel
-def _search_all(rows, columns, scales, x, w):
-    """Scales (n_super, N_BLOCKS) of all blocks."""
-    flat, n_super = rows.ravel(), len(scales)
-    found = np.empty((N_BLOCKS, LANES), np.float32)
-    for first in range(0, n_super, LANES):
-        n = min(LANES, n_super - first)
-        load_blocks(flat, first, n, x)
-        if len(columns):
-            load_importance(columns, first, n, w)
-        _weigh(x, w, len(columns) > 0)
-        for j in range(N_BLOCKS):
-            _search(x[32 * j : 32 * j + 32], w[32 * j : 32 * j + 32], found[j])
-        for k in range(n):
-            for j in range(N_BLOCKS):
-                scales[first + k, j] = found[j, k]
+def _settle(x, w, n_lanes, d, found, s1, s2, codes, packed):
+    """Levels, points and fields of a super-block a lane, for scales that are multiples of ``d``."""
+    for j in range(N_BLOCKS):
+        xj, wj, level = x[32 * j : 32 * j + 32], w[32 * j : 32 * j + 32], found[0, j]
+        for k in range(LANES):
+            inverse = _1 / d[k] if d[k] != _0 else _0
+            level[k] = min(max(nint(inverse * level[k]), np.float32(-NMAX)), np.float32(NMAX - 1))
+        _choose_levels(xj, wj, n_lanes, d, level)
+        _code_block(xj, wj, n_lanes, d, level, codes, s1, s2)
+        _pack_block(j, level, codes, packed)
 
 
 @inlined
-def _row_scales(scales, first, n, n_super, d):
-    """``d`` of each row: the block scale of largest magnitude, the first of equals, at the lowest level."""
-    for k in range(LANES):
-        amax = mx = _0
-        for b in range(n_super if k < n else 0):
-            for j in range(N_BLOCKS):
-                scale = scales[(first + k) * n_super + b, j]
-                amax, mx = (abs(scale), scale) if abs(scale) > amax else (amax, mx)
-        d[k] = -mx / np.float32(NMAX)
+def _unit(largest, extreme):
+    """The scale of largest magnitude gets the lowest level."""
+    return -extreme / np.float32(NMAX) if largest > _0 else _0
 
 
-@kernel
-def _encode(rows, columns, out, method):  # noqa: ARG001 - the contract
-    n_rows, n_super = rows.shape[0], rows.shape[1] // SUPER
-    x, w = np.empty((SUPER, LANES), np.float32), np.empty((SUPER, LANES), np.float32)
-    scales = np.empty((n_rows * n_super, N_BLOCKS), np.float32)
-    index, packed = np.empty((BLOCK // 2, LANES), np.float32), np.empty((NBYTES, LANES), np.uint8)
-    d, level, live = np.empty(LANES, np.float32), np.empty(LANES, np.float32), np.empty(LANES, np.bool_)
-    _search_all(rows, columns, scales, x, w)
-    for first in range(0, n_rows, LANES):
-        n = min(LANES, n_rows - first)
-        _row_scales(scales, first, n, n_super, d)
-        s1, s2 = np.zeros(LANES, np.float32), np.zeros(LANES, np.float32)
-        for k in range(LANES):
-            live[k] = d[k] != _0
-        for b in range(n_super):
-            load_rows(rows, first, n, SUPER * b, x)
-            if len(columns):
-                load_columns(columns, SUPER * b, w)
-            _weigh(x, w, len(columns) > 0)
-            for j in range(N_BLOCKS):
-                xj, wj = x[32 * j : 32 * j + 32], w[32 * j : 32 * j + 32]
-                for k in range(LANES):
-                    scale = scales[(first + k) * n_super + b, j] if k < n else _0
-                    inverse = _1 / d[k] if live[k] else _0
-                    level[k] = min(max(nint(inverse * scale), np.float32(-NMAX)), np.float32(NMAX - 1))
-                _choose_levels(xj, wj, d, level)
-                _code_block(xj, wj, d, level, index, s1, s2)
-                _pack_block(j, level, index, live, packed)
-            store_rows(packed, first, n, out, META + NBYTES * b)
-        for k in range(n):
-            store_half(
-                out[first + k], 0, np.float32(1.025) * (s1[k] / s2[k] if s2[k] > _0 else d[k]) if live[k] else _0
-            )
+@inlined
+def _last(s1, s2, d):
+    return np.float32(1.025) * (s1 / s2 if s2 > _0 else d)
 
 
 @kernel
@@ -249,4 +207,8 @@ def _decode(packed, rows):
                     row[to + 1] = step * POINTS[point, 1]
 
 
-CODECS = {"IQ2_KL": Codec(decode=_decode, encode=_encode)}
+_ENCODE = row_encoder(
+    block=BLOCK, nbytes=NBYTES, half=True, n_found=1, weigh=_weigh, search=_search, units=units_by(_unit),
+    settle=_settle, last=_last,
+)  # fmt: skip
+CODECS = {"IQ2_KL": Codec(decode=_decode, encode=_ENCODE)}

@@ -15,8 +15,8 @@ import numpy as np
 
 from qxmix.quants.jit import inlined, kernel
 from qxmix.quants.lanes import LANES, load_blocks, load_importance
-from qxmix.quants.numerics import nint, store_half
-from qxmix.quants.row_scale import load_columns, load_rows, store_float, store_rows
+from qxmix.quants.numerics import nint
+from qxmix.quants.row_encoder import clear_lanes, row_encoder, units_by
 from qxmix.quants.simd import WIDTH, gather, load, splat, store, store_bytes, where
 from qxmix.quants.superblock import SUPER, largest_scale, put_half, store_super
 from qxmix.quants.two_tables import TwoTables, entry_of
@@ -62,14 +62,6 @@ class LevelType:
     """Of the final d."""
     half: bool = True
     """d is a half, else a float32."""
-
-
-@inlined
-def clear_lanes(packed, by):
-    """Zero all bytes in the lanes where ``by`` is zero."""
-    for i in range(packed.shape[0]):
-        for k in range(LANES):
-            packed[i, k] = packed[i, k] if by[k] != _0 else np.uint8(0)
 
 
 def clamped(unit: int, low: int, high: int) -> tuple[Callable[..., np.float32], Callable[..., np.float32]]:
@@ -208,95 +200,25 @@ def encode_super(kind: LevelType) -> Encoder:
     return encode
 
 
-def _search_rows(kind: LevelType) -> Callable[..., None]:
-    weigh, search, block = _weigh(kind), kind.search, kind.block
+def encode_rows(kind: LevelType) -> Encoder:
+    """Build the encoder of a type with one scale in front of each row, a half or a float32."""
+    search_both, settle_super = kind.search, _settle_super(kind)
 
-    @kernel
-    def search_rows(rows, columns, x, w, scales, shifted):
-        """Scale and table of each block: (n_blocks of a super-block, n_super), whatever row it belongs to."""
-        flat = rows.ravel()
-        scale, side = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
-        for first in range(0, rows.size // SUPER, LANES):
-            n = min(LANES, rows.size // SUPER - first)
-            load_blocks(flat, first, n, x)
-            if len(columns):
-                load_importance(columns, first, n, w)
-            weigh(x, w, LANES, len(columns) > 0)
-            for j in range(SUPER // block):
-                part = slice(block * j, block * j + block)
-                search(x[part], w[part], scale, side)
-                for k in range(n):
-                    scales[j, first + k] = scale[k]
-                    shifted[j, first + k] = side[k]
+    @inlined
+    def search(x, w, found):
+        search_both(x, w, found[0], found[1])
 
-    return search_rows
+    @inlined
+    def settle(x, w, n_lanes, d, found, s1, s2, codes, packed):
+        settle_super(x, w, n_lanes, d, found[0], found[1], s1, s2, codes, packed)
 
-
-def _row_units(kind: LevelType) -> Callable[..., None]:
-    unit_of = kind.unit
-
-    @kernel
-    def row_units(scales, first, n_rows, d):
-        """Unit of rows ``first ..`` from ``scales`` (n_blocks, n_rows, n_super); zero in the lanes beyond."""
-        n_super = scales.shape[2]
-        d[:] = _0
-        for k in range(n_rows):
-            largest = extreme = _0
-            for i in range(n_super):
-                for j in range(scales.shape[0]):
-                    scale = scales[j, first + k, i]
-                    extreme = scale if abs(scale) > largest else extreme
-                    largest = max(abs(scale), largest)
-            d[k] = unit_of(largest, extreme)
-
-    return row_units
+    return row_encoder(
+        block=kind.block, nbytes=kind.nbytes, half=kind.half, n_found=2, weigh=_weigh(kind), search=search,
+        units=units_by(kind.unit), settle=settle, last=fitted,
+    )  # fmt: skip
 
 
 @inlined
-def _take(of, first, n_rows, i, lanes):
-    """What super-block i of rows ``first ..`` has, a row a lane: ``of`` (n_blocks, n_rows, n_super)."""
-    for j in range(lanes.shape[0]):
-        for k in range(n_rows):
-            lanes[j, k] = of[j, first + k, i]
-
-
-def encode_rows(kind: LevelType) -> Encoder:
-    """Build the encoder of a type with one scale in front of each row, a half or a float32."""
-    weigh, search_rows = _weigh(kind), _search_rows(kind)
-    row_units, settle_super = _row_units(kind), _settle_super(kind)
-    block, nbytes, half, meta_nbytes = kind.block, kind.nbytes, kind.half, 2 if kind.half else 4
-
-    @kernel
-    def encode(rows, columns, out, method):  # noqa: ARG001 - the contract of encoders
-        n_rows, n_super, n_blocks = rows.shape[0], rows.shape[1] // SUPER, SUPER // block
-        x, w = np.empty((SUPER, LANES), np.float32), np.empty((SUPER, LANES), np.float32)
-        codes, packed = np.zeros((SUPER, LANES), np.uint8), np.empty((nbytes, LANES), np.uint8)
-        scales = np.empty((n_blocks, n_rows, n_super), np.float32)
-        sides = np.empty((n_blocks, n_rows, n_super), np.float32)
-        level, shifted = np.zeros((n_blocks, LANES), np.float32), np.zeros((n_blocks, LANES), np.float32)
-        d, s1, s2 = np.empty(LANES, np.float32), np.empty(LANES, np.float32), np.empty(LANES, np.float32)
-        search_rows(rows, columns, x, w, scales.reshape(n_blocks, -1), sides.reshape(n_blocks, -1))
-        for first in range(0, n_rows, LANES):
-            n = min(LANES, n_rows - first)
-            n_lanes = -(-n // WIDTH) * WIDTH
-            row_units(scales, first, n, d)
-            s1[:] = _0
-            s2[:] = _0
-            for i in range(n_super):
-                load_rows(rows, first, n, SUPER * i, x)
-                if len(columns):
-                    load_columns(columns, SUPER * i, w)
-                weigh(x, w, n_lanes, len(columns) > 0)
-                _take(scales, first, n, i, level)
-                _take(sides, first, n, i, shifted)
-                settle_super(x, w, n_lanes, d, level, shifted, s1, s2, codes, packed)
-                clear_lanes(packed, d)
-                store_rows(packed, first, n, out, meta_nbytes + nbytes * i)
-            for k in range(n):
-                scale = s1[k] / s2[k] if (s2[k] > _0) & (d[k] != _0) else d[k]
-                if half:
-                    store_half(out[first + k], 0, scale)
-                else:
-                    store_float(out[first + k], 0, scale)
-
-    return encode
+def fitted(s1, s2, d):
+    """The scale that fits the sums best; d where they say nothing."""
+    return s1 / s2 if s2 > _0 else d
