@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import click
 
@@ -17,14 +15,9 @@ from qxmix.errors import severity_order
 from qxmix.lint import IDS, lint
 from qxmix.plan import make_plan
 from qxmix.recipe import load_recipe
-from qxmix.report.plan import headline, problems_text, wrapped
+from qxmix.report.plan import headline, problem_counts, problems_text, wrapped
 from qxmix.report.plan_json import problem_json
 from qxmix.report.text import table
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from qxmix.errors import Problem
 
 
 def _print_ids(ctx: click.Context, _param: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's signature
@@ -56,13 +49,9 @@ def command(ctx: click.Context, recipe: str, model: str, imatrix: str | None, *,
     else:
         terminal = sys.stdout.isatty()
         click.echo(wrapped(headline(plan), terminal=terminal))
-        click.echo(problems_text(plan, terminal=terminal) + "\n" * bool(plan.problems) + _summary(plan.problems))
+        click.echo(
+            problems_text(plan, terminal=terminal)
+            + "\n" * bool(plan.problems)
+            + (problem_counts(plan.problems) or "Nothing to say.")
+        )
     ctx.exit(exit_code(plan, strict=strict))
-
-
-def _summary(problems: Iterable[Problem]) -> str:
-    counts = Counter[str](p.severity for p in problems)
-    if not counts:
-        return "Nothing to say."
-    kinds = (("error", "errors"), ("warning", "warnings"), ("note", "notes"))
-    return ", ".join(f"{counts[one]} {one if counts[one] == 1 else many}" for one, many in kinds if counts[one])

@@ -52,6 +52,8 @@ class _Commands(click.Group):
         except QxmixError as error:
             for problem in error.problems:
                 click.echo(f"Error: {problem}", err=True)
+            if len(error.problems) > 1:
+                click.echo(f"{len(error.problems):,} errors", err=True)
             ctx.exit(error.exit_code)
 
 

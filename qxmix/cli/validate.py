@@ -16,15 +16,19 @@ def command(ctx: click.Context, recipes: tuple[str, ...]) -> None:
 
     Prints every problem of every recipe; exit code 2 if there is one.
     """
-    bad = 0
+    bad = n_problems = 0
     for name in recipes:
         try:
             recipe = load_recipe(name)
         except RecipeError as error:
             bad += 1
+            n_problems += len(error.problems)
             for problem in error.problems:
                 click.echo(f"Error: {problem}", err=True)
         else:
             rules = f"{len(recipe.rules)} {'rule' if len(recipe.rules) == 1 else 'rules'}"
             click.echo(f"{name}: valid, {rules}, default {recipe.default}, target {recipe.target}")
+    if n_problems > 1 or (bad and len(recipes) > 1):
+        of = f" in {bad} of {len(recipes)} recipes" if len(recipes) > 1 else ""
+        click.echo(f"{n_problems:,} {'error' if n_problems == 1 else 'errors'}{of}", err=True)
     ctx.exit(RecipeError.exit_code if bad else 0)

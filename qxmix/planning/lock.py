@@ -79,11 +79,16 @@ def check_lock(plan: Plan, path: Path) -> None:
         raise PlanError(problems)
 
 
+def _short(sha256: object) -> str:
+    """As much of a hash as tells it from others."""
+    return str(sha256)[:12] if sha256 else "none"
+
+
 def _differences(now: dict[str, Any], locked: dict[str, Any]) -> Iterator[str]:
     for key, what in (("recipe", "the recipe"), ("header", "the model"), ("imatrix", "the importance matrix")):
         was, is_now = locked.get(f"{key}_sha256"), now[f"{key}_sha256"]
         if was != is_now:
-            yield f"{what} is another one: its hash is {is_now or 'none'} and was {was or 'none'} when it was locked"
+            yield f"{what} is another one: its hash is {_short(is_now)} and was {_short(was)} when it was locked"
     tensors = locked.get("tensors")
     tensors = tensors if isinstance(tensors, dict) else {}
     names = [n for n in {**now["tensors"], **tensors} if now["tensors"].get(n) != tensors.get(n)]

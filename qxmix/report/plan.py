@@ -14,6 +14,9 @@ from qxmix.report.inspect import file_type_name
 from qxmix.report.text import human_nbytes, table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from qxmix.errors import Problem
     from qxmix.planning.model import Plan, PlannedTensor
 
 _SEVERITIES = {"error": "Error", "warning": "Warning", "note": "Note"}
@@ -40,6 +43,8 @@ def plan_text(plan: Plan, *, n_workers: int, every: bool = False, terminal: bool
         _fallback_table(plan, terminal=terminal),
         _type_table(plan, terminal=terminal),
         totals_text(plan, n_workers),
+        # Again at the end, as a long plan scrolls its beginning away.
+        problem_counts(plan.problems) if any(p.severity != "note" for p in plan.problems) else "",
     ]
     return "\n\n".join(section for section in sections if section)
 
@@ -59,6 +64,13 @@ def problems_text(plan: Plan, *, terminal: bool = False) -> str:
     """One line for each problem, errors first; empty where there is none."""
     lines = [f"{_SEVERITIES[p.severity]}: {p}" + (f" [{p.id}]" if p.id else "") for p in plan.problems]
     return "\n".join(wrapped(line, terminal=terminal) for line in lines)
+
+
+def problem_counts(problems: Iterable[Problem]) -> str:
+    """``2 errors, 1 warning, 1 note``; empty where there is none."""
+    counts = Counter[str](p.severity for p in problems)
+    kinds = (("error", "errors"), ("warning", "warnings"), ("note", "notes"))
+    return ", ".join(f"{counts[one]:,} {one if counts[one] == 1 else many}" for one, many in kinds if counts[one])
 
 
 def wrapped(line: str, *, terminal: bool) -> str:

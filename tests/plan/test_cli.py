@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -134,7 +135,7 @@ def test_a_lock_holds_the_plan_and_a_change_breaks_it(tmp_path: Path, model: Pat
     with pytest.raises(PlanError) as caught:
         check_lock(make_plan(load_recipe(recipe), head), lock)
     texts = [p.text for p in caught.value.problems]
-    assert texts[0].startswith("the recipe is another one")
+    assert re.fullmatch("the recipe is another one: its hash is [0-9a-f]{12} and was [0-9a-f]{12} when .*", texts[0])
     assert "blk.0.attn_q.weight would be Q8_0 and was locked as Q4_K" in texts
     assert "27 more tensors differ" in texts
 
@@ -178,6 +179,19 @@ def test_types_that_cannot_be_written_are_told(tmp_path: Path, demo_model: Path)
         "Error: token_embd.weight: qxmix cannot write IQ4_KT (26 tensors); `qxmix types` lists what it can"
     ]
     assert list(tmp_path.glob("o.gguf*")) == []
+
+
+def test_the_last_line_counts_what_is_wrong(tmp_path: Path, model: Path) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("qxmix: 1\nextends: pure/q4_0\nlimits: {max_bpw: 4}\nrules: [{match: nothing, type: q8_0}]\n")
+    assert qxmix("plan", recipe, model, code=3).stdout.splitlines()[-1] == "1 error, 1 warning, 1 note"
+    assert qxmix("lint", recipe, model, code=3).stdout.splitlines()[-1].startswith("1 error, 1 warning, ")
+    recipe.write_text("qxmix: 1\nextends: pure/q4_0\n")
+    assert "error" not in qxmix("plan", recipe, model).stdout.splitlines()[-1]
+    recipe.write_text("qxmix: 2\nextends: pure/q4_9\n")
+    assert qxmix("validate", "pure/q4_0", recipe, code=2).stderr.splitlines()[-1] == "2 errors in 1 of 2 recipes"
+    assert qxmix("validate", recipe, code=2).stderr.splitlines()[-1] == "2 errors"
+    assert qxmix("plan", recipe, model, code=2).stderr.splitlines()[-1] == "2 errors"
 
 
 def test_help_lists_every_command_in_whole_sentences() -> None:
