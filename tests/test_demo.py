@@ -63,7 +63,10 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
     recipe.write_text("mine")
     refused = _run("demo", tmp_path)
     assert refused.returncode == 1
-    assert f"Error: {recipe}: exists; give another folder, or --overwrite" in refused.stderr
+    assert refused.stderr == (
+        f"Error: {tmp_path}: has demo-F16.gguf and 4 more already; "
+        "give another folder, or --overwrite to make the demo again\n"
+    )
     assert recipe.read_text() == "mine"
     assert _run("demo", tmp_path, "--moe").returncode == 0  # files of its own
     assert recipe.read_text() == "mine"

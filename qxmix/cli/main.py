@@ -57,7 +57,8 @@ class _Commands(click.Group):
             ctx.exit(error.exit_code)
 
 
-@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+# The width is the terminal's, whatever it is; click alone would stop at 80.
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 10_000})
 @click.version_option(package_name="qxmix")
 def main() -> None:
     """Quantize GGUF models by a recipe: plan it to the byte, then apply it."""

@@ -50,8 +50,9 @@ def make_demo_files(files: DemoFiles, *, moe: bool, seed: int | None, overwrite:
     paths = (files.model, files.imatrix, files.recipe, files.text, files.output)
     existing = [path for path in paths if path.exists()]
     if existing and not overwrite:
-        text = "exists; give another folder, or --overwrite to make the demo again"
-        raise RunError([Problem(str(path), text) for path in existing])
+        more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
+        text = f"has {existing[0].name}{more} already; give another folder, or --overwrite to make the demo again"
+        raise RunError(Problem(str(files.model.parent), text))
     files.model.parent.mkdir(parents=True, exist_ok=True)
     make_demo_model(files.model, moe=moe, seed=DEMO_SEED if seed is None else seed)
     make_demo_imatrix(files.imatrix, moe=moe)

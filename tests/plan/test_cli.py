@@ -200,6 +200,13 @@ def test_help_lists_every_command_in_whole_sentences() -> None:
     assert all(line.endswith(".") and not line.endswith("...") for line in lines)
 
 
+@pytest.mark.parametrize("width", [60, 80, 180])
+def test_help_fills_the_terminal_and_no_more(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    longest = max(map(len, qxmix("plan", "--help").stdout.splitlines()))
+    assert width - 20 < longest <= width
+
+
 def test_types_are_listed_with_what_qxmix_does_with_them() -> None:
     found = json.loads(qxmix("types", "--json").stdout)
     assert [t["name"] for t in found] == [t.name for t in QUANT_TYPES]
