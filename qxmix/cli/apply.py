@@ -26,6 +26,7 @@ from qxmix.recipe import load_recipe
 from qxmix.report.plan import headline, plan_text
 from qxmix.report.plan_json import plan_json
 from qxmix.report.result import result_json, result_text
+from qxmix.report.text import wrapped
 
 if TYPE_CHECKING:
     from qxmix.plan import Plan
@@ -130,10 +131,11 @@ def _show_plan(plan: Plan, n_workers: int, *, as_json: bool) -> None:
 
 
 def _announce(plan: Plan) -> None:
-    click.echo(headline(plan), err=True)
+    terminal = sys.stderr.isatty()
+    click.echo(wrapped(headline(plan), terminal=terminal), err=True)
     for problem in plan.problems:
         if problem.severity == "warning":
-            click.echo(f"Warning: {problem}", err=True)
+            click.echo(wrapped(f"Warning: {problem}", terminal=terminal), err=True)
 
 
 def _how_to_go_on(plan: Plan, path: Path) -> str:

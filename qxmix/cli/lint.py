@@ -15,9 +15,9 @@ from qxmix.errors import severity_order
 from qxmix.lint import IDS, lint
 from qxmix.plan import make_plan
 from qxmix.recipe import load_recipe
-from qxmix.report.plan import headline, problem_counts, problems_text, wrapped
+from qxmix.report.plan import headline, problem_counts, problems_text
 from qxmix.report.plan_json import problem_json
-from qxmix.report.text import table
+from qxmix.report.text import table, wrapped
 
 
 def _print_ids(ctx: click.Context, _param: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's signature

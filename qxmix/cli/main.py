@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 
 import click
 
 from qxmix.errors import QxmixError
+from qxmix.report.text import wrapped
 
 COMMANDS = {
     "plan": ("plan", "Show types, reasons and exact size before anything is read."),
@@ -51,7 +53,7 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except QxmixError as error:
             for problem in error.problems:
-                click.echo(f"Error: {problem}", err=True)
+                click.echo(wrapped(f"Error: {problem}", terminal=sys.stderr.isatty()), err=True)
             if len(error.problems) > 1:
                 click.echo(f"{len(error.problems):,} errors", err=True)
             ctx.exit(error.exit_code)

@@ -10,7 +10,7 @@ import click
 
 from qxmix.errors import Problem, RecipeError
 from qxmix.recipe import load_recipe, shipped_names, shipped_path
-from qxmix.report.text import table
+from qxmix.report.text import table, wrapped
 
 _USE = (
     "'qxmix recipes NAME' prints one, to start your own from; 'qxmix plan NAME MODEL' shows what it makes of a model."
@@ -40,8 +40,8 @@ def command(name: str | None, *, as_json: bool) -> None:
     terminal = sys.stdout.isatty()
     for folder, members in groupby(recipes, key=lambda r: r["name"].partition("/")[0]):
         rows = [(r["name"], r["target"], r["default"], r["description"]) for r in members]
-        click.echo(table((f"{folder}/", "target", "default", "description"), rows, terminal=terminal) + "\n")
-    click.echo(_USE)
+        click.echo(table((f"{folder}/", "?target", "default", "description"), rows, terminal=terminal) + "\n")
+    click.echo(wrapped(_USE, terminal=terminal))
 
 
 def _text(name: str) -> bytes:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from qxmix.errors import RecipeError
 from qxmix.recipe import load_recipe
+from qxmix.report.text import wrapped
 
 
 @click.command("validate")
@@ -24,7 +27,7 @@ def command(ctx: click.Context, recipes: tuple[str, ...]) -> None:
             bad += 1
             n_problems += len(error.problems)
             for problem in error.problems:
-                click.echo(f"Error: {problem}", err=True)
+                click.echo(wrapped(f"Error: {problem}", terminal=sys.stderr.isatty()), err=True)
         else:
             rules = f"{len(recipe.rules)} {'rule' if len(recipe.rules) == 1 else 'rules'}"
             click.echo(f"{name}: valid, {rules}, default {recipe.default}, target {recipe.target}")

@@ -95,12 +95,12 @@ def effective_type(
 def misfit(tensor: TensorInfo, quant_type: QuantType) -> str:
     """Why the type cannot hold the tensor; empty where it can."""
     if not quant_type.fits(tensor.n_cols):
-        return f"its rows of {tensor.n_cols} weights are not whole blocks of {quant_type.block_size}"
+        return f"rows of {tensor.n_cols} weights are not whole blocks of {quant_type.block_size}"
     if quant_type.row_group > 1:
         if tensor.name in _NEVER_INTERLEAVED:
             return "rows of an embedding are looked up one by one and cannot be interleaved"
         if tensor.n_rows % quant_type.row_group:
-            return f"its {tensor.n_rows} rows are not whole groups of {quant_type.row_group}"
+            return f"{tensor.n_rows} rows are not whole groups of {quant_type.row_group}"
     return ""
 
 

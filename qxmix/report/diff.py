@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qxmix.report.groups import layer_ranges, split_name
-from qxmix.report.text import human_nbytes, table
+from qxmix.report.text import human_nbytes, table, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 def diff_text(diff: Diff, *, terminal: bool = False) -> str:
     """Both sides, the groups of changes, and what they come to; lines without a newline at the end."""
-    head = [f"A  {diff.a.label}: {_side(diff.a)}", f"B  {diff.b.label}: {_side(diff.b)}"]
+    sides = (f"A  {diff.a.label}: {_side(diff.a)}", f"B  {diff.b.label}: {_side(diff.b)}")
+    head = [wrapped(side, terminal=terminal) for side in sides]
     if not diff.changes:
         return "\n".join([*head, "", "No difference: every tensor has the same type in both."])
     groups: dict[tuple[str, str, str], list[Change]] = {}

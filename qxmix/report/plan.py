@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ from qxmix.planning.memory import peak_nbytes
 from qxmix.quants import get
 from qxmix.report.groups import group, layer_ranges
 from qxmix.report.inspect import file_type_name
-from qxmix.report.text import human_nbytes, table
+from qxmix.report.text import human_nbytes, table, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,7 +41,7 @@ def plan_text(plan: Plan, *, n_workers: int, every: bool = False, terminal: bool
         "" if every else _kept_text(plan, terminal=terminal),
         _fallback_table(plan, terminal=terminal),
         _type_table(plan, terminal=terminal),
-        totals_text(plan, n_workers),
+        totals_text(plan, n_workers, terminal=terminal),
         # Again at the end, as a long plan scrolls its beginning away.
         problem_counts(plan.problems) if any(p.severity != "note" for p in plan.problems) else "",
     ]
@@ -73,18 +72,7 @@ def problem_counts(problems: Iterable[Problem]) -> str:
     return ", ".join(f"{counts[one]:,} {one if counts[one] == 1 else many}" for one, many in kinds if counts[one])
 
 
-def wrapped(line: str, *, terminal: bool) -> str:
-    """On a terminal broken between words, with further lines indented; else as it is."""
-    if not terminal:
-        return line
-    # Only a terminal needs it, and importing it costs as much as a small plan.
-    from textwrap import wrap  # noqa: PLC0415
-
-    width = shutil.get_terminal_size().columns
-    return "\n".join(wrap(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
-
-
-def totals_text(plan: Plan, n_workers: int) -> str:
+def totals_text(plan: Plan, n_workers: int, *, terminal: bool = False) -> str:
     """Size, bits per weight, file type, memory."""
     files = f" in {len(plan.files)} files" if len(plan.files) > 1 else ""
     headers = sum(len(f.header) for f in plan.files)
@@ -99,7 +87,7 @@ def totals_text(plan: Plan, n_workers: int) -> str:
     ]
     if len(plan.files) > 1:
         lines += [f"  {f.suffix.removeprefix('-')}  {sizes(f.nbytes)}, {f.nbytes:,} bytes" for f in plan.files]
-    return "\n".join(lines)
+    return "\n".join(wrapped(line, terminal=terminal) for line in lines)
 
 
 def sizes(nbytes: int) -> str:
@@ -152,7 +140,7 @@ def _group_table(plan: Plan, *, terminal: bool) -> str:
         for g in group(plan)
         if not kept_reason(g.first)
     ]
-    return table(("tensors", "layers", ">n", "type", ">size", ">bpw", "by"), rows, terminal=terminal) if rows else ""
+    return table(("tensors", "layers", ">n", "type", ">size", "?>bpw", "?by"), rows, terminal=terminal) if rows else ""
 
 
 def _kept_text(plan: Plan, *, terminal: bool) -> str:
@@ -172,7 +160,7 @@ def _tensor_table(plan: Plan, *, terminal: bool) -> str:
         (t.name, " x ".join(map(str, t.source.shape)), t.source_type, change(t), f"{t.nbytes:,}", t.reason)
         for t in plan.tensors
     ]
-    return table(("tensor", "shape", "from", "type", ">bytes", "why"), rows, terminal=terminal)
+    return table(("tensor", "?shape", "?from", "type", "?>bytes", "why"), rows, terminal=terminal)
 
 
 def _fallback_table(plan: Plan, *, terminal: bool) -> str:
@@ -190,7 +178,7 @@ def _fallback_table(plan: Plan, *, terminal: bool) -> str:
         where = f"layers {layers}" if layers else tensors[0].name
         size = ("+" if extra >= 0 else "-") + human_nbytes(round(abs(extra)))
         rows.append((wanted, effective, f"{len(tensors):,}", size, f"{8 * extra / n_weights:+.3f}", where))
-    columns = ("fallback from", "to", ">n", ">size", ">bpw", "where")
+    columns = ("fallback from", "to", ">n", ">size", "?>bpw", "where")
     return table(columns, rows, terminal=terminal)
 
 

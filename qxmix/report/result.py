@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qxmix.report.plan_json import problem_json
-from qxmix.report.text import human_nbytes, table
+from qxmix.report.text import human_nbytes, table, wrapped
 
 if TYPE_CHECKING:
     from qxmix.execute.result import Result, TensorResult
@@ -27,6 +27,7 @@ def result_text(plan: Plan, result: Result, *, terminal: bool = False) -> str:
     if result.n_reused:
         lines.append(f"Took over {result.n_reused:,} tensors that had not changed")
     lines += [f"{p.severity}: {p}" for p in result.problems]
+    lines = [wrapped(line, terminal=terminal) for line in lines]
     if measured:
         lines += ["", _deviations(measured, terminal=terminal)]
     return "\n".join(lines)
@@ -103,7 +104,7 @@ def _deviations(tensors: list[TensorResult], *, terminal: bool) -> str:
             (tensor.name, tensor.type, f"{d.weighted_rmse:.3e}", f"{d.relative_error:.3%}", f"{d.cosine:.6f}", worst)
         )
     return table(
-        ("tensor", "type", ">weighted RMSE", ">relative error", ">cosine", "worst rows"), rows, terminal=terminal
+        ("tensor", "type", ">weighted RMSE", ">relative error", "?>cosine", "?worst rows"), rows, terminal=terminal
     )
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 _STEP = 1024
+_FOLDED = 12
+"""Cells up to this length are not folded."""
 
 
 def human_nbytes(nbytes: int) -> str:
@@ -22,11 +26,24 @@ def human_nbytes(nbytes: int) -> str:
     return f"{value:.{digits}f} {_UNITS[unit]}"
 
 
+def wrapped(text: str, *, terminal: bool) -> str:
+    """On a terminal lines broken between words, with what follows indented; else as they are."""
+    if not terminal:
+        return text
+    # Only a terminal needs it, and importing it costs as much as a small plan.
+    from textwrap import wrap  # noqa: PLC0415
+
+    width = shutil.get_terminal_size().columns
+    options: dict[str, Any] = {"subsequent_indent": "  ", "break_long_words": False, "break_on_hyphens": False}
+    return "\n".join("\n".join(wrap(line, width, **options)) for line in text.split("\n"))
+
+
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]], *, terminal: bool = False) -> str:
     """Lay out rows of cells under titles.
 
     Args:
-        titles: One per column; a leading ``>`` aligns the column to the right.
+        titles: One per column; a leading ``>`` aligns the column to the right, and a ``?`` before that lets a narrow
+            terminal go without it.
         rows: Cells, as many as titles.
         terminal: Draw it for a terminal, with rich; else plain columns two spaces apart.
 
@@ -34,12 +51,31 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[str]], *, terminal: boo
         Lines without a newline at the end.
 
     """
-    right = [t.startswith(">") for t in titles]
-    titles = [t.removeprefix(">") for t in titles]
+    columns = [
+        _Column(t.lstrip("?>"), [row[i] for row in rows], t.startswith("?"), ">" in t[:2]) for i, t in enumerate(titles)
+    ]
     if terminal:
-        return _drawn(titles, rows, right)
-    widths = [max(len(title), *(len(row[i]) for row in rows), 0) for i, title in enumerate(titles)]
-    return "\n".join(_line(row, widths, right) for row in (titles, *rows))
+        return _drawn(columns)
+    widths = [max(map(len, (c.title, *c.cells))) for c in columns]
+    lines = zip(*((c.title, *c.cells) for c in columns), strict=True)
+    return "\n".join(_line(line, widths, [c.at_right for c in columns]) for line in lines)
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """One column of a table."""
+
+    title: str
+    cells: Sequence[str]
+    optional: bool
+    at_right: bool
+
+    @property
+    def least_width(self) -> int:
+        """Characters below which it cannot be read: short cells stay whole, long ones and titles may be folded."""
+        longest = max(map(len, self.cells), default=0)
+        folded = min(max(_FOLDED, longest // 3), 2 * _FOLDED)
+        return max(max(map(len, self.title.split()), default=0), min(folded, longest))
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
@@ -47,19 +83,40 @@ def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) ->
     return "  ".join(padded).rstrip()
 
 
-def _drawn(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]) -> str:
+def _fitting(columns: list[_Column], width: int) -> list[_Column]:
+    """Without the last of the optional columns until the others can be read in this width."""
+    kept = list(columns)
+    # The first column is a name and is never folded.
+    while sum(c.least_width + 2 for c in kept) - 2 + _beyond(kept[0]) > width:
+        last = next((c for c in reversed(kept) if c.optional), None)
+        if last is None:
+            break
+        kept.remove(last)
+    return kept
+
+
+def _beyond(column: _Column) -> int:
+    return max(max(map(len, column.cells), default=0) - column.least_width, 0)
+
+
+def _drawn(columns: list[_Column]) -> str:
     # rich takes 0.1 s to import; a pipe must not pay for it.
     from rich.box import SIMPLE_HEAD  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    drawn = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for i, (title, at_right) in enumerate(zip(titles, right, strict=True)):
-        drawn.add_column(title, justify="right" if at_right else "left", overflow="fold", no_wrap=i == 0)
-    for row in rows:
-        drawn.add_row(*map(Text, row))
     console = Console(force_terminal=True)
+    shown = _fitting(columns, console.width)
+    drawn = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for i, column in enumerate(shown):
+        short = max(map(len, column.cells), default=0) <= _FOLDED
+        drawn.add_column(
+            column.title, justify="right" if column.at_right else "left", overflow="fold", no_wrap=i == 0,
+            min_width=column.least_width if short else None,
+        )  # fmt: skip
+    for row in zip(*(c.cells for c in shown), strict=True):
+        drawn.add_row(*map(Text, row))
     with console.capture() as capture:
         console.print(drawn)
     # The box leaves lines of blanks above and below.

@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 
 from qxmix.quants.table import searching
 from qxmix.recipe.model import SEARCHES
-from qxmix.report.text import table
+from qxmix.report.text import table, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from qxmix.quants import QuantType
+
+
+_READS = {"ignored": "", "optional": "helps", "required": "needed"}
 
 
 def types_text(types: Sequence[QuantType], *, terminal: bool = False) -> str:
@@ -23,19 +26,20 @@ def types_text(types: Sequence[QuantType], *, terminal: bool = False) -> str:
             f"{t.block_nbytes}/{t.block_size}",
             _row(t),
             "both" if len(t.engines) > 1 else t.engines[0],
-            t.importance,
+            _READS[t.importance],
             "yes" if searching(t) else "",
             _use(t),
         )
         for t in types
     ]
-    titles = ("type", ">bpw", ">block", "row", "engines", "imatrix", "search", "qxmix")
+    titles = ("type", ">bpw", "?>block", "?row", "engines", "imatrix", "search", "qxmix")
     meaning = (
-        "block: bytes/weights; row: bytes in front of each row, rows interleaved (x4);\n"
-        "imatrix: whether the encoder reads one; search: whether it has the three searches of a recipe's `search`,\n"
-        f"{', '.join(SEARCHES)}; qxmix: whether it encodes, only plans or only copies the type"
+        "block: bytes/weights; row: bytes in front of each row, rows interleaved (x4)\n"
+        "imatrix: whether an importance matrix helps the encoder, or must be given\n"
+        f"search: whether a recipe's `search` ({', '.join(SEARCHES)}) changes what it finds\n"
+        "qxmix: whether it encodes the type, only plans or only copies it"
     )
-    return f"{table(titles, rows, terminal=terminal)}\n\n{meaning}"
+    return f"{table(titles, rows, terminal=terminal)}\n\n{wrapped(meaning, terminal=terminal)}"
 
 
 def _row(quant_type: QuantType) -> str:

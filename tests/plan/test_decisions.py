@@ -170,7 +170,7 @@ def test_policy_error_names_tensor_cause_and_remedy(tmp_path: Path) -> None:
     assert len(problems(plan)) == 1
     text = problems(plan)[0]
     assert text.startswith(f"{tmp_path / 'r.yaml'}:3: default: Q4_K cannot hold 2 tensors (a.weight, b.weight)")
-    assert "its rows of 288 weights are not whole blocks of 256" in text
+    assert "rows of 288 weights are not whole blocks of 256" in text
     assert "choose another type or write a 'fallback'" in text
 
 
@@ -424,9 +424,9 @@ def test_a_fallback_is_told_with_its_cost_and_each_cause_apart(tmp_path: Path) -
     texts = [p.text for p in plan.problems if p.id == "fallback"]
     # 16 rows of 288 weights: IQ4_NL has 18 bytes for 32 of them, IQ4_KS 136 for 256 and 4 for the row.
     cost = 16 * (288 // 32 * 18 - 288 * 136 / 256 - 4)
-    cause = "its rows of 288 weights are not whole blocks of 256"
+    cause = "rows of 288 weights are not whole blocks of 256"
     assert texts[0] == f"IQ4_KS -> IQ4_NL for 2 tensors (a.weight, b.weight) ({cost:+,.0f} bytes): {cause}"
-    assert texts[1].endswith("its rows of 544 weights are not whole blocks of 256")
+    assert texts[1].endswith("rows of 544 weights are not whole blocks of 256")
     assert len(texts) == 2
 
 
