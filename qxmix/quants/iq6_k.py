@@ -34,7 +34,7 @@ from qxmix.quants.two_tables import TwoTables
 BLOCK = 16
 NBYTES = 212
 
-_TABLES = TwoTables(IQ6_LEVELS, 1)
+TABLES = TwoTables(IQ6_LEVELS, 1)
 
 _CODE = np.arange(64, dtype=np.float32)
 _CUBIC = np.float32(-127) + _CODE * (
@@ -72,7 +72,7 @@ def _decode(packed, rows):
 _UNIT, _LEVEL = clamped(127, -127, 127)
 _ENCODE = encode_super(
     LevelType(
-        _TABLES, level_search(_TABLES, 5, refit=True), BLOCK, NBYTES, 2.0, 0.25,
+        TABLES, level_search(TABLES, 5, refit=True), BLOCK, NBYTES, 2.0, 0.25,
         unit=_UNIT, level=_LEVEL, pack=_pack, skips=True,
     )
 )  # fmt: skip
