@@ -9,7 +9,8 @@ Policy, with its reasons:
 * ``error_model="numpy"``: a division by zero gives inf or NaN as in C.
 * Compiled code is kept in a folder of its own, which works for a read-only install.  numba itself looks only at the
   source file of the function it caches, so a change in ``search.py`` would leave a stale ``q4_0`` behind; here the
-  stamp covers every module of this package that the kernel's module imports.
+  stamp covers every module of this package that the kernel's module imports, and those of the functions that a factory
+  made the kernel of.
 """
 
 from __future__ import annotations
@@ -117,7 +118,9 @@ def _identity(value: object) -> object:
     function = getattr(value, "py_func", value)
     if isinstance(function, FunctionType):
         cells = tuple(_identity(cell.cell_contents) for cell in function.__closure__ or ())
-        return function.__qualname__, function.__code__.co_firstlineno, cells
+        # A factory's kernel has the stamp of the factory's module, which does not know what it was called with.
+        stamp = source_stamp(function.__module__.rpartition(".")[2])
+        return stamp, function.__qualname__, function.__code__.co_firstlineno, cells
     if isinstance(value, np.ndarray):
         return value.dtype.str, value.shape, value.tobytes()
     return repr(value)
