@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qxmix.quants.jit import inlined, kernel
-from qxmix.quants.lanes import LANES, load_blocks, load_importance, usable_importance
+from qxmix.quants.jit import kernel, spliced
+from qxmix.quants.lanes import LANES
 from qxmix.quants.numerics import half_round, load_half, nint
 from qxmix.quants.search_affine import search_affine, search_affine_f32
 from qxmix.quants.search_positive import POSITIVE_ROWS, search_positive
-from qxmix.quants.superblock import SUPER, put_half, round_block, store_super, sum_over, weigh_super
+from qxmix.quants.superblock import SUPER, put_half, round_block, sum_of_squares, sum_over, super_encoder, weigh_super
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,9 +38,10 @@ TOP = 63
 _0 = np.float32(0.0)
 
 
-@inlined
-def round_positive(values, top, codes, d, inverse):
+@kernel
+def _round_positive(values, top, codes, d):
     """Codes ``[0, top]`` of block scales or minimums, the largest at ``top``, and their scale: without importance."""
+    inverse = np.empty(LANES, np.float32)
     for k in range(LANES):
         d[k] = _0
     for j in range(values.shape[0]):
@@ -56,7 +57,34 @@ def round_positive(values, top, codes, d, inverse):
             codes[j, k] = top if code < _0 else min(code, top)
 
 
-@inlined
+@spliced
+def round_halves(d, dmin):
+    """Both as a decoder reads them."""
+    for k in range(LANES):
+        d[k] = half_round(d[k])
+        dmin[k] = half_round(dmin[k])
+
+
+@spliced
+def steps(d, dmin, scale, minimum, step, offset):
+    """Step and offset of one block from the codes of its scale and minimum."""
+    for k in range(LANES):
+        step[k] = d[k] * scale[k]
+        offset[k] = dmin[k] * minimum[k]
+
+
+@spliced
+def round_affine(x, d, dmin, ls, lm, nmax, code):
+    """Codes ``[0, nmax]`` for the steps and offsets that a decoder will use."""
+    step, offset = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
+    n = SUPER // len(ls)
+    for j in range(len(ls)):
+        steps(d, dmin, ls[j], lm[j], step, offset)
+        part = slice(n * j, n * (j + 1))
+        round_block(x[part], step, offset, _0, np.float32(nmax), code[part])
+
+
+@spliced
 def _pack_scales(scale, minimum, packed, at):
     for j in range(4):
         for k in range(LANES):
@@ -67,82 +95,85 @@ def _pack_scales(scale, minimum, packed, at):
             packed[at + 8 + j, k] = np.uint8((s4 & np.uint8(15)) | (m4 & np.uint8(15)) << np.uint8(4))
 
 
-@inlined
-def _weigh_without_importance(x, w, mean):
-    """``w = root of the mean square of the block + |x|``."""
-    for k in range(LANES):
-        mean[k] = _0
-    for e in range(BLOCK):
-        for k in range(LANES):
-            mean[k] += x[e, k] * x[e, k]
-    for k in range(LANES):
-        mean[k] = np.sqrt(mean[k] / np.float32(BLOCK))
-    for e in range(BLOCK):
-        for k in range(LANES):
-            w[e, k] = mean[k] + abs(x[e, k])
+def affine_encoder(
+    *, block: int, nmax: int, top: int, nbytes: int, weigh: Callable[..., None], trials: tuple[float, int, int],
+    finish: Callable[..., None],
+) -> Encoder:  # fmt: skip
+    """Build the encoder of super-blocks with a scale and a minimum for each ``block`` weights, codes ``[0, nmax]``.
+
+    ``weigh`` is that of ``super_encoder``.  Without an importance the search has the ``trials`` (first, n_steps, power)
+    of ``search_affine_f32``.  Scales and minimums get codes up to ``top``.  ``finish(x, weighted, d, dmin, ls, lm,
+    code, packed)`` rounds and packs: the scale ``d`` of the scales and that of the minimums (LANES,), their codes
+    (n_blocks, LANES), and the weights' codes (256, LANES) of the search, which it may replace.
+    """
+    n_blocks = SUPER // block
+    first, n_steps, power = np.float32(trials[0]), trials[1], trials[2]
+
+    @spliced
+    def fill(x, w, weighted, method, packed):  # noqa: ARG001 - the contract of encoders
+        blocks = np.empty((5, n_blocks, LANES), np.float32)
+        scales, mins, sum_w, ls, lm = blocks[0], blocks[1], blocks[2], blocks[3], blocks[4]
+        code, q = np.empty((SUPER, LANES), np.uint8), np.empty((block, LANES), np.float32)
+        d, dmin = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
+        for j in range(n_blocks):
+            part = slice(block * j, block * (j + 1))
+            if weighted:
+                sum_over(w[part], sum_w[j])
+                search_affine(x[part], w[part], nmax, scales[j], mins[j], q)
+            else:
+                search_affine_f32(x[part], w[part], nmax, first, n_steps, power, scales[j], mins[j], q)
+            for k in range(LANES):
+                mins[j, k] = -mins[j, k]
+            for e in range(block):
+                for k in range(LANES):
+                    code[block * j + e, k] = np.uint8(np.int32(q[e, k]))
+        if weighted:
+            scratch = np.empty((POSITIVE_ROWS, LANES), np.float32)
+            search_positive(scales, sum_w, top, d, ls, scratch)
+            search_positive(mins, sum_w, top, dmin, lm, scratch)
+        else:
+            _round_positive(scales, np.float32(top), ls, d)
+            _round_positive(mins, np.float32(top), lm, dmin)
+        finish(x, weighted, d, dmin, ls, lm, code, packed)
+
+    return super_encoder(nbytes, block, weigh, fill)
+
+
+@spliced
+def _weigh(x, w, weighted):
+    """Without an importance ``w = root of the mean square of the block + |x|``."""
+    if weighted:
+        weigh_super(x, w, np.float32(2.0))
+    else:
+        mean = np.empty(LANES, np.float32)
+        for first in range(0, SUPER, BLOCK):
+            sum_of_squares(x[first : first + BLOCK], mean)
+            for k in range(LANES):
+                mean[k] = np.sqrt(mean[k] / np.float32(BLOCK))
+            for e in range(first, first + BLOCK):
+                for k in range(LANES):
+                    w[e, k] = mean[k] + abs(x[e, k])
 
 
 def encode_affine_k(nmax: int, nbytes: int, first: float, n_steps: int, pack: Callable[..., None]) -> Encoder:
-    """Build the encoder for codes ``[0, nmax]``.
+    """Build the encoder for blocks of 32 weights and codes ``[0, nmax]``: Q4_K and Q5_K.
 
-    ``pack(code, block)`` stores the codes (256, LANES) in the block (nbytes, LANES).  Without an importance the search
-    has trials ``nmax + first + 0.1 * i`` for i in ``0..n_steps``.
+    ``pack(code, packed)`` stores the codes (256, LANES) in the super-blocks (nbytes, LANES).  Without an importance the
+    search has trials ``nmax + first + 0.1 * i`` for i in ``0..n_steps``.
     """
-    rmin, top = np.float32(first), np.float32(nmax)
 
-    @kernel
-    def encode(rows, columns, out, method):  # noqa: ARG001 - the contract of encoders
-        flat, packed = rows.ravel(), out.ravel()
-        n_super = rows.size // SUPER
-        x, w = np.empty((SUPER, LANES), np.float32), np.empty((SUPER, LANES), np.float32)
-        code, block = np.empty((SUPER, LANES), np.uint8), np.empty((nbytes, LANES), np.uint8)
-        blocks = np.empty((5, N_BLOCKS, LANES), np.float32)
-        scales, mins, sum_w, ls, lm = blocks[0], blocks[1], blocks[2], blocks[3], blocks[4]
-        q, scratch = np.empty((BLOCK, LANES), np.float32), np.empty((POSITIVE_ROWS, LANES), np.float32)
-        lanes = np.empty((4, LANES), np.float32)
-        d, dmin, step, offset = lanes[0], lanes[1], lanes[2], lanes[3]
-        weighted = len(columns) > 0
-        columns = usable_importance(columns, BLOCK)
-        for at in range(0, n_super, LANES):
-            n = min(LANES, n_super - at)
-            load_blocks(flat, at, n, x)
-            if weighted:
-                load_importance(columns, at, n, w)
-                weigh_super(x, w, np.float32(2.0))
-            for j in range(N_BLOCKS):
-                xj, wj, cj = x[32 * j : 32 * j + 32], w[32 * j : 32 * j + 32], code[32 * j : 32 * j + 32]
-                if weighted:
-                    sum_over(wj, sum_w[j])
-                    search_affine(xj, wj, nmax, scales[j], mins[j], q)
-                else:
-                    _weigh_without_importance(xj, wj, step)
-                    search_affine_f32(xj, wj, nmax, rmin, n_steps, 2, scales[j], mins[j], q)
-                for k in range(LANES):
-                    mins[j, k] = -mins[j, k]
-                for e in range(BLOCK):
-                    for k in range(LANES):
-                        cj[e, k] = np.uint8(np.int32(q[e, k]))
-            if weighted:
-                search_positive(scales, sum_w, TOP, d, ls, scratch)
-                search_positive(mins, sum_w, TOP, dmin, lm, scratch)
-            else:
-                round_positive(scales, np.float32(TOP), ls, d, step)
-                round_positive(mins, np.float32(TOP), lm, dmin, step)
-            put_half(block, 0, d)
-            put_half(block, 2, dmin)
-            _pack_scales(ls, lm, block, 4)
-            for k in range(LANES):
-                d[k] = half_round(d[k])
-                dmin[k] = half_round(dmin[k])
-            for j in range(N_BLOCKS):
-                for k in range(LANES):
-                    step[k] = d[k] * ls[j, k]
-                    offset[k] = dmin[k] * lm[j, k]
-                round_block(x[32 * j : 32 * j + 32], step, offset, _0, top, code[32 * j : 32 * j + 32])
-            pack(code, block)
-            store_super(block, at, n, packed)
+    @spliced
+    def finish(x, weighted, d, dmin, ls, lm, code, packed):  # noqa: ARG001 - the signature of all
+        put_half(packed, 0, d)
+        put_half(packed, 2, dmin)
+        _pack_scales(ls, lm, packed, 4)
+        round_halves(d, dmin)
+        round_affine(x, d, dmin, ls, lm, nmax, code)
+        pack(code, packed)
 
-    return encode
+    return affine_encoder(
+        block=BLOCK, nmax=nmax, top=TOP, nbytes=nbytes, weigh=_weigh, trials=(first, n_steps, 2), finish=finish
+    )
 
 
 def decode_affine_k(nbytes: int, qs: int, fifth: int) -> Decoder:

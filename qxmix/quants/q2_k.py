@@ -17,14 +17,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from qxmix.quants.affine_k import round_positive
+from qxmix.quants.affine_k import affine_encoder, round_affine, round_halves, steps
 from qxmix.quants.codec import Codec
-from qxmix.quants.jit import inlined, kernel
-from qxmix.quants.lanes import LANES, load_blocks, load_importance, usable_importance
+from qxmix.quants.jit import kernel, spliced
+from qxmix.quants.lanes import LANES
 from qxmix.quants.numerics import half_round, load_half, nint
-from qxmix.quants.search_affine import search_affine, search_affine_f32
-from qxmix.quants.search_positive import POSITIVE_ROWS, search_positive
-from qxmix.quants.superblock import SUPER, pack_two_bits, put_half, round_block, store_super, sum_over, weigh_super
+from qxmix.quants.superblock import SUPER, pack_two_bits, put_half, weigh_super
 
 BLOCK = 16
 N_BLOCKS = SUPER // BLOCK
@@ -37,15 +35,18 @@ _1 = np.float32(1.0)
 _HALF = np.float32(0.5)
 
 
-@inlined
-def _round_exactly(x, step, offset, code):
-    """Codes of a block for the step before it is rounded to a half, by the inverse: with importance."""
-    for k in range(LANES):
-        step[k] = _1 / step[k] if step[k] != _0 else _0
-    for e in range(BLOCK):
+@kernel
+def _round_exactly(x, d, dmin, ls, lm, code):
+    """Codes for the steps before they are rounded to halves, by the inverse: with importance."""
+    step, offset = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
+    for j in range(N_BLOCKS):
+        steps(d, dmin, ls[j], lm[j], step, offset)
         for k in range(LANES):
-            level = min(max(_0, nint((x[e, k] + offset[k]) * step[k])), np.float32(NMAX))
-            code[e, k] = np.uint8(np.int32(level))
+            step[k] = _1 / step[k] if step[k] != _0 else _0
+        for e in range(BLOCK * j, BLOCK * (j + 1)):
+            for k in range(LANES):
+                level = min(max(_0, nint((x[e, k] + offset[k]) * step[k])), np.float32(NMAX))
+                code[e, k] = np.uint8(np.int32(level))
 
 
 @kernel
@@ -85,68 +86,31 @@ def _prefer_ternary(x, d, dmin, ls, lm, code):
                 code[e, k] = np.uint8(2 if x[e, k] >= _HALF * m[k] else 0 if x[e, k] < -_HALF * m[k] else 1)
 
 
-@kernel
-def _encode(rows, columns, out, method):  # noqa: ARG001 - the contract of encoders
-    flat, packed = rows.ravel(), out.ravel()
-    n_super = rows.size // SUPER
-    x, w = np.empty((SUPER, LANES), np.float32), np.empty((SUPER, LANES), np.float32)
-    code, block = np.empty((SUPER, LANES), np.uint8), np.empty((NBYTES, LANES), np.uint8)
-    blocks = np.empty((5, N_BLOCKS, LANES), np.float32)
-    scales, mins, sum_w, ls, lm = blocks[0], blocks[1], blocks[2], blocks[3], blocks[4]
-    q, scratch = np.empty((BLOCK, LANES), np.float32), np.empty((POSITIVE_ROWS, LANES), np.float32)
-    lanes = np.empty((4, LANES), np.float32)
-    d, dmin, step, offset = lanes[0], lanes[1], lanes[2], lanes[3]
-    weighted = len(columns) > 0
-    columns = usable_importance(columns, BLOCK)
-    for first in range(0, n_super, LANES):
-        n = min(LANES, n_super - first)
-        load_blocks(flat, first, n, x)
-        if weighted:
-            load_importance(columns, first, n, w)
-            weigh_super(x, w, np.float32(0.75))
-        for j in range(N_BLOCKS):
-            xj, wj, cj = x[16 * j : 16 * j + 16], w[16 * j : 16 * j + 16], code[16 * j : 16 * j + 16]
-            if weighted:
-                sum_over(wj, sum_w[j])
-                search_affine(xj, wj, NMAX, scales[j], mins[j], q)
-            else:
-                for e in range(BLOCK):
-                    for k in range(LANES):
-                        wj[e, k] = abs(xj[e, k])
-                search_affine_f32(xj, wj, NMAX, np.float32(-0.5), 15, 1, scales[j], mins[j], q)
+@spliced
+def _weigh(x, w, weighted):
+    """Without an importance ``w = |x|``."""
+    if weighted:
+        weigh_super(x, w, np.float32(0.75))
+    else:
+        for e in range(SUPER):
             for k in range(LANES):
-                mins[j, k] = -mins[j, k]
-            for e in range(BLOCK):
-                for k in range(LANES):
-                    cj[e, k] = np.uint8(np.int32(q[e, k]))
-        if weighted:
-            search_positive(scales, sum_w, TOP, d, ls, scratch)
-            search_positive(mins, sum_w, TOP, dmin, lm, scratch)
-        else:
-            round_positive(scales, np.float32(TOP), ls, d, step)
-            round_positive(mins, np.float32(TOP), lm, dmin, step)
-        if not weighted:
-            for k in range(LANES):
-                d[k] = half_round(d[k])
-                dmin[k] = half_round(dmin[k])
-        for j in range(N_BLOCKS):
-            for k in range(LANES):
-                step[k] = d[k] * ls[j, k]
-                offset[k] = dmin[k] * lm[j, k]
-            xj, cj = x[16 * j : 16 * j + 16], code[16 * j : 16 * j + 16]
-            if weighted:
-                _round_exactly(xj, step, offset, cj)
-            else:
-                round_block(xj, step, offset, _0, np.float32(NMAX), cj)
-        if not weighted:
-            _prefer_ternary(x, d, dmin, ls, lm, code)
-        put_half(block, 80, d)
-        put_half(block, 82, dmin)
-        for j in range(N_BLOCKS):
-            for k in range(LANES):
-                block[j, k] = np.uint8(np.int32(ls[j, k]) | np.int32(lm[j, k]) << 4)
-        pack_two_bits(code, np.uint8(0), block, 16)
-        store_super(block, first, n, packed)
+                w[e, k] = abs(x[e, k])
+
+
+@spliced
+def _finish(x, weighted, d, dmin, ls, lm, code, packed):
+    if weighted:
+        _round_exactly(x, d, dmin, ls, lm, code)
+    else:
+        round_halves(d, dmin)
+        round_affine(x, d, dmin, ls, lm, NMAX, code)
+        _prefer_ternary(x, d, dmin, ls, lm, code)
+    put_half(packed, 80, d)
+    put_half(packed, 82, dmin)
+    for j in range(N_BLOCKS):
+        for k in range(LANES):
+            packed[j, k] = np.uint8(np.int32(ls[j, k]) | np.int32(lm[j, k]) << 4)
+    pack_two_bits(code, np.uint8(0), packed, 16)
 
 
 @kernel
@@ -162,5 +126,9 @@ def _decode(packed, rows):
             for i in range(BLOCK):
                 flat[to + i] = step * np.float32((np.int32(data[qs + i]) >> two) & 3) - offset
 
+
+_encode = affine_encoder(
+    block=BLOCK, nmax=NMAX, top=TOP, nbytes=NBYTES, weigh=_weigh, trials=(-0.5, 15, 1), finish=_finish
+)
 
 CODECS = {"Q2_K": Codec(decode=_decode, encode=_encode)}

@@ -13,11 +13,16 @@ Packed fields that recur, e counting the weights of a super-block:
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from qxmix.quants.jit import inlined, kernel
-from qxmix.quants.lanes import LANES
+from qxmix.quants.lanes import LANES, load_blocks, load_importance, usable_importance
 from qxmix.quants.numerics import half_bits, nint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SUPER = 256
 
@@ -27,15 +32,23 @@ _0 = np.float32(0.0)
 @kernel
 def weigh_super(x, w, factor):
     """``w *= sqrt(factor * mean square of the super-block + x * x)``; the mean is summed in element order."""
-    total = np.zeros(LANES, np.float32)
-    for e in range(SUPER):
-        for k in range(LANES):
-            total[k] += x[e, k] * x[e, k]
+    total = np.empty(LANES, np.float32)
+    sum_of_squares(x, total)
     for k in range(LANES):
         total[k] = factor * total[k] / np.float32(SUPER)
     for e in range(SUPER):
         for k in range(LANES):
             w[e, k] *= np.sqrt(total[k] + x[e, k] * x[e, k])
+
+
+@inlined
+def sum_of_squares(x, total):
+    """Sum of the squares of each lane in element order."""
+    for k in range(LANES):
+        total[k] = _0
+    for e in range(x.shape[0]):
+        for k in range(LANES):
+            total[k] += x[e, k] * x[e, k]
 
 
 @inlined
@@ -122,3 +135,35 @@ def store_super(packed, first, n, out):
         at = (first + k) * nbytes
         for i in range(nbytes):
             out[at + i] = packed[i, k]
+
+
+def super_encoder(
+    nbytes: int, block: int, weigh: Callable[..., None], fill: Callable[..., None]
+) -> Callable[..., None]:
+    """Build the encoder ``encode(rows, columns, out, given)`` of super-blocks of ``nbytes`` bytes, LANES at a time.
+
+    ``weigh(x, w, weighted)`` makes the importances ``w`` (256, LANES), unset where not ``weighted``, the weights of the
+    search.  ``fill(x, w, weighted, given, packed)`` writes all bytes of ``packed`` (nbytes, LANES); what it allocates
+    costs nothing beside a search over LANES super-blocks.  ``given`` is handed through: the search, or a tuple of
+    arrays.  A block of ``block`` weights without any importance is fitted as if all were equal; 0 leaves that to
+    ``weigh``.
+    """
+
+    @kernel
+    def encode(rows, columns, out, given):
+        flat, flat_out = rows.ravel(), out.ravel()
+        n_super, weighted = rows.size // SUPER, len(columns) > 0
+        x, w = np.empty((SUPER, LANES), np.float32), np.empty((SUPER, LANES), np.float32)
+        packed = np.empty((nbytes, LANES), np.uint8)
+        if block:
+            columns = usable_importance(columns, block)
+        for first in range(0, n_super, LANES):
+            n = min(LANES, n_super - first)
+            load_blocks(flat, first, n, x)
+            if weighted:
+                load_importance(columns, first, n, w)
+            weigh(x, w, weighted)
+            fill(x, w, weighted, given, packed)
+            store_super(packed, first, n, flat_out)
+
+    return encode
