@@ -60,24 +60,30 @@ def _weigh(x, w, weighted):
                 w[e, k] = w[e, k] * np.sqrt(total[k] + square) if weighted else square
 
 
-@kernel
-def _search(x, w, scale, shift, level, point, index, offsets, neighbours, values, distance):
-    """Scale, shift, levels (16, LANES) and grid points (2, LANES) of block ``x`` (16, LANES) of each super-block.
-
-    Shifts are numbered as the reference does: bit 1 set where the first half is shifted down, bit 0 the second.
-    """
-    own, split = w.copy(), np.empty(LANES, np.float32)
-    at = np.empty((BLOCK, LANES), np.float32)
+@inlined
+def _telling_weights(x, w, own, live):
+    """Copy weights to ``own``, or ``x * x`` where they say nothing; ``live`` where the block is not all but zero."""
     largest, seen = np.zeros(LANES, np.float32), np.zeros(LANES, np.float32)
-    off = np.zeros(LANES, np.bool_)
     for e in range(BLOCK):
         for k in range(LANES):
             largest[k] = max(largest[k], abs(x[e, k]))
             seen[k] += w[e, k] * abs(x[e, k]) if e > 0 else _0  # the reference leaves out the first
+    for k in range(LANES):
+        live[k] = largest[k] >= ZERO
     for e in range(BLOCK):
         for k in range(LANES):
-            # weights that are zero wherever x is not say nothing
-            own[e, k] = x[e, k] * x[e, k] if seen[k] == _0 else own[e, k]
+            own[e, k] = x[e, k] * x[e, k] if seen[k] == _0 else w[e, k]
+
+
+@kernel
+def search_halves(x, own, live, zero, scale, shift, level, point, index, offsets, neighbours, values, distance):
+    """Scale, shift, levels (16, LANES) and grid points (2, LANES) of block ``x`` (16, LANES) with weights ``own``.
+
+    Shifts are numbered as the reference does: bit 1 set where the first half is shifted down, bit 0 the second.  A
+    block that is not ``live`` gets scale 0, no shift, and the grid point ``zero``.
+    """
+    split, at = np.empty(LANES, np.float32), np.empty((BLOCK, LANES), np.float32)
+    off = np.zeros(LANES, np.bool_)
     best_split(x, own, at, scale, split, shift)
     split_levels(split, scale, at, level)
     for k in range(LANES):
@@ -86,7 +92,7 @@ def _search(x, w, scale, shift, level, point, index, offsets, neighbours, values
         for n in range(2):
             part = slice(8 * n, 8 * n + 8)
             minus = int(shift[k]) & (2 - n)
-            if largest[k] >= ZERO:
+            if live[k]:
                 found, on = snap_group(
                     x[part], own[part], level[part], k, scale[k], DOWN if minus else UP, index, offsets, neighbours,
                     distance,
@@ -94,13 +100,13 @@ def _search(x, w, scale, shift, level, point, index, offsets, neighbours, values
                 point[n, k] = found
                 off[k] |= not on
             else:
-                point[n, k] = 0
+                point[n, k] = zero
                 for i in range(8):
-                    level[8 * n + i, k] = np.uint8(np.int32(values[0, i]) + 1)
+                    level[8 * n + i, k] = np.uint8(np.int32(values[zero, i]) + 1)
     refit(x, own, level, off, scale, shift)
     for k in range(LANES):
-        scale[k] = scale[k] if largest[k] >= ZERO else _0
-        shift[k] = shift[k] if largest[k] >= ZERO else _0
+        scale[k] = scale[k] if live[k] else _0
+        shift[k] = shift[k] if live[k] else _0
 
 
 @inlined
@@ -157,6 +163,7 @@ def _encode(rows, columns, out, index, offsets, neighbours, values):
     scales, shifts = np.empty((N_BLOCKS, LANES), np.float32), np.empty((N_BLOCKS, LANES), np.float32)
     codes, level = np.empty((N_BLOCKS, LANES), np.float32), np.empty((SUPER, LANES), np.uint8)
     points, block = np.empty((N_BLOCKS, 2, LANES), np.int32), np.empty((NBYTES, LANES), np.uint8)
+    own, live = np.empty((BLOCK, LANES), np.float32), np.empty(LANES, np.bool_)
     d, mx, distance = np.empty(LANES, np.float32), np.empty(LANES, np.float32), np.empty(LONGEST_LIST, np.float32)
     weighted = len(columns) > 0
     for first in range(0, n_super, LANES):
@@ -167,8 +174,9 @@ def _encode(rows, columns, out, index, offsets, neighbours, values):
         _weigh(x, w, weighted)
         for j in range(N_BLOCKS):
             part = slice(BLOCK * j, BLOCK * (j + 1))
-            _search(
-                x[part], w[part], scales[j], shifts[j], level[part], points[j], index, offsets, neighbours, values,
+            _telling_weights(x[part], w[part], own, live)
+            search_halves(
+                x[part], own, live, 0, scales[j], shifts[j], level[part], points[j], index, offsets, neighbours, values,
                 distance,
             )  # fmt: skip
         _code_scales(x, w, scales, shifts, level, mx, codes, d)

@@ -91,7 +91,7 @@ def _best_split(sx, sw, scale, split, shift):
 
 
 @kernel
-def _search(x, w, scale, shift, point, index, offsets, neighbours, distance):
+def search_block(x, w, scale, shift, point, index, offsets, neighbours, distance):
     """Scale, shift (1 up, 0 down) and grid points (4, LANES) of block ``x`` (32, LANES) of each super-block."""
     v, u, at = x.copy(), w.copy(), np.empty((BLOCK, LANES), np.float32)
     sx, sw = np.empty((BLOCK + 1, LANES), np.float32), np.empty((BLOCK + 1, LANES), np.float32)
@@ -174,7 +174,7 @@ def _encode(rows, columns, out, index, offsets, neighbours):
         weigh_super(x, w, np.float32(2.0))
         for j in range(N_BLOCKS):
             xj, wj = x[32 * j : 32 * j + 32], w[32 * j : 32 * j + 32]
-            _search(xj, wj, scales[j], shifts[j], points[j], index, offsets, neighbours, distance)
+            search_block(xj, wj, scales[j], shifts[j], points[j], index, offsets, neighbours, distance)
         _pack(scales, shifts, points, block)
         store_super(block, first, n, packed)
 
