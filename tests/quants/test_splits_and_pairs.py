@@ -1,4 +1,4 @@
-"""IQ2_K and IQ2_KL against the slow scalar encoders, and where their weights say nothing."""
+"""IQ2_K, IQ2_KL and IQ4_KSS against the slow scalar encoders, and where their weights say nothing."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from qxmix.quants.api import dequantize, quantize
+from tests.naive_even import iq4_kss
 from tests.naive_four_levels import iq2_k
 from tests.naive_pairs import iq2_kl
 
-NAMES = ["IQ2_K", "IQ2_KL"]
+NAMES = ["IQ2_K", "IQ2_KL", "IQ4_KSS"]
+OF_ROWS = {"IQ2_KL": iq2_kl, "IQ4_KSS": iq4_kss}
 
 
 def row(seed: int) -> np.ndarray:
@@ -22,9 +24,10 @@ def row(seed: int) -> np.ndarray:
 
 
 def importance(seed: int) -> np.ndarray:
-    """Importances, those of one block zero."""
+    """Importances, those of one block and of a few single weights zero."""
     rng = np.random.default_rng(seed)
     imatrix = rng.gamma(0.5, 1.0, 256).astype(np.float32)
+    imatrix[rng.integers(256, size=20)] = 0
     imatrix.reshape(16, 16)[rng.integers(16)] = 0
     return imatrix
 
@@ -39,11 +42,12 @@ def test_iq2_k_bytes_equal_the_scalar_encoder(seed: int, weighted: bool) -> None
 
 @pytest.mark.parametrize("weighted", [True, False])
 @pytest.mark.parametrize("seed", range(4))
-def test_iq2_kl_bytes_equal_the_scalar_encoder(seed: int, weighted: bool) -> None:
+@pytest.mark.parametrize("name", OF_ROWS)
+def test_bytes_of_a_row_equal_the_scalar_encoder(name: str, seed: int, weighted: bool) -> None:
     x = np.concatenate([row(seed), row(seed + 4)], axis=1)
     imatrix = np.concatenate([importance(seed), importance(seed + 4)]) if weighted else None
-    expected = iq2_kl(list(x[0]), None if imatrix is None else list(imatrix))
-    assert quantize(x, "IQ2_KL", imatrix).tobytes() == expected
+    expected = OF_ROWS[name](list(x[0]), None if imatrix is None else list(imatrix))
+    assert quantize(x, name, imatrix).tobytes() == expected
 
 
 @pytest.mark.parametrize("name", NAMES)
