@@ -126,9 +126,8 @@ def row_encoder(
         for first in range(0, n_rows, LANES):
             n = min(LANES, n_rows - first)
             n_lanes = -(-n // WIDTH) * WIDTH
-            d[:] = _0
-            s1[:] = _0
-            s2[:] = _0
+            for k in range(LANES):
+                d[k] = s1[k] = s2[k] = _0
             units(kept, first, n, d)
             for i in range(n_super):
                 load_rows(rows, first, n, SUPER * i, x)
