@@ -47,6 +47,8 @@ class Side:
 
     label: str
     entries: Mapping[str, Entry]
+    problems: tuple[Problem, ...] = ()
+    """What a recipe's plan would be refused for; its types stand all the same."""
 
     @property
     def nbytes(self) -> int | None:
@@ -142,10 +144,10 @@ def _load(text: str, header: ModelHeader | None, imatrix: Imatrix | None) -> Sid
         )
     plan = make_plan(recipe, header, imatrix)
     on = f" (planned on {header.path.name})"
-    errors = [replace(p, text=p.text + on) for p in plan.problems if p.severity == "error"]
-    if errors:
-        raise RecipeError(errors)
-    return Side(text, {t.name: Entry(t.type, t.source.shape, t.nbytes) for t in plan.tensors})
+    errors = tuple(replace(p, text=p.text + on) for p in plan.problems if p.severity == "error")
+    if undecided := [p for p in errors if p.id == "fallback-error"]:
+        raise RecipeError(undecided)
+    return Side(text, {t.name: Entry(t.type, t.source.shape, t.nbytes) for t in plan.tensors}, errors)
 
 
 def _of_header(label: str, header: ModelHeader) -> Side:

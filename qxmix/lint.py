@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from qxmix.errors import Problem, severity_order
 from qxmix.planning.make import make_chooser
 from qxmix.quants import get
-from qxmix.recipe.categories import layer_of
+from qxmix.recipe.categories import layer_of, part_of
 from qxmix.recipe.model import DEFAULT
 from qxmix.recipe.patterns import search
 
@@ -168,7 +168,7 @@ def _layer_gaps(view: _View) -> Iterator[Problem]:
         tensor = view.tensor(i)
         layer = layer_of(tensor.name)
         if layer is not None:
-            named[_part(tensor.name)][layer] = tensor.rule is not None
+            named[part_of(tensor.name)][layer] = tensor.rule is not None
     for part, layers in named.items():
         forgotten = sorted(layer for layer, by_rule in layers.items() if not by_rule)
         if forgotten and len(layers) >= _MIN_LAYERS and len(layers) - len(forgotten) >= _NEARLY_ALL * len(layers):
@@ -188,7 +188,7 @@ def _leftovers(view: _View) -> Iterator[Problem]:
         return
     parts: dict[str, list[PlannedTensor]] = defaultdict(list)
     for tensor in rest:
-        parts[_part(tensor.name)].append(tensor)
+        parts[part_of(tensor.name)].append(tensor)
     kinds = ", ".join(f"{len(found)} {part}" for part, found in sorted(parts.items(), key=lambda p: -len(p[1]))[:6])
     more = f" and {len(parts) - 6} more kinds" if len(parts) > 6 else ""  # noqa: PLR2004 - what fits a line
     text = f"{len(rest)} tensors that no rule names get the default {view.plan.recipe.default}: {kinds}{more}"
@@ -240,8 +240,3 @@ def _place(rule: Rule) -> str:
 
 def _default(view: _View) -> str:
     return f"{view.plan.recipe.places['default']}: default"
-
-
-def _part(name: str) -> str:
-    """The name without its layer."""
-    return ".".join(part for part in name.removesuffix(".weight").split(".") if not part.isdigit()).removeprefix("blk.")

@@ -39,8 +39,8 @@ INTERRUPTED = 130
 @click.argument("recipe", type=click.Path(path_type=str))
 @click.argument("model", type=click.Path(path_type=str))
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path),
-    help="File to write, or a folder. Default: the model's name with the recipe's, in this folder.",
+    "-o", "--output", type=click.Path(path_type=str),
+    help="File to write, or a folder (one that is there, or NAME/). Default: the model's name with the recipe's, here.",
 )  # fmt: skip
 @click.option("--imatrix", type=click.Path(path_type=str), help="Importance matrix, .dat or GGUF.")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), help="Workers. Default: one per processor.")
@@ -63,7 +63,7 @@ INTERRUPTED = 130
 @split_options
 @click.pass_context
 def command(
-    ctx: click.Context, recipe: str, model: str, output: Path | None, imatrix: str | None, jobs: int | None,
+    ctx: click.Context, recipe: str, model: str, output: str | None, imatrix: str | None, jobs: int | None,
     memory: int | None, executor: str, reuse: str | None, cache: str | None, locked: Path | None,
     split_max_size: int | None, split_max_tensors: int | None,
     *, overwrite: bool, resume: bool, dry_run: bool, strict: bool, report: bool, as_json: bool, keep_split: bool,
@@ -116,10 +116,10 @@ def _spare_scipy() -> None:
         del sys.modules["scipy"]
 
 
-def _output_path(plan: Plan, output: Path | None) -> Path:
+def _output_path(plan: Plan, output: str | None) -> Path:
     if output is None:
         return Path(default_name(plan))
-    return output / default_name(plan) if output.is_dir() else output
+    return Path(output) / default_name(plan) if output.endswith(os.sep) or Path(output).is_dir() else Path(output)
 
 
 def _show_plan(plan: Plan, n_workers: int, *, as_json: bool) -> None:

@@ -10,6 +10,7 @@ import click
 from qxmix.container.imatrix import load_imatrix
 from qxmix.diff import compare, load_sides
 from qxmix.report.diff import diff_json, diff_text
+from qxmix.report.text import wrapped
 
 
 @click.command("diff")
@@ -26,5 +27,7 @@ def command(ctx: click.Context, a: str, b: str, model: str | None, imatrix: str 
     Recipes are planned on MODEL, or on the other side if that is a model.  Exit code 0: equal, 1: different.
     """
     found = compare(*load_sides(a, b, model, load_imatrix(imatrix) if imatrix else None))
+    for problem in (*found.a.problems, *found.b.problems):
+        click.echo(wrapped(f"Warning: apply would refuse: {problem}", terminal=sys.stderr.isatty()), err=True)
     click.echo(json.dumps(diff_json(found), indent=1) if as_json else diff_text(found, terminal=sys.stdout.isatty()))
     ctx.exit(1 if found.changes else 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -10,17 +11,20 @@ import click
 from qxmix.cli.inputs import open_model
 from qxmix.container.gguf_format import MAGIC
 from qxmix.dialects.model import DIALECTS
-from qxmix.dialects.parse import read_source
+from qxmix.dialects.parse import parse_source, read_source
 from qxmix.dialects.prove import prove
 from qxmix.dialects.recover import recover
 from qxmix.dialects.write import recipe_text
 from qxmix.errors import PlanError, RunError
+from qxmix.recipe.tree import MAX_NBYTES, read_text
+from qxmix.report.plan import sizes
 
 if TYPE_CHECKING:
-    from qxmix.dialects.model import Dialect
+    from qxmix.dialects.model import Dialect, SourceMix
     from qxmix.dialects.prove import Proof
     from qxmix.quants import Engine
 
+_STDIN = Path("-")
 MAX_SHOWN = 20
 """Most different tensors that are listed."""
 
@@ -39,6 +43,8 @@ def command(
 ) -> None:  # fmt: skip
     """Turn SOURCE into a recipe: a llama-quantize command or script, a list of rules, a .recipe file, or a GGUF.
 
+    SOURCE is a file, or - for standard input.
+
     With --model the types that the source's engine chooses are compared with the recipe's; exit code 3 if one differs.
     """
     if output is not None and output.exists():
@@ -49,8 +55,8 @@ def command(
             raise click.UsageError("a GGUF has the types of all its tensors; leave out --dialect and --base")
         text, proof = recover(open_model(source), cast("Engine | None", target), open_model(model) if model else None)
     else:
-        mix = read_source(source, cast("Dialect | None", dialect), base)
-        text = recipe_text(mix, source.stem, cast("Engine", target or mix.engine))
+        mix = _read(source, cast("Dialect | None", dialect), base)
+        text = recipe_text(mix, "imported" if source == _STDIN else source.stem, cast("Engine", target or mix.engine))
         proof = prove(mix, text, open_model(model)) if model else None
     _write(text, output)
     if proof is None:
@@ -58,6 +64,13 @@ def command(
         return
     _show(proof)
     ctx.exit(PlanError.exit_code if proof.different else 0)
+
+
+def _read(source: Path, dialect: Dialect | None, base: str | None) -> SourceMix:
+    if source != _STDIN:
+        return read_source(source, dialect, base)
+    where = Path("standard input")
+    return parse_source(read_text(sys.stdin.buffer.read(MAX_NBYTES + 1), str(where)), where, dialect, base)
 
 
 def _is_gguf(path: Path) -> bool:
@@ -80,7 +93,7 @@ def _write(text: str, output: Path | None) -> None:
 
 def _show(proof: Proof) -> None:
     plan = proof.plan
-    size = f"{plan.data_nbytes / (1 << 30):.3f} GiB of tensors, {plan.bpw:.3f} bits per weight"
+    size = f"{sizes(plan.data_nbytes)} of tensors, {plan.bpw:.3f} bits per weight"
     if not proof.different:
         click.echo(f"Proved: all {len(plan.tensors):,} tensors get the type that the source gives; {size}", err=True)
         return

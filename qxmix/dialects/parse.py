@@ -45,6 +45,9 @@ def _text(path: Path) -> str:
         with path.open("rb") as file:
             data = file.read(MAX_NBYTES + 1)
     except OSError as error:
+        if " " in str(path) and not path.exists():
+            text = "there is no such file; write the command line into a file, or pipe it to 'qxmix import -'"
+            raise RecipeError(Problem(str(path), text)) from None
         raise RecipeError(Problem(str(path), f"cannot be read: {error.strerror or error}")) from None
     return read_text(data, str(path))
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from qxmix.errors import Problem, Severity, severity_order
 from qxmix.planning.fallback import nominal_nbytes
 from qxmix.planning.importance import missing_is
 from qxmix.quants import get
+from qxmix.recipe.categories import layer_of, part_of
+from qxmix.recipe.layers import layers_text
 from qxmix.resources import data_dir
 
 if TYPE_CHECKING:
@@ -103,10 +107,11 @@ def _importances(plan: Plan, drafts: list[Draft]) -> Iterator[Problem]:
             strange[draft.entry_problem.id].append(draft.entry_problem)
         if draft.importance is None:
             severity, because = missing_is(draft.tensor, draft.type, plan.recipe)
-            if severity is not None:
+            # That an entry does not fit is told, and is no smaller loss than that there is none.
+            if severity == "error" or (severity is not None and draft.entry_problem is None):
                 missing[severity, because, draft.type].append(draft)
     for problems in strange.values():
-        more = f" (and {len(problems) - 1:,} more tensors like it)" if len(problems) > 1 else ""
+        more = f"; so with {len(problems) - 1:,} more tensors" if len(problems) > 1 else ""
         yield replace(problems[0], text=problems[0].text + more)
     yield from _unweighted(plan, missing) if plan.imatrix is None else _uncovered(missing)
 
@@ -116,7 +121,8 @@ def _unweighted(plan: Plan, missing: dict[tuple[Severity, str, str], list[Draft]
     rest = [d for (severity, _, _), members in missing.items() if severity == "warning" for d in members]
     for (severity, because, type_name), members in missing.items():
         if severity == "error":
-            text = f"{type_name} needs an importance matrix, give one with --imatrix: {_names(members)}; {because}"
+            text = f"{type_name} needs an importance matrix, give one with --imatrix: {_names(members)}"
+            text += "" if get(type_name).importance == "required" else f"; {because}"
             yield Problem(plan.header.path.name, text, severity, "imatrix-missing")
     if rest:
         text = f"no importance matrix is given; one would lessen the loss of {_names(rest)}"
@@ -132,14 +138,26 @@ def _uncovered(missing: dict[tuple[Severity, str, str], list[Draft]]) -> Iterato
 def _limits(plan: Plan) -> Iterator[Problem]:
     limits = plan.recipe.limits
     if limits.max_bpw is not None and plan.bpw > limits.max_bpw:
-        text = f"the plan has {plan.bpw:.4f} bits per weight and the limit is {limits.max_bpw:g}"
+        text = f"the plan has {plan.bpw:.4f} bits per weight and the limit is {limits.max_bpw:g}; {_largest(plan)}"
         yield Problem(f"{plan.recipe.places['limits']}: limits.max_bpw", text, id="limit-bpw")
     if limits.max_size is not None and plan.file_nbytes > limits.max_size:
+        left_nbytes = limits.max_size - (plan.file_nbytes - plan.data_nbytes)
+        left_bpw = 8 * left_nbytes / max(1, sum(t.source.n_weights for t in plan.tensors))
         text = (
-            f"the output has {plan.file_nbytes:,} bytes ({plan.file_nbytes / _GIB:.3f} GiB) and the limit is "
-            f"{limits.max_size:,} ({limits.max_size / _GIB:.3f} GiB)"
+            f"the output has {plan.file_nbytes:,} bytes ({_size(plan.file_nbytes)}) and the limit is "
+            f"{limits.max_size:,} ({_size(limits.max_size)}), which leaves {max(0, left_bpw):.3f} bits per weight "
+            f"where the plan has {plan.bpw:.3f}; {_largest(plan)}"
         )
         yield Problem(f"{plan.recipe.places['limits']}: limits.max_size", text, id="limit-size")
+
+
+def _largest(plan: Plan) -> str:
+    """Where there is most to save."""
+    nbytes: Counter[tuple[str, str]] = Counter()
+    for tensor in plan.tensors:
+        nbytes[part_of(tensor.name), tensor.type] += tensor.nbytes
+    (part, type_name), most = nbytes.most_common(1)[0]
+    return f"the largest part is {part}, {_size(most)} of {type_name}"
 
 
 def _size(nbytes: int) -> str:
@@ -166,7 +184,10 @@ def _unmatched(plan: Plan, chooser: Chooser, forcible: list[int], rule: Rule) ->
     selected = chooser.selected(rule, range(len(plan.tensors)))
     quantizable = [i for i in selected if chooser.quantizable[i]]
     if not selected:
-        text, id_ = f"selects no tensor of this model ({rule.selector})", "rule-unmatched"
+        text, id_ = (
+            f"selects no tensor of this model ({rule.selector}){_why_none(plan, chooser, rule)}",
+            "rule-unmatched",
+        )
     elif not quantizable:
         reason = plan.tensors[selected[0]].reason.removeprefix("kept: ")
         text = f"selects only tensors that are never quantized, like {plan.tensors[selected[0]].name}: {reason}"
@@ -183,6 +204,19 @@ def _unmatched(plan: Plan, chooser: Chooser, forcible: list[int], rule: Rule) ->
             "rule-shadowed",
         )
     return Problem(rule.where, text, "warning", id_)
+
+
+def _why_none(plan: Plan, chooser: Chooser, rule: Rule) -> str:
+    """The layers that the rest of a rule selects, or a part of a name that its pattern may have meant."""
+    if rule.layers is not None:
+        elsewhere = chooser.selected(replace(rule, layers=None), range(len(plan.tensors)))
+        numbers = [layer for i in elsewhere if (layer := layer_of(plan.tensors[i].name)) is not None]
+        return f"; without 'layers' it selects {len(elsewhere)}, of layers {layers_text(numbers)}" if numbers else ""
+    parts = {part_of(t.name) for t in plan.tensors}
+    for word in re.findall(r"[A-Za-z0-9_]{4,}", rule.match or ""):
+        if not any(word in part for part in parts) and (close := get_close_matches(word, parts, 1, 0.75)):
+            return f"; did you mean {close[0]}?"
+    return ""
 
 
 def _expected(expect: Expect, count: int) -> bool:

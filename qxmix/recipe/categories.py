@@ -40,3 +40,8 @@ def layer_of(name: str) -> int | None:
     """The ``N`` of a name that starts with ``blk.N.``, else None."""
     found = _BLOCK.match(name)
     return int(found[1]) if found else None
+
+
+def part_of(name: str) -> str:
+    """The name without its layer and without ``.weight``: ``ffn_down_exps``."""
+    return ".".join(part for part in name.removesuffix(".weight").split(".") if not part.isdigit()).removeprefix("blk.")

@@ -123,7 +123,9 @@ def _shipped(text: str) -> Path | None:
     path = Path(text)
     if ".." in path.parts or path.is_absolute():
         return None
-    shipped = data_dir("recipes") / (text if text.endswith(_SUFFIXES) else f"{text}.yaml")
+    # All have lower-case names, and the engines' own programs write Q4_K_M.
+    name = text.lower()
+    shipped = data_dir("recipes") / (name if name.endswith(_SUFFIXES) else f"{name}.yaml")
     try:
         return shipped if shipped.is_file() else None
     except (OSError, ValueError):

@@ -286,6 +286,16 @@ def test_command(tmp_path: Path) -> None:
     qxmix("import", script, "--dialect", "x", code=2)
 
 
+def test_a_command_line_from_standard_input() -> None:
+    line = "llama-quantize --tensor-type attn_v=q6_k in.gguf out.gguf Q4_K_M"
+    command = [sys.executable, "-m", "qxmix", "import", "-"]
+    done = subprocess.run(command, input=line, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "name: 'imported'" in done.stdout
+    assert "match: 'attn_v', type: q6_k" in done.stdout
+    assert "write the command line into a file, or pipe it to 'qxmix import -'" in qxmix("import", line, code=2).stderr
+
+
 def test_a_difference_is_shown_and_exit_3(tmp_path: Path) -> None:
     script, model = tmp_path / "mix.sh", tmp_path / "m.gguf"
     script.write_text("llama-quantize --custom-q 'attn=q5_K' in.gguf Q4_K_M\n")

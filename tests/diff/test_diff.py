@@ -116,3 +116,14 @@ def test_a_recipe_that_cannot_be_planned(tmp_path: Path, demo_model: Path) -> No
     recipe = tmp_path / "r.yaml"
     recipe.write_text("qxmix: 1\nname: r\ntarget: any\ndefault: q6_k\nfallback: error\n")
     assert "(planned on demo-f16.gguf)" in run("diff", recipe, "pure/q4_0", demo_model, code=2).stderr
+
+
+def test_a_recipe_beyond_its_limits_is_compared_all_the_same(tmp_path: Path, demo_model: Path) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("qxmix: 1\nextends: pure/q8_0\nlimits: {max_size: 1KiB}\n")
+    done = run("diff", recipe, "pure/q8_0", demo_model, code=0)
+    assert "No difference" in done.stdout
+    assert f"Warning: apply would refuse: {recipe}:3: limits.max_size: the output has" in done.stderr
+    needy = run("diff", "pure/iq2_xxs", "pure/q8_0", demo_model, code=1)
+    assert "IQ2_XXS needs an importance matrix" in needy.stderr
+    assert "IQ2_XXS  Q8_0" in needy.stdout

@@ -86,6 +86,8 @@ def test_a_dry_run_writes_nothing(demo_model: Path, tmp_path: Path) -> None:
 def test_a_folder_as_output(demo_model: Path, tmp_path: Path) -> None:
     run(tmp_path, "pure/q4_0", demo_model, "-o", tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["demo-Q4_0-pure.gguf"]
+    run(tmp_path, "pure/q4_0", demo_model, "-o", "new/")
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["demo-Q4_0-pure.gguf"]
 
 
 def test_folders_of_the_output_are_made(demo_model: Path, tmp_path: Path) -> None:

@@ -324,7 +324,7 @@ def test_importance_that_is_missing(
     tmp_path: Path, target: str, default: str, body: str, entries: dict[str, int] | None, severity: str | None
 ) -> None:
     plan = planned(tmp_path, body, {V: (256, 8)}, target=target, default=default, entries=entries)
-    found = {p.severity for p in plan.problems if p.id == "imatrix-missing"}
+    found = {p.severity for p in plan.problems if p.id in ("imatrix-missing", "imatrix-size")}
     assert found == ({severity} if severity else set())
     assert (plan.tensors[0].importance == V) == (entries == {V: 256})
 
@@ -349,12 +349,23 @@ def test_limits(tmp_path: Path) -> None:
     plan = planned(tmp_path, "limits: {max_bpw: 4.4, max_size: 1000}\n")
     assert [p.id for p in plan.problems if p.severity == "error"] == ["limit-bpw", "limit-size"]
     assert f"the output has {plan.file_nbytes:,} bytes" in problems(plan)[1]
+    assert "which leaves 0.000 bits per weight where the plan has 4.500" in problems(plan)[1]
+    assert problems(plan)[0].endswith("; the largest part is ffn_up, 0.562 MiB of Q4_K")
+    enough = problems(planned(tmp_path, f"limits: {{max_size: {plan.file_nbytes - plan.data_nbytes // 9}}}\n"))[0]
+    assert "which leaves 4.000 bits per weight where the plan has 4.500" in enough
 
 
 @pytest.mark.parametrize(
     ("rule", "severity", "id_", "text"),
     [
         ("match: nothing, type: q8_0", "warning", "rule-unmatched", "selects no tensor of this model (/nothing/)"),
+        ("match: attn_vv, type: q8_0", "warning", "rule-unmatched", "(/attn_vv/); did you mean attn_v?"),
+        (
+            "match: attn_v, layers: 60-70, type: q8_0",
+            "warning",
+            "rule-unmatched",
+            "(/attn_v/ layers 60-70); without 'layers' it selects 8, of layers 0-7",
+        ),
         ("match: nothing, type: q8_0, expect: {min: 1}", "error", "expect", "expected at least 1 and decides 0"),
         ("match: attn_v, type: q8_0, expect: 7", "error", "expect", "expected 7 tensors and decides 8"),
         ("match: attn_v, type: q8_0, expect: {min: 1, max: 3}", "error", "expect", "expected 1 to 3 and decides 8"),
