@@ -12,18 +12,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qxmix.cli.inputs import refuse_recipe
+from qxmix.cli.inputs import EngineName, refuse_recipe
 from qxmix.cli.progress import QUIET_SECONDS
 from qxmix.errors import ModelFileError
+from qxmix.report.text import table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from qxmix.engines.evaluate import Evaluated
     from qxmix.quants import Engine
-
-ENGINE_NAMES: dict[str, Engine] = {"ik_llama.cpp": "ik_llama.cpp", "llama.cpp": "llama.cpp", "ik": "ik_llama.cpp"}
-"""What ``--engine`` takes; ``ik`` is short for the first."""
 
 
 @click.command("eval")
@@ -32,9 +30,7 @@ ENGINE_NAMES: dict[str, Engine] = {"ik_llama.cpp": "ik_llama.cpp", "llama.cpp": 
 @click.option("--base", type=click.Path(path_type=Path), help="Model to compare with, usually the F16 one.")
 @click.option("--chunks", type=click.IntRange(min=1), help="Chunks from the start of the text.  [default: all]")
 @click.option("--ctx", default=512, show_default=True, type=click.IntRange(min=8), help="Tokens per chunk.")
-@click.option(
-    "--engine", type=click.Choice(list(ENGINE_NAMES)), default="ik_llama.cpp", show_default=True, help="Who runs them."
-)
+@click.option("--engine", type=EngineName(), default="ik_llama.cpp", show_default=True, help="Who runs them.")
 @click.option("-j", "--threads", type=click.IntRange(min=1), help="Threads of the engine.  [default: all processors]")
 @click.option("--json", "as_json", is_flag=True, help="A list of objects, as in schemas/eval.schema.json.")
 @click.option("--list-types", is_flag=True, help="List the tensor types that the engine runs, and exit.")
@@ -45,7 +41,7 @@ def command(
     base: Path | None,
     chunks: int | None,
     ctx: int,
-    engine: str,
+    engine: Engine,
     threads: int | None,
     as_json: bool,
     list_types: bool,
@@ -58,7 +54,7 @@ def command(
     if list_types:
         from qxmix.engines.types import runnable_types  # noqa: PLC0415 - numpy and ctypes, for this command alone
 
-        click.echo("\n".join(runnable_types(ENGINE_NAMES[engine])))
+        click.echo("\n".join(runnable_types(engine)))
         return
     if not files or text is None:
         missing = "--text" if files else "FILE..."
@@ -67,13 +63,13 @@ def command(
 
     for path in (*files, *([base] if base else [])):
         refuse_recipe(path)
-    settings = Settings(ENGINE_NAMES[engine], ctx, chunks, threads)
+    settings = Settings(engine, ctx, chunks, threads)
     with _progress() as on_chunk:
         results = evaluate(files, _read(text), base=base, settings=settings, on_chunk=on_chunk)
     if as_json:
         click.echo(json.dumps([as_object(result, settings.engine) for result in results], indent=2))
     else:
-        click.echo("\n".join(table(results, base)))
+        click.echo(results_text(results, base, terminal=sys.stdout.isatty()))
 
 
 @contextmanager
@@ -118,12 +114,12 @@ def as_object(result: Evaluated, engine: Engine) -> dict[str, object]:
     return {"file": str(result.path), "nbytes": result.nbytes, "engine": engine} | scores | base
 
 
-def table(results: Sequence[Evaluated], base: Path | None) -> list[str]:
-    """Lines of a plain table: a header, the base, the files."""
-    head = ["file", "bytes", "PPL", "+-"]
+def results_text(results: Sequence[Evaluated], base: Path | None, *, terminal: bool) -> str:
+    """A table: the base, the files."""
+    titles = ["file", "?>bytes", ">PPL", "?>+-"]
     rows = []
     if base and results[0].base:
-        head += ["mean KLD", "+-", "median", "99 %", "same top %", "RMS dp %"]
+        titles += [">mean KLD", "?>+-", ">median", "?>99 %", ">same top %", "?>RMS dp %"]
         of_base = results[0].base
         rows.append([f"{base} (base)", "", f"{of_base.ppl:.4f}", f"{of_base.ppl_error:.4f}", *[""] * 6])
     for result in results:
@@ -133,9 +129,4 @@ def table(results: Sequence[Evaluated], base: Path | None) -> list[str]:
         row += [f"{value:.5f}" for value in kld if value is not None]
         row += [f"{value:.2f}" for value in (s.same_top_percent, s.rms_p_diff_percent) if value is not None]
         rows.append(row)
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    return ["  ".join(map(_padded, row, widths, range(len(row)))).rstrip() for row in [head, *rows]]
-
-
-def _padded(cell: str, width: int, column: int) -> str:
-    return cell.rjust(width) if column else cell.ljust(width)
+    return table(titles, rows, terminal=terminal)

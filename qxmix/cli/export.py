@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qxmix.cli.inputs import open_model
+from qxmix.cli.inputs import EngineName, open_model
 from qxmix.container.imatrix import load_imatrix
 from qxmix.dialects.export import export
 from qxmix.errors import RunError
@@ -17,28 +17,21 @@ from qxmix.recipe import load_recipe
 if TYPE_CHECKING:
     from qxmix.quants import Engine
 
-ENGINES: dict[str, Engine] = {
-    "llama.cpp": "llama.cpp", "ik_llama.cpp": "ik_llama.cpp", "llama-quantize": "llama.cpp", "ik": "ik_llama.cpp",
-}  # fmt: skip
-"""What ``--to`` takes."""
-
 
 @click.command("export")
 @click.argument("recipe", type=click.Path(path_type=str))
 @click.argument("model", type=click.Path(path_type=str))
 @click.option(
-    "--to", required=True, type=click.Choice(list(ENGINES)),
-    help="Whose quantizer; llama-quantize is llama.cpp's, ik is short for ik_llama.cpp.",
-)  # fmt: skip
+    "--to", "engine", required=True, type=EngineName(), help="Whose llama-quantize; ik is short for the second."
+)
 @click.option("--imatrix", type=click.Path(path_type=str), help="Importance matrix, .dat or GGUF.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the --tensor-type-file here.")
-def command(recipe: str, model: str, to: str, imatrix: str | None, output: Path | None) -> None:
+def command(recipe: str, model: str, engine: Engine, imatrix: str | None, output: Path | None) -> None:
     """Print a llama-quantize command line that gives every tensor of MODEL the type that RECIPE does.
 
     It is proved under the engine's own rules of matching before it is printed; what the engine cannot be told is an
     error that names it.  Exit code 3.
     """
-    engine = ENGINES[to]
     if output is not None and engine == "ik_llama.cpp":
         raise click.UsageError("ik_llama.cpp reads no file of types; leave out -o")
     if output is not None and output.exists():

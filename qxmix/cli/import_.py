@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from qxmix.cli.inputs import open_model
+from qxmix.cli.inputs import EngineName, open_model
 from qxmix.container.gguf_format import MAGIC
-from qxmix.dialects.model import DIALECTS
 from qxmix.dialects.parse import parse_source, read_source
 from qxmix.dialects.prove import prove
 from qxmix.dialects.recover import recover
@@ -32,9 +31,9 @@ MAX_SHOWN = 20
 @click.command("import")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--model", type=click.Path(path_type=Path), help="GGUF to prove on that the recipe decides alike.")
-@click.option("--dialect", type=click.Choice(DIALECTS), help="Whose recipe it is; without it the text tells.")
+@click.option("--dialect", type=EngineName("thireus"), help="Whose recipe it is; without it the text tells.")
 @click.option("--base", metavar="TYPE", help="The mix that decides what no rule does, for lists without it: Q4_K_M.")
-@click.option("--target", type=click.Choice(["llama.cpp", "ik_llama.cpp"]), help="Engine; without it the source's.")
+@click.option("--target", type=EngineName(), help="Engine; without it the source's.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the recipe here, not to the terminal.")
 @click.pass_context
 def command(

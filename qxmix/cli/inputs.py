@@ -1,17 +1,33 @@
-"""Models as arguments: a recipe in place of one is told with what can be done with a recipe."""
+"""Arguments that commands share: engines by name, and models, in place of which a recipe is told what it is."""
 
 from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
+
+import click
 
 from qxmix.container.header import read_header
 from qxmix.container.recognize import HEAD_NBYTES, looks_like_recipe
 from qxmix.errors import ModelFileError, Problem, RecipeError
+from qxmix.quants import ENGINES
 
 if TYPE_CHECKING:
     from qxmix.container.model import ModelHeader
+
+
+class EngineName(click.Choice[str]):
+    """An engine by the name that recipes have for it, or a shorter one."""
+
+    SHORT: ClassVar = {"ik": "ik_llama.cpp", "llama": "llama.cpp", "llama-quantize": "llama.cpp"}
+
+    def __init__(self, *more: str) -> None:
+        super().__init__([*ENGINES, *more])
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """One of the choices."""
+        return super().convert(self.SHORT.get(str(value), value), param, ctx)
 
 
 def open_model(path: str | Path) -> ModelHeader:

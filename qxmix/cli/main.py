@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from difflib import get_close_matches
 from importlib import import_module
 
 import click
@@ -42,6 +43,14 @@ class _Commands(click.Group):
             return None
         command: click.Command = import_module(f"qxmix.cli.{module}").command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not ctx.resilient_parsing:
+            near = "apply" if args[0] == "quantize" else next(iter(get_close_matches(args[0], COMMANDS, 1)), None)
+            ctx.fail(f"No such command '{args[0]}'" + (f"; did you mean '{near}'?" if near else "."))
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         # click would import every command for the first words of its help.

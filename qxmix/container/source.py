@@ -83,7 +83,7 @@ def _missing_text(path: Path, role: str) -> str:
     if not path.parent.is_dir():
         return f"no such file, nor is there a folder {show(str(path.parent), 200)}; check the path of the {role}"
     there = [p.name for p in islice(path.parent.iterdir(), _COMPARED)]
-    near = get_close_matches(path.name, there, 1)
+    near = [n for n in there if n.startswith(f"{path.stem}-00001-of-")] or get_close_matches(path.name, there, 1)
     hint = f"did you mean {show(near[0], 200)}?" if near else f"check the path of the {role}"
     return f"no such file; {hint}"
 

@@ -66,9 +66,9 @@ def _requantized(recipe: Recipe, drafts: list[Draft]) -> Iterator[Problem]:
     plain = ("F32", "F16", "BF16", "F64")
     members = [d for d in drafts if d.encodes and d.tensor.type not in plain]
     if members and not recipe.allow_requantize:
-        types = " and ".join(dict.fromkeys(d.tensor.type for d in members))
+        types = ", ".join(dict.fromkeys(d.tensor.type for d in members))
         text = (
-            f"already quantized to {types}, and quantizing again adds to the loss of {_names(members)}; "
+            f"already quantized to {types}; quantizing again adds to the loss of {_names(members)}; "
             f"start from the F16 or BF16 model, or {_leave_to_requantize(recipe)}"
         )
         yield Problem(members[0].tensor.name, text, id="requantize")

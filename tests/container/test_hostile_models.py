@@ -174,6 +174,9 @@ def test_no_such_file_suggests_its_neighbour(tmp_path: Path) -> None:
         read_header(tmp_path / "lama-f16.gguf")
     with pytest.raises(ModelFileError, match="no such file; check the path of the model"):
         read_header(tmp_path / "x")
+    (tmp_path / "large-00001-of-00012.gguf").write_bytes(small_model())
+    with pytest.raises(ModelFileError, match=r"no such file; did you mean 'large-00001-of-00012.gguf'\?"):
+        read_header(tmp_path / "large.gguf")
     with pytest.raises(ModelFileError, match=r"no such file, nor is there a folder .*gone"):
         read_header(tmp_path / "gone" / "x.gguf")
 

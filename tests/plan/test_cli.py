@@ -200,6 +200,13 @@ def test_help_lists_every_command_in_whole_sentences() -> None:
     assert all(line.endswith(".") and not line.endswith("...") for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"), [("plam", "; did you mean 'plan'?"), ("quantize", "; did you mean 'apply'?"), ("x", ".")]
+)
+def test_a_command_that_there_is_not(name: str, hint: str) -> None:
+    assert f"Error: No such command '{name}'{hint}\n" in qxmix(name, "a", code=2).stderr
+
+
 @pytest.mark.parametrize("width", [60, 80, 180])
 def test_help_fills_the_terminal_and_no_more(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
@@ -212,6 +219,7 @@ def test_types_are_listed_with_what_qxmix_does_with_them() -> None:
     assert [t["name"] for t in found] == [t.name for t in QUANT_TYPES]
     assert {t["name"]: t["searches"] for t in found}["Q3_K"] == ["gradient", "heuristic", "exhaustive"]
     text = qxmix("types", "--engine", "llama.cpp").stdout
+    assert "Q4_0_R8" in qxmix("types", "--engine", "ik").stdout
     rows = {line.split()[0]: line.split() for line in text.splitlines() if line}
     assert ("yes" in rows["Q4_0"], "yes" in rows["Q4_1"]) == (True, False)
     assert "TQ1_0" in text

@@ -266,7 +266,7 @@ def test_quantized_sources_need_leave(tmp_path: Path) -> None:
     plan = planned(tmp_path, "", shapes, types=sources)
     assert [p.id for p in plan.problems if p.severity == "error"] == ["requantize"]
     assert problems(plan)[0] == (
-        "a.weight: already quantized to Q8_0 and Q5_0, and quantizing again adds to the loss of 2 tensors (a.weight, "
+        "a.weight: already quantized to Q8_0, Q5_0; quantizing again adds to the loss of 2 tensors (a.weight, "
         f"c.weight); start from the F16 or BF16 model, or add the line 'allow_requantize: true' to {plan.recipe.path}"
     )
     assert not problems(planned(tmp_path, "allow_requantize: true\n", shapes, types=sources))
