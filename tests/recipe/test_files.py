@@ -98,5 +98,5 @@ def test_every_example_of_the_schema_is_valid() -> None:
 
 def test_every_type_that_can_be_encoded_has_a_pure_recipe() -> None:
     for quant_type in QUANT_TYPES:
-        if quant_type.codec and quant_type.writable and quant_type.block_size > 1 and not quant_type.base:
+        if quant_type.codec and quant_type.writable and quant_type.bpw < 16:
             assert load_recipe(f"pure/{quant_type.name.lower()}").default == quant_type.name

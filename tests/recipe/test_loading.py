@@ -75,7 +75,7 @@ def test_a_shipped_name_is_completed_and_corrected() -> None:
     assert load_recipe("pure/q4_0.yaml").default == "Q4_0"
     assert load_recipe("llama.cpp/Q4_K_M").sources[0].name == "llama.cpp/q4_k_m.yaml"
     assert "did you mean 'pure/iq4_nl'?" in error_of("pure/iq4nl")
-    assert "did you mean 'deepseek/iq4_k_r4' or 'ik_llama.cpp/iq4_k_r4'?" in error_of("iq4_k_r4")
+    assert "did you mean 'deepseek/iq4_k_r4' or 'ik_llama.cpp/iq4_k_r4' or 'pure/iq4_k_r4'?" in error_of("iq4_k_r4")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
