@@ -53,6 +53,14 @@ def test_a_narrow_terminal_folds_long_cells_and_goes_without_optional_columns(
     assert any("Q4_K -> Q5_0" in line for line in lines), "a short cell stays whole"
 
 
+def test_a_name_is_folded_only_where_nothing_else_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    rows = [("a-rather-long-name-of-a-file.gguf", "775.7293", "0.02513")]
+    lines = plain(table(("file", ">PPL", ">mean KLD"), rows, terminal=True)).splitlines()
+    assert max(map(len, lines)) <= 40
+    assert "775.7293  0.02513" in " ".join(lines)
+
+
 @pytest.mark.parametrize("width", [60, 80])
 def test_plans_and_types_fit_narrow_terminals(width: int, demo_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(width))

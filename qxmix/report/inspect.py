@@ -92,7 +92,7 @@ def _model_tables(facts: dict[str, Any], *, every: bool) -> Iterator[tuple[tuple
          f"{100 * t['nbytes'] / total:.1f} %") for t in facts["types"]
     ]  # fmt: skip
     yield (
-        ("metadata key", "type", "value"),
+        ("metadata key", "?type", "value"),
         [(f["key"], f["type"], _value_text(f, every=every)) for f in facts["metadata"]],
     )
     if len(facts["files"]) > 1:

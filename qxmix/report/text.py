@@ -13,6 +13,8 @@ _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 _STEP = 1024
 _FOLDED = 12
 """Cells up to this length are not folded."""
+_GAP = 2
+"""Blanks between two columns."""
 
 
 def human_nbytes(nbytes: int) -> str:
@@ -71,32 +73,40 @@ class _Column:
     at_right: bool
 
     @property
+    def longest(self) -> int:
+        """Characters of the longest cell."""
+        return max(map(len, self.cells), default=0)
+
+    @property
     def least_width(self) -> int:
         """Characters below which it cannot be read: short cells stay whole, long ones and titles may be folded."""
-        longest = max(map(len, self.cells), default=0)
-        folded = min(max(_FOLDED, longest // 3), 2 * _FOLDED)
-        return max(max(map(len, self.title.split()), default=0), min(folded, longest))
+        folded = min(max(_FOLDED, self.longest // 3), 2 * _FOLDED)
+        return max(max(map(len, self.title.split()), default=0), min(folded, self.longest))
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
     padded = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(cells, widths, right, strict=True))
-    return "  ".join(padded).rstrip()
+    return (" " * _GAP).join(padded).rstrip()
 
 
-def _fitting(columns: list[_Column], width: int) -> list[_Column]:
-    """Without the last of the optional columns until the others can be read in this width."""
+def _fitting(columns: list[_Column], width: int) -> list[tuple[_Column, int]]:
+    """The columns and their widths, without the last of the optional ones until the others can be read in ``width``."""
     kept = list(columns)
-    # The first column is a name and is never folded.
-    while sum(c.least_width + 2 for c in kept) - 2 + _beyond(kept[0]) > width:
+    while True:
+        # The first column is a name and is never folded.
+        least = [max(c.longest, c.least_width) if c is columns[0] else c.least_width for c in kept]
         last = next((c for c in reversed(kept) if c.optional), None)
-        if last is None:
+        if last is None or sum(least) + _GAP * (len(kept) - 1) <= width:
             break
         kept.remove(last)
-    return kept
-
-
-def _beyond(column: _Column) -> int:
-    return max(max(map(len, column.cells), default=0) - column.least_width, 0)
+    widths = [max(len(c.title), c.longest) for c in kept]
+    while (excess := sum(widths) + _GAP * (len(kept) - 1) - width) > 0:
+        reducible = [i for i in range(len(kept)) if widths[i] > least[i]]
+        if not reducible:
+            widths[0] = max(min(_FOLDED, widths[0]), widths[0] - excess)
+            break
+        widths[max(reducible, key=lambda i: widths[i])] -= 1
+    return list(zip(kept, widths, strict=True))
 
 
 def _drawn(columns: list[_Column]) -> str:
@@ -108,14 +118,10 @@ def _drawn(columns: list[_Column]) -> str:
 
     console = Console(force_terminal=True)
     shown = _fitting(columns, console.width)
-    drawn = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    for i, column in enumerate(shown):
-        short = max(map(len, column.cells), default=0) <= _FOLDED
-        drawn.add_column(
-            column.title, justify="right" if column.at_right else "left", overflow="fold", no_wrap=i == 0,
-            min_width=column.least_width if short else None,
-        )  # fmt: skip
-    for row in zip(*(c.cells for c in shown), strict=True):
+    drawn = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for column, width in shown:
+        drawn.add_column(column.title, justify="right" if column.at_right else "left", overflow="fold", width=width)
+    for row in zip(*(c.cells for c, _ in shown), strict=True):
         drawn.add_row(*map(Text, row))
     with console.capture() as capture:
         console.print(drawn)
