@@ -16,6 +16,7 @@ from qxmix.quants import get
 from qxmix.recipe.categories import layer_of, part_of
 from qxmix.recipe.model import DEFAULT
 from qxmix.recipe.patterns import search
+from qxmix.recipe.schema import near
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -40,6 +41,7 @@ IDS = {
     "type-not-written": "qxmix knows the size of a type and has no encoder for it",
     "requantize": "the model is quantized already",
     "larger-than-model": "the tensors become larger than they are in the model",
+    "silence-unknown": "an id that is silenced and that there is not",
     "lock": "the plan differs from its lock file",
     "expect": "a rule decides more or fewer tensors than it expects",
     "limit-bpw": "more bits per weight than the recipe allows",
@@ -73,6 +75,7 @@ def lint(plan: Plan) -> tuple[Problem, ...]:
         _leftovers,
         _gate_and_up,
         _bits,
+        _silences,
     )
     found = [p for check in checks for p in check(view) if p.id not in plan.recipe.silence]
     return tuple(sorted(found, key=severity_order))
@@ -224,6 +227,20 @@ def _bits(view: _View) -> Iterator[Problem]:
             f"those that fit have {got / n_weights:.3f}"
         )
         yield Problem("", text, "note", "bits-above-requested")
+
+
+def _silences(view: _View) -> Iterator[Problem]:
+    recipe = view.plan.recipe
+    where = {f"{recipe.places.get('silence', recipe.sources[0].name)}: silence": recipe.silence}
+    where |= {
+        f"{rule.where}.silence": {k: v for k, v in rule.silence.items() if k not in recipe.silence}
+        for rule in view.rules.values()
+    }
+    for place, silence in where.items():
+        for id_ in silence:
+            if id_ not in IDS:
+                hint = near(id_, list(IDS)) or "; 'qxmix lint --ids' lists them"
+                yield Problem(place, f"'{id_}' is no id of a problem{hint}", "warning", "silence-unknown")
 
 
 def _is_kept(tensor: PlannedTensor) -> bool:

@@ -72,6 +72,8 @@ def assemble(file: RecipeFile, files: list[RecipeFile], problems: list[Problem])
         problems += _foreign_types(build)
     hashes = [hashlib.sha256(f.data).hexdigest() for f in files]
     root = file.root
+    if "silence" in root:
+        build.places["silence"] = f"{file.name}:{root['silence'].line}"
     return Recipe(
         name=str(root["name"].value) if "name" in root else file.path.stem,
         target=settings.pop("target", "any"),

@@ -31,6 +31,7 @@ _CALL = re.compile(r"([a-z_]+)\s*\(([^()]*)\)\Z")
 _SPAN = re.compile(r"(\d{1,6})\s*(?:-|\.\.)\s*(\d{1,6})(?:\s*/\s*(\d{1,6}))?\Z")
 _NUMBER = re.compile(r"\d{1,6}\Z")
 _FRACTION = re.compile(r"(\d{1,4})\s*/\s*(\d{1,4})\Z")
+_LOOSE = re.compile(r"(first|last|every)[\s:=_(-]*(\d+(?:/\d+)?)\Z")
 _SYNTAX = (
     "write numbers, ranges (2-5), every third of one (6-27/3), first(n), last(n), first(1/8), range(1/8, 7/8), "
     "every(k, offset), more_bits"
@@ -146,7 +147,9 @@ def _term(part: str, named: Mapping[str, LayerSet], *, negate: bool) -> list[Lay
     if call := _CALL.match(part):
         return [_call(part, call[1], [a.strip() for a in call[2].split(",")], negate=negate)]
     if not _NAME.match(part):
-        raise LayerError(f"'{part}' is no layer selector; {_SYNTAX}")
+        raise LayerError(f"'{part}' is no layer selector; {_meant(part)}{_SYNTAX}")
+    if part in RESERVED:
+        raise LayerError(f"'{part}' needs its layers: {part}(...); {_SYNTAX}")
     if part not in named:
         known = f"the named sets are {', '.join(sorted(named))}" if named else "no layer sets are named"
         raise LayerError(f"unknown layer set '{part}'; {known}; {_SYNTAX}")
@@ -154,6 +157,12 @@ def _term(part: str, named: Mapping[str, LayerSet], *, negate: bool) -> list[Lay
     if found.by is not None or found.of is not None:
         raise LayerError(f"the set '{part}' says how layers are counted and so must stand alone")
     return _negated(found.terms, part) if negate else list(found.terms)
+
+
+def _meant(part: str) -> str:
+    if found := _LOOSE.match(part):
+        return f"did you mean {found[1]}({found[2]})? Or "
+    return f"did you mean first({part})? Or " if _FRACTION.match(part) else ""
 
 
 def _span(part: str, first: int, last: int, step: int) -> tuple[int, ...]:

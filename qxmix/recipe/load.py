@@ -176,6 +176,8 @@ def _read(path: Path, name: str, state: _State, chain: tuple[Path, ...]) -> Reci
         parent = _extended(str(item.value), where, path, state, (*chain, path.resolve()))
         if parent is not None:
             file.parents.append(parent)
+        else:
+            file.sound = False
     return file
 
 

@@ -18,7 +18,7 @@ from qxmix.quants import find
 from qxmix.resources import data_dir
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from qxmix.recipe.tree import Node
 
@@ -72,14 +72,22 @@ Found = tuple[int, str, str]
 
 
 def _check(node: Node, schema: Schema, path: str) -> Iterator[Found]:
-    schema = _resolve(schema)
+    resolved = _resolve(schema)
+    examples = schema.get("examples") or resolved.get("examples", ())
+    options = [_resolve(option) for option in resolved.get("anyOf", ())] or [resolved]
+    # Report against the alternatives that are for this kind of value, if there are some.
+    fitting = [o for o in options if not _types(o) or any(_is(node, kind) for kind in _types(o))]
+    if fitting:
+        results = [list(_check_value(node, option, path)) for option in fitting]
+        yield from min(results, key=len)
+    else:
+        kinds = " or ".join(dict.fromkeys(_article(kind) for o in options for kind in _types(o)))
+        yield node.key_line or node.line, path, f"must be {kinds}, not {_shown(node)}{_for_example(path, examples)}"
+
+
+def _check_value(node: Node, schema: Schema, path: str) -> Iterator[Found]:
     if "anyOf" in schema:
-        yield from _check_any(node, schema, path)
-        return
-    kinds = _types(schema)
-    if kinds and not any(_is(node, kind) for kind in kinds):
-        wanted = " or ".join(dict.fromkeys(_article(kind) for kind in kinds))
-        yield node.key_line or node.line, path, f"must be {wanted}, not {_shown(node)}"
+        yield from _check(node, schema, path)
     elif isinstance(node.value, dict):
         yield from _check_mapping(node, node.value, schema, path)
     elif isinstance(node.value, list):
@@ -88,16 +96,30 @@ def _check(node: Node, schema: Schema, path: str) -> Iterator[Found]:
         yield from _check_scalar(node, schema, path)
 
 
-def _check_any(node: Node, schema: Schema, path: str) -> Iterator[Found]:
-    """Report against the alternatives that are for this kind of value, if there are some."""
-    options = [_resolve(option) for option in schema["anyOf"]]
-    fitting = [o for o in options if not _types(o) or any(_is(node, kind) for kind in _types(o))]
-    if not fitting:
-        wanted = " or ".join(dict.fromkeys(_article(kind) for o in options for kind in _types(o)))
-        yield node.key_line or node.line, path, f"must be {wanted}, not {_shown(node)}"
-        return
-    results = [list(_check(node, option, path)) for option in fitting]
-    yield from min(results, key=len)
+def _for_example(path: str, examples: Sequence[object]) -> str:
+    if not path:
+        return "; a recipe is lines of 'key: value', the first of them 'qxmix: 1'"
+    if path == "imatrix":
+        return "; the matrix itself is given as --imatrix FILE, and here what is asked of it: imatrix: {missing: error}"
+    key = "" if path.endswith("]") else f"{path.rpartition('.')[2]}: "
+    return f"; for example {key}{flow(examples[0])}" if examples else ""
+
+
+def flow(value: object) -> str:
+    """A plain value as YAML in one line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {flow(v)}" for key, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(flow, value)) + "]"
+    if isinstance(value, str) and not re.fullmatch(r"[A-Za-z_0-9][\w./-]*", value):
+        return f"'{value}'"
+    return str(value)
+
+
+def _of_a_rule(key: str, path: str) -> str:
+    """A rule's key at the top of the file."""
+    rule = recipe_schema()["$defs"]["rule"]["properties"]
+    return "" if path or key not in rule else f"; it belongs into a rule: rules: [{{{key}: ..., ...}}]"
 
 
 def _quoting(key: str, value: dict[str, Node]) -> str:
@@ -118,7 +140,8 @@ def _check_mapping(node: Node, value: dict[str, Node], schema: Schema, path: str
             yield from _check_key(key, child, schema, place)
             yield from _check(child, extra, place)
         elif extra is False:
-            hint = near(key, list(known)) or _quoting(key, value) or f"; known keys: {', '.join(known)}"
+            hint = _of_a_rule(key, path) or near(key, list(known)) or _quoting(key, value)
+            hint = hint or f"; known keys: {', '.join(known)}"
             yield child.key_line, path, f"unknown key '{key}'{hint}"
     for key in schema.get("required", ()):
         if key not in value:
@@ -155,7 +178,7 @@ def _check_scalar(node: Node, schema: Schema, path: str) -> Iterator[Found]:
         yield node.line, path, f"must be {schema['const']}, not {_shown(node)}"
     if "enum" in schema and value not in schema["enum"]:
         names = [str(v) for v in schema["enum"]]
-        hint = _as_list(value, path) or near(str(value), names)
+        hint = _as_list(value, path) or _several(value, names, path) or near(str(value), names)
         choice = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
         yield node.line, path, f"must be {choice}, not {_shown(node)}{hint}"
     if isinstance(value, str):
@@ -175,9 +198,20 @@ def _as_list(value: object, path: str) -> str:
     return f"; types to try are a list: [{value}]" if is_type else ""
 
 
+def _several(value: object, names: list[str], path: str) -> str:
+    """``attn`` for four categories, and experts, which have none of their own."""
+    if ".category" not in path:
+        return ""
+    if str(value).startswith("exp"):
+        return "; experts are told by their names: match: '_exps'"
+    found = [name for name in names if name.startswith(f"{value}_")]
+    return f"; did you mean [{', '.join(found)}]?" if len(found) > 1 else ""
+
+
 def _check_number(node: Node, value: float, schema: Schema, path: str) -> Iterator[Found]:
     if value < schema.get("minimum", value):
-        yield node.line, path, f"must be at least {schema['minimum']}, not {_shown(node)}"
+        last = f"; the last of the layers are last({-value:g})" if path.endswith(".layers") else ""
+        yield node.line, path, f"must be at least {schema['minimum']}, not {_shown(node)}{last}"
     if value <= schema.get("exclusiveMinimum", value - 1):
         yield node.line, path, f"must be more than {schema['exclusiveMinimum']}, not {_shown(node)}"
     if value > schema.get("maximum", value):

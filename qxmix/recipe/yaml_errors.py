@@ -83,6 +83,8 @@ def _stray_key(lines: list[str], at: int, column: int) -> str:
 
 def _misplaced(said: str, line: str, column: int) -> str:
     done = line[:column].rstrip()
+    if line[column:].strip() == ",":
+        return "remove the ',' at the end of this line"
     if done.endswith(("'", '"', "]", "}")):
         quotes = "; inside of single quotes a quote is written twice" if done.endswith("'") else ""
         return f"the value has ended before {_short(line[column:])}{quotes}"

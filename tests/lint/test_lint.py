@@ -152,6 +152,16 @@ def test_silence(tmp_path: Path, place: str) -> None:
     assert "output-unanchored" not in found(tmp_path, body)
 
 
+def test_an_unknown_id_is_told(tmp_path: Path) -> None:
+    rule = "{match: attn_q, type: q6_k, silence: {nothing-like-it: meant}}"
+    body = f"default: q4_k\nsilence: {{rule-unmached: meant, layer-gap: meant}}\nrules:\n  - {rule}\n"
+    texts = [str(p) for p in lint(plan(tmp_path, body)) if p.id == "silence-unknown"]
+    assert [text.partition("r.yaml:")[2] for text in texts] == [
+        "5: silence: 'rule-unmached' is no id of a problem; did you mean 'rule-unmatched'?",
+        "7: rules[0].silence: 'nothing-like-it' is no id of a problem; 'qxmix lint --ids' lists them",
+    ]
+
+
 def test_rules_of_extended_recipes_are_not_judged(tmp_path: Path) -> None:
     problems = found(tmp_path, "extends: [ik_llama.cpp/q4_k_m]\n")
     assert not {"rule-partly-shadowed", "output-unanchored", "rule-unmatched"} & set(problems)

@@ -130,6 +130,12 @@ def test_the_hash_of_one_file_is_its_own_and_of_several_changes_with_each(tmp_pa
     assert load_recipe(path).sources[0] == before.sources[0]
 
 
+def test_what_an_unknown_parent_would_have_set_is_not_missing(tmp_path: Path) -> None:
+    text = error_of(write(tmp_path, "r.yaml", "qxmix: 1\nextends: q4_k_m\n"))
+    assert text.count("\n") == 0
+    assert "extends: 'q4_k_m': neither a file nor a shipped recipe; did you mean" in text
+
+
 def test_too_many_files(tmp_path: Path) -> None:
     for i in range(40):
         write(tmp_path, f"{i}.yaml", f"qxmix: 1\nextends: {i + 1}.yaml\n")
