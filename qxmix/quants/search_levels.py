@@ -7,6 +7,9 @@ and two that take it as far up.  See ``search`` for what a fit maximizes.
 As in ``search_table`` a weight has at most two levels within a scan, since its trials differ by less than neighbouring
 thresholds do; a scan of the 64 levels of IQ6_K, whose thresholds differ by 5 %, is cut in two for that.  Both levels'
 terms of the sums are prepared once per scan, and a trial is one comparison and two additions per weight.
+
+Measured on one thread with an importance: 9 (IQ3_K) to 16 (IQ6_K) times as fast as ik_llama.cpp; IQ4_K, IQ4_KS and
+IQ6_K 4.7 to 6.7 times with SSE2 alone.
 """
 
 from __future__ import annotations
