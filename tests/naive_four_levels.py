@@ -1,9 +1,10 @@
-"""Slow scalar encoder of IQ2_K; see ``naive`` for what such encoders are for."""
+"""Slow scalar encoders of IQ2_K and IQ2_KS; see ``naive`` for what such encoders are for."""
 
 from __future__ import annotations
 
 import itertools
 import struct
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from tests.naive import F, half, make_qx, near, nint, sigma2
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     Floats = Sequence[np.float32]
 
@@ -33,10 +34,11 @@ def weigh(xs: Floats, qs: Floats | None, variance: np.float32) -> Floats:
     return [F(q * np.sqrt(F(variance + F(x * x)))) for q, x in zip(clean(xs, qs), xs, strict=True)]
 
 
-def splits(n: int, first_end: int, third_start: int) -> Iterable[tuple[int, int, int]]:
-    for i1, i2, i3 in itertools.combinations_with_replacement(range(n), 3):
-        if i1 < first_end and i3 >= third_start:
-            yield i1, i2, i3
+@cache
+def splits(n: int, first_end: int, third_start: int) -> np.ndarray:
+    """(n_splits, 3) the boundaries that are tried, in order."""
+    every = itertools.combinations_with_replacement(range(n), 3)
+    return np.array([split for split in every if split[0] < first_end and split[2] >= third_start])
 
 
 def best_split(xs: Floats, ws: Floats, first_end: int, third_start: int) -> tuple[np.float32, int]:
@@ -47,17 +49,21 @@ def best_split(xs: Floats, ws: Floats, first_end: int, third_start: int) -> tupl
     for i in sorted(range(len(xs)), key=lambda i: xs[i]):
         sx.append(F(sx[-1] + F(ws[i] * xs[i])))
         sw.append(F(sw[-1] + ws[i]))
-    scale, best, table = F(0), F(0), 0
-    for i1, i2, i3 in splits(len(xs), first_end, third_start):
-        x, w = ([F(s[b] - s[a]) for a, b in itertools.pairwise((0, i1, i2, i3, len(xs)))] for s in (sx, sw))
-        for levels, which in ((TABLES[0], 0), (TABLES[1], 1), (TABLES[0][::-1], 0), (TABLES[1][::-1], 1)):
-            s1 = s2 = F(0)
-            for a, b, q in zip(x, w, levels, strict=True):
-                s1, s2 = F(s1 + F(a * q)), F(s2 + F(F(b * q) * q))
-            if s2 > 0 and F(s1 * s1) > F(best * s2):
-                scale, table = F(s1 / s2), which
-                best = F(scale * s1)
-    return scale, table
+    ends = np.pad(splits(len(xs), first_end, third_start), ((0, 0), (1, 1)), constant_values=(0, len(xs)))
+    x, w = (np.diff(np.array(s)[ends], axis=1) for s in (sx, sw))
+    s1: np.ndarray = np.zeros((len(ends), 4), np.float32)
+    s2 = s1
+    for i, levels in enumerate(np.array([*TABLES, *(table[::-1] for table in TABLES)]).T):
+        s1, s2 = s1 + x[:, i : i + 1] * levels, s2 + w[:, i : i + 1] * levels * levels
+    # One candidate after the other, split by split: the next that is better than the last that was.
+    s1, s2 = s1.ravel(), s2.ravel()
+    scale, best, at, which = F(0), F(0), 0, 0
+    while (better := (s2[at:] > 0) & (s1[at:] * s1[at:] > best * s2[at:])).any():
+        at += int(better.argmax())
+        scale, which = F(s1[at] / s2[at]), at % 2
+        best = F(scale * s1[at])
+        at += 1
+    return scale, which
 
 
 def two_bits(codes: Sequence[int]) -> bytes:
@@ -65,29 +71,63 @@ def two_bits(codes: Sequence[int]) -> bytes:
     return bytes(sum(codes[128 * g + 32 * i + t] << 2 * i for i in range(4)) for g in range(2) for t in range(32))
 
 
-def iq2_k(row: Floats, importance: Floats | None) -> bytes:
-    """One super-block of 256 weights."""
-    variance = F(F(1.5) * sigma2(row))
-    parts = [slice(16 * j, 16 * j + 16) for j in range(16)]
-    weights = [weigh(row[p], None if importance is None else importance[p], variance) for p in parts]
-    scales, tables = zip(*(best_split(row[p], w, 16, 0) for p, w in zip(parts, weights, strict=True)), strict=True)
-    totals = [F(0)] * 16
+def sums(weights: Sequence[Floats]) -> Floats:
+    totals = [F(0)] * len(weights)
     for j, ws in enumerate(weights):
         for w in ws:
             totals[j] = F(totals[j] + w)
-    d, _ = make_qx(scales, totals, 8, gradient=False)
-    if not d:
-        return bytes(76)
-    levels = [max(-8, min(7, nint(F(F(F(1) / d) * s)))) for s in scales]
+    return totals
+
+
+def code_all(
+    blocks: Sequence[Floats], weights: Sequence[Floats], steps: Sequence[tuple[int, int]], d: np.float32
+) -> tuple[list[int], bytes]:
+    """Codes, and the scale to store, for the level and table of each block."""
     s1 = s2 = F(0)
     codes = []
-    for p, ws, level, which in zip(parts, weights, levels, tables, strict=True):
+    for xs, ws, (level, which) in zip(blocks, weights, steps, strict=True):
         step = F(d * F(level))
-        for x, w in zip(row[p], ws, strict=True):
+        for x, w in zip(xs, ws, strict=True):
             c = near(TABLES[which], F(F(F(1) / step) * x)) if step else 0
             q = F(F(level) * TABLES[which][c])
             s1, s2 = F(s1 + F(F(w * q) * x)), F(s2 + F(F(w * q) * q))
             codes.append(c)
+    return codes, half(F(F(1.03) * (F(s1 / s2) if s2 > 0 else d)))
+
+
+def iq2_k(row: Floats, importance: Floats | None) -> bytes:
+    """One super-block of 256 weights."""
+    variance = F(F(1.5) * sigma2(row))
+    parts = [slice(16 * j, 16 * j + 16) for j in range(16)]
+    blocks = [row[p] for p in parts]
+    weights = [weigh(row[p], None if importance is None else importance[p], variance) for p in parts]
+    scales, tables = zip(*(best_split(xs, ws, 16, 0) for xs, ws in zip(blocks, weights, strict=True)), strict=True)
+    d, _ = make_qx(scales, sums(weights), 8, gradient=False)
+    if not d:
+        return bytes(76)
+    levels = [max(-8, min(7, nint(F(F(F(1) / d) * s)))) for s in scales]
+    codes, scale = code_all(blocks, weights, list(zip(levels, tables, strict=True)), d)
     extra = struct.pack("<H", sum(t << j for j, t in enumerate(tables)))
     nibbles = bytes(levels[2 * i] + 8 | (levels[2 * i + 1] + 8) << 4 for i in range(8))
-    return half(F(F(1.03) * (F(s1 / s2) if s2 > 0 else d))) + extra + nibbles + two_bits(codes)
+    return scale + extra + nibbles + two_bits(codes)
+
+
+def iq2_ks(row: Floats, importance: Floats | None) -> bytes:
+    """A row of whole super-blocks."""
+    blocks = [row[at : at + 32] for at in range(0, len(row), 32)]
+    weights = []
+    for j, xs in enumerate(blocks):
+        first = j // 8 * 256
+        variance = F(F(1.5) * sigma2(row[first : first + 256]))
+        weights.append(weigh(xs, None if importance is None else importance[32 * j : 32 * j + 32], variance))
+    scales, tables = zip(*(best_split(xs, ws, 24, 8) for xs, ws in zip(blocks, weights, strict=True)), strict=True)
+    d, levels = make_qx(scales, sums(weights), 16, gradient=False)
+    if not d:
+        return bytes(2 + 70 * (len(row) // 256))
+    codes, data = code_all(blocks, weights, list(zip(levels, tables, strict=True)), d)
+    for at in range(0, len(blocks), 8):
+        five, flags = [level + 16 for level in levels[at : at + 8]], tables[at : at + 8]
+        data += bytes([sum(t << j for j, t in enumerate(flags)), sum((s >> 4) << j for j, s in enumerate(five))])
+        data += bytes(five[2 * i] & 15 | (five[2 * i + 1] & 15) << 4 for i in range(4))
+        data += two_bits(codes[32 * at : 32 * at + 256])
+    return data

@@ -14,6 +14,7 @@ from qxmix.quants.lanes import LANES
 from qxmix.quants.levels import Levels, nearest_code
 from qxmix.quants.simd import WIDTH, any_lane, load, splat, store, where
 from qxmix.quants.ternary_grid import sort_lanes
+from qxmix.quants.weigh_ik import weigh_cleaned, weigh_plain
 
 BASE: Levels = np.array([-31, -13, 1, 17], dtype=np.float32)
 """Levels of a block (``iq2nl_values`` in ik_llama.cpp)."""
@@ -161,3 +162,18 @@ def code_block(x, w, d, level, shifted, code, s1, s2):
             code[e, k] = np.uint8(c) if step != _0 else np.uint8(0)
             s1[k] += (w[e, k] * q) * x[e, k]
             s2[k] += (w[e, k] * q) * q
+
+
+@inlined
+def weigh(x, w, block, n_lanes, weighted):
+    """Weights of super-blocks, from importances if there are any."""
+    if weighted:
+        weigh_cleaned(x, w, block, np.float32(1.5), n_lanes)
+    else:
+        weigh_plain(x, w, np.float32(1.5), np.float32(0.25), n_lanes)
+
+
+@inlined
+def fitted(s1, s2, d):
+    """The scale to store, 3 % more than fits the sums best."""
+    return np.float32(1.03) * (s1 / s2 if s2 > _0 else d)

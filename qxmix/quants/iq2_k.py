@@ -18,7 +18,7 @@ from __future__ import annotations
 import numpy as np
 
 from qxmix.quants.codec import Codec
-from qxmix.quants.four_levels import BASE, SHIFTED, code_block, search_four_levels
+from qxmix.quants.four_levels import BASE, SHIFTED, code_block, fitted, search_four_levels, weigh
 from qxmix.quants.jit import inlined, kernel
 from qxmix.quants.lanes import LANES, load_blocks, load_importance
 from qxmix.quants.numerics import load_half, nint
@@ -31,14 +31,11 @@ from qxmix.quants.superblock import (
     sum_over,
 )
 from qxmix.quants.ternary_grid import sorting_network
-from qxmix.quants.weigh_ik import weigh_cleaned, weigh_plain
 
 BLOCK = 16
 N_BLOCKS = SUPER // BLOCK
 NBYTES = 76
 NMAX = 8
-VARIANCE = np.float32(1.5)
-"""Of the variance of a super-block, what counts in a weight."""
 _NETWORK = sorting_network(BLOCK)
 
 _0 = np.float32(0.0)
@@ -72,7 +69,7 @@ def _code_super(x, w, scales, shifted, d, code, packed):
     _pack_fields(scales, shifted, d, packed)
     pack_two_bits(code, np.uint8(0), packed, 12)
     for k in range(LANES):
-        s1[k] = np.float32(1.03) * (s1[k] / s2[k] if s2[k] > _0 else d[k])
+        s1[k] = fitted(s1[k], s2[k], d[k])
     put_half(packed, 0, s1)
 
 
@@ -90,9 +87,7 @@ def _encode(rows, columns, out, method):  # noqa: ARG001 - the contract
         load_blocks(flat, first, n, x)
         if len(columns):
             load_importance(columns, first, n, w)
-            weigh_cleaned(x, w, BLOCK, VARIANCE)
-        else:
-            weigh_plain(x, w, VARIANCE, np.float32(0.25))
+        weigh(x, w, BLOCK, LANES, len(columns) > 0)
         for j in range(N_BLOCKS):
             of, to = BLOCK * j, BLOCK * j + BLOCK
             sum_over(w[of:to], sum_w[j])

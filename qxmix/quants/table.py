@@ -89,7 +89,7 @@ QUANT_TYPES: tuple[QuantType, ...] = (
     _ik("IQ5_K", 140, 256, 176, 141, codec="iq5_k"),
     _ik("IQ6_K", 141, 256, 212, 142, codec="iq6_k"),
     _ik("IQ4_KS", 144, 256, 136, 145, meta=4, codec="iq4_ks"),
-    _ik("IQ2_KS", 145, 256, 70, 147, meta=2),
+    _ik("IQ2_KS", 145, 256, 70, 147, meta=2, codec="iq2_ks"),
     _ik("IQ4_KSS", 146, 256, 128, 148, meta=4, codec="iq4_kss"),
     _ik("Q8_KV", 151, 32, 32, 149, "ignored", meta=8, codec="q8_rows"),
     _ik("IQ5_KS", 152, 256, 168, 150, meta=4, codec="iq5_ks"),

@@ -1,4 +1,4 @@
-"""IQ2_K, IQ2_KL and IQ4_KSS against the slow scalar encoders, and where their weights say nothing."""
+"""IQ2_K, IQ2_KS, IQ2_KL and IQ4_KSS against the slow scalar encoders, and where their weights say nothing."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import pytest
 
 from qxmix.quants.api import dequantize, quantize
 from tests.naive_even import iq4_kss
-from tests.naive_four_levels import iq2_k
+from tests.naive_four_levels import iq2_k, iq2_ks
 from tests.naive_pairs import iq2_kl
 
-NAMES = ["IQ2_K", "IQ2_KL", "IQ4_KSS"]
-OF_ROWS = {"IQ2_KL": iq2_kl, "IQ4_KSS": iq4_kss}
+NAMES = ["IQ2_K", "IQ2_KS", "IQ2_KL", "IQ4_KSS"]
+OF_ROWS = {"IQ2_KS": iq2_ks, "IQ2_KL": iq2_kl, "IQ4_KSS": iq4_kss}
 
 
 def row(seed: int) -> np.ndarray:
