@@ -139,8 +139,20 @@ class _KernelCache(FunctionCache):  # type: ignore[misc]
         return sig, codegen.magic_tuple(), repr(_identity(self._py_func))
 
 
+def _name_apart(function: Callable[..., object]) -> None:
+    """Give kernels that a factory made names of their own.
+
+    numba names compiled code by function and a count that starts anew in every process.  Two kernels of one factory,
+    compiled in two processes, could have one name: loaded into a third, both would run the code of the first.
+    """
+    if isinstance(function, FunctionType) and function.__closure__:
+        digest = hashlib.sha256(repr(_identity(function)).encode()).hexdigest()
+        function.__qualname__ += f"_{digest[:16]}"
+
+
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
     """Compile ``function`` with numba on its first call, or load it from the cache."""
+    _name_apart(function)
     dispatcher = numba.njit(nogil=True, error_model="numpy")(function)
     if not numba.config.DISABLE_JIT:
         dispatcher._cache = _KernelCache(function)  # noqa: SLF001 - numba offers no public way to place its cache

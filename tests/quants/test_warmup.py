@@ -80,6 +80,35 @@ print(*out[0, 2:4])
     assert run(code, **env) != before
 
 
+@pytest.mark.slow
+def test_kernels_of_one_factory_compiled_in_two_processes_work_in_a_third(tmp_path: Path) -> None:
+    factory = tmp_path / "factory.py"
+    factory.write_text("""
+import sys
+import numpy as np
+from qxmix.quants.jit import kernel
+
+def make(n):
+    @kernel
+    def inner(x):  # long enough that it is not put in the place of its call
+        out = np.empty(len(x))
+        for i in range(len(x)):
+            out[i] = np.sin(x[i]) + n
+        return np.sort(out)[::-1].sum() + np.median(out) * 0
+
+    @kernel
+    def outer(x):
+        return inner(x)
+
+    return outer
+
+print(*[make(int(n))(np.zeros(1)) for n in sys.argv[1:]])
+""")
+    code = f"import runpy, sys; sys.argv[1:] = '%s'.split(); runpy.run_path({str(factory)!r}, run_name='factory')"
+    for n, expected in (("1", ["1.0"]), ("2", ["2.0"]), ("1 2", ["1.0", "2.0"])):
+        assert run(code % n, NUMBA_CACHE_DIR=str(tmp_path / "kernels")) == expected
+
+
 def test_a_cache_that_cannot_be_written_gives_way_to_one_that_can(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
