@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from qxmix.container.header import read_header
+from qxmix.plan import make_plan
 from qxmix.recipe import load_recipe, shipped_names
 from qxmix.resources import data_dir
 
@@ -48,6 +50,20 @@ def test_json_says_what_the_recipes_say() -> None:
         assert facts["default"] == recipe.default
         assert facts["description"] == recipe.description.strip()
         assert Path(facts["path"]) == recipe.path
+
+
+def test_with_a_model_each_has_the_size_of_its_plan(demo_model: Path) -> None:
+    found = json.loads(run("llama.cpp", "--model", str(demo_model), "--json").stdout)
+    for facts in found[::5]:
+        plan = make_plan(load_recipe(facts["name"]), read_header(demo_model))
+        fits = "fallback-error" not in {p.id for p in plan.problems}
+        assert (facts["nbytes"], facts["bpw"]) == ((plan.file_nbytes, plan.bpw) if fits else (None, None))
+    assert {r["name"] for r in found if r["nbytes"] is None} == {"llama.cpp/q1_0"}
+    rows = [line.split() for line in run("llama.cpp", "--model", str(demo_model)).stdout.decode().splitlines()[1:]]
+    listed = [row[0] for row in rows if row and row[0].startswith("llama.cpp/")]
+    assert listed == [r["name"] for r in sorted(found, key=lambda r: r["nbytes"] or 1 << 60)]
+    assert run("pure/q4_0", "--model", str(demo_model)).returncode == 2
+    assert run("--model", "none.gguf").returncode == 1
 
 
 @pytest.mark.parametrize("name", ["pure/q4_0", "llama.cpp/q4_k_m.yaml", "llama.cpp/_names", "llama.cpp/Q4_K_M"])
