@@ -82,8 +82,11 @@ def _missing_text(path: Path, role: str) -> str:
         return f"is a link to {show(str(path.readlink()), 200)}, which does not exist; download the {role} again"
     if not path.parent.is_dir():
         return f"no such file, nor is there a folder {show(str(path.parent), 200)}; check the path of the {role}"
-    there = [p.name for p in islice(path.parent.iterdir(), _COMPARED)]
-    near = [n for n in there if n.startswith(f"{path.stem}-00001-of-")] or get_close_matches(path.name, there, 1)
+    there = list(islice(path.parent.iterdir(), _COMPARED))
+    shards = [p.name for p in there if p.name.startswith(f"{path.stem}-00001-of-")]
+    # By the stem: two short names with the same suffix would always be alike.
+    stems = {p.stem: p.name for p in there}
+    near = shards or [stems[stem] for stem in get_close_matches(path.stem, stems, 1)]
     hint = f"did you mean {show(near[0], 200)}?" if near else f"check the path of the {role}"
     return f"no such file; {hint}"
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from qxmix.recipe.model import Expect, Recipe, Rule
 
 _GIB, _MIB = 1 << 30, 1 << 20
+_HUGGING_FACE = re.compile(r"_proj\b|self_attn|\blayers\b|lm_head|embed_tokens|\bmlp\b")
+"""Parts of names that tensors have before a model is converted to GGUF."""
 
 
 def find_problems(plan: Plan, drafts: list[Draft], chooser: Chooser, forcible: list[int]) -> tuple[Problem, ...]:
@@ -58,7 +60,11 @@ def _misfits(recipe: Recipe, drafts: list[Draft]) -> Iterator[Problem]:
         if draft.error:
             groups[draft.rule, draft.requested, draft.error].append(draft)
     for (rule, requested, error), members in groups.items():
-        text = f"{requested} cannot hold {_names(members)}: {error}; choose another type or write a 'fallback'"
+        fitting = next(name for name in ("Q5_0", "F16") if all(get(name).fits(d.tensor.n_cols) for d in members))
+        text = (
+            f"{requested} cannot hold {_names(members)}: {error}; choose another type, or write types to try instead: "
+            f"'fallback: [{fitting.lower()}]'"
+        )
         yield Problem(_where(recipe, rule), text, id="fallback-error")
 
 
@@ -212,6 +218,8 @@ def _why_none(plan: Plan, chooser: Chooser, rule: Rule) -> str:
         elsewhere = chooser.selected(replace(rule, layers=None), range(len(plan.tensors)))
         numbers = [layer for i in elsewhere if (layer := layer_of(plan.tensors[i].name)) is not None]
         return f"; without 'layers' it selects {len(elsewhere)}, of layers {layers_text(numbers)}" if numbers else ""
+    if _HUGGING_FACE.search(rule.match or ""):
+        return "; tensors of a GGUF have other names: 'qxmix inspect MODEL --all' lists them"
     parts = {part_of(t.name) for t in plan.tensors}
     for word in re.findall(r"[A-Za-z0-9_]{4,}", rule.match or ""):
         if not any(word in part for part in parts) and (close := get_close_matches(word, parts, 1, 0.75)):

@@ -171,7 +171,9 @@ def test_policy_error_names_tensor_cause_and_remedy(tmp_path: Path) -> None:
     text = problems(plan)[0]
     assert text.startswith(f"{tmp_path / 'r.yaml'}:3: default: Q4_K cannot hold 2 tensors (a.weight, b.weight)")
     assert "rows of 288 weights are not whole blocks of 256" in text
-    assert "choose another type or write a 'fallback'" in text
+    assert text.endswith("; choose another type, or write types to try instead: 'fallback: [q5_0]'")
+    odd = problems(planned(tmp_path, "fallback: error\n", {"a.weight": (290, 8)}))[0]
+    assert odd.endswith("'fallback: [f16]'")
 
 
 def test_a_policy_whose_substitute_the_target_lacks(tmp_path: Path) -> None:
@@ -359,6 +361,12 @@ def test_limits(tmp_path: Path) -> None:
     ("rule", "severity", "id_", "text"),
     [
         ("match: nothing, type: q8_0", "warning", "rule-unmatched", "selects no tensor of this model (/nothing/)"),
+        (
+            "match: self_attn.v_proj, type: q8_0",
+            "warning",
+            "rule-unmatched",
+            "tensors of a GGUF have other names: 'qxmix",
+        ),
         ("match: attn_vv, type: q8_0", "warning", "rule-unmatched", "(/attn_vv/); did you mean attn_v?"),
         (
             "match: attn_v, layers: 60-70, type: q8_0",
