@@ -136,15 +136,16 @@ def _settle_super(kind: LevelType) -> Callable[..., None]:
     settle, block, level_of, pack = _settle(kind), kind.block, kind.level, kind.pack
 
     @kernel
-    def settle_super(x, w, n_lanes, d, scales, shifted, s1, s2, codes, packed):
-        """Levels and codes of a super-block a lane for unit ``d``, packed; ``scales`` become levels."""
+    def settle_super(x, w, n_lanes, d, found, s1, s2, codes, packed):
+        """Levels and codes of a super-block a lane for unit ``d``, packed; the scales in ``found`` become levels."""
+        levels, shifted = found[0], found[1]
         for j in range(SUPER // block):
             for k in range(LANES):
                 inverse = _1 / d[k] if d[k] != _0 else _0
-                scales[j, k] = level_of(inverse * scales[j, k])
+                levels[j, k] = level_of(inverse * levels[j, k])
             part = slice(block * j, block * j + block)
-            settle(x[part], w[part], n_lanes, d, scales[j], shifted[j], s1, s2, codes[part])
-        pack(codes, scales, shifted, packed)
+            settle(x[part], w[part], n_lanes, d, levels[j], shifted[j], s1, s2, codes[part])
+        pack(codes, levels, shifted, packed)
 
     return settle_super
 
@@ -173,7 +174,7 @@ def encode_super(kind: LevelType) -> Encoder:
         flat, to = rows.ravel(), out.ravel()
         x, w = np.empty((SUPER, LANES), np.float32), np.empty((SUPER, LANES), np.float32)
         codes, packed = np.empty((SUPER, LANES), np.uint8), np.empty((nbytes, LANES), np.uint8)
-        scales, shifted = np.empty((SUPER // block, LANES), np.float32), np.empty((SUPER // block, LANES), np.float32)
+        one, found = np.empty((2, LANES), np.float32), np.empty((2, SUPER // block, LANES), np.float32)
         largest, extreme = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
         d, s1, s2 = np.empty(LANES, np.float32), np.empty(LANES, np.float32), np.empty(LANES, np.float32)
         for first in range(0, rows.size // SUPER, LANES):
@@ -184,12 +185,15 @@ def encode_super(kind: LevelType) -> Encoder:
             weigh(x, w, LANES, len(columns) > 0)
             for j in range(SUPER // block):
                 part = slice(block * j, block * j + block)
-                search(x[part], w[part], scales[j], shifted[j])
-            largest_scale(scales, largest, extreme)
+                search(x[part], w[part], one)
+                for k in range(LANES):
+                    found[0, j, k] = one[0, k]
+                    found[1, j, k] = one[1, k]
+            largest_scale(found[0], largest, extreme)
             for k in range(LANES):
                 d[k] = unit_of(largest[k], extreme[k])
                 s1[k] = s2[k] = _0
-            settle_super(x, w, LANES, d, scales, shifted, s1, s2, codes, packed)
+            settle_super(x, w, LANES, d, found, s1, s2, codes, packed)
             for k in range(LANES):
                 d[k] = (s1[k] / s2[k] if s2[k] > _0 else d[k]) * factor
             put_half(packed, 0, d)
@@ -202,19 +206,9 @@ def encode_super(kind: LevelType) -> Encoder:
 
 def encode_rows(kind: LevelType) -> Encoder:
     """Build the encoder of a type with one scale in front of each row, a half or a float32."""
-    search_both, settle_super = kind.search, _settle_super(kind)
-
-    @inlined
-    def search(x, w, found):
-        search_both(x, w, found[0], found[1])
-
-    @inlined
-    def settle(x, w, n_lanes, d, found, s1, s2, codes, packed):
-        settle_super(x, w, n_lanes, d, found[0], found[1], s1, s2, codes, packed)
-
     return row_encoder(
-        block=kind.block, nbytes=kind.nbytes, half=kind.half, n_found=2, weigh=_weigh(kind), search=search,
-        units=units_by(kind.unit), settle=settle, last=fitted,
+        block=kind.block, nbytes=kind.nbytes, half=kind.half, n_found=2, weigh=_weigh(kind), search=kind.search,
+        units=units_by(kind.unit), settle=_settle_super(kind), last=fitted,
     )  # fmt: skip
 
 

@@ -181,8 +181,11 @@ def level_search(
         return where((d != _0) & (s2 > _0), s1 / s2, d)
 
     @kernel
-    def search(x, w, scale, shifted):
-        """Scale of each lane of ``x`` and ``w`` (n, LANES), and whether it is for the shifted table: 1, else 0."""
+    def search(x, w, found):
+        """Of each lane of ``x`` and ``w`` (n, LANES) the scale, and 1 if it is for the shifted table, else 0.
+
+        Both are written to ``found`` (2, LANES).
+        """
         terms = np.empty(x.shape[0] * _N_TERMS * WIDTH, np.float32)
         trials = np.empty(4 * n_trials * WIDTH, np.float32)
         sums = np.empty(4 * n_trials * 2 * WIDTH, np.float32)
@@ -192,8 +195,8 @@ def level_search(
             d, side = choose(mx, sums)
             if refit:
                 d = fit(x, w, g, d, side)
-            found = amax >= ZERO_BLOCK
-            store(scale, g, where(found, d, splat(_0)))
-            store(shifted, g, where(found, side, splat(_0)))
+            scaled = amax >= ZERO_BLOCK
+            store(found, g, where(scaled, d, splat(_0)))
+            store(found, LANES + g, where(scaled, side, splat(_0)))
 
     return search
