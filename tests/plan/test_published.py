@@ -102,7 +102,7 @@ def test_published_sizes(recipe: str, model: Model, gib: float, bpw: float) -> N
     plan = plan_of(recipe, model)
     assert round(plan.data_nbytes / GIB, 3) == gib
     assert round(plan.bpw, 3) == bpw
-    assert {p.id for p in plan.problems if p.severity != "note"} <= {"type-not-written"}
+    assert not [p for p in plan.problems if p.severity != "note"]
 
 
 def test_deepseek_at_four_and_a_half_bits() -> None:
@@ -110,7 +110,7 @@ def test_deepseek_at_four_and_a_half_bits() -> None:
     assert {t.type for t in plan.tensors if "attn_k_b" in t.name} == {"Q5_0"}
     assert {t.type for t in plan.tensors if "attn_output" in t.name} == {"Q5_K"}
     assert {t.type for t in plan.tensors if t.name in ("token_embd.weight", "output.weight")} == {"IQ4_K", "Q6_K"}
-    assert {p.id for p in plan.problems if p.severity != "note"} <= {"type-not-written"}
+    assert not [p for p in plan.problems if p.severity != "note"]
 
 
 @pytest.mark.parametrize(
