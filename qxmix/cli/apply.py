@@ -119,7 +119,9 @@ def _spare_scipy() -> None:
 def _output_path(plan: Plan, output: str | None) -> Path:
     if output is None:
         return Path(default_name(plan))
-    return Path(output) / default_name(plan) if output.endswith(os.sep) or Path(output).is_dir() else Path(output)
+    # Not Path.is_dir, which raises where a name is too long.
+    a_folder = output.endswith(os.sep) or os.path.isdir(output)  # noqa: PTH112
+    return Path(output) / default_name(plan) if a_folder else Path(output)
 
 
 def _show_plan(plan: Plan, n_workers: int, *, as_json: bool) -> None:

@@ -38,9 +38,20 @@ class Output:
 
 
 def name_output(plan: Plan, output: Path) -> Output:
-    """All paths of an output; a symbolic link is followed, so that its target is replaced and not the link."""
-    output = output.resolve()
-    finals = tuple(output_path(output, file.suffix).resolve() for file in plan.files)
+    """All paths of an output; a symbolic link is followed, so that its target is replaced and not the link.
+
+    Raises:
+        RunError: links lead in a circle, or a name is too long.
+
+    """
+    given = str(output)
+    try:
+        output = output.resolve()
+        finals = tuple(output_path(output, file.suffix).resolve() for file in plan.files)
+    except OSError as error:
+        raise RunError(Problem(given, explain(error))) from error
+    except RuntimeError as error:  # what Python before 3.13 makes of ELOOP
+        raise RunError(Problem(given, explain(OSError(errno.ELOOP, os.strerror(errno.ELOOP))))) from error
     partials = tuple(final.with_name(final.name + ".partial") for final in finals)
     return Output(finals, partials, output.with_name(output.name + ".journal"))
 
@@ -156,6 +167,10 @@ def explain(error: OSError, nbytes: int = 0) -> str:
             return f"the file would be larger than is allowed here{need} (ulimit -f, or the file system's bound)"
         case errno.EACCES | errno.EPERM | errno.EROFS:
             return f"{error.strerror}; give an -o in a folder that may be written"
+        case errno.ENAMETOOLONG:
+            return "the name is too long, or becomes so with .partial at its end; give a shorter one"
+        case errno.ELOOP:
+            return "the symbolic links on this path lead in a circle; give another one"
         case _:
             return error.strerror or str(error)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from qxmix import quants
 from qxmix.errors import ModelFileError, PlanError, Problem, RunError
-from qxmix.execute.output import decimal
+from qxmix.execute.output import decimal, explain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,6 +38,7 @@ def preflight(plan: Plan, output: Output, *, overwrite: bool = False, strict: bo
     inputs = list(_bad_sources(plan)) + list(_bad_importances(plan))
     if inputs:
         raise ModelFileError(inputs)
+    _refuse_other_kinds(output)
     _refuse_inputs(plan, output)
     if not overwrite:
         present = [p for p in output.finals if p.exists()]
@@ -107,6 +109,21 @@ def _bad_importances(plan: Plan) -> Iterable[Problem]:
             yield Problem(f"{where}: {tensor.importance}", text)
 
 
+def _refuse_other_kinds(output: Output) -> None:
+    """Whatever stands under a name of the output must be a file: a device would be replaced by one."""
+    for path in (*output.finals, *output.partials, output.journal):
+        try:
+            mode = path.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise RunError(Problem(str(path), explain(error))) from error
+        if stat.S_ISDIR(mode):
+            raise RunError(Problem(str(path), "is a folder; give the name of a file"))
+        if not stat.S_ISREG(mode):
+            raise RunError(Problem(str(path), "is a device, pipe or socket; give the name of a file"))
+
+
 def _refuse_inputs(plan: Plan, output: Output) -> None:
     inputs = [(path, "the model") for path in plan.header.paths]
     if plan.imatrix is not None:
@@ -138,6 +155,3 @@ def _refuse_full(plan: Plan, output: Output, folder: Path) -> None:
     if plan.file_nbytes > free:
         text = f"{decimal(plan.file_nbytes)} are needed and {decimal(free)} are free; free some, or give an -o"
         raise RunError(Problem(str(folder), text + " on another disk"))
-    directories = [p for p in output.finals if p.is_dir()]
-    if directories:
-        raise RunError(Problem(str(directories[0]), "is a folder; give the name of a file"))

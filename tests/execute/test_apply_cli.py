@@ -111,10 +111,18 @@ def test_bad_arguments_and_places(demo_model: Path, tmp_path: Path) -> None:
     model = shutil.copy(demo_model, tmp_path / "m.gguf")
     (tmp_path / "file").touch()
     (tmp_path / "there.gguf").touch()
+    (tmp_path / "held.gguf.partial").mkdir()
+    (tmp_path / "circle").symlink_to("circle")
+    os.mkfifo(tmp_path / "pipe")
     for arguments, code, text in (
         (("pure/q4_0", "m.gguf", "-o", "m.gguf"), 1, "is the model itself"),
         (("pure/q4_0", "m.gguf", "-o", "there.gguf"), 1, "give --overwrite to replace it"),
         (("pure/q4_0", "m.gguf", "-o", "file/x.gguf"), 1, "is a file, and the output would be inside it"),
+        (("pure/q4_0", "m.gguf", "-o", "pipe", "--overwrite"), 1, "is a device, pipe or socket"),
+        (("pure/q4_0", "m.gguf", "-o", "held.gguf"), 1, "held.gguf.partial: is a folder"),
+        (("pure/q4_0", "m.gguf", "-o", "circle"), 1, "lead in a circle"),
+        (("pure/q4_0", "m.gguf", "-o", "n" * 250), 1, "give a shorter one"),
+        (("pure/q4_0", "m.gguf", "-o", "n" * 300), 1, "give a shorter one"),
         (("pure/q4_0", "m.gguf", "-j", "0"), 2, "0 is not in the range"),
         (("pure/q4_0", "m.gguf", "--memory", "lots"), 2, "--memory"),
         (("pure/q4_0", "m.gguf", "--memory", "1M"), 3, "raise --memory or use fewer workers"),
