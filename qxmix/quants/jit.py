@@ -15,6 +15,7 @@ Policy, with its reasons:
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -127,13 +128,28 @@ def _identity(value: object) -> object:
 
 
 class _KernelCache(FunctionCache):  # type: ignore[misc]
-    """numba's cache, with an index key that knows kernels made by a factory.
+    """numba's cache, with an index key that knows kernels made by a factory, and that stops no work.
 
     numba tells two closures of one function apart by pickling what they close over, and a compiled function pickles
     with an id that is new in every process: such a kernel would never be found again.
+
+    A file that is cut short (a power cut, a copy that broke off) is dropped and the kernel compiled anew, where numba
+    would fail on it in every run; a kernel that cannot be kept (a full disk) is used all the same.
     """
 
     _impl_class = _CacheImpl
+
+    def load_overload(self, sig: object, target_context: object) -> object:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # noqa: BLE001 - there is hardly an exception that unpickling a broken file cannot raise
+            with contextlib.suppress(OSError):
+                self._cache_file.flush()
+            return None
+
+    def save_overload(self, sig: object, data: object) -> None:
+        with contextlib.suppress(OSError):
+            super().save_overload(sig, data)
 
     def _index_key(self, sig: object, codegen: Any) -> tuple[object, ...]:
         return sig, codegen.magic_tuple(), repr(_identity(self._py_func))

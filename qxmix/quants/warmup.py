@@ -7,6 +7,7 @@ knows without asking numba that there is nothing to do.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import subprocess
@@ -61,8 +62,10 @@ def compile_kernel(kernel: Kernel) -> Kernel:
             codec.encode(rows, np.empty(0, dtype=np.float32), packed, 0)
     if not numba.config.DISABLE_JIT:
         marker = _marker(kernel)
-        marker.parent.mkdir(parents=True, exist_ok=True)
-        marker.touch()
+        # On a full disk the kernel is used and not kept.
+        with contextlib.suppress(OSError):
+            marker.parent.mkdir(parents=True, exist_ok=True)
+            marker.touch()
     return kernel
 
 

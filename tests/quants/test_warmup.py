@@ -119,6 +119,22 @@ def test_a_cache_that_cannot_be_written_gives_way_to_one_that_can(tmp_path: Path
     assert folder.startswith(str(tmp_path / "qxmix-kernels-"))
 
 
+@pytest.mark.parametrize(("ending", "kept"), [(".nbi", 0), (".nbi", 20), (".nbc", 0), (".nbc", 1000)])
+def test_a_damaged_cache_is_compiled_anew(tmp_path: Path, ending: str, kept: int) -> None:
+    run(SHOW, NUMBA_CACHE_DIR=str(tmp_path))
+    (damaged,) = tmp_path.rglob(f"*{ending}")
+    os.truncate(damaged, kept)
+    assert run(SHOW, NUMBA_CACHE_DIR=str(tmp_path)) == ["0", "0", "1", "0"]
+    assert run(SHOW, NUMBA_CACHE_DIR=str(tmp_path)) == ["0", "1", "0", "0"]
+
+
+def test_a_kernel_that_cannot_be_kept_is_used_all_the_same(tmp_path: Path) -> None:
+    limited = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))\n"
+    assert run(limited + SHOW, NUMBA_CACHE_DIR=str(tmp_path))[:3] == ["1", "0", "1"]
+    assert run(SHOW, NUMBA_CACHE_DIR=str(tmp_path))[1:] == ["0", "1", "0"]
+
+
 def test_warmup_command(tmp_path: Path) -> None:
     env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     command = [sys.executable, "-m", "qxmix", "warmup", "f32", "F16"]
