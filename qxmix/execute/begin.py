@@ -14,6 +14,8 @@ from qxmix.execute import output as files
 from qxmix.execute.journal import Recorded
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from qxmix.execute.output import Output
     from qxmix.plan import Plan
 
@@ -41,8 +43,11 @@ def begin_or_resume(plan: Plan, target: Output, descriptor: int, *, resume: bool
             raise RunError(Problem(str(target.finals[0]), text + ". Give --overwrite instead to start over"))
         journal.go_on(descriptor, recorded)
         return _without_lost_files(plan, target, recorded)
-    if recorded.leaves and not changed and not overwrite:
+    if recorded.leaves and not overwrite:
         text = "an interrupted apply of this plan is here; go on with --resume, or start over with --overwrite"
+        if changed:
+            text = f"an interrupted apply of another job is here ({'; '.join(changed)}), and its work would be lost;"
+            text += " give another -o, or --overwrite to start over"
         raise RunError(Problem(str(target.finals[0]), text))
     try:
         journal.begin(descriptor, identity)
@@ -64,22 +69,47 @@ def _without_lost_files(plan: Plan, target: Output, recorded: Recorded) -> Recor
         if not path.exists() or path.stat().st_size != planned.nbytes:
             files.reserve(path, planned.nbytes)
             lost.add(i)
-    kept = {key: leaf for key, leaf in recorded.leaves.items() if plan.tensors[key[0]].shard not in lost}
+    whole = {i for i, tensor in enumerate(plan.tensors) if tensor.shard not in lost}
+    kept = {key: leaf for key, leaf in recorded.leaves.items() if key[0] in whole}
     return replace(recorded, leaves=kept)
+
+
+def refuse_changed_model(plan: Plan, recorded: Recorded) -> None:
+    """Refuse to finish with a model that was exchanged or written to after the work began.
+
+    Raises:
+        RunError: its size or date is another one, so that the output could be made of two models.
+
+    """
+    changed = journal.differences(recorded.identity or {}, {**(recorded.identity or {}), **_model(plan)})
+    if changed:
+        text = f"changed while it was read ({'; '.join(changed)}), so the output may be made of two models;"
+        raise RunError(Problem(str(plan.header.path), text + " start over with --overwrite once the model is at rest"))
 
 
 def _identity(plan: Plan) -> dict[str, str]:
     decisions = [(t.name, t.source_type, t.type, t.action, t.importance, t.search, t.offset) for t in plan.tensors]
     headers = sha256(b"".join(file.header for file in plan.files))
-    stats = [path.stat() for path in plan.header.paths]
     return {
         "qxmix": provenance.version(),
         "recipe": plan.recipe.sha256,
         "plan": sha256(repr(decisions).encode() + headers.digest()).hexdigest(),
         "imatrix": plan.imatrix.sha256 if plan.imatrix else "none",
         "kernels": kernels.versions(plan),
-        **{f"model {i + 1}": f"{s.st_size} bytes of {_date(s.st_mtime_ns)}" for i, s in enumerate(stats)},
+        **_model(plan),
     }
+
+
+def _model(plan: Plan) -> dict[str, str]:
+    return {f"model {i + 1}": _size_and_date(path) for i, path in enumerate(plan.header.paths)}
+
+
+def _size_and_date(path: Path) -> str:
+    try:
+        status = path.stat()
+    except OSError as error:
+        return error.strerror or str(error)
+    return f"{status.st_size} bytes of {_date(status.st_mtime_ns)}"
 
 
 def _date(ns: int) -> str:

@@ -13,7 +13,7 @@ from qxmix import provenance
 from qxmix.errors import ModelFileError, Problem, RunError
 from qxmix.execute import journal, kernels, reuse, stop
 from qxmix.execute import output as files
-from qxmix.execute.begin import begin_or_resume
+from qxmix.execute.begin import begin_or_resume, refuse_changed_model
 from qxmix.execute.drive import OnResult, drive
 from qxmix.execute.flush import Flusher
 from qxmix.execute.ledger import Ledger, Roots
@@ -119,6 +119,7 @@ class _Run:
                 kept = self.take_over(pool, recorded)
                 kept |= self.take_over_unchanged(pool, flusher, kept)
                 self.work(pool, flusher, kept)
+            refuse_changed_model(self.plan, recorded)
             tensors = self.ledger.results()
             self.problems += map(carried_over, (t for t in tensors if t.flaw is not None))
             roots = Roots.of(self.plan, tensors)
@@ -249,7 +250,8 @@ class _Run:
             with files.file_errors(final):
                 partial.replace(final)
         files.sync(folder)
-        self.target.journal.unlink()
+        # Whoever deleted it by hand changed nothing that counts: the output is complete.
+        self.target.journal.unlink(missing_ok=True)
 
     def fill_cache(self, tensors: tuple[TensorResult, ...]) -> None:
         """Add new tensors to the cache; the output is complete, so a failure is only told."""

@@ -194,7 +194,7 @@ def test_lost_and_damaged_data_is_made_again(model: Path, expected: str, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "tail", [b'[3,0,"ab', b"\0" * 300, b"[1]\n[2]\n", b'{"checked":1}\n', b"[0,0,5,5]\n", b"\xff\n"]
+    "tail", [b'[3,0,"ab', b"\0" * 300, b"[1]\n[2]\n", b'{"checked":1}\n', b"[0,0,5,5]\n", b"\xff\n", b'[99,0,"",""]\n']
 )
 def test_a_torn_journal_is_read_up_to_the_tear(model: Path, expected: str, tmp_path: Path, tail: bytes) -> None:
     out = tmp_path / "out.gguf"
@@ -230,6 +230,41 @@ def test_another_plan_model_or_kernel_is_refused_with_the_difference(model: Path
         apply(plan_for(model, {}, default="IQ4_NL"), out, resume=True)
     os.utime(model, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert apply(plan_for(model, {}, default="IQ4_NL"), out, resume=True).n_resumed == 9
+
+
+def test_the_work_of_another_job_is_not_thrown_away(model: Path, expected: str, tmp_path: Path) -> None:
+    out = tmp_path / "out.gguf"
+    interrupt(model, out)
+    with pytest.raises(RunError, match=r"of another job is here \(plan: was \w{12}, .*its work would be lost"):
+        apply(plan_for(model, {"output.weight": "Q8_0"}, default="IQ4_NL"), out)
+    assert apply(plan_for(model, {}, default="IQ4_NL"), out, resume=True).n_resumed == 9
+    assert sha256_of(out) == expected
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_model_that_changes_while_it_is_read_is_noticed(tmp_path: Path, *, gone: bool) -> None:
+    model, out = f16_model(tmp_path / "model.gguf"), tmp_path / "out.gguf"
+    other = f16_model(tmp_path / "other.gguf", seed=1)
+
+    def exchange(progress: Progress) -> None:
+        # After all reading; before that a missing file is met by whoever opens it.
+        if progress.phase == "work" and progress.done_nbytes == progress.total_nbytes:
+            model.unlink() if gone else other.replace(model)
+
+    with pytest.raises(RunError, match=r"changed while it was read .*model 1: was"):
+        apply(plan_for(model, {}), out, on_progress=exchange)
+    assert not out.exists()
+
+
+def test_a_journal_that_is_deleted_meanwhile_changes_nothing(model: Path, expected: str, tmp_path: Path) -> None:
+    out = tmp_path / "out.gguf"
+
+    def delete(progress: Progress) -> None:
+        if progress.phase == "work":
+            (tmp_path / "out.gguf.journal").unlink(missing_ok=True)
+
+    apply(plan_for(model, {}, default="IQ4_NL"), out, on_progress=delete)
+    assert sha256_of(out) == expected
 
 
 def test_what_was_carried_over_is_told_after_a_resume_too(tmp_path: Path) -> None:
