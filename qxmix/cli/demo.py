@@ -61,6 +61,7 @@ def _next_steps(files: DemoFiles, inputs: list[str]) -> str:
     steps = [
         ("every tensor and the reason of its type", ["plan", "--all", *inputs]),
         (f"change {files.recipe}, then see what it would do", ["plan", *inputs]),
+        ("the size of the model by every recipe that comes with qxmix", ["recipes", "--model", str(files.model)]),
         ("the types there are", ["types"]),
         (
             "how far the result is from the model, in the real engine (after pip install '.[engines]')",
