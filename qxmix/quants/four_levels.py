@@ -7,14 +7,19 @@ candidates for each of 816 splits of 16 weights, or of the 5,744 of 32 weights t
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from qxmix.quants.jit import inlined, kernel
+from qxmix.quants.jit import inlined, kernel, spliced
 from qxmix.quants.lanes import LANES
 from qxmix.quants.levels import Levels, nearest_code
 from qxmix.quants.simd import WIDTH, any_lane, load, splat, store, where
 from qxmix.quants.ternary_grid import sort_lanes
 from qxmix.quants.weigh_ik import weigh_cleaned, weigh_plain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 BASE: Levels = np.array([-31, -13, 1, 17], dtype=np.float32)
 """Levels of a block (``iq2nl_values`` in ik_llama.cpp)."""
@@ -23,6 +28,8 @@ SHIFTED: Levels = BASE + np.float32(5)
 ZERO = np.float32(1e-16)
 """A block whose largest magnitude is below this gets scale 0."""
 N_CANDIDATES = 4
+_VARIANCE, _SHARE = np.float32(1.5), np.float32(0.25)
+"""Of the variance of a super-block, what counts in a weight; of that, what counts where there is no importance."""
 _A, _B, _C, _D = (tuple(np.float32(table[i]) for table in (BASE, SHIFTED, BASE[::-1], SHIFTED[::-1])) for i in range(4))
 
 _0 = np.float32(0.0)
@@ -130,17 +137,23 @@ def best_split(sx, sw, first_end, third_start, scale, shifted):
 def search_four_levels(network, x, w, first_end, third_start, scale, shifted):
     """Scale and table of block ``x`` with weights ``w``, both (n, LANES), of each lane; 0 where the block is zero."""
     n = x.shape[0]
-    v, u, at = x.copy(), w.copy(), np.empty_like(x)
-    sx, sw, largest = np.zeros((n + 1, LANES), np.float32), np.zeros((n + 1, LANES), np.float32), np.zeros_like(scale)
-    sort_lanes(network, v, u, at)
+    v, u, at = np.empty((n, LANES), np.float32), np.empty((n, LANES), np.float32), np.empty((n, LANES), np.float32)
+    sx, sw = np.empty((n + 1, LANES), np.float32), np.empty((n + 1, LANES), np.float32)
     for e in range(n):
         for k in range(LANES):
-            largest[k] = max(largest[k], abs(x[e, k]))
+            v[e, k] = x[e, k]
+            u[e, k] = w[e, k]
+    sort_lanes(network, v, u, at)
+    for k in range(LANES):
+        sx[0, k] = sw[0, k] = _0
+    for e in range(n):
+        for k in range(LANES):
             sx[e + 1, k] = sx[e, k] + u[e, k] * v[e, k]
             sw[e + 1, k] = sw[e, k] + u[e, k]
     best_split(sx, sw, first_end, third_start, scale, shifted)
     for k in range(LANES):
-        zero = largest[k] < ZERO
+        # The largest magnitude stands at one of the ends.
+        zero = max(-v[0, k], v[n - 1, k]) < ZERO
         scale[k] = _0 if zero else scale[k]
         shifted[k] = _0 if zero else shifted[k]
 
@@ -164,13 +177,17 @@ def code_block(x, w, d, level, shifted, code, s1, s2):
             s2[k] += (w[e, k] * q) * q
 
 
-@inlined
-def weigh(x, w, block, n_lanes, weighted):
-    """Weights of super-blocks, from importances if there are any."""
-    if weighted:
-        weigh_cleaned(x, w, block, np.float32(1.5), n_lanes)
-    else:
-        weigh_plain(x, w, np.float32(1.5), np.float32(0.25), n_lanes)
+def weigh_blocks(block: int) -> Callable[..., None]:
+    """Build the function that makes weights of super-blocks, from importances if there are any."""
+
+    @spliced
+    def weigh(x, w, n_lanes, weighted):
+        if weighted:
+            weigh_cleaned(x, w, block, _VARIANCE, n_lanes)
+        else:
+            weigh_plain(x, w, _VARIANCE, _SHARE, n_lanes)
+
+    return weigh
 
 
 @inlined

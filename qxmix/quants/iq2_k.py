@@ -18,8 +18,8 @@ from __future__ import annotations
 import numpy as np
 
 from qxmix.quants.codec import Codec
-from qxmix.quants.four_levels import BASE, SHIFTED, code_block, fitted, search_four_levels, weigh
-from qxmix.quants.jit import inlined, kernel
+from qxmix.quants.four_levels import BASE, SHIFTED, code_block, fitted, search_four_levels, weigh_blocks
+from qxmix.quants.jit import inlined, kernel, spliced
 from qxmix.quants.lanes import LANES, load_blocks, load_importance
 from qxmix.quants.numerics import load_half, nint
 from qxmix.quants.search import search_plain
@@ -37,6 +37,7 @@ N_BLOCKS = SUPER // BLOCK
 NBYTES = 76
 NMAX = 8
 _NETWORK = sorting_network(BLOCK)
+_weigh = weigh_blocks(BLOCK)
 
 _0 = np.float32(0.0)
 _1 = np.float32(1.0)
@@ -56,10 +57,12 @@ def _pack_fields(levels, shifted, d, packed):
             packed[4 + j // 2, k] |= np.uint8(level << (4 * (j % 2)))
 
 
-@kernel
+@spliced
 def _code_super(x, w, scales, shifted, d, code, packed):
     """Codes and fields of super-blocks whose scales are found, and ``d`` fitted to them, times 1.03."""
-    s1, s2 = np.zeros(LANES, np.float32), np.zeros(LANES, np.float32)
+    s1, s2 = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
+    for k in range(LANES):
+        s1[k] = s2[k] = _0
     for j in range(N_BLOCKS):
         for k in range(LANES):
             level = min(max(nint((_1 / d[k]) * scales[j, k]), np.float32(-NMAX)), np.float32(NMAX - 1))
@@ -87,7 +90,7 @@ def _encode(rows, columns, out, method):  # noqa: ARG001 - the contract
         load_blocks(flat, first, n, x)
         if len(columns):
             load_importance(columns, first, n, w)
-        weigh(x, w, BLOCK, LANES, len(columns) > 0)
+        _weigh(x, w, LANES, len(columns) > 0)
         for j in range(N_BLOCKS):
             of, to = BLOCK * j, BLOCK * j + BLOCK
             sum_over(w[of:to], sum_w[j])

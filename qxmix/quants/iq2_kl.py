@@ -19,7 +19,7 @@ from __future__ import annotations
 import numpy as np
 
 from qxmix.quants.codec import Codec
-from qxmix.quants.jit import inlined, kernel
+from qxmix.quants.jit import inlined, kernel, spliced
 from qxmix.quants.lanes import LANES
 from qxmix.quants.levels import IQ3_LEVELS
 from qxmix.quants.numerics import load_half, nint
@@ -46,7 +46,7 @@ _0 = np.float32(0.0)
 _1 = np.float32(1.0)
 
 
-@inlined
+@spliced
 def _weigh(x, w, n_lanes, weighted):
     """Weights of super-blocks, from importances if there are any; else that of a weight is its magnitude."""
     if weighted:
@@ -164,7 +164,7 @@ def _pack_block(j, level, codes, packed):
             packed[70 + t, k] = high if j == 0 else packed[70 + t, k] | np.uint8(high << np.uint8(j))
 
 
-@kernel
+@spliced
 def _settle(x, w, n_lanes, d, found, s1, s2, codes, packed):
     """Levels, points and fields of a super-block a lane, for scales that are multiples of ``d``."""
     for j in range(N_BLOCKS):

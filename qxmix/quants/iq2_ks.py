@@ -21,8 +21,8 @@ from __future__ import annotations
 import numpy as np
 
 from qxmix.quants.codec import Codec
-from qxmix.quants.four_levels import BASE, SHIFTED, code_block, fitted, search_four_levels, weigh
-from qxmix.quants.jit import inlined, kernel
+from qxmix.quants.four_levels import BASE, SHIFTED, code_block, fitted, search_four_levels, weigh_blocks
+from qxmix.quants.jit import inlined, kernel, spliced
 from qxmix.quants.lanes import LANES
 from qxmix.quants.numerics import load_half
 from qxmix.quants.row_encoder import row_encoder
@@ -43,24 +43,24 @@ _NETWORK = sorting_network(BLOCK)
 _0 = np.float32(0.0)
 
 
-@inlined
+@spliced
 def _search(x, w, found):
     """Scale, table and sum of weights of a block."""
     sum_over(w, found[2])
     search_four_levels(_NETWORK, x, w, FIRST_END, THIRD_START, found[0], found[1])
 
 
-@kernel
+@spliced
 def _units(kept, first, n_rows, d):
     """Scale of each row for the scales of all its blocks, which become levels of it."""
     n_blocks, n_super = kept.shape[1], kept.shape[3]
     shape = (n_super * n_blocks, LANES)
-    scales, sums, levels = np.zeros(shape, np.float32), np.zeros(shape, np.float32), np.empty(shape, np.float32)
+    scales, sums, levels = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.float32)
     for i in range(n_super):
         for j in range(n_blocks):
-            for k in range(n_rows):
-                scales[n_blocks * i + j, k] = kept[0, j, first + k, i]
-                sums[n_blocks * i + j, k] = kept[2, j, first + k, i]
+            for k in range(LANES):
+                scales[n_blocks * i + j, k] = kept[0, j, first + k, i] if k < n_rows else _0
+                sums[n_blocks * i + j, k] = kept[2, j, first + k, i] if k < n_rows else _0
     search_plain(scales, sums, NMAX, d, levels)
     for i in range(n_super):
         for j in range(n_blocks):
@@ -79,7 +79,7 @@ def _pack_block(j, level, shifted, packed):
         packed[at, k] = low if j % 2 == 0 else packed[at, k] | low
 
 
-@kernel
+@spliced
 def _settle(x, w, n_lanes, d, found, s1, s2, codes, packed):  # noqa: ARG001 - the contract of row_encoder
     """Codes and fields of a super-block a lane, for the levels in ``found``."""
     for j in range(N_BLOCKS):
@@ -87,11 +87,6 @@ def _settle(x, w, n_lanes, d, found, s1, s2, codes, packed):  # noqa: ARG001 - t
         code_block(x[part], w[part], d, found[0, j], found[1, j], codes[part], s1, s2)
         _pack_block(j, found[0, j], found[1, j], packed)
     pack_two_bits(codes, np.uint8(0), packed, 6)
-
-
-@inlined
-def _weigh(x, w, n_lanes, weighted):
-    weigh(x, w, BLOCK, n_lanes, weighted)
 
 
 @kernel
@@ -112,7 +107,7 @@ def _decode(packed, rows):
 
 
 _ENCODE = row_encoder(
-    block=BLOCK, nbytes=NBYTES, half=True, n_found=3, weigh=_weigh, search=_search, units=_units, settle=_settle,
-    last=fitted,
+    block=BLOCK, nbytes=NBYTES, half=True, n_found=3, weigh=weigh_blocks(BLOCK), search=_search, units=_units,
+    settle=_settle, last=fitted,
 )  # fmt: skip
 CODECS = {"IQ2_KS": Codec(decode=_decode, encode=_ENCODE)}

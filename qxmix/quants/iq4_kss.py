@@ -35,7 +35,7 @@ from qxmix.quants.even_codes import (
     search_even,
 )
 from qxmix.quants.iq4_k import BOTH, TABLES
-from qxmix.quants.jit import inlined, kernel
+from qxmix.quants.jit import inlined, kernel, spliced
 from qxmix.quants.lanes import LANES
 from qxmix.quants.level_encoder import odd_level, odd_unit
 from qxmix.quants.row_encoder import row_encoder, units_by
@@ -57,7 +57,7 @@ _1 = np.float32(1.0)
 _16 = np.float32(16.0)
 
 
-@inlined
+@spliced
 def _weigh(x, w, n_lanes, weighted):
     """Weights of super-blocks, from importances if there are any."""
     if weighted:
@@ -136,10 +136,12 @@ def _pack_block(j, level, shifted, codes, packed):
             packed[16 * j + 2 * i + 1, k] = np.uint8(word >> 8)
 
 
-@kernel
+@spliced
 def _settle(x, w, n_lanes, d, found, s1, s2, codes, packed):
     """Levels, codes and fields of a super-block a lane, for scales that are odd multiples of ``d``."""
-    shifted = np.zeros(LANES, np.float32)
+    shifted = np.empty(LANES, np.float32)
+    for k in range(LANES):
+        shifted[k] = _0
     for j in range(N_BLOCKS):
         part, level = slice(BLOCK * j, BLOCK * j + BLOCK), found[0, j]
         for k in range(LANES):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qxmix.quants.jit import inlined, kernel
+from qxmix.quants.jit import inlined, kernel, spliced
 from qxmix.quants.lanes import LANES, load_blocks, load_importance
 from qxmix.quants.numerics import store_half
 from qxmix.quants.row_scale import load_columns, load_rows, store_float, store_rows
@@ -37,7 +37,7 @@ def clear_lanes(packed, by):
 def _search_rows(
     block: int, n_found: int, weigh: Callable[..., None], search: Callable[..., None]
 ) -> Callable[..., None]:
-    @kernel
+    @spliced
     def search_rows(rows, columns, x, w, kept):
         """What was found for each block: ``kept`` (n_found, n_blocks of a super-block, n_super)."""
         flat = rows.ravel()
@@ -61,7 +61,7 @@ def _search_rows(
 def units_by(unit_of: Callable[..., np.float32]) -> Callable[..., None]:
     """Build ``units`` of ``row_encoder``: the largest magnitude of a row's block scales, and the scale that has it."""
 
-    @kernel
+    @spliced
     def units(kept, first, n_rows, d):
         for k in range(n_rows):
             largest = extreme = _0
@@ -77,11 +77,11 @@ def units_by(unit_of: Callable[..., np.float32]) -> Callable[..., None]:
 
 @inlined
 def _take(kept, first, n_rows, super_block, found):
-    """What a super-block of rows ``first ..`` has, a row a lane."""
+    """What a super-block of rows ``first ..`` has, a row a lane; zero in the lanes beyond."""
     for i in range(kept.shape[0]):
         for j in range(kept.shape[1]):
-            for k in range(n_rows):
-                found[i, j, k] = kept[i, j, first + k, super_block]
+            for k in range(LANES):
+                found[i, j, k] = kept[i, j, first + k, super_block] if k < n_rows else _0
 
 
 def row_encoder(
@@ -118,9 +118,9 @@ def row_encoder(
     def encode(rows, columns, out, method):  # noqa: ARG001 - the contract of encoders
         n_rows, n_super, n_blocks = rows.shape[0], rows.shape[1] // SUPER, SUPER // block
         x, w = np.empty((SUPER, LANES), np.float32), np.empty((SUPER, LANES), np.float32)
-        codes, packed = np.zeros((SUPER, LANES), np.uint8), np.empty((nbytes, LANES), np.uint8)
+        codes, packed = np.empty((SUPER, LANES), np.uint8), np.empty((nbytes, LANES), np.uint8)
         kept = np.empty((n_found, n_blocks, n_rows, n_super), np.float32)
-        found = np.zeros((n_found, n_blocks, LANES), np.float32)
+        found = np.empty((n_found, n_blocks, LANES), np.float32)
         d, s1, s2 = np.empty(LANES, np.float32), np.empty(LANES, np.float32), np.empty(LANES, np.float32)
         search_rows(rows, columns, x, w, kept.reshape(n_found, n_blocks, -1))
         for first in range(0, n_rows, LANES):
