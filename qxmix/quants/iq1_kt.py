@@ -26,8 +26,8 @@ from qxmix.quants.levels import IQ4_LEVELS
 from qxmix.quants.row_scale import load_float, store_float
 from qxmix.quants.superblock import SUPER
 from qxmix.quants.trellis import OFFSET, codebook, next_state, value_of
+from qxmix.quants.trellis_batch import BLOCKS_PER_SUPER
 from qxmix.quants.trellis_levels import GROUPS, encode_levels
-from qxmix.quants.trellis_rows import BLOCKS_PER_SUPER
 
 if TYPE_CHECKING:
     from qxmix.quants.codec import Columns, Packed, Rows

@@ -20,24 +20,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qxmix.quants.codec import Codec
-from qxmix.quants.jit import inlined, kernel
-from qxmix.quants.numerics import nint
+from qxmix.quants.jit import kernel
 from qxmix.quants.row_scale import load_float, store_float
 from qxmix.quants.superblock import SUPER
 from qxmix.quants.trellis import OFFSET, codebook, next_state, value_of
-from qxmix.quants.trellis_rows import (
-    BLOCK,
-    BLOCKS_PER_SUPER,
-    N_TRIALS,
-    batches,
-    choose_best,
-    fit_blocks,
-    refit,
-    row_search,
-    starts,
-    steps_of,
-)
-from qxmix.quants.trellis_search import match8
+from qxmix.quants.trellis_batch import BLOCKS_PER_SUPER, batches, choose_best, first_scales, try_scales
+from qxmix.quants.trellis_rows import inverse_of, level16, refit, search_rows_16
+from qxmix.quants.trellis_search import BLOCK, nearest
 
 if TYPE_CHECKING:
     from qxmix.quants.codec import Columns, Packed, Rows
@@ -49,30 +38,11 @@ QH = 68
 GROUPS = 4
 """Groups of a block."""
 HALF = BLOCKS_PER_SUPER // 2
-LEAST = np.float32(84.0)
-MOST = np.float32(123.0)
+LEAST, MOST = 84.0, 123.0
 OFFSETS = np.arange(-3, 4, dtype=np.float32) * np.float32(8.0)
 
 _0 = np.float32(0.0)
 _1 = np.float32(1.0)
-_TOP = np.float32(15.0)
-
-
-@inlined
-def _level_of(x):
-    return min(max(nint(x), _0), _TOP)
-
-
-_fifths = np.arange(N_TRIALS, dtype=np.float32) - np.float32(N_TRIALS // 2)
-_search_rows = row_search([float(i) for i in _fifths * np.float32(0.2) + _TOP], _level_of)
-
-
-@kernel
-def _choose(which, tried, chosen):
-    """Code vectors of the trial that won."""
-    for block in range(len(which)):
-        for g in range(GROUPS):
-            chosen[block, g] = tried[which[block], block * GROUPS + g]
 
 
 @kernel
@@ -80,7 +50,7 @@ def _levels(d, scales, levels):
     for r in range(len(d)):
         inverse = _1 / d[r] if d[r] != _0 else _0
         for block in range(scales.shape[1]):
-            levels[r, block] = _level_of(inverse * scales[r, block])
+            levels[r, block] = level16(inverse * scales[r, block])
 
 
 @kernel
@@ -106,31 +76,19 @@ def _pack(d, levels, found, rows, out):
 
 def _encode(rows: Rows, columns: Columns, packed: Packed, search: int) -> None:  # noqa: ARG001 - one search only
     book = codebook(65536, 8, 8, magnitudes=True)
-    lists = (book.edges, book.first, book.members, book.candidates)
-    signs = np.ones_like(OFFSETS)
     for batch in batches(rows, columns, packed, magnitudes=True):
-        x, w, grouped = batch.x, batch.w, (*batch.shape, GROUPS)
-        n_blocks = len(batch.tops)
-        inverse = np.empty((len(OFFSETS), n_blocks), np.float32)
-        starts(batch.tops, batch.row_tops, LEAST, MOST, OFFSETS, signs, inverse)
-        tried = np.empty((len(OFFSETS), n_blocks * GROUPS), np.int32)
-        match8(x, w, inverse, GROUPS, *lists, tried)
-        scales, scores = np.empty_like(inverse), np.empty_like(inverse)
-        fit_blocks(x, w, book.values, tried, scales, scores)
-        scale, score, which = (
-            np.zeros(batch.shape, np.float32),
-            np.zeros(n_blocks, np.float32),
-            np.zeros(n_blocks, np.int32),
-        )
+        x, w, n_blocks = batch.x, batch.w, len(batch.tops)
+        inverse = first_scales(batch, LEAST, MOST, OFFSETS, np.ones_like(OFFSETS))
+        tried, scales, scores = try_scales(batch, book, inverse)
+        scale, score, which = np.zeros(batch.shape, np.float32), np.zeros(n_blocks, np.float32), np.zeros(n_blocks, int)
         choose_best(batch.tops, scales, scores, scale.ravel(), score, which)
-        found = np.empty(grouped, np.int32)
-        _choose(which, tried, found.reshape(n_blocks, GROUPS))
+        found = tried.reshape(n_blocks, GROUPS, -1)[np.arange(n_blocks), :, which].reshape(*batch.shape, GROUPS)
         d = np.empty(len(batch.rows), np.float32)
-        _search_rows(x, w, book.values, found, scale, d)
-        levels, steps, inverse = np.empty_like(scale), np.empty_like(scale), np.empty((1, n_blocks), np.float32)
+        search_rows_16(x, w, book.values, found, scale, d)
+        levels = np.empty_like(scale)
         _levels(d, scale, levels)
-        steps_of(d, levels, steps, inverse.reshape(batch.shape))
-        match8(x, w, inverse, GROUPS, *lists, found.reshape(1, -1))
+        steps = (d[:, None] * levels).reshape(-1, 1)
+        found = nearest(book, x, w, inverse_of(steps)).reshape(found.shape)
         refit(x, w, book.values, levels, found, d)
         _pack(d, levels, found, batch.rows, batch.packed)
 

@@ -26,19 +26,9 @@ from qxmix.quants.numerics import nint
 from qxmix.quants.row_scale import load_float, store_float
 from qxmix.quants.superblock import SUPER
 from qxmix.quants.trellis import OFFSET, Codebook, codebook, next_state, value_of
-from qxmix.quants.trellis_rows import (
-    BLOCKS_PER_SUPER,
-    ZERO,
-    Batch,
-    batches,
-    choose_best,
-    first_largest,
-    fit_blocks,
-    refit,
-    starts,
-    steps_of,
-)
-from qxmix.quants.trellis_search import match4
+from qxmix.quants.trellis_batch import BLOCKS_PER_SUPER, ZERO, Batch, batches, choose_best, first_scales, try_scales
+from qxmix.quants.trellis_rows import first_largest, inverse_of, refit
+from qxmix.quants.trellis_search import nearest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,8 +43,7 @@ GROUPS = 8
 """Groups of a block."""
 SECOND = 32768
 """How far the second set of starts is from the first."""
-LEAST = np.float32(90.0)
-MOST = np.float32(124.0)
+LEAST, MOST = 90.0, 124.0
 OFFSETS = np.repeat(np.arange(-2, 3, dtype=np.float32) * np.float32(8.0), 2)
 SIGNS = np.tile(np.array([1, -1], dtype=np.float32), 5)
 
@@ -98,36 +87,22 @@ def _pack(d, levels, found, out):
                     row[at + 4 * j + i] = np.uint8((word >> np.uint32(8 * i)) & np.uint32(255))
 
 
-def _search(
-    batch: Batch, book: Codebook, inverse: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Scales and scores of all trials of ``inverse`` (n_trials, n_blocks)."""
-    tried = np.empty((len(inverse), inverse.shape[1] * GROUPS), np.int32)
-    match4(batch.x, batch.w, inverse, GROUPS, book.edges, book.first, book.members, book.candidates, tried)
-    scales, scores = np.empty_like(inverse), np.empty_like(inverse)
-    fit_blocks(batch.x, batch.w, book.values, tried, scales, scores)
-    return scales, scores
-
-
 def _block_scales(batch: Batch, books: list[Codebook]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Scale of each block, and whether it takes the second set of starts.
 
     The trials of the first set, then the second set at the scale they found, then the trials of the second set; the
     score to beat by the last is that of the first set even where the second did better in between, as in the reference.
     """
-    n_blocks = len(batch.tops)
-    inverse = np.empty((len(OFFSETS) + 1, n_blocks), np.float32)
-    starts(batch.tops, batch.row_tops, LEAST, MOST, OFFSETS, SIGNS, inverse[1:])
-    scale, score, which = np.zeros(n_blocks, np.float32), np.zeros(n_blocks, np.float32), np.zeros(n_blocks, np.int32)
-    scales, scores = _search(batch, books[0], inverse[1:])
+    n_blocks, n_trials = len(batch.tops), len(OFFSETS)
+    inverse = first_scales(batch, LEAST, MOST, OFFSETS, SIGNS)
+    scale, score, which = np.zeros(n_blocks, np.float32), np.zeros(n_blocks, np.float32), np.zeros(n_blocks, int)
+    _, scales, scores = try_scales(batch, books[0], inverse)
     choose_best(batch.tops, scales, scores, scale, score, which)
-    inverse[0] = 0
-    np.divide(_1, scale, out=inverse[0], where=scale != _0)
-    scales, scores = _search(batch, books[1], inverse)
-    better = (scores[0] > score) & (batch.tops >= ZERO)
-    scale[better] = scales[0][better]
+    _, scales, scores = try_scales(batch, books[1], np.column_stack([inverse, inverse_of(scale)]))
+    better = (scores[:, n_trials] > score) & (batch.tops >= ZERO)
+    scale[better] = scales[better, n_trials]
     which[:] = -1
-    choose_best(batch.tops, scales[1:], scores[1:], scale, score, which)
+    choose_best(batch.tops, scales[:, :n_trials].copy(), scores[:, :n_trials].copy(), scale, score, which)
     return scale.reshape(batch.shape), better | (which >= 0)
 
 
@@ -135,20 +110,19 @@ def _encode(rows: Rows, columns: Columns, packed: Packed, search: int) -> None: 
     books = [codebook(SECOND, 4, 6, offset=OFFSET + first) for first in (0, SECOND)]
     values = np.concatenate([book.values for book in books])
     for batch in batches(rows, columns, packed):
-        n_blocks = len(batch.tops)
         scale, second = _block_scales(batch, books)
-        d, levels, steps = np.empty(len(batch.rows), np.float32), np.empty_like(scale), np.empty_like(scale)
+        d, levels = np.empty(len(batch.rows), np.float32), np.empty_like(scale)
         _levels(scale, batch.row_tops, d, levels)
-        inverse, found = np.empty(batch.shape, np.float32), np.empty((2, n_blocks * GROUPS), np.int32)
-        steps_of(d, levels, steps, inverse)
-        for book, mine, out in zip(books, (~second, second), found, strict=True):
-            # A block that is not of this set gets the inverse 0: no search.
-            only = np.where(mine, inverse.ravel(), _0)[None]
-            match4(batch.x, batch.w, only, GROUPS, book.edges, book.first, book.members, book.candidates, out[None])
-        index = np.where(np.repeat(second, GROUPS), found[1] + np.int32(SECOND), found[0])
-        index = index.reshape(*batch.shape, GROUPS)
-        refit(batch.x, batch.w, values, levels, index, d)
-        _pack(d, levels, index, batch.packed)
+        inverse = inverse_of(d[:, None] * levels).reshape(-1, 1)
+        # A block of the other set gets the inverse 0: no search.
+        first, other = (
+            nearest(book, batch.x, batch.w, np.where(mine[:, None], inverse, _0))
+            for book, mine in zip(books, (~second, second), strict=True)
+        )
+        found = np.where(np.repeat(second, GROUPS)[:, None], other + np.int32(SECOND), first)
+        found = found.reshape(*batch.shape, GROUPS)
+        refit(batch.x, batch.w, values, levels, found, d)
+        _pack(d, levels, found, batch.packed)
 
 
 @kernel

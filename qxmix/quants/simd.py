@@ -245,6 +245,41 @@ def any_lane(typing_context, mask):  # noqa: ARG001
 
 
 @intrinsic
+def lane_bits(typing_context, mask):  # noqa: ARG001
+    """The lanes of the mask as bits of an integer, lane 0 lowest."""
+
+    def build(context, builder, sig, args):  # noqa: ARG001
+        return builder.zext(builder.bitcast(args[0], ir.IntType(WIDTH)), ir.IntType(64))
+
+    return types.int64(mask), build
+
+
+@intrinsic
+def lowest_bit(typing_context, bits):  # noqa: ARG001
+    """Index of the lowest bit that is set; at least one must be."""
+
+    def build(context, builder, sig, args):  # noqa: ARG001
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.int64), build
+
+
+@intrinsic
+def least_lane(typing_context, vector):  # noqa: ARG001
+    """The least of the lanes, none of which may be a NaN."""
+
+    def build(context, builder, sig, args):  # noqa: ARG001
+        value, smaller = args[0], _extreme("<")
+        for shift in (8, 4, 2, 1):
+            turned = [(lane + shift) % WIDTH for lane in range(WIDTH)]
+            order = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), turned)
+            value = smaller(builder, [value, builder.shuffle_vector(value, value, order)])
+        return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
+
+    return vector.dtype(vector), build
+
+
+@intrinsic
 def root(typing_context, vector):  # noqa: ARG001
     """Square root of each lane."""
     return vector(vector), lambda context, builder, sig, args: _call(builder, "llvm.sqrt", list(args))  # noqa: ARG005

@@ -21,6 +21,7 @@ import numpy as np
 
 from qxmix.quants.jit import inlined, kernel
 from qxmix.quants.lanes import LANES
+from qxmix.quants.simd import WIDTH
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,11 +47,14 @@ class Codebook:
     edges: NDArray[np.float32]
     """Groups of 8: (8,) the value above which the bit of a weight is set in the number of a cluster; of 4: ``BINS``."""
     first: NDArray[np.int32]
-    """(n_clusters + 1,) where the list of each cluster begins in ``members``."""
+    """(n_clusters + 1,) where the list of each cluster begins, in chunks of ``WIDTH``."""
     members: NDArray[np.int32]
-    """Indices of code vectors, list after list, each in the order in which equal distances are decided."""
-    candidates: NDArray[np.float32]
-    """(len(members), n) the code vectors of ``members``."""
+    """(n_chunks, WIDTH) indices of code vectors, in the order in which equal distances are decided.
+
+    The last one of a list is repeated up to a whole chunk.
+    """
+    candidates: NDArray[np.int8]
+    """(n_chunks, n, WIDTH) the code vectors of ``members``."""
 
 
 @inlined
@@ -152,11 +156,15 @@ def _build(n_values: int, n: int, n_near: int, offset: int, *, magnitudes: bool)
     lists = np.split(np.argsort(joined, kind="stable") // n_near, np.cumsum(np.bincount(joined, minlength=n_clusters)))
     # The reference keeps a minimum for each position modulo 8 and compares these in the order of its registers.
     order = np.arange(LIST_STEP) if n == LIST_STEP else np.array([0, 2, 4, 6, 1, 3, 5, 7])
-    full = [np.concatenate([m, extra[c, : -len(m) % LIST_STEP]]) for c, m in enumerate(lists[:n_clusters])]
-    members = [m.reshape(-1, LIST_STEP)[:, order].T.ravel() for m in full]
-    first = np.concatenate([[0], np.cumsum([len(m) for m in members])]).astype(np.int32)
-    flat = np.concatenate(members).astype(np.int32)
-    return Codebook(values, edges, first, flat, values[flat])
+    chunks = []
+    for c, listed in enumerate(lists[:n_clusters]):
+        full = np.concatenate([listed, extra[c, : -len(listed) % LIST_STEP]]).reshape(-1, LIST_STEP)
+        members = full[:, order].T.ravel()
+        chunks.append(np.pad(members, (0, -len(members) % WIDTH), mode="edge").reshape(-1, WIDTH).astype(np.int32))
+    first = np.concatenate([[0], np.cumsum([len(part) for part in chunks])]).astype(np.int32)
+    flat = np.concatenate(chunks)
+    candidates = np.ascontiguousarray(values.astype(np.int8)[flat].transpose(0, 2, 1))
+    return Codebook(values, edges, first, flat, candidates)
 
 
 _lock = Lock()

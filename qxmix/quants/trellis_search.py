@@ -1,15 +1,22 @@
 """The search for the nearest code vector of each group, with many groups side by side.
 
 A query is a group and a trial scale; it falls into a cluster and wants the first code vector of that cluster's list
-with the least ``sum(w * (q - v) ** 2)``, v the group divided by the scale.  Lane k is a query: all queries of a cluster
-go through its list together, code vectors one after the other, so that no sum crosses lanes and the list is read from
-memory once for 16 queries.  Lists are in the order in which the reference decides ties: the first minimum is its own.
+with the least ``sum(w * (q - v) ** 2)``, v being the group over the scale.  Lists are in the order in which the
+reference decides ties, so the first minimum is the reference's.  Two passes find it:
 
-For groups of 8 a first pass bounds: ``sum(w * q * q - 2 * w * v * q)`` differs from the wanted sum only by a constant
-of the query and takes two fused operations per weight instead of four.  It keeps the minimum of each 8 code vectors; a
-second pass evaluates as the reference does, but only where that minimum is within a margin of the least.  With u half
-a unit in the last place, the bound errs by less than 20 u and the reference's sum by less than 7 u times
+* the first one bounds.  For v = r * y it takes ``A - 2 * r * B`` with A = sum(w * q * q), B = sum(w * y * q), which
+  differs from the sum only by a constant of the query.  Lane k is a group: 16 groups of a cluster go through its list
+  together, code vectors one after the other, so that no sum crosses lanes.  All trials of a group that fall into the
+  same cluster share A and B, and cost two operations each for a code vector instead of 16 (or 8) more.  The minimum of
+  every 16 code vectors is kept.
+* the second one evaluates as the reference does, where that minimum is within a margin of the least of the list: for
+  nearly all queries one chunk of 16, now with the code vectors in lanes.
+
+With u half a unit in the last place, bounds err by less than 25 u and the reference's sum by less than 7 u times
 ``sum(w * (126 + |v|) ** 2)``; the margin is 128 u.
+
+Measured on student-t weights: the first pass with exact sums, one trial at a time, takes twice as long for groups of 8;
+without the second form of the second pass, exact sums with groups in lanes, 16 groups need 16 different chunks.
 """
 
 from __future__ import annotations
@@ -19,11 +26,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qxmix.quants.jit import inlined, kernel
-from qxmix.quants.simd import WIDTH, add_rough_product, any_lane, load, splat, store, where
-from qxmix.quants.trellis import BINS, LIST_STEP
+from qxmix.quants.simd import WIDTH, add_rough_product, lane_bits, least_lane, load, lowest_bit, splat, store, where
+from qxmix.quants.trellis import BINS
+from qxmix.quants.trellis_scan import bound_one8, score4, score8, sums4, sums8
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from qxmix.quants.trellis import Codebook
 
 _0 = np.float32(0.0)
 _1 = np.float32(1.0)
@@ -32,164 +44,243 @@ _INF = np.float32(np.inf)
 _LARGEST = np.float32(126.0)
 _MARGIN = np.float32(2.0**-17)
 _TINY = np.float32(1e-36)  # far above where products of float32 underflow and lose their relative precision
-NO_QUERY = -1
+BLOCK = 32
+"""Weights that share a scale."""
+NONE = np.int32(-1)
+TILE = 256
+"""Groups whose clusters are found together."""
 
 
 @inlined
-def _error(w, candidates, at, v):
-    """A weight's part of the sum."""
-    d = splat(candidates[at]) - v
-    return w * (d * d)
-
-
-@kernel
-def _scan8(query, candidates, first, last, least, found):
-    """Position in ``candidates[first:last]`` of the nearest code vector of each lane.
-
-    ``query`` (16, WIDTH) holds the groups over their scales, then their weights; ``least`` is scratch.
-    """
-    v0, v1, v2, v3 = load(query, 0), load(query, WIDTH), load(query, 2 * WIDTH), load(query, 3 * WIDTH)
-    v4, v5, v6, v7 = load(query, 4 * WIDTH), load(query, 5 * WIDTH), load(query, 6 * WIDTH), load(query, 7 * WIDTH)
-    w0, w1, w2, w3 = load(query, 8 * WIDTH), load(query, 9 * WIDTH), load(query, 10 * WIDTH), load(query, 11 * WIDTH)
-    w4, w5, w6, w7 = load(query, 12 * WIDTH), load(query, 13 * WIDTH), load(query, 14 * WIDTH), load(query, 15 * WIDTH)
-    b0, b1, b2, b3 = (v0 * w0) * -_2, (v1 * w1) * -_2, (v2 * w2) * -_2, (v3 * w3) * -_2
-    b4, b5, b6, b7 = (v4 * w4) * -_2, (v5 * w5) * -_2, (v6 * w6) * -_2, (v7 * w7) * -_2
-    overall = splat(_INF)
-    n_steps = (last - first) // LIST_STEP
-    for step in range(n_steps):
-        lowest = splat(_INF)
-        for j in range(LIST_STEP):
-            at = (first + step * LIST_STEP + j) * 8
-            q = splat(candidates[at])
-            even = add_rough_product(b0, w0, q) * q
-            q = splat(candidates[at + 1])
-            odd = add_rough_product(b1, w1, q) * q
-            q = splat(candidates[at + 2])
-            even = add_rough_product(even, add_rough_product(b2, w2, q), q)
-            q = splat(candidates[at + 3])
-            odd = add_rough_product(odd, add_rough_product(b3, w3, q), q)
-            q = splat(candidates[at + 4])
-            even = add_rough_product(even, add_rough_product(b4, w4, q), q)
-            q = splat(candidates[at + 5])
-            odd = add_rough_product(odd, add_rough_product(b5, w5, q), q)
-            q = splat(candidates[at + 6])
-            even = add_rough_product(even, add_rough_product(b6, w6, q), q)
-            q = splat(candidates[at + 7])
-            odd = add_rough_product(odd, add_rough_product(b7, w7, q), q)
-            lowest = min(lowest, even + odd)
-        store(least, step * WIDTH, lowest)
-        overall = min(overall, lowest)
-    reach = splat(_0)
+def _cluster8(groups, scale, edges, cluster):
+    for i in range(TILE):
+        cluster[i] = 0
     for k in range(8):
-        far = abs(load(query, k * WIDTH)) + _LARGEST
-        reach = reach + load(query, (8 + k) * WIDTH) * (far * far)
-    limit = overall + (reach * _MARGIN + _TINY)
-    best, which = splat(_INF), splat(_0)
-    for step in range(n_steps):
-        if not any_lane(load(least, step * WIDTH) <= limit):
-            continue
-        for i in range(step * LIST_STEP, (step + 1) * LIST_STEP):
-            at = (first + i) * 8
-            left = (_error(w0, candidates, at, v0) + _error(w4, candidates, at + 4, v4)) + (
-                _error(w2, candidates, at + 2, v2) + _error(w6, candidates, at + 6, v6)
-            )
-            right = (_error(w1, candidates, at + 1, v1) + _error(w5, candidates, at + 5, v5)) + (
-                _error(w3, candidates, at + 3, v3) + _error(w7, candidates, at + 7, v7)
-            )
-            score = left + right
-            better = score < best
-            best, which = where(better, score, best), where(better, splat(np.float32(i)), which)
-    store(found, 0, which)
-
-
-@kernel
-def _scan4(query, candidates, first, last, least, found):  # noqa: ARG001 - one signature for both
-    """The same for groups of 4, whose lists are short: there is nothing to gain from bounds."""
-    v0, v1, v2, v3 = load(query, 0), load(query, WIDTH), load(query, 2 * WIDTH), load(query, 3 * WIDTH)
-    w0, w1, w2, w3 = load(query, 4 * WIDTH), load(query, 5 * WIDTH), load(query, 6 * WIDTH), load(query, 7 * WIDTH)
-    best, which = splat(_INF), splat(_0)
-    for i in range(last - first):
-        at = (first + i) * 4
-        score = (_error(w0, candidates, at, v0) + _error(w2, candidates, at + 2, v2)) + (
-            _error(w1, candidates, at + 1, v1) + _error(w3, candidates, at + 3, v3)
-        )
-        better = score < best
-        best, which = where(better, score, best), where(better, splat(np.float32(i)), which)
-    store(found, 0, which)
+        for i in range(TILE):
+            cluster[i] |= np.int32(1 << k) if scale[i] * groups[k, i] > edges[k] else np.int32(0)
 
 
 @inlined
-def _cluster8(x, at, inverse, edges):
-    cluster = 0
-    for k in range(8):
-        cluster |= (1 << k) if inverse * x[at + k] > edges[k] else 0
-    return cluster
-
-
-@inlined
-def _cluster4(x, at, inverse, edges):
-    cluster, place = 0, 1
+def _cluster4(groups, scale, edges, cluster):
+    for i in range(TILE):
+        cluster[i] = 0
+    place = np.int32(1)
     for k in range(4):
-        v = inverse * x[at + k]
         for edge in range(len(BINS)):
-            cluster += place if v >= edges[edge] else 0
-        place *= 5
-    return cluster
+            for i in range(TILE):
+                cluster[i] += place if scale[i] * groups[k, i] >= edges[edge] else np.int32(0)
+        place *= np.int32(5)
 
 
-def matcher(n: int) -> Callable[..., None]:
+def _matcher(n: int) -> Callable[..., None]:
     """Build the kernel ``match`` for groups of ``n`` weights."""
-    scan, cluster_of = (_scan8, _cluster8) if n == LIST_STEP else (_scan4, _cluster4)
+    sums_of, score_of, cluster_of = (sums8, score8, _cluster8) if n == 8 else (sums4, score4, _cluster4)  # noqa: PLR2004
+
+    per_block = np.uint32(BLOCK // n)
 
     @kernel
-    def match(x, w, inverse, groups_per_block, edges, first, members, candidates, found):
-        """Index of the code vector of each trial and group.
+    def bound(w, u, ratio, n_trials, n_chunks, q, squares, sums, least, overall):
+        """The first pass: ``least`` (n_trials, n_chunks, WIDTH) and its minima ``overall`` (n_trials, WIDTH)."""
+        if n == 8 and n_trials == 1:  # noqa: PLR2004 - lists for groups of 4 are short
+            bound_one8(w, u, q, n_chunks, least, overall)
+            return
+        for t in range(n_trials):
+            store(overall, t * WIDTH, splat(_INF))
+        for chunk in range(n_chunks):
+            sums_of(w, u, q, squares, chunk * n * WIDTH, sums)
+            for t in range(n_trials):
+                r, lowest = load(ratio, t * WIDTH), splat(_INF)
+                for j in range(WIDTH):
+                    a, b = load(sums, j * WIDTH), load(sums, (WIDTH + j) * WIDTH)
+                    lowest = min(lowest, add_rough_product(a, b, r))
+                store(least, (t * n_chunks + chunk) * WIDTH, lowest)
+                store(overall, t * WIDTH, min(load(overall, t * WIDTH), lowest))
 
-        ``x`` and ``w`` (n_groups * n,) are weights and what an error of them weighs; ``inverse`` (n_trials, n_blocks)
-        one over the scales, 0 for scale 0, which takes index 0; ``found`` (n_trials, n_groups) int32 is written.
+    @kernel
+    def decide(w, v, lowest, least, at, n_chunks, q, limits, chunks, which):
+        """The second pass for a trial: position of the nearest code vector of each lane, to ``which``."""
+        reach = splat(_0)
+        for k in range(n):
+            far = abs(load(v, k * WIDTH)) + _LARGEST
+            reach = reach + load(w, k * WIDTH) * (far * far)
+        limit = load(lowest, 0) + (reach * _MARGIN + _TINY)
+        count, last, number = splat(_0), splat(_0), splat(_0)
+        for chunk in range(n_chunks):
+            within = load(least, (at + chunk) * WIDTH) <= limit
+            count = where(within, count + _1, count)
+            last = where(within, number, last)
+            number = number + _1
+        store(limits, 0, limit)
+        store(chunks, 0, last)
+        store(chunks, WIDTH, count)
+        for lane in range(WIDTH):
+            # Nearly always one chunk; if there are more, all of them in their order.
+            final = int(chunks[lane])
+            chunk = final if chunks[WIDTH + lane] == _1 else 0
+            best = _INF
+            which[lane] = 0
+            while chunk <= final:
+                score = score_of(w, v, q, lane, chunk * n * WIDTH)
+                found = least_lane(score)
+                if found < best:
+                    best = found
+                    which[lane] = chunk * WIDTH + lowest_bit(lane_bits(score == splat(found)))
+                chunk += 1
+                while chunk < final and not least[(at + chunk) * WIDTH + lane] <= limits[lane]:
+                    chunk += 1
+
+    @kernel
+    def classify(x, inverse, edges, key, trials):
+        """Which trials of a group fall into the same cluster.
+
+        For the first one of those, ``key`` (n_trials, n_groups) is ``cluster * n_trials`` plus how many others there
+        are, and the bits of ``trials`` are all of them; for others ``key`` is -1.
         """
-        n_trials, n_blocks = inverse.shape
-        n_groups, n_clusters = n_blocks * groups_per_block, len(first) - 1
-        start = np.zeros(n_clusters + 1, np.int64)
-        longest = 0
-        for c in range(n_clusters):
-            longest = max(longest, first[c + 1] - first[c])
+        n_trials, n_groups = key.shape
+        groups, scale, count = np.empty((n, TILE), np.float32), np.zeros(TILE, np.float32), np.empty(TILE, np.int32)
+        cluster, lead = np.empty((n_trials, TILE), np.int32), np.empty((n_trials, TILE), np.int32)
+        for at in range(0, n_groups, TILE):
+            size = min(TILE, n_groups - at)
+            for i in range(size):
+                for k in range(n):
+                    groups[k, i] = x[(at + i) * n + k]
+            for t in range(n_trials):
+                for i in range(size):
+                    scale[i] = inverse[np.uint32(at + i) // per_block, t]
+                here, leader = cluster[t], lead[t]
+                cluster_of(groups, scale, edges, here)
+                for i in range(TILE):
+                    # A scale of 0 asks for nothing: it is in no cluster, and leads nobody.
+                    leader[i] = np.int32(t) if scale[i] != _0 else NONE
+                for s in range(t - 1, -1, -1):
+                    other = cluster[s]
+                    for i in range(TILE):
+                        leader[i] = np.int32(s) if (other[i] == here[i]) & (leader[i] != NONE) else leader[i]
+            for t in range(n_trials):
+                here, bits = key[t, at : at + size], trials[t, at : at + size]
+                for i in range(size):
+                    count[i] = NONE
+                    bits[i] = 0
+                for s in range(t, n_trials):
+                    leader = lead[s]
+                    for i in range(size):
+                        count[i] += np.int32(1) if leader[i] == t else np.int32(0)
+                        bits[i] |= np.int32(1 << s) if leader[i] == t else np.int32(0)
+                for i in range(size):
+                    here[i] = cluster[t, i] * np.int32(n_trials) + count[i] if count[i] >= 0 else NONE
+
+    @kernel
+    def order_of(key, n_clusters):
+        """Groups of each cluster and their first trials there, by how many they have there; where clusters begin."""
+        n_trials, n_groups = key.shape
+        start = np.zeros(n_clusters * n_trials + 1, np.int64)
         for t in range(n_trials):
             for g in range(n_groups):
-                id_ = inverse[t, g // groups_per_block]
-                c = cluster_of(x, g * n, id_, edges) if id_ != _0 else NO_QUERY
-                found[t, g] = c
-                if c != NO_QUERY:
-                    start[c + 1] += 1
-        for c in range(n_clusters):
-            start[c + 1] += start[c]
-        order = np.empty(start[n_clusters], np.int64)
+                if key[t, g] != NONE:
+                    start[key[t, g] + 1] += 1
+        for k in range(len(start) - 1):
+            start[k + 1] += start[k]
+        begins = start[::n_trials].copy()
+        order = np.empty((start[-1], 2), np.int32)
         for t in range(n_trials):
             for g in range(n_groups):
-                c = found[t, g]
-                if c == NO_QUERY:
-                    found[t, g] = 0
-                else:
-                    order[start[c]] = t * n_groups + g
-                    start[c] += 1
-        query, least = np.zeros((2 * n, WIDTH), np.float32), np.empty(longest * WIDTH // LIST_STEP, np.float32)
-        which, flat, flat_candidates = np.empty(WIDTH, np.float32), found.ravel(), candidates.ravel()
-        at = 0
+                k = key[t, g]
+                if k != NONE:
+                    order[start[k], 0] = g
+                    order[start[k], 1] = t
+                    start[k] += 1
+        return order, begins
+
+    @kernel
+    def gather(x, w, inverse, trials, order, groups, scale, ratio, trial, together):
+        """Lay the groups of ``order`` side by side, lanes beyond repeat the first; returns the most trials of one.
+
+        ``groups`` (3, n, WIDTH) are weights, what their errors weigh, and u; trials that a group has less than the
+        others repeat its first.
+        """
+        most = 0
+        for i in range(WIDTH):
+            query = i if i < len(order) else 0
+            g, first, j = np.uint32(order[query, 0]), np.uint32(order[query, 1]), 0
+            scales, bits = inverse[g // per_block], np.int64(trials[first, g])
+            s = scales[first]
+            for k in range(n):
+                at = g * np.uint32(n) + np.uint32(k)
+                groups[0, k, i] = x[at]
+                groups[1, k, i] = w[at]
+                groups[2, k, i] = w[at] * (s * x[at])
+            while bits:
+                t = lowest_bit(bits)
+                bits &= bits - 1
+                trial[j, i] = t
+                scale[j, i] = scales[t]
+                ratio[j, i] = scales[t] / s * -_2
+                j += 1
+            together[i] = j
+            most = max(most, j)
+        for i in range(WIDTH):
+            for t in range(together[i], most):
+                scale[t, i] = scale[0, i]
+                ratio[t, i] = ratio[0, i]
+        return most
+
+    @kernel
+    def match(x, w, inverse, edges, first, members, candidates, longest, found):
+        """The index of each query to ``found`` (n_groups, n_trials); see ``nearest``.  ``longest`` list, in chunks."""
+        n_trials, n_clusters, n_groups = inverse.shape[1], len(first) - 1, len(found)
+        key, trials = np.empty((n_trials, n_groups), np.int32), np.empty((n_trials, n_groups), np.int32)
+        classify(x, inverse, edges, key, trials)
+        order, begins = order_of(key, n_clusters)
+        q, squares = np.empty(longest * n * WIDTH, np.float32), np.empty(longest * n * WIDTH, np.float32)
+        least = np.empty(n_trials * longest * WIDTH, np.float32)
+        sums, overall = np.empty(2 * WIDTH * WIDTH, np.float32), np.empty((n_trials, WIDTH), np.float32)
+        groups, v = np.empty((3, n, WIDTH), np.float32), np.empty((n, WIDTH), np.float32)
+        xs, ws, u = groups[0], groups[1], groups[2]
+        scale, ratio = np.empty((n_trials, WIDTH), np.float32), np.empty((n_trials, WIDTH), np.float32)
+        trial, together = np.empty((n_trials, WIDTH), np.int32), np.empty(WIDTH, np.int64)
+        limits, chunks, which = np.empty(WIDTH, np.float32), np.empty(2 * WIDTH, np.float32), np.empty(WIDTH, np.int64)
         for c in range(n_clusters):
-            while at < start[c]:
-                n_queries = min(WIDTH, start[c] - at)
-                for i in range(n_queries):
-                    t, g = order[at + i] // n_groups, order[at + i] % n_groups
+            start, n_chunks = np.int64(first[c]), np.int64(first[c + 1] - first[c])
+            if begins[c] < begins[c + 1]:
+                listed = candidates[start : start + n_chunks].ravel()
+                for i in range(len(listed)):
+                    q[i] = np.float32(listed[i])
+                    squares[i] = q[i] * q[i]
+            for at in range(begins[c], begins[c + 1], WIDTH):
+                queries = order[at : min(at + WIDTH, begins[c + 1])]
+                n_together = gather(x, w, inverse, trials, queries, groups, scale, ratio, trial, together)
+                bound(ws, u, ratio, n_together, n_chunks, q, squares, sums, least, overall)
+                for t in range(n_together):
                     for k in range(n):
-                        query[k, i] = inverse[t, g // groups_per_block] * x[g * n + k]
-                        query[n + k, i] = w[g * n + k]
-                scan(query, flat_candidates, first[c], first[c + 1], least, which)
-                for i in range(n_queries):
-                    flat[order[at + i]] = members[first[c] + np.int32(which[i])]
-                at += n_queries
+                        for i in range(WIDTH):
+                            v[k, i] = scale[t, i] * xs[k, i]
+                    decide(ws, v, overall[t], least, t * n_chunks, n_chunks, q, limits, chunks, which)
+                    for i in range(len(queries)):
+                        if t < together[i]:
+                            found[queries[i, 0], trial[t, i]] = members[start + (which[i] >> 4), which[i] & 15]
 
     return match
 
 
-match8 = matcher(8)
-match4 = matcher(4)
+_match8 = _matcher(8)
+_match4 = _matcher(4)
+
+
+def nearest(
+    book: Codebook, x: NDArray[np.float32], w: NDArray[np.float32], inverse: NDArray[np.float32]
+) -> NDArray[np.int32]:
+    """Indices (n_groups, n_trials) of the code vectors nearest to each group at each trial scale.
+
+    Args:
+        book: the codebook, of vectors of n values.
+        x: (n_groups * n,) weights.
+        w: (n_groups * n,) what an error of each of them weighs.
+        inverse: (n_blocks, n_trials) one over the scales of the blocks, 0 where index 0 shall do.
+
+    """
+    n = book.values.shape[1]
+    found = np.zeros((len(x) // n, inverse.shape[1]), np.int32)
+    longest = int(np.diff(book.first).max())
+    match = _match8 if n == 8 else _match4  # noqa: PLR2004 - the two kinds of groups
+    match(x, w, inverse, book.edges, book.first, book.members, book.candidates, longest, found)
+    return found
