@@ -116,9 +116,10 @@ def _merge(file: RecipeFile, build: _Build, unit: int, *, with_rules: bool) -> N
 
 
 def _inherit(build: _Build, settings: dict[str, Any], places: dict[str, str]) -> None:
-    """Take the settings that no file further out has."""
+    """Take the settings that no file further out has.  A file type is that of a default, and useless with another."""
+    other_default = "default" in build.settings
     for key, value in settings.items():
-        if key not in build.settings:
+        if key not in build.settings and not (key == "file_type" and other_default):
             build.settings[key] = value
             build.places[key] = places[key]
 

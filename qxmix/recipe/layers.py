@@ -37,6 +37,9 @@ _SYNTAX = (
     "every(k, offset), more_bits"
 )
 
+_SHORT = 16
+"""Characters of a list of layers that need no other way to be said."""
+
 RESERVED = frozenset({"all", "first", "last", "range", "every", "more_bits"})
 """Words that cannot name a layer set."""
 
@@ -174,8 +177,17 @@ def _span(part: str, first: int, last: int, step: int) -> tuple[int, ...]:
 
 
 def layers_text(layers: Iterable[int]) -> str:
-    """A selector of exactly these layers, in short: ``0-3, 6-27/3, 30``.  Empty where there is none."""
-    return ", ".join(map(_run_text, _runs(sorted(set(layers)))))
+    """A selector of exactly these layers, in short: ``0-3, 6-27/3, 30``.  Empty where there is none.
+
+    Where it is much shorter, the layers left out are named: ``0-58, !3-55/4``.
+    """
+    chosen = sorted(set(layers))
+    text = ", ".join(map(_run_text, _runs(chosen)))
+    if len(text) <= _SHORT:
+        return text
+    missing = sorted(set(range(chosen[0], chosen[-1])).difference(chosen))
+    without = ", !".join([f"{chosen[0]}-{chosen[-1]}", *map(_run_text, _runs(missing))])
+    return without if 2 * len(without) <= len(text) else text
 
 
 def _runs(layers: list[int]) -> list[list[int]]:

@@ -26,6 +26,17 @@ def test_printed_layers_are_a_selector_of_just_these(layers: set[int]) -> None:
     assert check(parse(f"qxmix: 1\nrules:\n  - {{type: q8_0, layers: '{text}'}}\n", "r"), "r") == []
 
 
+@given(st.integers(0, 30), st.integers(31, 99), st.sets(st.integers(0, 99), max_size=20))
+def test_ranges_with_gaps(first: int, last: int, gaps: set[int]) -> None:
+    layers = set(range(first, last)) - gaps
+    assert selected(layers_text(layers), 100) == layers
+
+
+def test_few_layers_left_out_are_named() -> None:
+    assert layers_text(i for i in range(60) if i % 4 != 3) == "0-58, !3-55/4"
+    assert layers_text([0, 1, 2, 4, 5]) == "0-2, 4-5"
+
+
 @given(st.lists(st.integers(0, 60), min_size=1))
 def test_order_and_repeats_do_not_matter(layers: list[int]) -> None:
     assert layers_text(layers) == layers_text(sorted(set(layers)))

@@ -93,6 +93,15 @@ def test_own_rules_come_first_and_settings_are_inherited(tmp_path: Path) -> None
     assert (recipe.default, recipe.target, recipe.search, recipe.file_type) == ("Q4_K", "llama.cpp", "heuristic", 14)
 
 
+def test_a_file_type_is_inherited_with_its_default_only(tmp_path: Path) -> None:
+    write(tmp_path, "base.yaml", HEAD + "file_type: 15\n")
+    assert load_recipe(write(tmp_path, "r.yaml", "qxmix: 1\nextends: base.yaml\n")).file_type == 15
+    own = load_recipe(write(tmp_path, "r.yaml", "qxmix: 1\nextends: base.yaml\ndefault: q6_k\n"))
+    assert (own.default, own.file_type) == ("Q6_K", None)
+    stated = load_recipe(write(tmp_path, "r.yaml", "qxmix: 1\nextends: base.yaml\ndefault: q6_k\nfile_type: 15\n"))
+    assert stated.file_type == 15
+
+
 def test_pure_inherits_no_rules_and_only_three_settings(tmp_path: Path) -> None:
     write(tmp_path, "base.yaml", HEAD + "search: heuristic\nfallback: error\nrules: [{match: a, type: q5_k}]\n")
     recipe = load_recipe(write(tmp_path, "r.yaml", "qxmix: 1\nextends: base.yaml\npure: true\n"))
