@@ -49,6 +49,7 @@ IDS = {
     "imatrix-none": "no importance matrix is given, and the encoders would read one",
     "imatrix-missing": "the importance matrix has no entry for a tensor whose encoder reads one",
     "imatrix-size": "an entry of the importance matrix does not fit its tensor",
+    "imatrix-unused": "the importance matrix has entries for tensors that the model does not have",
     "imatrix-alternate": "a tensor is weighted by the entry of another one with the same input",
 }
 """Every id there is, with what it is about; those that the planner reports, too."""

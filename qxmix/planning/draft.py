@@ -12,6 +12,8 @@ from qxmix.quants import get
 from qxmix.recipe.model import KEEP
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from qxmix.container.imatrix import Imatrix
     from qxmix.container.model import TensorInfo
     from qxmix.errors import Problem
@@ -119,3 +121,11 @@ def _origin(recipe: Recipe, rule: int | None) -> str:
         return "default"
     where, _, place = recipe.rules[rule].where.rpartition(": ")
     return f"{place} ({where})"
+
+
+def names_of(drafts: Iterable[Draft]) -> str:
+    """The name of one, or how many there are and the first two."""
+    names = [d.tensor.name for d in drafts]
+    if len(names) == 1:
+        return names[0]
+    return f"{len(names):,} tensors ({names[0]}, {names[1]}{', ...' if len(names) > 2 else ''})"  # noqa: PLR2004

@@ -8,16 +8,17 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from qxmix.errors import Problem, Severity, severity_order
+from qxmix.errors import Problem, severity_order
+from qxmix.planning.draft import names_of
 from qxmix.planning.fallback import nominal_nbytes
-from qxmix.planning.importance import missing_is
+from qxmix.planning.unweighted import importance_problems
 from qxmix.quants import get
 from qxmix.recipe.categories import layer_of, part_of
 from qxmix.recipe.layers import layers_text
 from qxmix.resources import data_dir
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from qxmix.planning.choose import Chooser
     from qxmix.planning.draft import Draft
@@ -43,7 +44,7 @@ def find_problems(plan: Plan, drafts: list[Draft], chooser: Chooser, forcible: l
     found = [
         *_misfits(recipe, drafts),
         *_requantized(recipe, drafts),
-        *_importances(plan, drafts),
+        *importance_problems(plan, drafts),
         *_limits(plan),
         *_growth(plan),
         *_rules(plan, chooser, forcible),
@@ -62,8 +63,8 @@ def _misfits(recipe: Recipe, drafts: list[Draft]) -> Iterator[Problem]:
     for (rule, requested, error), members in groups.items():
         fitting = next(name for name in ("Q5_0", "F16") if all(get(name).fits(d.tensor.n_cols) for d in members))
         text = (
-            f"{requested} cannot hold {_names(members)}: {error}; choose another type, or write types to try instead: "
-            f"'fallback: [{fitting.lower()}]'"
+            f"{requested} cannot hold {names_of(members)}: {error}; choose another type, or write types to try "
+            f"instead: 'fallback: [{fitting.lower()}]'"
         )
         yield Problem(_where(recipe, rule), text, id="fallback-error")
 
@@ -74,7 +75,7 @@ def _requantized(recipe: Recipe, drafts: list[Draft]) -> Iterator[Problem]:
     if members and not recipe.allow_requantize:
         types = ", ".join(dict.fromkeys(d.tensor.type for d in members))
         text = (
-            f"already quantized to {types}; quantizing again adds to the loss of {_names(members)}; "
+            f"already quantized to {types}; quantizing again adds to the loss of {names_of(members)}; "
             f"start from the F16 or BF16 model, or {_leave_to_requantize(recipe)}"
         )
         yield Problem(members[0].tensor.name, text, id="requantize")
@@ -101,44 +102,6 @@ def _growth(plan: Plan) -> Iterator[Problem]:
         f"{_size(source_nbytes)} ({', '.join(kinds[:2])}{more}); larger types do not bring back what the model lost"
     )
     yield Problem("", text, "note", "larger-than-model")
-
-
-def _importances(plan: Plan, drafts: list[Draft]) -> Iterator[Problem]:
-    missing: dict[tuple[Severity, str, str], list[Draft]] = defaultdict(list)
-    strange: dict[str, list[Problem]] = defaultdict(list)
-    for draft in drafts:
-        if not draft.encodes:
-            continue
-        if draft.entry_problem is not None:
-            strange[draft.entry_problem.id].append(draft.entry_problem)
-        if draft.importance is None:
-            severity, because = missing_is(draft.tensor, draft.type, plan.recipe)
-            # That an entry does not fit is told, and is no smaller loss than that there is none.
-            if severity == "error" or (severity is not None and draft.entry_problem is None):
-                missing[severity, because, draft.type].append(draft)
-    for problems in strange.values():
-        more = f"; so with {len(problems) - 1:,} more tensors" if len(problems) > 1 else ""
-        yield replace(problems[0], text=problems[0].text + more)
-    yield from _unweighted(plan, missing) if plan.imatrix is None else _uncovered(missing)
-
-
-def _unweighted(plan: Plan, missing: dict[tuple[Severity, str, str], list[Draft]]) -> Iterator[Problem]:
-    """Without an importance matrix: an error for those that need one, and one note for all others."""
-    rest = [d for (severity, _, _), members in missing.items() if severity == "warning" for d in members]
-    for (severity, because, type_name), members in missing.items():
-        if severity == "error":
-            text = f"{type_name} needs an importance matrix, give one with --imatrix: {_names(members)}"
-            text += "" if get(type_name).importance == "required" else f"; {because}"
-            yield Problem(plan.header.path.name, text, severity, "imatrix-missing")
-    if rest:
-        text = f"no importance matrix is given; one would lessen the loss of {_names(rest)}"
-        yield Problem("", text, "note", "imatrix-none")
-
-
-def _uncovered(missing: dict[tuple[Severity, str, str], list[Draft]]) -> Iterator[Problem]:
-    for (severity, because, type_name), members in missing.items():
-        text = f"the importance matrix has nothing for {_names(members)}, to become {type_name}"
-        yield Problem(members[0].tensor.name, f"{text}; {because}" if because else text, severity, "imatrix-missing")
 
 
 def _limits(plan: Plan) -> Iterator[Problem]:
@@ -251,7 +214,7 @@ def _fallbacks(recipe: Recipe, drafts: list[Draft]) -> Iterator[Problem]:
         cost = sum(effective.nbytes(d.tensor.shape) - nominal_nbytes(get(requested), d.tensor) for d in members)
         # The first step has the cause; further ones are about substitutes.
         cause = steps[0].partition(": ")[2]
-        text = f"{requested} -> {effective.name} for {_names(members)} ({cost:+,.0f} bytes): {cause}"
+        text = f"{requested} -> {effective.name} for {names_of(members)} ({cost:+,.0f} bytes): {cause}"
         yield Problem(_where(recipe, rule), text, "warning", "fallback")
 
 
@@ -261,16 +224,9 @@ def _unwritten(drafts: list[Draft]) -> Iterator[Problem]:
         if draft.encodes and not draft.error and not get(draft.type).codec:
             groups[draft.type].append(draft)
     for type_name, members in groups.items():
-        text = f"qxmix can size {type_name} and not write it, so apply will refuse {_names(members)}"
+        text = f"qxmix can size {type_name} and not write it, so apply will refuse {names_of(members)}"
         yield Problem("", f"{text}; `qxmix types` lists what it writes", "warning", "type-not-written")
 
 
 def _where(recipe: Recipe, rule: int | None) -> str:
     return recipe.rules[rule].where if rule is not None else f"{recipe.places['default']}: default"
-
-
-def _names(drafts: Iterable[Draft]) -> str:
-    names = [d.tensor.name for d in drafts]
-    if len(names) == 1:
-        return names[0]
-    return f"{len(names):,} tensors ({names[0]}, {names[1]}{', ...' if len(names) > 2 else ''})"  # noqa: PLR2004

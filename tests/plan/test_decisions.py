@@ -331,6 +331,17 @@ def test_importance_that_is_missing(
     assert (plan.tensors[0].importance == V) == (entries == {V: 256})
 
 
+def test_entries_for_tensors_that_are_not_there(tmp_path: Path) -> None:
+    entries = {V: 256, "blk.7.attn_v.weight": 256, "output.weight": 256}
+    plan = planned(tmp_path, "", {V: (256, 8)}, entries=entries)
+    (text,) = problems(plan, "warning")
+    assert text == (
+        "i.dat: the importance matrix has 1 of its 3 entries for tensors that this model does not have, like "
+        "'blk.7.attn_v.weight'; was it made from this model?"
+    )
+    assert not problems(planned(tmp_path, "", {V: (256, 8)}, entries={V: 256, "output.weight": 256}), "warning")
+
+
 def test_embeddings_and_output_need_no_importance(tmp_path: Path) -> None:
     shapes: dict[str, Shape] = {"token_embd.weight": (256, 8), "output.weight": (256, 8)}
     plan = planned(tmp_path, "imatrix: {missing: error}\n", shapes, default="iq2_kt", entries={})
