@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qxmix.cli.inputs import open_model
+from qxmix.cli.interrupt import Interrupted, stoppable
 from qxmix.cli.plan import Size, make_split, split_options
 from qxmix.cli.progress import shown
+from qxmix.cli.streams import notice
 from qxmix.container.imatrix import load_imatrix
 from qxmix.execute.naming import default_name
 from qxmix.execute.output import name_output
@@ -29,10 +31,8 @@ from qxmix.report.result import result_json, result_text
 from qxmix.report.text import wrapped
 
 if TYPE_CHECKING:
+    from qxmix.execute.result import Progress
     from qxmix.plan import Plan
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
 
 
 @click.command("apply")
@@ -90,12 +90,19 @@ def command(
     _announce(plan)
     if any(t.action == "encode" for t in plan.tensors):
         _spare_scipy()
+    phase = ""
+
+    def note(progress: Progress) -> None:
+        nonlocal phase
+        phase = progress.phase
+        on_progress(progress)
+
     try:
-        with shown() as on_progress:
-            result = apply(plan, path, on_progress=on_progress, **settings)
-    except KeyboardInterrupt:
-        click.echo(_how_to_go_on(plan, path), err=True)
-        ctx.exit(INTERRUPTED)
+        with stoppable(lambda: _how_to_go_on(plan, path, phase)), shown() as on_progress:
+            result = apply(plan, path, on_progress=note, **settings)
+    except Interrupted as stopped:
+        notice(_how_to_go_on(plan, path, phase))
+        ctx.exit(stopped.exit_code)
     if as_json:
         click.echo(json.dumps(result_json(plan, result), indent=1))
     else:
@@ -134,14 +141,16 @@ def _show_plan(plan: Plan, n_workers: int, *, as_json: bool) -> None:
 
 def _announce(plan: Plan) -> None:
     terminal = sys.stderr.isatty()
-    click.echo(wrapped(headline(plan), terminal=terminal), err=True)
+    notice(wrapped(headline(plan), terminal=terminal))
     for problem in plan.problems:
         if problem.severity == "warning":
-            click.echo(wrapped(f"Warning: {problem}", terminal=terminal), err=True)
+            notice(wrapped(f"Warning: {problem}", terminal=terminal))
 
 
-def _how_to_go_on(plan: Plan, path: Path) -> str:
+def _how_to_go_on(plan: Plan, path: Path, phase: str) -> str:
     if not name_output(plan, path).journal.exists():
+        if phase == "sync":
+            return "Interrupted when the output was complete; only the cache was not filled."
         return "Interrupted before any tensor was done; nothing was written."
     arguments = [a for a in sys.argv[1:] if a not in {"--resume", "--overwrite"}]
     return f"Interrupted; what is done is kept. Go on with:\n  qxmix {shlex.join([*arguments, '--resume'])}"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from difflib import get_close_matches
 from importlib import import_module
 
 import click
 
+from qxmix.cli import streams
 from qxmix.errors import QxmixError
 from qxmix.report.text import wrapped
 
@@ -29,6 +31,10 @@ COMMANDS = {
     "eval": ("eval", "Perplexity, and divergence from a base, in the real engines."),
 }
 """Command to the module of ``qxmix.cli`` whose ``command`` it is, and its line in ``--help``, in that order."""
+
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
 
 
 class _Commands(click.Group):
@@ -58,14 +64,34 @@ class _Commands(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> object:
+        streams.open_missing()
         try:
             return super().invoke(ctx)
         except QxmixError as error:
             for problem in error.problems:
-                click.echo(wrapped(f"Error: {problem}", terminal=sys.stderr.isatty()), err=True)
+                streams.notice(wrapped(f"Error: {problem}", terminal=sys.stderr.isatty()))
             if len(error.problems) > 1:
-                click.echo(f"{len(error.problems):,} errors", err=True)
+                streams.notice(f"{len(error.problems):,} errors")
             ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            streams.notice("Interrupted.")
+            ctx.exit(INTERRUPTED)
+        except MemoryError:
+            streams.notice("Error: there is not enough memory; close other programs, or give fewer workers (-j)")
+            ctx.exit(1)
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # `| head` has read enough: click ends without a word
+                raise
+            streams.notice(f"Error: {_where(error)}{error.strerror or error}")
+            streams.drop_output()
+            ctx.exit(1)
+
+
+def _where(error: OSError) -> str:
+    if error.filename is not None:
+        return f"{error.filename}: "
+    # What was opened by name is told by name.  The rest is a stream; libraries raise errors without a number.
+    return "standard output cannot be written: " if error.errno else ""
 
 
 # The width is the terminal's, whatever it is; click alone would stop at 80.

@@ -7,8 +7,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import click
-
+from qxmix.cli.streams import notice
 from qxmix.report.text import human_nbytes
 
 if TYPE_CHECKING:
@@ -61,17 +60,18 @@ class _Lines:
 
     def __init__(self) -> None:
         self._began = self._last = time.monotonic()
-        self._phase = ""
+        self._phase = self._compiling = ""
 
     def __call__(self, progress: Progress) -> None:
         now = time.monotonic()
         if progress.phase != self._phase:
-            if self._phase == "kernels" and now - self._last > 1:
-                click.echo(f"compiled kernels in {now - self._last:.0f} s; they are kept for the next time", err=True)
+            if self._compiling and now - self._last > 1:
+                notice(f"compiled kernels in {now - self._last:.0f} s; they are kept for the next time")
+            self._compiling = progress.text if progress.phase == "kernels" else ""
             self._phase, self._last = progress.phase, now
         elif now - self._last >= QUIET_SECONDS:
             self._last = now
-            click.echo(self._line(progress, now), err=True)
+            notice(self._line(progress, now))
 
     def _line(self, progress: Progress, now: float) -> str:
         share = progress.done_nbytes / max(1, progress.total_nbytes)

@@ -7,7 +7,9 @@ import json
 import click
 
 from qxmix.cli.inputs import open_model
+from qxmix.cli.interrupt import Interrupted, stoppable
 from qxmix.cli.progress import shown
+from qxmix.cli.streams import notice
 from qxmix.execute.verify import verify
 from qxmix.report.result import verification_json, verification_text
 
@@ -33,8 +35,15 @@ def command(
     if (imatrix or every) and source is None:
         raise click.UsageError("--imatrix and --all say how to make tensors again, which needs --source MODEL")
     header, model = open_model(output), open_model(source) if source else None
-    with shown() as on_progress:
-        found = verify(header, model, imatrix, every=every, n_workers=jobs, executor=executor, on_progress=on_progress)
+    parting = "Interrupted; not everything was compared."
+    try:
+        with stoppable(lambda: parting), shown() as on_progress:
+            found = verify(
+                header, model, imatrix, every=every, n_workers=jobs, executor=executor, on_progress=on_progress
+            )
+    except Interrupted as stopped:
+        notice(parting)
+        ctx.exit(stopped.exit_code)
     if as_json:
         click.echo(json.dumps(verification_json(found), indent=1))
     else:

@@ -11,13 +11,21 @@ from qxmix import quants
 from qxmix.quants.codec import SEARCHES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from qxmix.plan import Plan
+    from qxmix.planning.model import PlannedTensor
+    from qxmix.quants.warmup import Kernel
 
 
-def kernel_types(plan: Plan) -> tuple[str, ...]:
-    """The types whose kernels the plan runs, sorted."""
+def uncompiled(plan: Plan) -> tuple[str, ...]:
+    """The types whose kernels the plan runs and this machine has not compiled yet, sorted."""
     encoded = [t for t in plan.tensors if t.action == "encode"]
-    return tuple(sorted({t.source_type for t in encoded} | {t.type for t in encoded}))
+    if not encoded:
+        return ()
+    from qxmix.quants.warmup import pending  # noqa: PLC0415 - numba, which a plan without encoding does not need
+
+    return tuple(sorted({kernel.type for kernel in pending(_kernels(encoded))}))
 
 
 def warm(plan: Plan) -> None:
@@ -28,10 +36,9 @@ def warm(plan: Plan) -> None:
     encoded = [t for t in plan.tensors if t.action == "encode"]
     if not encoded:
         return
-    from qxmix.quants.warmup import Kernel  # noqa: PLC0415 - numba, which a plan without encoding does not need
     from qxmix.quants.warmup import warm as compile_missing  # noqa: PLC0415
 
-    compile_missing(k for t in encoded for k in (Kernel(t.source_type, "decode"), Kernel(t.type, "encode")))
+    compile_missing(_kernels(encoded))
     # An encoder may have one kernel for each search, and for tensors with and without an importance.
     kinds = {(t.source_type, t.type, t.importance is not None, t.search) for t in encoded}
     for source_name, name, weighted, search in sorted(kinds):
@@ -45,6 +52,12 @@ def warm(plan: Plan) -> None:
         columns = np.ones(n_cols if weighted else 0, np.float32)
         packed = np.zeros((n_rows, target.row_nbytes(n_cols)), np.uint8)
         encode(weights, columns, packed, SEARCHES.index(search))
+
+
+def _kernels(encoded: list[PlannedTensor]) -> Iterator[Kernel]:
+    from qxmix.quants.warmup import Kernel  # noqa: PLC0415
+
+    return (k for t in encoded for k in (Kernel(t.source_type, "decode"), Kernel(t.type, "encode")))
 
 
 def versions(plan: Plan) -> str:

@@ -28,7 +28,7 @@ class Progress:
     total_nbytes: int
     """Bytes of all tensors of the model."""
     text: str = ""
-    """The tensor last finished, or the types whose kernels are prepared."""
+    """The tensor last finished, or the types whose kernels are compiled before it can begin."""
 
 
 OnProgress = Callable[[Progress], None]

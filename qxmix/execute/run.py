@@ -112,7 +112,7 @@ class _Run:
 
     def carry_out(self, recorded: Recorded, started: float) -> Result:
         """Everything from the first tensor to the rename."""
-        self.say("kernels", ", ".join(kernels.kernel_types(self.plan)))
+        self.say("kernels", ", ".join(kernels.uncompiled(self.plan)))
         kernels.warm(self.plan)
         with Flusher((*self.target.partials, self.target.journal)) as flusher:
             with open_pool(self.options.executor, self.options.n_workers) as pool:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numba
@@ -85,17 +86,32 @@ def warm(
             if on_done:
                 on_done(kernel)
         return len(todo)
+    running: set[subprocess.Popen[bytes]] = set()
     with ThreadPoolExecutor(n_processes) as pool:
-        for kernel in pool.map(_compile_elsewhere, todo):
-            if on_done:
-                on_done(kernel)
+        try:
+            for kernel in pool.map(partial(_compile_elsewhere, running), todo):
+                if on_done:
+                    on_done(kernel)
+        except BaseException:
+            # Ctrl-C must not wait for seconds of compiling.
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in tuple(running):
+                process.kill()
+            raise
     return len(todo)
 
 
-def _compile_elsewhere(kernel: Kernel) -> Kernel:
-    """Compile in a new interpreter.  multiprocessing would import the caller's main module again, guarded or not."""
+def _compile_elsewhere(running: set[subprocess.Popen[bytes]], kernel: Kernel) -> Kernel:
+    """Compile in a new interpreter, which is in ``running`` meanwhile.
+
+    multiprocessing would import the caller's main module again, guarded or not.
+    """
     code = "import sys; from qxmix.quants.warmup import Kernel, compile_kernel; compile_kernel(Kernel(*sys.argv[1:]))"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-c", code, kernel.type, kernel.direction]
-    subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    null = subprocess.DEVNULL
+    process = subprocess.Popen(command, env=environment, stdin=null, stdout=null, stderr=null)
+    running.add(process)
+    process.wait()
+    running.discard(process)
     return kernel

@@ -1,0 +1,107 @@
+"""Signals, and streams that cannot be written: the ``qxmix`` command in a process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from qxmix.cli.interrupt import Interrupted, stoppable
+from tests.execute.plans import f16_model
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+FULL = Path("/dev/full")
+APPLY = [sys.executable, "-m", "qxmix", "apply"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a model of some 50 leaves."""
+    shapes = {"token_embd.weight": (512, 64)} | {f"blk.{i}.ffn_up.weight": (512, 8200) for i in range(12)}
+    return f16_model(tmp_path_factory.mktemp("models") / "m.gguf", shapes)
+
+
+def interrupt(model: Path, folder: Path, signals: list[signal.Signals], *options: str) -> tuple[int, str]:
+    """Send signals, half a second apart, when some leaves are done; the exit code, and what was said."""
+    out = folder / "x.gguf"
+    command = [*APPLY, "pure/iq4_nl", str(model), "-o", str(out), "-j", "1", *options]
+    process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    journal = folder / "x.gguf.journal"
+    while not journal.exists() or journal.read_bytes().count(b"\n") < 4:
+        assert process.poll() is None
+        time.sleep(0.01)
+    for number in signals:
+        process.send_signal(number)
+        time.sleep(0.5)
+    _, stderr = process.communicate(timeout=10)
+    assert not out.exists()
+    return process.returncode, stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_kill_and_a_closed_terminal_say_how_to_go_on(model: Path, tmp_path: Path, number: signal.Signals) -> None:
+    code, stderr = interrupt(model, tmp_path, [number])
+    assert code == 128 + number
+    assert "-j 1 --resume" in stderr
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_does_not_hang_with_worker_processes(model: Path, tmp_path: Path) -> None:
+    code, stderr = interrupt(model, tmp_path, [signal.SIGINT] * 2, "--executor", "processes")
+    # The second one may find Python ending, when signals have their default effect again.
+    assert code in {130, -signal.SIGINT}
+    assert "--executor processes --resume" in stderr
+
+
+def test_signals_that_were_ignored_stay_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stoppable(lambda: ""):
+            os.kill(os.getpid(), signal.SIGHUP)
+            terminate = signal.getsignal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert signal.getsignal(signal.SIGTERM) is not terminate
+
+
+def test_a_signal_sent_twice_at_once_counts_once() -> None:
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(n) for n in numbers]
+    try:
+        with pytest.raises(Interrupted) as error, stoppable(lambda: ""):
+            os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert error.value.exit_code == 143
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("redirection", ["2>&-", ">&-", "<&- >&- 2>&-", "2>/dev/full", "2>&1 >/dev/null | true"])
+def test_streams_that_cannot_be_written_stop_no_work(demo_model: Path, tmp_path: Path, redirection: str) -> None:
+    if not FULL.exists():
+        pytest.skip("no /dev/full")
+    command = f"'{sys.executable}' -m qxmix apply pure/q8_0 '{demo_model}' -o x.gguf {redirection}"
+    done = subprocess.run(["/bin/sh", "-c", command], cwd=tmp_path, env=ENVIRONMENT, timeout=60, check=False)
+    assert done.returncode == 0
+    assert [p.name for p in tmp_path.iterdir()] == ["x.gguf"]
+
+
+def test_a_full_disk_under_standard_output_is_one_line() -> None:
+    if not FULL.exists():
+        pytest.skip("no /dev/full")
+    with FULL.open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "qxmix", "recipes"],
+            env=ENVIRONMENT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == "Error: standard output cannot be written: No space left on device\n"
