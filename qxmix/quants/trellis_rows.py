@@ -70,7 +70,7 @@ def _row_search(middle: float, step: float, level_of: Callable[[np.float32], np.
         sums = np.empty((2, lanes), np.float32)
         for r in range(n_rows):
             mx = first_largest(scales[r])
-            d[r] = mx / top
+            d[r] = mx / top if mx != _0 else _0
             if mx == _0:
                 continue
             for t in range(lanes):

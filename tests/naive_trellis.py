@@ -1,0 +1,321 @@
+"""Slow scalar encoders of the trellis types; see ``naive`` for what such encoders are for."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+import numpy as np
+
+from tests.naive import IQ4, F, extreme, near, nint, sigma2
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class Book:
+    """Code vectors and the lists of their clusters."""
+
+    n_values: int
+    n: int
+    n_near: int
+    offset: int = 4096
+    magnitudes: bool = False
+
+    @cached_property
+    def values(self) -> Array:
+        state = np.arange(self.n_values, dtype=np.uint64) + np.uint64(self.offset)
+        columns = []
+        for _ in range(self.n):
+            state = state * np.uint64(0xCBAC1FED) % np.uint64(1 << 32)
+            sixes = [(state >> np.uint64(8 * i)) % np.uint64(64) for i in range(4)]
+            columns.append(sum(s.astype(int) for s in sixes) - 126)
+        values = np.stack(columns, axis=1).astype(np.float32)
+        return np.abs(values) if self.magnitudes else values
+
+    @cached_property
+    def middle(self) -> Array:
+        if self.magnitudes:
+            return np.asarray(np.median(self.values, axis=0))
+        return np.asarray((self.values.min(axis=0) + self.values.max(axis=0)) / F(2))
+
+    def cluster(self, v: Array) -> Array:
+        """Number of the cluster that each row of ``v`` falls into."""
+        if self.n == 4:
+            return np.asarray(np.digitize(v, [-48, -16, 16, 48]) @ np.array([1, 5, 25, 125]))
+        return np.asarray((v > self.middle) @ (2 ** np.arange(8)))
+
+    @cached_property
+    def distances(self) -> Array:
+        """(n_values, n_clusters) squared distance of each vector from the mean of each cluster."""
+        numbers = self.cluster(self.values)
+        means = np.zeros((625 if self.n == 4 else 256, self.n), np.float32)
+        for c in np.unique(numbers):
+            means[c] = self.values[numbers == c].sum(axis=0, dtype=np.float64) / (numbers == c).sum()
+        out = np.empty((self.n_values, len(means)), np.float32)
+        for at in range(0, self.n_values, 2048):
+            part = self.values[at : at + 2048]
+            total = np.zeros((len(part), len(means)), np.float32)
+            for k in range(self.n):
+                total += np.square(part[:, k : k + 1] - means[:, k])
+            out[at : at + 2048] = total
+        return out
+
+    @cached_property
+    def limits(self) -> Array:
+        """(n_values,) the ``n_near``-th smallest of distance and cluster number of each vector, as one integer."""
+        return np.concatenate([np.partition(k, self.n_near - 1, axis=1)[:, self.n_near - 1] for k in self.keys()])
+
+    def keys(self) -> list[Array]:
+        parts = np.split(self.distances, 32)
+        return [part.view(np.int32).astype(np.int64) * 1024 + np.arange(part.shape[1]) for part in parts]
+
+    @cache  # noqa: B019 - a book lives as long as the process
+    def listed(self, c: int) -> Array:
+        """Indices of the vectors in the list of cluster ``c``."""
+        distance = self.distances[:, c]
+        members = distance.view(np.int32).astype(np.int64) * 1024 + c <= self.limits
+        others = np.flatnonzero(~members)
+        others = others[np.argsort(distance[others], kind="stable")]
+        inside = np.flatnonzero(members)
+        return np.concatenate([inside, others[: -len(inside) % 8]])
+
+    def match(self, d: np.float32, xs: Array, ws: Array) -> list[int]:
+        """The code vector of each group of a block at scale ``d``."""
+        if d == 0:
+            return [0] * (32 // self.n)
+        out = []
+        v = (F(1) / d) * xs
+        for at in range(0, 32, self.n):
+            listed = self.listed(int(self.cluster(v[None, at : at + self.n])[0]))
+            t = ws[at : at + self.n] * np.square(self.values[listed] - v[at : at + self.n])
+            if self.n == 4:
+                scores, order = (t[:, 0] + t[:, 2]) + (t[:, 1] + t[:, 3]), [0, 2, 4, 6, 1, 3, 5, 7]
+            else:
+                even, odd = (t[:, 0] + t[:, 4]) + (t[:, 2] + t[:, 6]), (t[:, 1] + t[:, 5]) + (t[:, 3] + t[:, 7])
+                scores, order = even + odd, list(range(8))
+            # A register of 8 keeps the first minimum of each position; then they are compared in this order.
+            best = [int(np.argmin(scores[i::8])) * 8 + i for i in order]
+            out.append(int(listed[min(best, key=lambda i: scores[i])]))
+        return out
+
+
+def fused(a: np.float32, b: np.float32, c: np.float32) -> np.float32:
+    """``a * b + c`` rounded once: in double precision rounded to odd, which a second rounding cannot spoil."""
+    p, c64 = np.float64(a) * np.float64(b), np.float64(c)
+    s = p + c64
+    part = s - p
+    error = (p - (s - part)) + (c64 - part)
+    if error != 0 and s.view(np.int64) % 2 == 0:
+        s = np.nextafter(s, np.inf if error > 0 else -np.inf)
+    return F(s)
+
+
+def fit(book: Book, xs: Array, ws: Array, found: list[int]) -> tuple[np.float32, np.float32]:
+    """Scale and score."""
+    q = book.values[found].ravel()
+    a, b = [F(0)] * 8, [F(0)] * 8
+    for e in range(32):
+        wq = F(ws[e] * q[e])
+        a[e % 8], b[e % 8] = fused(wq, xs[e], a[e % 8]), fused(wq, q[e], b[e % 8])
+    s1, s2 = (F(F(F(h[0] + h[4]) + F(h[2] + h[6])) + F(F(h[1] + h[5]) + F(h[3] + h[7]))) for h in (a, b))
+    return (F(s1 / s2), F(F(s1 * s1) / s2)) if s2 > 0 else (F(0), F(0))
+
+
+def weigh(row: Array, importance: Array | None) -> Array:
+    out = np.full(len(row), 1e-4, np.float32)
+    for s in range(0, len(row), 256):
+        mean = sigma2(list(row[s : s + 256]))
+        if mean < F(1e-14):
+            continue
+        for at in range(s, s + 256, 32):
+            xs = row[at : at + 32]
+            if importance is None:
+                out[at : at + 32] = F(0.25) * F(2 * mean) + xs * xs
+                continue
+            ws = importance[at : at + 32] * np.sqrt(F(2 * mean) + xs * xs)
+            sums = [F(0), F(0), F(0)]
+            for x, w in zip(xs, ws, strict=True):
+                sums = [F(sums[0] + F(w * abs(x))), F(sums[1] + F(w * w)), F(sums[2] + F(x * x))]
+            if min(sums) >= F(1e-14):
+                out[at : at + 32] = ws
+    return out
+
+
+def sums(row: Array, weights: Array, values: Array, levels: list[np.float32]) -> tuple[np.float32, np.float32]:
+    s1 = s2 = F(0)
+    for e, (x, w) in enumerate(zip(row, weights, strict=True)):
+        q = F(values[e] * levels[e // 32])
+        s1, s2 = F(s1 + F(F(w * x) * q)), F(s2 + F(F(w * q) * q))
+    return s1, s2
+
+
+def row_scale(row: Array, weights: Array, values: Array, scales: list[np.float32], linear: bool) -> np.float32:
+    mx = extreme(scales)
+    d, best = F(mx / (F(15) if linear else IQ4[0])), F(0)
+    for i in range(-9, 10):
+        inverse = F((F(F(i) * F(0.2)) + F(15) if linear else F(i) + IQ4[0]) / mx)
+        s1, s2 = sums(row, weights, values, [level(F(inverse * s), linear) for s in scales])
+        if s2 > 0 and F(s1 * s1) > F(best * s2):
+            d = F(s1 / s2)
+            best = F(d * s1)
+    return d
+
+
+def level(x: np.float32, linear: bool) -> np.float32:
+    return F(max(0, min(15, nint(x)))) if linear else IQ4[near(IQ4, x)]
+
+
+def starts(row: Array, at: int, least: float, most: float) -> tuple[np.float32, np.float32]:
+    """Largest magnitude of a block, and the level it is put at first."""
+    top = abs(row[at : at + 32]).max()
+    return top, max(F(least), F(F(F(most) * top) / abs(row).max())) if top else F(0)
+
+
+IQ1 = Book(8192, 8, 32)
+IQ2 = Book(65536, 8, 8)
+IQ3 = Book(65536, 8, 8, magnitudes=True)
+IQ4_SETS = (Book(32768, 4, 6), Book(32768, 4, 6, 4096 + 32768))
+
+
+def block_levels(book: Book, row: Array, ws: Array, at: int, again: bool) -> tuple[np.float32, list[int]]:
+    """Scale and code vectors of a block of IQ1_KT or IQ2_KT."""
+    top, start = starts(row, at, 90, 124)
+    if top < F(1e-16):
+        return F(0), [0] * 4
+    xs, best = row[at : at + 32], None
+    for shift in (0, 8) if again else (0,):
+        d = F(top / F(start - F(shift)))
+        plus, minus = book.match(d, xs, ws), book.match(-d, xs, ws)
+        (dp, sp), (dm, sm) = fit(book, xs, ws, plus), fit(book, xs, ws, minus)
+        pair = (sp, dp, plus) if sp > sm else (sm, dm, minus)
+        if best is None or max(sp, sm) > best[0]:
+            best = pair
+    assert best is not None
+    return best[1], best[2]
+
+
+def encode_levels(
+    row: Array, importance: Array | None, book: Book, again: bool
+) -> tuple[np.float32, list[int], list[list[int]]]:
+    """Scale, codes of the blocks, and code vectors."""
+    weights = weigh(row, importance)
+    blocks = [block_levels(book, row, weights[at : at + 32], at, again) for at in range(0, len(row), 32)]
+    scales, vectors = [b[0] for b in blocks], [b[1] for b in blocks]
+    if not any(scales):
+        return F(0), [0] * len(blocks), [[0] * 4] * len(blocks)
+    d = row_scale(row, weights, book.values[np.concatenate(vectors)].ravel(), scales, linear=False)
+    codes = [near(IQ4, F(F(F(1) / d) * s)) for s in scales]
+    for b, code in enumerate(codes):
+        xs, ws, step = row[32 * b : 32 * b + 32], weights[32 * b : 32 * b + 32], F(d * IQ4[code])
+        found = book.match(step, xs, ws)
+        errors = []
+        for candidate in (vectors[b], found):
+            total = F(0)
+            for x, w, q in zip(xs, ws, book.values[candidate].ravel(), strict=True):
+                e = F(x - F(step * q))
+                total = F(total + F(F(w * e) * e))
+            errors.append(total)
+        vectors[b] = vectors[b] if errors[0] < errors[1] else found
+    s1, s2 = sums(row, weights, book.values[np.concatenate(vectors)].ravel(), [IQ4[c] for c in codes])
+    return F(s1 / s2), codes, vectors
+
+
+def nibbles(codes: list[int]) -> bytes:
+    return bytes(a | b << 4 for a, b in zip(codes[:4], codes[4:8], strict=True))
+
+
+def iq1_kt(row: Array, importance: Array | None) -> bytes:
+    d, codes, vectors = encode_levels(row, importance, IQ1, again=True)
+    out = struct.pack("<f", F(d * F(1.07)))
+    for s in range(0, len(codes), 8):
+        v = np.array(vectors[s : s + 8])
+        out += bytes(
+            int(c + sum((i >> 12) << 4 + g for g, i in enumerate(row))) for c, row in zip(codes[s:], v, strict=False)
+        )
+        out += (v & 255).astype(np.uint8).tobytes()
+        out += ((v[:4] >> 8 & 15) | (v[4:] >> 8 & 15) << 4).astype(np.uint8).tobytes()
+    return out
+
+
+def iq2_kt(row: Array, importance: Array | None) -> bytes:
+    d, codes, vectors = encode_levels(row, importance, IQ2, again=False)
+    out = struct.pack("<f", d)
+    for s in range(0, len(codes), 8):
+        out += nibbles(codes[s : s + 8]) + np.array(vectors[s : s + 8], "<u2").tobytes()
+    return out
+
+
+def iq3_kt(signed: Array, importance: Array | None) -> bytes:
+    row, weights = abs(signed), weigh(signed, importance)
+    scales, vectors = [], []
+    for at in range(0, len(row), 32):
+        (top, start), xs, ws = starts(row, at, 84, 123), row[at : at + 32], weights[at : at + 32]
+        best, scale, vector = F(0), F(0), [0] * 4
+        for i in range(-3, 4) if top >= F(1e-16) else ():
+            found = IQ3.match(F(top / F(start + F(8 * i))), xs, ws)
+            d, score = fit(IQ3, xs, ws, found)
+            if score > best:
+                best, scale, vector = score, d, found
+        scales.append(scale)
+        vectors.append(vector)
+    d, levels = F(0), [F(0)] * len(scales)
+    if any(scales):
+        d = row_scale(row, weights, IQ3.values[np.concatenate(vectors)].ravel(), scales, linear=True)
+        levels = [level(F(F(F(1) / d) * s), linear=True) for s in scales]
+    vectors = [
+        IQ3.match(F(d * q), row[32 * b : 32 * b + 32], weights[32 * b : 32 * b + 32]) for b, q in enumerate(levels)
+    ]
+    s1, s2 = sums(row, weights, IQ3.values[np.concatenate(vectors)].ravel(), levels)
+    out = struct.pack("<f", F(s1 / s2) if s2 > 0 else d)
+    for s in range(0, len(levels), 8):
+        out += nibbles([int(q) for q in levels[s : s + 8]]) + np.array(vectors[s : s + 8], "<u2").tobytes()
+        minus = signed[32 * s : 32 * s + 256].reshape(8, 32) < 0
+        out += np.packbits(minus, axis=0, bitorder="little").tobytes()
+    return out
+
+
+def iq4_block(row: Array, ws: Array, at: int) -> tuple[np.float32, int]:
+    """Scale and number of the set."""
+    (top, start), xs = starts(row, at, 90, 124), row[at : at + 32]
+    if top < F(1e-16):
+        return F(0), 0
+    steps = [F(sign * F(top / F(start + F(8 * i)))) for i in range(-2, 3) for sign in (1, -1)]
+    best, scale, which = F(0), F(0), 0
+    for number, book in enumerate(IQ4_SETS):
+        if number == 1:
+            d, score = fit(book, xs, ws, book.match(scale, xs, ws))
+            if score > best:
+                scale, which = d, 1
+        for step in steps:
+            d, score = fit(book, xs, ws, book.match(step, xs, ws))
+            if score > best:
+                best, scale, which = score, d, number
+    return scale, which
+
+
+def iq4_kt(row: Array, importance: Array | None) -> bytes:
+    weights = weigh(row, importance)
+    blocks = [iq4_block(row, weights[at : at + 32], at) for at in range(0, len(row), 32)]
+    d = F(-extreme([b[0] for b in blocks]) / F(64))
+    if not d:
+        return struct.pack("<f", d if row.any() else 0) + bytes(len(row) // 2)
+    levels, vectors, values = [], [], []
+    for b, (scale, which) in enumerate(blocks):
+        levels.append(F(min(63, nint(F(F(F(1) / d) * scale)))))
+        found = IQ4_SETS[which].match(F(d * levels[-1]), row[32 * b : 32 * b + 32], weights[32 * b : 32 * b + 32])
+        vectors.append(found)
+        values.append(IQ4_SETS[which].values[found].ravel())
+    s1, s2 = sums(row, weights, np.concatenate(values), levels)
+    out = struct.pack("<f", F(s1 / s2) if s2 > 0 else d)
+    for s in range(0, len(blocks), 8):
+        v = np.array(vectors[s : s + 8])
+        for b in range(8):
+            word = sum(int(i >> 12) << 8 + 3 * g for g, i in enumerate(v[b]))
+            out += struct.pack("<I", word | (int(levels[s + b]) + 64) << 1 | blocks[s + b][1])
+        out += (v & 255).astype(np.uint8).tobytes()
+        high = v.ravel() >> 8 & 15
+        out += (high[:32] | high[32:] << 4).astype(np.uint8).tobytes()
+    return out

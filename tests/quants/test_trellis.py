@@ -1,0 +1,110 @@
+"""The trellis types against the slow scalar encoders, their codebooks, and where their weights say nothing."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from qxmix.quants import trellis
+from qxmix.quants.api import dequantize, quantize
+from qxmix.quants.trellis_search import nearest
+from tests.naive_trellis import IQ1, IQ2, IQ3, IQ4_SETS, Book, iq1_kt, iq2_kt, iq3_kt, iq4_kt
+
+ENCODERS = {"IQ1_KT": iq1_kt, "IQ2_KT": iq2_kt, "IQ3_KT": iq3_kt, "IQ4_KT": iq4_kt}
+BOOKS = {"IQ1_KT": IQ1, "IQ2_KT": IQ2, "IQ3_KT": IQ3, "IQ4_KT": IQ4_SETS[0], "IQ4_KT second": IQ4_SETS[1]}
+
+
+def row(seed: int) -> np.ndarray:
+    """Ordinary weights, some of the blocks zero, constant, tiny, or of few values."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_t(3, 256).astype(np.float32).reshape(8, 32)
+    for j in rng.choice(8, rng.integers(0, 5), replace=False):
+        x[j] = [np.zeros(32), np.full(32, -0.5), x[j] * 1e-9, rng.choice([1.0, -1.0, 0.0, -0.0], 32)][rng.integers(4)]
+    return x.reshape(1, 256)
+
+
+def importance(seed: int) -> np.ndarray:
+    """Importances; those of one block, of one group and of some columns are zero."""
+    rng = np.random.default_rng(seed)
+    imatrix = rng.gamma(0.5, 1.0, 256).astype(np.float32)
+    imatrix.reshape(8, 32)[rng.integers(8)] = 0
+    imatrix.reshape(32, 8)[rng.integers(32)] = 0
+    imatrix[rng.choice(256, 40)] = 0
+    return imatrix
+
+
+def built(book: Book) -> trellis.Codebook:
+    return trellis.codebook(book.n_values, book.n, book.n_near, offset=book.offset, magnitudes=book.magnitudes)
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("seed", range(3))
+def test_bytes_equal_the_scalar_encoder(name: str, seed: int) -> None:
+    x, imatrix = row(seed), importance(seed) if seed % 2 == 0 else None
+    assert quantize(x, name, imatrix).tobytes() == ENCODERS[name](x[0], imatrix)
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("scale", [1e-7, 1e-15, 1e3])
+def test_bytes_equal_the_scalar_encoder_far_from_one(name: str, scale: float) -> None:
+    x = row(7) * np.float32(scale)
+    assert quantize(x, name).tobytes() == ENCODERS[name](x[0], None)
+
+
+@pytest.mark.parametrize("name", BOOKS)
+def test_lists_of_code_vectors(name: str) -> None:
+    book, lists = BOOKS[name], built(BOOKS[name])
+    np.testing.assert_array_equal(lists.values, book.values)
+    for c in np.random.default_rng(0).choice(len(lists.first) - 1, 40, replace=False):
+        of, to = lists.first[c], lists.first[c + 1]
+        members, wanted = lists.members[of:to].ravel(), book.listed(int(c))
+        assert set(members) == set(wanted)
+        assert len(members) == -(-len(wanted) // 16) * 16
+        assert (lists.candidates[of:to].transpose(0, 2, 1).reshape(-1, book.n) == book.values[members]).all()
+
+
+@pytest.mark.parametrize("name", ["IQ1_KT", "IQ3_KT", "IQ4_KT"])
+def test_trials_share_a_search_and_find_the_same(name: str) -> None:
+    """Weights of a few equal magnitudes: many code vectors are equally near, and the order of the list decides."""
+    book, rng = BOOKS[name], np.random.default_rng(1)
+    x, w = rng.choice([0.25, -0.5, 0.5, 1.0], 64).astype(np.float32), rng.choice([0, 1, 1, 2], 64).astype(np.float32)
+    x, inverse = np.abs(x) if book.magnitudes else x, rng.choice([-70, 60, 64, 100, 0], (2, 9)).astype(np.float32)
+    found = nearest(built(book), x, w, inverse)
+    for b in range(2):
+        for t in range(9):
+            at = slice(32 * b, 32 * b + 32)
+            d = np.float32(1) / inverse[b, t] if inverse[b, t] else np.float32(0)
+            # The scalar search divides once more: compare where that gives the same scale.
+            if d == 0 or np.float32(1) / d == inverse[b, t]:
+                assert list(found[:, t].reshape(2, -1)[b]) == book.match(d, x[at], w[at])
+
+
+def test_threads_that_come_at_once_build_one_codebook() -> None:
+    with ThreadPoolExecutor(4) as pool:
+        books = list(pool.map(lambda _: trellis.codebook(8192, 8, 16), range(4)))
+    assert all(book is books[0] for book in books)
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_a_zero_row_is_all_zero_bytes(name: str) -> None:
+    for imatrix in (None, np.ones(256), np.zeros(256)):
+        assert not quantize(np.zeros((1, 256)), name, imatrix).any()
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_a_row_does_not_depend_on_its_neighbours(name: str) -> None:
+    """The reference keeps the scales of the row before where no trial explains anything."""
+    x = np.concatenate([row(1), np.full((1, 256), 1e-30, np.float32), row(2)])
+    together = quantize(x, name)
+    np.testing.assert_array_equal(np.concatenate([quantize(x[i : i + 1], name) for i in range(3)]), together)
+
+
+@pytest.mark.parametrize(("name", "lost"), [("IQ1_KT", 0.2), ("IQ2_KT", 0.1), ("IQ3_KT", 0.03), ("IQ4_KT", 0.01)])
+def test_blocks_without_importance_are_still_fitted(name: str, lost: float) -> None:
+    x = np.random.default_rng(3).standard_normal((1, 256)).astype(np.float32)
+    imatrix = np.ones(256, np.float32)
+    imatrix[32:96] = 0
+    y = dequantize(quantize(x, name, imatrix), name, 256)
+    assert np.square(x - y)[0, 32:96].sum() < lost * np.square(x)[0, 32:96].sum()
