@@ -38,6 +38,7 @@ IDS = {
     "bits-above-requested": "fallbacks make the result larger than the types asked for",
     "fallback": "a type cannot hold the rows, and another is taken",
     "fallback-error": "a type cannot hold the rows, and no other may be taken",
+    "engine-rows": "ik_llama.cpp loads rows of this length and cannot multiply them",
     "type-not-written": "qxmix knows the size of a type and has no encoder for it",
     "requantize": "the model is quantized already",
     "larger-than-model": "the tensors become larger than they are in the model",

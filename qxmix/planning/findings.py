@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from qxmix.errors import Problem, severity_order
 from qxmix.planning.draft import names_of
+from qxmix.planning.engine_rows import why_not_run
 from qxmix.planning.fallback import nominal_nbytes
 from qxmix.planning.unweighted import importance_problems
 from qxmix.quants import get
@@ -49,6 +50,7 @@ def find_problems(plan: Plan, drafts: list[Draft], chooser: Chooser, forcible: l
         *_growth(plan),
         *_rules(plan, chooser, forcible),
         *_fallbacks(recipe, drafts),
+        *_unrunnable(recipe, drafts),
         *_unwritten(drafts),
     ]
     kept = [p for p in found if p.severity == "error" or p.id not in recipe.silence]
@@ -216,6 +218,16 @@ def _fallbacks(recipe: Recipe, drafts: list[Draft]) -> Iterator[Problem]:
         cause = steps[0].partition(": ")[2]
         text = f"{requested} -> {effective.name} for {names_of(members)} ({cost:+,.0f} bytes): {cause}"
         yield Problem(_where(recipe, rule), text, "warning", "fallback")
+
+
+def _unrunnable(recipe: Recipe, drafts: list[Draft]) -> Iterator[Problem]:
+    groups: dict[tuple[int | None, str, str], list[Draft]] = defaultdict(list)
+    for draft in drafts:
+        if draft.encodes and not draft.error and (why := why_not_run(draft.type, draft.tensor.n_cols)):
+            groups[draft.rule, draft.type, why].append(draft)
+    for (rule, type_name, why), members in groups.items():
+        text = f"ik_llama.cpp loads {names_of(members)} as {type_name} and aborts or computes nonsense with it: {why}"
+        yield Problem(_where(recipe, rule), text, "warning", "engine-rows")
 
 
 def _unwritten(drafts: list[Draft]) -> Iterator[Problem]:

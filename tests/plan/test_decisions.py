@@ -301,6 +301,26 @@ def test_an_output_larger_than_the_model_is_a_note(tmp_path: Path) -> None:
     assert "larger-than-model" not in {p.id for p in same.problems}
 
 
+@pytest.mark.parametrize(
+    ("default", "n_cols", "why"),
+    [
+        ("q8_kv", 576, "rows of 576 weights are not whole multiples of 256"),
+        ("q8_kv_r8", 512, ""),
+        ("iq1_m_r4", 192, "rows of 192 weights are not whole multiples of 128"),
+        ("iq1_bn", 256, "rows of 256 weights are shorter than 512"),
+        ("iq2_bn_r4", 256, ""),
+    ],
+)
+def test_rows_that_the_engine_cannot_multiply_are_told(tmp_path: Path, default: str, n_cols: int, why: str) -> None:
+    shapes: dict[str, Shape] = {f"blk.{i}.attn_q.weight": (n_cols, 64) for i in range(3)}
+    texts = [p for p in problems(planned(tmp_path, "", shapes, default=default), "warning") if "nonsense" in p]
+    assert len(texts) == bool(why)
+    assert all(
+        f"loads 3 tensors (blk.0.attn_q.weight, blk.1.attn_q.weight, ...) as {default.upper()}" in t for t in texts
+    )
+    assert all(t.endswith(why) for t in texts)
+
+
 V = "blk.0.attn_v.weight"
 
 
