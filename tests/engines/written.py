@@ -8,6 +8,7 @@ from qxmix.container.header import read_header
 from qxmix.container.imatrix import load_imatrix
 from qxmix.execute import apply
 from qxmix.plan import Plan, make_plan
+from qxmix.planning.engine_rows import why_not_run
 from qxmix.quants import QUANT_TYPES, QuantType, codec_of
 from qxmix.recipe import load_recipe
 
@@ -21,11 +22,17 @@ def encodable_types() -> list[QuantType]:
 
 
 def pure_recipe(folder: Path, type_name: str, engine: str) -> Path:
-    """A recipe that makes every matrix ``type_name``, embeddings and output Q8_0, and what does not fit Q8_0, too."""
+    """A recipe that makes every matrix ``type_name``, embeddings and output Q8_0, and what does not fit Q8_0, too.
+
+    ``ffn_down`` has the rows of the demo models (192 and 448 weights) that ik_llama.cpp cannot multiply in some types.
+    """
+    hard = why_not_run(type_name, 192) or why_not_run(type_name, 448)
+    down = "  - {match: ffn_down, type: q8_0}\n" if hard else ""
     path = folder / f"{type_name}.yaml"
     path.write_text(
         f"qxmix: 1\nname: {type_name}\ntarget: {engine}\ndefault: {type_name}\n"
-        "rules:\n  - {category: [token_embd, output], type: q8_0}\nfallback: [q8_0]\nimatrix: {missing: warn}\n"
+        f"rules:\n  - {{category: [token_embd, output], type: q8_0}}\n{down}"
+        "fallback: [q8_0]\nimatrix: {missing: warn}\n"
     )
     return path
 
