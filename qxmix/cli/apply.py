@@ -87,7 +87,7 @@ def command(
         "n_workers": jobs, "executor": executor, "memory_nbytes": memory, "report": report, "resume": resume,
         "overwrite": overwrite, "strict": strict, "reuse_output": reuse, "cache": cache,
     }  # fmt: skip
-    _announce(plan)
+    _announce(plan, strict=strict)
     if any(t.action == "encode" for t in plan.tensors):
         _spare_scipy()
     phase = ""
@@ -139,12 +139,16 @@ def _show_plan(plan: Plan, n_workers: int, *, as_json: bool) -> None:
         click.echo("\nDry run: nothing was written.")
 
 
-def _announce(plan: Plan) -> None:
+def _announce(plan: Plan, *, strict: bool) -> None:
     terminal = sys.stderr.isatty()
     notice(wrapped(headline(plan), terminal=terminal))
-    for problem in plan.problems:
-        if problem.severity == "warning":
-            notice(wrapped(f"Warning: {problem}", terminal=terminal))
+    warnings = [p for p in plan.problems if p.severity == "warning"]
+    if strict and warnings:
+        # Each follows as an error.
+        notice("With --strict warnings are errors:")
+        return
+    for problem in warnings:
+        notice(wrapped(f"Warning: {problem}", terminal=terminal))
 
 
 def _how_to_go_on(plan: Plan, path: Path, phase: str) -> str:

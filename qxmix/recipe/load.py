@@ -142,6 +142,8 @@ def _unknown(text: str) -> str:
         return "is a folder; give a recipe in it" + ("" if first is None else f", like {first}")
     if any(n.startswith(f"{text.rstrip('/')}/") for n in shipped_names()):
         return f"is a folder of shipped recipes; 'qxmix recipes {text.rstrip('/')}' lists them"
+    if text.endswith(".gguf"):
+        return "there is no such file"
     if text.endswith(_SUFFIXES) or text.startswith(("/", ".", "~")):
         return "there is no such file; a shipped recipe is named without a suffix, like 'pure/q4_0'"
     return f"neither a file nor a shipped recipe{_near_shipped(text)}"

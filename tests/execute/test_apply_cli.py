@@ -140,7 +140,9 @@ def test_bad_arguments_and_places(demo_model: Path, tmp_path: Path) -> None:
 
 def test_strict_refuses_what_a_plain_apply_does(tmp_path: Path) -> None:
     model = f16_model(tmp_path / "m.gguf", {"token_embd.weight": (64, 32), "blk.0.attn_q.weight": (48, 32)})
-    assert "Error" in run(tmp_path, "pure/q4_0", model, "-o", "x.gguf", "--strict", code=3).stderr
+    refused = run(tmp_path, "pure/q4_0", model, "-o", "x.gguf", "--strict", code=3).stderr
+    assert "With --strict warnings are errors:\nError: " in refused
+    assert "Warning: " not in refused
     assert not (tmp_path / "x.gguf").exists()
     run(tmp_path, "pure/q4_0", model, "-o", "x.gguf")
 

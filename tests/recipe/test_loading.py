@@ -65,6 +65,7 @@ def test_a_missing_file_and_a_folder_and_an_impossible_name(tmp_path: Path) -> N
     write(tmp_path, "b.yaml", HEAD)
     assert error_of(tmp_path).endswith(f"is a folder; give a recipe in it, like {tmp_path / 'b.yaml'}")
     assert error_of("pure/") == "pure/: is a folder of shipped recipes; 'qxmix recipes pure' lists them"
+    assert error_of("x.gguf") == "x.gguf: there is no such file"
     assert "neither a file nor a shipped recipe" in error_of("x" * 5000)
     assert "neither a file nor a shipped recipe" in error_of("a\0b")
     assert "there is no such file" in error_of("~nobody-of-this-name/r")
