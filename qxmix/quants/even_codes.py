@@ -103,8 +103,8 @@ def _prepare(x, g, side, sign, trials, kept):
 def cheapest(v, u, step, offset, levels, tags):
     """What the move that costs least costs, the first of equals, and its tag of ``tags`` (the code's own and three)."""
     old = step * (levels[0] - offset) - v
-    # Where all costs overflow the reference stops with an assertion.  Here none moves, and packing, which drops the last
-    # bit, puts the first weight one level off.
+    # Where all costs overflow the reference stops with an assertion.  Here none moves, and packing, which drops the
+    # last bit, puts the first weight one level off.
     cost, tag = splat(MOST), tags[0]
     for i in range(1, 4):
         new = step * levels[i] - v
