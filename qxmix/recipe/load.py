@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,7 +64,7 @@ def load_recipe(path_or_name: str | Path) -> Recipe:
     state = _State()
     path, name = _locate(str(path_or_name), None)
     if path is None:
-        raise RecipeError(Problem(str(path_or_name), _unknown(str(path_or_name))))
+        raise RecipeError(Problem(str(path_or_name), _unknown(str(path_or_name), Path())))
     file = _read(path, name, state, ())
     recipe = assemble(file, list(state.files.values()), state.problems)
     if state.problems:
@@ -132,9 +133,10 @@ def _shipped(text: str) -> Path | None:
         return None
 
 
-def _unknown(text: str) -> str:
+def _unknown(text: str, base: Path) -> str:
+    """What to say of a name that stands for no file; a relative one starts at ``base``."""
     try:
-        inside = sorted(Path(text).expanduser().iterdir()) if text else None
+        inside = sorted((base / Path(text).expanduser()).iterdir()) if text else None
     except (OSError, ValueError, RuntimeError):
         inside = None
     if inside is not None:
@@ -145,8 +147,22 @@ def _unknown(text: str) -> str:
     if text.endswith(".gguf"):
         return "there is no such file"
     if text.endswith(_SUFFIXES) or text.startswith(("/", ".", "~")):
-        return "there is no such file; a shipped recipe is named without a suffix, like 'pure/q4_0'"
+        return f"there is no such file{_near_file(text, base)}"
     return f"neither a file nor a shipped recipe{_near_shipped(text)}"
+
+
+def _near_file(text: str, base: Path) -> str:
+    """A recipe in the same folder with a similar name."""
+    try:
+        folder = Path(text).parent
+        inside = (base / folder.expanduser()).iterdir()
+        stems = {p.stem: p.name for p in inside if p.suffix in _SUFFIXES}
+        close = get_close_matches(Path(text).stem, stems, 1)
+    except (OSError, ValueError, RuntimeError):
+        close = []
+    if close:
+        return f"; did you mean '{folder / stems[close[0]]}'?"
+    return "; a shipped recipe is named without a suffix, like 'pure/q4_0'"
 
 
 def _near_shipped(text: str) -> str:
@@ -231,7 +247,7 @@ def _without(paths: list[str], node: Node) -> dict[str, Node]:
 def _extended(text: str, where: str, path: Path, state: _State, chain: tuple[Path, ...]) -> RecipeFile | None:
     parent, parent_name = _locate(text, path.parent)
     if parent is None:
-        state.problems.append(Problem(where, f"'{text}': {_unknown(text)}"))
+        state.problems.append(Problem(where, f"'{text}': {_unknown(text, path.parent)}"))
         return None
     resolved = parent.resolve()
     if resolved in chain:

@@ -65,6 +65,8 @@ def test_a_missing_file_and_a_folder_and_an_impossible_name(tmp_path: Path) -> N
     write(tmp_path, "b.yaml", HEAD)
     assert error_of(tmp_path).endswith(f"is a folder; give a recipe in it, like {tmp_path / 'b.yaml'}")
     assert error_of("pure/") == "pure/: is a folder of shipped recipes; 'qxmix recipes pure' lists them"
+    assert error_of(tmp_path / "bb.yaml").endswith(f"there is no such file; did you mean '{tmp_path / 'b.yaml'}'?")
+    assert "a shipped recipe is named without a suffix" in error_of(tmp_path / "other.yaml")
     assert error_of("x.gguf") == "x.gguf: there is no such file"
     assert "neither a file nor a shipped recipe" in error_of("x" * 5000)
     assert "neither a file nor a shipped recipe" in error_of("a\0b")
@@ -138,6 +140,12 @@ def test_the_hash_of_one_file_is_its_own_and_of_several_changes_with_each(tmp_pa
     write(tmp_path, "base.yaml", HEAD + "# changed\n")
     assert load_recipe(path).sha256 != before.sha256
     assert load_recipe(path).sources[0] == before.sources[0]
+
+
+def test_a_misspelt_parent_is_looked_for_beside_the_recipe(tmp_path: Path) -> None:
+    write(tmp_path, "base.yaml", HEAD)
+    text = error_of(write(tmp_path, "r.yaml", "qxmix: 1\nextends: bse.yaml\n"))
+    assert "extends: 'bse.yaml': there is no such file; did you mean 'base.yaml'?" in text
 
 
 def test_what_an_unknown_parent_would_have_set_is_not_missing(tmp_path: Path) -> None:
