@@ -51,7 +51,9 @@ def provenance(recipe_text: str, recipe_sha256: str, imatrix: Imatrix | None, n_
     """
     fields = {VERSION: version(), RECIPE: recipe_text, RECIPE_SHA256: recipe_sha256}
     if imatrix is not None:
-        fields |= {IMATRIX_FILE: imatrix.path.name, IMATRIX_SHA256: imatrix.sha256}
+        # A name may be bytes that are no UTF-8, which metadata must be.
+        name = imatrix.path.name.encode("utf-8", "replace").decode()
+        fields |= {IMATRIX_FILE: name, IMATRIX_SHA256: imatrix.sha256}
     per_tensor = "\n".join([_UNKNOWN] * n_tensors)
     blank = {SOURCE_SHA256: _UNKNOWN, DATA_SHA256: _UNKNOWN, TENSOR_SHA256: per_tensor, TENSOR_KEYS: per_tensor}
     return fields | blank

@@ -30,7 +30,7 @@ def drive(tasks: Iterable[Task], pool: Pool, run: str, on_result: OnResult) -> N
     pending: dict[Future[TaskResult], Task] = {}
     try:
         for task in tasks:
-            pending[pool.executor.submit(run_task, task)] = task
+            pending[_submit(pool, task)] = task
             if len(pending) >= pool.window:
                 _collect(pending, on_result)
         while pending:
@@ -45,18 +45,43 @@ def drive(tasks: Iterable[Task], pool: Pool, run: str, on_result: OnResult) -> N
         raise
 
 
+def _submit(pool: Pool, task: Task) -> Future[TaskResult]:
+    kind = type(pool.executor).__name__
+    try:
+        future: object = pool.executor.submit(run_task, task)
+    except (QxmixError, BrokenExecutor):
+        raise
+    except Exception as error:
+        text = f"the executor {kind} takes no tasks: {type(error).__name__}: {error}; what is done is kept"
+        raise RunError(text) from error
+    if not isinstance(future, Future):
+        raise RunError(f"the executor {kind} returned a {type(future).__name__}, not a concurrent.futures.Future")
+    return future
+
+
 def _collect(pending: dict[Future[TaskResult], Task], on_result: OnResult) -> None:
     done, _ = wait(pending, return_when=FIRST_COMPLETED)
     failure: BaseException | None = None
     for future in done:
         task = pending.pop(future)
-        error = future.exception()
+        if future.cancelled():
+            # What Dask does with all tasks when its scheduler is gone.
+            error: BaseException | None = RunError("the executor dropped a task; once it works, --resume goes on")
+        else:
+            error = future.exception()
         if error is None:
-            on_result(task, future.result())
+            on_result(task, _checked(task, future.result()))
         elif failure is None:
             failure = error if isinstance(error, QxmixError | BrokenExecutor) else _foreign(task, error)
     if failure is not None:
         raise failure
+
+
+def _checked(task: Task, result: object) -> TaskResult:
+    """The result, if it is one of this task: an executor may be anyone's."""
+    if not isinstance(result, TaskResult) or (result.tensor, result.leaf) != (task.tensor, task.leaf):
+        raise RunError(f"the executor answered tensor {task.name} with something else: {result!r:.100}")
+    return result
 
 
 def _foreign(task: Task, error: BaseException) -> RunError:

@@ -162,11 +162,11 @@ def explain(error: OSError, nbytes: int = 0) -> str:
     need = f" for {nbytes:,} bytes" if nbytes else ""
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT:
-            return f"no space left{need}; free some, or give an -o on another disk"
+            return f"no space left{need}; free some, or give a folder on another disk"
         case errno.EFBIG:
             return f"the file would be larger than is allowed here{need} (ulimit -f, or the file system's bound)"
         case errno.EACCES | errno.EPERM | errno.EROFS:
-            return f"{error.strerror}; give an -o in a folder that may be written"
+            return f"{error.strerror}; give a folder that may be written"
         case errno.ENAMETOOLONG:
             return "the name is too long, or becomes so with .partial at its end; give a shorter one"
         case errno.ELOOP:

@@ -15,6 +15,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from qxmix import provenance, quants
 from qxmix.container.header import read_header
@@ -142,8 +143,8 @@ def store(plan: Plan, tensors: tuple[TensorResult, ...], outputs: tuple[Path, ..
 
 
 def _copy(source: Path, offset: int, nbytes: int, target: Path) -> None:
-    # Two applies may fill one cache: each writes under a name of its own.
-    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
+    # Two applies may fill one cache, on two machines even: each writes under a name of its own.
+    partial = target.with_name(f"{target.name}.{uuid4().hex}.partial")
     try:
         with source.open("rb") as reader, partial.open("wb") as writer:
             reader.seek(offset)

@@ -161,7 +161,7 @@ class _Run:
 
         tasks = (
             task
-            for task in self.tasks()
+            for task in self.tasks(pool.n_workers)
             if (old := recorded.leaves.get((task.tensor, task.leaf))) is not None
             and (old.deviation is not None or not task.measure)
         )
@@ -259,7 +259,12 @@ class _Run:
             try:
                 reuse.store(self.plan, tensors, self.target.finals, self.options.cache)
             except RunError as error:
-                self.problems += [replace(p, severity="warning", id="cache") for p in error.problems]
+                self.problems += [
+                    replace(
+                        p, text=f"not all tensors could be added to the cache: {p.text}", severity="warning", id="cache"
+                    )
+                    for p in error.problems
+                ]
 
     def say(self, phase: Phase, text: str = "") -> None:
         """Report progress."""

@@ -94,9 +94,10 @@ def step_rows(tensor: PlannedTensor, chunking: Chunking) -> int:
     fitting = share // (row * group) * group
     if fitting < group:
         least = BASE_NBYTES + chunking.n_workers * row * group
+        workers = "1 worker" if chunking.n_workers == 1 else f"{chunking.n_workers} workers"
         text = (
-            f"{tensor.name} needs {least / 1e6:.0f} MB with {chunking.n_workers} workers and the bound is"
-            f" {chunking.memory_nbytes / 1e6:.0f} MB; raise --memory or use fewer workers"
+            f"{tensor.name} needs {-(-least // 2**20)} MiB with {workers} and the bound is"
+            f" {chunking.memory_nbytes >> 20} MiB; raise --memory or use fewer workers"
         )
         raise PlanError(text)
     return min(wanted, fitting)

@@ -112,6 +112,9 @@ def _dask(address: str, n_workers: int | None) -> Iterator[Pool]:
         from distributed import Client  # noqa: PLC0415  # an extra
     except ImportError:
         raise RunError("Dask is not installed; install it with: pip install 'qxmix[dask]'") from None
+    if not re.search(r":\d+/?$|^inproc:", address):
+        # Dask would say so, too, and then wait 20 s for what it never began.
+        raise RunError(f"{address!r} is no address of a Dask scheduler; give the one it prints: dask:tcp://HOST:PORT")
     try:
         client = Client(address, timeout=DASK_TIMEOUT, set_as_default=False)
     except (OSError, ValueError) as error:
@@ -135,13 +138,17 @@ def _from_callable(spec: str) -> Executor:
     module, _, name = spec.partition(":")
     try:
         found: object = import_module(module)
-    except ImportError as error:
-        raise RunError(f"executor {spec!r}: cannot import {module}: {error}") from None
+    except Exception as error:
+        # Whatever a module of the user's own may raise, not ImportError alone.
+        raise RunError(f"executor {spec!r}: cannot import {module}: {error}") from error
     for part in name.split("."):
         found = getattr(found, part, None)
     if not callable(found):
         raise RunError(f"executor {spec!r}: {module} has no callable {name}")
-    executor = found()
+    try:
+        executor = found()
+    except Exception as error:
+        raise RunError(f"executor {spec!r}: calling it raised {type(error).__name__}: {error}") from error
     if not isinstance(executor, Executor):
         kind = type(executor).__name__
         raise RunError(f"executor {spec!r} returned a {kind}, not a concurrent.futures.Executor")

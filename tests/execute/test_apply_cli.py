@@ -138,6 +138,20 @@ def test_bad_arguments_and_places(demo_model: Path, tmp_path: Path) -> None:
     assert Path(model).read_bytes() == demo_model.read_bytes()
 
 
+def test_the_name_of_an_imatrix_that_is_no_utf8(demo_model: Path, demo_imatrix: Path, tmp_path: Path) -> None:
+    imatrix = tmp_path / os.fsdecode(b"a\xff.dat")
+    shutil.copy(demo_imatrix, imatrix)
+    run(tmp_path, "pure/q4_0", demo_model, "--imatrix", imatrix, "-o", "x.gguf")
+    assert read_header(tmp_path / "x.gguf").get("qxmix.imatrix.file") == "a?.dat"
+
+
+def test_a_cache_that_cannot_be_filled_is_only_told(demo_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache").symlink_to(tmp_path / "gone")
+    done = run(tmp_path, "pure/q4_0", demo_model, "-o", "x.gguf", "--cache", "cache")
+    assert "cache: not all tensors could be added to the cache" in done.stdout
+    assert (tmp_path / "x.gguf").exists()
+
+
 def test_strict_refuses_what_a_plain_apply_does(tmp_path: Path) -> None:
     model = f16_model(tmp_path / "m.gguf", {"token_embd.weight": (64, 32), "blk.0.attn_q.weight": (48, 32)})
     refused = run(tmp_path, "pure/q4_0", model, "-o", "x.gguf", "--strict", code=3).stderr

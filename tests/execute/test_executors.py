@@ -6,9 +6,9 @@ import hashlib
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -17,10 +17,11 @@ from qxmix.execute import Progress, apply, workers
 from tests.execute.plans import SHAPES, f16_model, plan_for, uniform_imatrix, weights, write_model
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from qxmix.plan import Plan
 
+T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 MIX = {"output.weight": "Q8_0", "blk.1.attn_q.weight": "IQ4_NL", "token_embd.weight": "Q6_0"}
 
@@ -53,6 +54,75 @@ def expected(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> str:
 def three_threads() -> ThreadPoolExecutor:
     """Return an executor, as a user's own function would."""
     return ThreadPoolExecutor(3)
+
+
+class Odd(Executor):
+    """An executor that does with each task what its subclass says."""
+
+    def treat(self, future: Future[Any], fn: Callable[..., object], *args: object) -> None:
+        """Fill the future, or fail."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        future: Future[T] = Future()
+        assert not kwargs
+        self.treat(future, fn, *args)
+        return future
+
+
+class Refusing(Odd):
+    def treat(self, future: Future[Any], fn: Callable[..., object], *args: object) -> None:  # noqa: ARG002
+        raise ValueError("no more")
+
+
+class Dropping(Odd):
+    def treat(self, future: Future[Any], fn: Callable[..., object], *args: object) -> None:  # noqa: ARG002
+        future.cancel()
+        future.set_running_or_notify_cancel()
+
+
+class Inventing(Odd):
+    def treat(self, future: Future[Any], fn: Callable[..., object], *args: object) -> None:  # noqa: ARG002
+        future.set_result(42)
+
+
+class Repeating(Odd):
+    first: object = None
+
+    def treat(self, future: Future[Any], fn: Callable[..., object], *args: object) -> None:
+        self.first = self.first or fn(*args)
+        future.set_result(self.first)
+
+
+class Silent(Executor):
+    def submit(self, *_args: object) -> None:  # type: ignore[override]
+        return None
+
+
+def unable() -> None:
+    raise OSError("no nodes")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("Refusing", "executor Refusing takes no tasks: ValueError: no more"),
+        ("Dropping", "executor dropped a task"),
+        ("Inventing", r"answered tensor .* with something else: 42"),
+        ("Repeating", r"answered tensor .* with something else: TaskResult"),
+        ("Silent", "executor Silent returned a NoneType, not a concurrent.futures.Future"),
+        ("unable", "calling it raised OSError: no nodes"),
+    ],
+)
+def test_executors_that_misbehave_are_told(plan: Plan, tmp_path: Path, name: str, text: str) -> None:
+    with pytest.raises(RunError, match=text):
+        apply(plan, tmp_path / "out.gguf", executor=f"{__name__}:{name}")
+    assert not (tmp_path / "out.gguf").exists()
+
+
+def test_an_address_that_is_none(plan: Plan, tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    with pytest.raises(RunError, match=r"'foo' is no address of a Dask scheduler; .*dask:tcp://HOST:PORT"):
+        apply(plan, tmp_path / "out.gguf", executor="dask:foo")
 
 
 @pytest.mark.slow
