@@ -18,7 +18,7 @@ _ALWAYS = (
     ("scanning a directive", "a line cannot start with '%'"),
     ("scanning a block scalar", "a text that starts with '|' or '>' needs quotes"),
     ("scanning a plain scalar", "a text with ':' in it needs quotes"),
-    ("block sequence entries", "a list starts on the next line: each item with '- ' in front"),
+    ("sequence entries are not allowed", "a list starts on the next line: each item with '- ' in front"),
 )
 """Words of the parser that always mean the same."""
 _SHOWN = 40
