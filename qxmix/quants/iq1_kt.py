@@ -23,13 +23,15 @@ import numpy as np
 from qxmix.quants.codec import Codec
 from qxmix.quants.jit import kernel
 from qxmix.quants.levels import IQ4_LEVELS
-from qxmix.quants.row_scale import load_float, store_float
+from qxmix.quants.row_scale import load_float
 from qxmix.quants.superblock import SUPER
 from qxmix.quants.trellis import OFFSET, codebook, next_state, value_of
-from qxmix.quants.trellis_batch import BLOCKS_PER_SUPER
+from qxmix.quants.trellis_batch import BLOCKS_PER_SUPER, pair_nibbles
 from qxmix.quants.trellis_levels import GROUPS, encode_levels
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from qxmix.quants.codec import Columns, Packed, Rows
 
 NBYTES = 56
@@ -39,24 +41,10 @@ LOW, HIGH = 8, 40
 HALF = BLOCKS_PER_SUPER // 2
 
 
-@kernel
-def _pack(d, codes, found, out):
-    for r in range(len(d)):
-        row = out[r]
-        store_float(row, 0, d[r])
-        for s in range(codes.shape[1] // BLOCKS_PER_SUPER):
-            at, first = ROW_NBYTES + s * NBYTES, s * BLOCKS_PER_SUPER
-            for j in range(BLOCKS_PER_SUPER):
-                byte = np.int32(codes[r, first + j])
-                for g in range(GROUPS):
-                    start = found[r, first + j, g]
-                    byte |= (start >> 12) << (4 + g)
-                    row[at + LOW + j * GROUPS + g] = np.uint8(start & 255)
-                row[at + j] = np.uint8(byte)
-            for i in range(HALF * GROUPS):
-                low = found[r, first + i // GROUPS, i % GROUPS]
-                high = found[r, first + HALF + i // GROUPS, i % GROUPS]
-                row[at + HIGH + i] = np.uint8(((low >> 8) & 15) | (((high >> 8) & 15) << 4))
+def _pack(codes: NDArray[np.uint8], found: NDArray[np.int32]) -> list[NDArray[np.uint8]]:
+    tops = np.packbits((found >> 12).astype(np.uint8).reshape(-1, GROUPS), axis=1, bitorder="little")
+    nibbles = ((found >> 8) & 15).astype(np.uint8)
+    return [codes | tops.reshape(codes.shape) << np.uint8(4), found.astype(np.uint8), pair_nibbles(nibbles)]
 
 
 def _encode(rows: Rows, columns: Columns, packed: Packed, search: int) -> None:  # noqa: ARG001 - one search only

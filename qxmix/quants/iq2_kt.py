@@ -22,13 +22,15 @@ import numpy as np
 from qxmix.quants.codec import Codec
 from qxmix.quants.jit import kernel
 from qxmix.quants.levels import IQ4_LEVELS
-from qxmix.quants.row_scale import load_float, store_float
+from qxmix.quants.row_scale import load_float
 from qxmix.quants.superblock import SUPER
 from qxmix.quants.trellis import OFFSET, codebook, next_state, value_of
-from qxmix.quants.trellis_batch import BLOCKS_PER_SUPER
+from qxmix.quants.trellis_batch import BLOCKS_PER_SUPER, pair_nibbles
 from qxmix.quants.trellis_levels import GROUPS, encode_levels
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from qxmix.quants.codec import Columns, Packed, Rows
 
 NBYTES = 68
@@ -36,20 +38,8 @@ ROW_NBYTES = 4
 HALF = BLOCKS_PER_SUPER // 2
 
 
-@kernel
-def _pack(d, codes, found, out):
-    for r in range(len(d)):
-        row = out[r]
-        store_float(row, 0, d[r])
-        for s in range(codes.shape[1] // BLOCKS_PER_SUPER):
-            at, first = ROW_NBYTES + s * NBYTES, s * BLOCKS_PER_SUPER
-            for j in range(HALF):
-                row[at + j] = np.uint8(codes[r, first + j]) | np.uint8(np.uint8(codes[r, first + HALF + j]) << 4)
-            for j in range(BLOCKS_PER_SUPER):
-                for g in range(GROUPS):
-                    to = at + HALF + 2 * (j * GROUPS + g)
-                    row[to] = np.uint8(found[r, first + j, g] & 255)
-                    row[to + 1] = np.uint8(found[r, first + j, g] >> 8)
+def _pack(codes: NDArray[np.uint8], found: NDArray[np.int32]) -> list[NDArray[np.uint8]]:
+    return [pair_nibbles(codes), found.astype("<u2").view(np.uint8)]
 
 
 def _encode(rows: Rows, columns: Columns, packed: Packed, search: int) -> None:  # noqa: ARG001 - one search only

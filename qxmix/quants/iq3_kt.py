@@ -21,11 +21,19 @@ import numpy as np
 
 from qxmix.quants.codec import Codec
 from qxmix.quants.jit import kernel
-from qxmix.quants.row_scale import load_float, store_float
+from qxmix.quants.row_scale import load_float
 from qxmix.quants.superblock import SUPER
 from qxmix.quants.trellis import OFFSET, codebook, next_state, value_of
-from qxmix.quants.trellis_batch import BLOCKS_PER_SUPER, batches, choose_best, first_scales, try_scales
-from qxmix.quants.trellis_rows import inverse_of, level16, refit, search_rows_16
+from qxmix.quants.trellis_batch import (
+    BLOCKS_PER_SUPER,
+    batches,
+    choose_best,
+    first_scales,
+    pair_nibbles,
+    store,
+    try_scales,
+)
+from qxmix.quants.trellis_rows import inverse_of, refit, search_rows_16
 from qxmix.quants.trellis_search import BLOCK, nearest
 
 if TYPE_CHECKING:
@@ -42,55 +50,27 @@ LEAST, MOST = 84.0, 123.0
 OFFSETS = np.arange(-3, 4, dtype=np.float32) * np.float32(8.0)
 
 _0 = np.float32(0.0)
-_1 = np.float32(1.0)
-
-
-@kernel
-def _levels(d, scales, levels):
-    for r in range(len(d)):
-        inverse = _1 / d[r] if d[r] != _0 else _0
-        for block in range(scales.shape[1]):
-            levels[r, block] = level16(inverse * scales[r, block])
-
-
-@kernel
-def _pack(d, levels, found, rows, out):
-    for r in range(len(d)):
-        row = out[r]
-        store_float(row, 0, d[r])
-        for s in range(levels.shape[1] // BLOCKS_PER_SUPER):
-            at, first = ROW_NBYTES + s * NBYTES, s * BLOCKS_PER_SUPER
-            for j in range(HALF):
-                low, high = np.int32(levels[r, first + j]), np.int32(levels[r, first + HALF + j])
-                row[at + j] = np.uint8(low | (high << 4))
-            for i in range(BLOCKS_PER_SUPER * GROUPS):
-                start = found[r, first + i // GROUPS, i % GROUPS]
-                row[at + HALF + 2 * i] = np.uint8(start & 255)
-                row[at + HALF + 2 * i + 1] = np.uint8(start >> 8)
-            for t in range(BLOCK):
-                byte = 0
-                for j in range(BLOCKS_PER_SUPER):
-                    byte |= (1 << j) if rows[r, s * SUPER + j * BLOCK + t] < _0 else 0
-                row[at + QH + t] = np.uint8(byte)
+_TOP = np.float32(15.0)
 
 
 def _encode(rows: Rows, columns: Columns, packed: Packed, search: int) -> None:  # noqa: ARG001 - one search only
     book = codebook(65536, 8, 8, magnitudes=True)
     for batch in batches(rows, columns, packed, magnitudes=True):
-        x, w, n_blocks = batch.x, batch.w, len(batch.tops)
+        x, w, every = batch.x, batch.w, np.arange(batch.tops.size)
         inverse = first_scales(batch, LEAST, MOST, OFFSETS, np.ones_like(OFFSETS))
         tried, scales, scores = try_scales(batch, book, inverse)
-        scale, score, which = np.zeros(batch.shape, np.float32), np.zeros(n_blocks, np.float32), np.zeros(n_blocks, int)
-        choose_best(batch.tops, scales, scores, scale.ravel(), score, which)
-        found = tried.reshape(n_blocks, GROUPS, -1)[np.arange(n_blocks), :, which].reshape(*batch.shape, GROUPS)
-        d = np.empty(len(batch.rows), np.float32)
+        best = choose_best(batch, scales, scores, None)
+        scale = best.scale.reshape(batch.tops.shape)
+        found = tried.reshape(len(every), GROUPS, -1)[every, :, best.trial].reshape(*scale.shape, GROUPS)
+        d = np.empty(len(scale), np.float32)
         search_rows_16(x, w, book.values, found, scale, d)
-        levels = np.empty_like(scale)
-        _levels(d, scale, levels)
-        steps = (d[:, None] * levels).reshape(-1, 1)
-        found = nearest(book, x, w, inverse_of(steps)).reshape(found.shape)
+        levels = np.fmax(np.fmin(np.rint(inverse_of(d)[:, None] * scale), _TOP), _0)
+        found = nearest(book, x, w, inverse_of(d[:, None] * levels).reshape(-1, 1)).reshape(found.shape)
         refit(x, w, book.values, levels, found, d)
-        _pack(d, levels, found, batch.rows, batch.packed)
+        blocks = len(scale), -1, BLOCKS_PER_SUPER
+        starts = found.astype("<u2").reshape(len(scale), -1, BLOCKS_PER_SUPER * GROUPS).view(np.uint8)
+        signs = np.packbits(batch.rows.reshape(*blocks, BLOCK) < _0, axis=2, bitorder="little")[:, :, 0]
+        store(d, [pair_nibbles(levels.astype(np.uint8).reshape(blocks)), starts, signs], batch.packed)
 
 
 @kernel

@@ -22,12 +22,21 @@ import numpy as np
 
 from qxmix.quants.codec import Codec
 from qxmix.quants.jit import kernel
-from qxmix.quants.numerics import nint
-from qxmix.quants.row_scale import load_float, store_float
+from qxmix.quants.row_scale import load_float
 from qxmix.quants.superblock import SUPER
 from qxmix.quants.trellis import OFFSET, Codebook, codebook, next_state, value_of
-from qxmix.quants.trellis_batch import BLOCKS_PER_SUPER, ZERO, Batch, batches, choose_best, first_scales, try_scales
-from qxmix.quants.trellis_rows import first_largest, inverse_of, refit
+from qxmix.quants.trellis_batch import (
+    BLOCKS_PER_SUPER,
+    Batch,
+    Best,
+    batches,
+    choose_best,
+    first_scales,
+    pair_nibbles,
+    store,
+    try_scales,
+)
+from qxmix.quants.trellis_rows import inverse_of, refit
 from qxmix.quants.trellis_search import nearest
 
 if TYPE_CHECKING:
@@ -48,43 +57,25 @@ OFFSETS = np.repeat(np.arange(-2, 3, dtype=np.float32) * np.float32(8.0), 2)
 SIGNS = np.tile(np.array([1, -1], dtype=np.float32), 5)
 
 _0 = np.float32(0.0)
-_1 = np.float32(1.0)
 _TOP = np.float32(63.0)
 
 
-@kernel
-def _levels(scales, row_tops, d, levels):
-    """Scale of each row, and the level of each block for it; the largest scale of a row is level -64."""
-    for r in range(len(d)):
-        d[r] = -first_largest(scales[r]) / np.float32(64.0) if row_tops[r] > _0 else _0
-        inverse = _1 / d[r] if d[r] != _0 else _0
-        for block in range(scales.shape[1]):
-            levels[r, block] = min(nint(inverse * scales[r, block]), _TOP)  # all 0 only where there is no scale
+def _levels(scale: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Scale of each row, and the levels of its blocks: -64 where its largest scale is, 0 throughout if it has none."""
+    largest = np.take_along_axis(scale, np.abs(scale).argmax(axis=1)[:, None], axis=1)
+    d = -largest / np.float32(64.0)
+    return d[:, 0], np.fmin(np.rint(inverse_of(d) * scale), _TOP)
 
 
-@kernel
-def _pack(d, levels, found, out):
-    for r in range(len(d)):
-        row = out[r]
-        row[:] = 0
-        store_float(row, 0, d[r])
-        if not levels[r].any():
-            continue
-        for s in range(levels.shape[1] // BLOCKS_PER_SUPER):
-            at, first = ROW_NBYTES + s * NBYTES, s * BLOCKS_PER_SUPER
-            for j in range(BLOCKS_PER_SUPER):
-                # All groups of a block are of one set; bit 15 of an index tells which.
-                word = np.uint32(((np.int32(levels[r, first + j]) + 64) << 1) | (found[r, first + j, 0] >> 15))
-                for g in range(GROUPS):
-                    start = np.uint32(found[r, first + j, g] & (SECOND - 1))
-                    i = j * GROUPS + g
-                    word |= np.uint32((start >> np.uint32(12)) << np.uint32(8 + 3 * g))
-                    row[at + QL + i] = np.uint8(start & np.uint32(255))
-                    row[at + QH + i % 32] |= np.uint8(
-                        ((start >> np.uint32(8)) & np.uint32(15)) << np.uint32(4 * (i // 32))
-                    )
-                for i in range(4):
-                    row[at + 4 * j + i] = np.uint8((word >> np.uint32(8 * i)) & np.uint32(255))
+def _pack(levels: NDArray[np.float32], found: NDArray[np.int32]) -> list[NDArray[np.uint8]]:
+    """Parts of super-blocks of levels (n_rows, n_super, 8) and indices (n_rows, n_super, 64), bit 15 the set."""
+    low, nibbles = found.astype(np.uint8), ((found >> 8) & 15).astype(np.uint8)
+    by_block = found.reshape(*levels.shape, GROUPS).astype(np.uint32)
+    # All groups of a block are of one set.
+    words = (levels.astype(np.int32) + 64).astype(np.uint32) << np.uint32(1) | by_block[..., 0] >> np.uint32(15)
+    for g in range(GROUPS):
+        words |= (by_block[..., g] >> np.uint32(12) & np.uint32(7)) << np.uint32(8 + 3 * g)
+    return [words.view(np.uint8), low, pair_nibbles(nibbles)]
 
 
 def _block_scales(batch: Batch, books: list[Codebook]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -93,17 +84,13 @@ def _block_scales(batch: Batch, books: list[Codebook]) -> tuple[NDArray[np.float
     The trials of the first set, then the second set at the scale they found, then the trials of the second set; the
     score to beat by the last is that of the first set even where the second did better in between, as in the reference.
     """
-    n_blocks, n_trials = len(batch.tops), len(OFFSETS)
     inverse = first_scales(batch, LEAST, MOST, OFFSETS, SIGNS)
-    scale, score, which = np.zeros(n_blocks, np.float32), np.zeros(n_blocks, np.float32), np.zeros(n_blocks, int)
     _, scales, scores = try_scales(batch, books[0], inverse)
-    choose_best(batch.tops, scales, scores, scale, score, which)
-    _, scales, scores = try_scales(batch, books[1], np.column_stack([inverse, inverse_of(scale)]))
-    better = (scores[:, n_trials] > score) & (batch.tops >= ZERO)
-    scale[better] = scales[better, n_trials]
-    which[:] = -1
-    choose_best(batch.tops, scales[:, :n_trials].copy(), scores[:, :n_trials].copy(), scale, score, which)
-    return scale.reshape(batch.shape), better | (which >= 0)
+    first = choose_best(batch, scales, scores, None)
+    _, scales, scores = try_scales(batch, books[1], np.column_stack([inverse, inverse_of(first.scale)]))
+    between = choose_best(batch, scales[:, -1:], scores[:, -1:], first)
+    last = choose_best(batch, scales[:, :-1], scores[:, :-1], Best(between.scale, first.score, between.trial))
+    return last.scale.reshape(batch.tops.shape), (between.trial >= 0) | (last.trial >= 0)
 
 
 def _encode(rows: Rows, columns: Columns, packed: Packed, search: int) -> None:  # noqa: ARG001 - one search only
@@ -111,8 +98,7 @@ def _encode(rows: Rows, columns: Columns, packed: Packed, search: int) -> None: 
     values = np.concatenate([book.values for book in books])
     for batch in batches(rows, columns, packed):
         scale, second = _block_scales(batch, books)
-        d, levels = np.empty(len(batch.rows), np.float32), np.empty_like(scale)
-        _levels(scale, batch.row_tops, d, levels)
+        d, levels = _levels(scale)
         inverse = inverse_of(d[:, None] * levels).reshape(-1, 1)
         # A block of the other set gets the inverse 0: no search.
         first, other = (
@@ -120,9 +106,12 @@ def _encode(rows: Rows, columns: Columns, packed: Packed, search: int) -> None: 
             for book, mine in zip(books, (~second, second), strict=True)
         )
         found = np.where(np.repeat(second, GROUPS)[:, None], other + np.int32(SECOND), first)
-        found = found.reshape(*batch.shape, GROUPS)
-        refit(batch.x, batch.w, values, levels, found, d)
-        _pack(d, levels, found, batch.packed)
+        refit(batch.x, batch.w, values, levels, found.reshape(*scale.shape, GROUPS), d)
+        blocks = len(scale), -1, BLOCKS_PER_SUPER
+        parts = _pack(levels.reshape(blocks), found.reshape(len(scale), -1, BLOCKS_PER_SUPER * GROUPS))
+        store(d, parts, batch.packed)
+        batch.packed[~levels.any(axis=1), 4:] = 0
+        batch.packed[batch.tops.max(axis=1) == _0, :4] = 0
 
 
 @kernel

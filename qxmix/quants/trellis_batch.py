@@ -49,9 +49,7 @@ class Batch:
     w: NDArray[np.float32]
     """(n_rows * n_cols,) what an error weighs."""
     tops: NDArray[np.float32]
-    """(n_rows * n_blocks,) largest magnitude of each block."""
-    row_tops: NDArray[np.float32]
-    """(n_rows,) largest magnitude of each row."""
+    """(n_rows, n_blocks) largest magnitude of each block."""
     rows: Rows
     """(n_rows, n_cols) the weights."""
     packed: Packed
@@ -67,13 +65,11 @@ def batches(rows: Rows, columns: Columns, packed: Packed, *, magnitudes: bool = 
     """Whole rows of about ``BATCH`` weights, one batch after the other."""
     n = max(1, BATCH // max(1, rows.shape[1]))
     for at in range(0, len(rows), n):
-        part = rows[at : at + n]
-        w, n_blocks = np.empty_like(part), part.size // BLOCK
-        tops, row_tops = np.empty(n_blocks, np.float32), np.empty(len(part), np.float32)
+        part, w = rows[at : at + n], np.empty_like(rows[at : at + n])
         _weigh(part, columns, w)
-        _largest(part, tops, row_tops)
-        x = np.abs(part) if magnitudes else part
-        yield Batch(x.ravel(), w.ravel(), tops, row_tops, part, packed[at : at + n])
+        x = np.abs(part)
+        tops = x.reshape(len(part), -1, BLOCK).max(axis=2)
+        yield Batch((x if magnitudes else part).ravel(), w.ravel(), tops, part, packed[at : at + n])
 
 
 @kernel
@@ -111,30 +107,6 @@ def _weigh(rows, columns, w):
             if weighted == _0:
                 for e in range(at, at + BLOCK):
                     flat[e] = _EQUAL
-
-
-@kernel
-def _largest(rows, blocks, tops):
-    """Largest magnitude of each block (n_rows * n_blocks,) and of each row (n_rows,)."""
-    n_rows, n_cols = rows.shape
-    for r in range(n_rows):
-        tops[r] = _0
-        for c in range(0, n_cols, BLOCK):
-            top = _0
-            for e in range(c, c + BLOCK):
-                top = max(top, abs(rows[r, e]))
-            blocks[(r * n_cols + c) // BLOCK] = top
-            tops[r] = max(tops[r], top)
-
-
-@kernel
-def _starts(tops, row_tops, least, most, offsets, signs, inverse):
-    per_row = len(tops) // len(row_tops)
-    for block in range(len(tops)):
-        top = tops[block]
-        level = max(least, most * top / row_tops[block // per_row])
-        for t in range(len(offsets)):
-            inverse[block, t] = signs[t] / (top / (level + offsets[t])) if top >= ZERO else _0
 
 
 @kernel
@@ -177,22 +149,41 @@ def first_scales(
     A trial puts the largest weight of a block at a level: ``most`` in the block with the largest weight of the row,
     less in others but not below ``least``, plus the offset of the trial; with the sign of the trial.
     """
-    inverse = np.empty((len(batch.tops), len(offsets)), np.float32)
-    _starts(batch.tops, batch.row_tops, np.float32(least), np.float32(most), offsets, signs, inverse)
-    return inverse
+    live = batch.tops >= ZERO
+    tops = np.where(live, batch.tops, _1)  # anything but zero, for blocks that are not asked for
+    largest = np.maximum(batch.tops.max(axis=1, keepdims=True), ZERO)
+    start = np.maximum(np.float32(least), np.float32(most) * tops / largest)
+    inverse = signs / (tops.reshape(-1, 1) / (start.reshape(-1, 1) + offsets))
+    return np.where(live.reshape(-1, 1), inverse, _0)
 
 
-@kernel
-def choose_best(tops, scales, scores, scale, score, which):
-    """Keep the first trial that explains most, if more than ``score``; ``which`` is its number, else as it was."""
-    n_blocks, n_trials = scales.shape
-    for block in range(n_blocks):
-        if tops[block] >= ZERO:
-            for t in range(n_trials):
-                if scores[block, t] > score[block]:
-                    score[block] = scores[block, t]
-                    scale[block] = scales[block, t]
-                    which[block] = t
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The best trial so far of each block."""
+
+    scale: NDArray[np.float32]
+    """(n_blocks,) its scale."""
+    score: NDArray[np.float32]
+    """(n_blocks,) the energy it explains."""
+    trial: NDArray[np.int64]
+    """(n_blocks,) its number among those that it was chosen from."""
+
+
+def choose_best(batch: Batch, scales: NDArray[np.float32], scores: NDArray[np.float32], before: Best | None) -> Best:
+    """The first trial with the highest score if that is above the score of ``before``, else ``before`` with trial -1.
+
+    Without ``before`` and without a score above zero, the scale is zero and the trial the first; so are zero blocks.
+    """
+    # A score that is no number, of weights too large to be squared, is never above another.
+    known = np.where((batch.tops.reshape(-1, 1) >= ZERO) & (scores > _0), scores, _0)
+    trial = known.argmax(axis=1)
+    at = np.arange(len(trial)), trial
+    above = known[at] > (before.score if before else _0)
+    return Best(
+        np.where(above, scales[at], before.scale if before else _0),
+        np.where(above, known[at], before.score if before else _0),
+        np.where(above, trial, -1) if before else trial,
+    )
 
 
 def try_scales(
@@ -203,3 +194,15 @@ def try_scales(
     scales, scores = np.empty_like(inverse), np.empty_like(inverse)
     _fit(batch.x, batch.w, book.values, found, scales, scores)
     return found, scales, scores
+
+
+def store(d: NDArray[np.float32], parts: list[NDArray[np.uint8]], packed: Packed) -> None:
+    """Write rows: their scales ``d``, then the ``parts`` (n_rows, n_super, nbytes) of super-blocks."""
+    packed[:, :4] = d[:, None].view(np.uint8)
+    packed[:, 4:] = np.concatenate(parts, axis=2).reshape(len(d), -1)
+
+
+def pair_nibbles(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Codes (n_rows, n_super, n) with code i in the low and i + n / 2 in the high nibble of byte i."""
+    half = codes.shape[2] // 2
+    return codes[:, :, :half] | codes[:, :, half:] << np.uint8(4)

@@ -93,25 +93,21 @@ def sums4(w, u, q, squares, at, sums):
 
 
 @inlined
-def _error(w, v, q, lane, at, k):
-    """A weight's part of the sum, for 16 code vectors."""
-    d = load(q, at + k * WIDTH) - splat(v[k, lane])
-    return splat(w[k, lane]) * (d * d)
+def _pair(w, v, q, lane, at, i, k):
+    """Two weights' parts of the sum, for 16 code vectors."""
+    d, e = load(q, at + i * WIDTH) - splat(v[i, lane]), load(q, at + k * WIDTH) - splat(v[k, lane])
+    return splat(w[i, lane]) * (d * d) + splat(w[k, lane]) * (e * e)
 
 
 @inlined
 def score8(w, v, q, lane, at):
     """The reference's sum for group ``lane`` and the chunk of code vectors at ``at``."""
-    e0, e4 = _error(w, v, q, lane, at, 0), _error(w, v, q, lane, at, 4)
-    e2, e6 = _error(w, v, q, lane, at, 2), _error(w, v, q, lane, at, 6)
-    e1, e5 = _error(w, v, q, lane, at, 1), _error(w, v, q, lane, at, 5)
-    e3, e7 = _error(w, v, q, lane, at, 3), _error(w, v, q, lane, at, 7)
-    return ((e0 + e4) + (e2 + e6)) + ((e1 + e5) + (e3 + e7))
+    left = _pair(w, v, q, lane, at, 0, 4) + _pair(w, v, q, lane, at, 2, 6)
+    right = _pair(w, v, q, lane, at, 1, 5) + _pair(w, v, q, lane, at, 3, 7)
+    return left + right
 
 
 @inlined
 def score4(w, v, q, lane, at):
     """The same for groups of 4."""
-    e0, e2 = _error(w, v, q, lane, at, 0), _error(w, v, q, lane, at, 2)
-    e1, e3 = _error(w, v, q, lane, at, 1), _error(w, v, q, lane, at, 3)
-    return (e0 + e2) + (e1 + e3)
+    return _pair(w, v, q, lane, at, 0, 2) + _pair(w, v, q, lane, at, 1, 3)
