@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 QUIET_SECONDS = 30.0
 """Time between two lines in a log."""
 _PHASES = {
-    "kernels": "preparing kernels (compiled once on each machine)",
+    "kernels": "preparing kernels",
     "verify": "reading again what is done",
     "compare": "looking for what has not changed",
     "work": "quantizing",
@@ -30,7 +31,8 @@ _PHASES = {
 @contextmanager
 def shown() -> Iterator[OnProgress]:
     """Yield what to call with each progress."""
-    if not sys.stderr.isatty():
+    # A terminal without cursor movement (Emacs' shell, some logs) would get no bar, and no lines either.
+    if not sys.stderr.isatty() or os.environ.get("TERM") in {"dumb", "unknown"}:
         yield _Lines()
         return
     # rich takes 0.1 s to import; a log must not pay for it.

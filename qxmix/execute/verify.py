@@ -123,8 +123,9 @@ class _Verifying:
             self.on_progress(Progress("verify", self.done_nbytes, self.total_nbytes, task.name))
 
         drive(hash_tasks(self.header, self.name), self.pool, self.name, note)
+        shards = {tensor.name: self.header.paths[tensor.shard].name for tensor in self.header.tensors}
         damaged = [
-            Problem(name, f"its data in {self.header.path.name} are not what was written; copy the file again")
+            Problem(name, f"its data in {shards[name]} are not what was written; copy the file again")
             for name, leaves in self.found.items()
             if digests.combine(digest for _, digest in sorted(leaves.items())).hex() != expected[name]
         ]

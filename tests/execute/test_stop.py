@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from qxmix.cli import progress
 from qxmix.cli.interrupt import Interrupted, stoppable
+from qxmix.execute import Progress
 from tests.execute.plans import f16_model
 
 ROOT = Path(__file__).parents[2]
@@ -105,3 +107,17 @@ def test_a_full_disk_under_standard_output_is_one_line() -> None:
         )  # fmt: skip
     assert done.returncode == 1
     assert done.stderr == "Error: standard output cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize("term", ["dumb", "unknown"])
+def test_a_terminal_that_cannot_draw_a_bar_gets_lines(monkeypatch: pytest.MonkeyPatch, term: str) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", term)
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "notice", said.append)
+    with progress.shown() as on_progress:
+        for done in (0, 5):
+            on_progress(Progress("work", done, 10, "blk.0"))
+    assert len(said) == 1
+    assert said[0].startswith(" 50%")

@@ -106,6 +106,16 @@ def test_shards_are_verified(demo_model: Path, tmp_path: Path) -> None:
     assert not verify(read_header(first), read_header(demo_model)).problems
 
 
+def test_damage_is_told_of_the_shard_that_has_it(demo_model: Path, tmp_path: Path) -> None:
+    plan = make_plan(load_recipe("pure/q8_0"), read_header(demo_model), split=Split(max_tensors=20))
+    second = apply(plan, tmp_path / "x.gguf").paths[1]
+    data = bytearray(second.read_bytes())
+    data[-40] ^= 1
+    second.write_bytes(data)
+    (problem,) = verify(read_header(tmp_path / "x-00001-of-00002.gguf")).problems
+    assert f"its data in {second.name} are not what was written" in problem.text
+
+
 def test_the_recipe_makes_the_same_file_again(
     output: Path, demo_model: Path, demo_imatrix: Path, tmp_path: Path
 ) -> None:
