@@ -63,7 +63,9 @@ def test_numba_is_imported_by_the_kernels_alone() -> None:
     assert users == {"quants/jit.py", "quants/simd.py", "quants/warmup.py"}
 
 
-@pytest.mark.parametrize("command", ["plan", "validate", "recipes", "inspect", "types", "lint", "diff", "import", "export"])
+@pytest.mark.parametrize(
+    "command", ["plan", "validate", "recipes", "inspect", "types", "lint", "diff", "import", "export"]
+)
 def test_reading_commands_import_no_numba(command: str) -> None:
     code = f"""
 import sys

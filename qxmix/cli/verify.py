@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import click
 
@@ -47,5 +48,5 @@ def command(
     if as_json:
         click.echo(json.dumps(verification_json(found), indent=1))
     else:
-        click.echo(verification_text(found))
+        click.echo(verification_text(found, terminal=sys.stdout.isatty()))
     ctx.exit(1 if found.problems else 0)

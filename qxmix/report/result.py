@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from qxmix.execute.verify import Verification
     from qxmix.plan import Plan
 
+_NAMED = 3
+"""Most tensors with the same problem that are named."""
+
 
 def result_text(plan: Plan, result: Result, *, terminal: bool = False) -> str:
     """What was written, how long it took and, if it was measured, how far the weights moved."""
@@ -51,14 +54,23 @@ def result_json(plan: Plan, result: Result) -> dict[str, object]:
     }
 
 
-def verification_text(found: Verification) -> str:
-    """What was compared, and what is wrong."""
-    lines = [f"Error: {p}" for p in found.problems]
+def verification_text(found: Verification, *, terminal: bool = False) -> str:
+    """What was compared, and what is wrong; the same of many tensors in one line."""
+    places: dict[str, list[str]] = {}
+    for problem in found.problems:
+        places.setdefault(problem.text, []).append(problem.where)
+    lines = [wrapped(f"Error: {_several(where)}: {text}", terminal=terminal) for text, where in places.items()]
     held = "compared" if found.problems else "as they were written"
     lines.append(f"{found.n_tensors:,} tensors {held}")
     if found.n_leaves:
         lines.append(f"{found.n_leaves:,} of {found.n_all_leaves:,} pieces made from the model again and compared")
     return "\n".join(lines)
+
+
+def _several(names: list[str]) -> str:
+    if len(names) <= _NAMED:
+        return ", ".join(names)
+    return f"{', '.join(names[:_NAMED])} and {len(names) - _NAMED:,} more"
 
 
 def verification_json(found: Verification) -> dict[str, object]:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from qxmix import load_imatrix, load_recipe, make_plan, read_header
-from qxmix.errors import ModelFileError
+from qxmix.errors import ModelFileError, Problem
 from qxmix.execute import apply
-from qxmix.execute.verify import recipe_of, verify
+from qxmix.execute.verify import Verification, recipe_of, verify
 from qxmix.plan import Split
+from qxmix.report.result import verification_text
 from tests.execute.plans import f16_model
 
 if TYPE_CHECKING:
@@ -79,6 +80,17 @@ def test_other_weights_are_found(output: Path, demo_model: Path, demo_imatrix: P
     found = verify(read_header(output), read_header(model), demo_imatrix, every=True)
     assert [p.where for p in found.problems] == [tensor.name]
     assert "from row 0 on the recipe makes other bytes" in found.problems[0].text
+
+
+def test_the_same_of_many_tensors_is_one_line() -> None:
+    text = "is another"
+    many = Verification(9, 9, 9, tuple(Problem(f"t{i}", text) for i in range(5)) + (Problem("x", "is gone"),))
+    assert verification_text(many).splitlines() == [
+        "Error: t0, t1, t2 and 2 more: is another",
+        "Error: x: is gone",
+        "9 tensors compared",
+        "9 of 9 pieces made from the model again and compared",
+    ]
 
 
 def test_another_model_or_importance_is_refused(
