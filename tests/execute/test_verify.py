@@ -84,7 +84,7 @@ def test_other_weights_are_found(output: Path, demo_model: Path, demo_imatrix: P
 
 def test_the_same_of_many_tensors_is_one_line() -> None:
     text = "is another"
-    many = Verification(9, 9, 9, tuple(Problem(f"t{i}", text) for i in range(5)) + (Problem("x", "is gone"),))
+    many = Verification(9, 9, 9, (*(Problem(f"t{i}", text) for i in range(5)), Problem("x", "is gone")))
     assert verification_text(many).splitlines() == [
         "Error: t0, t1, t2 and 2 more: is another",
         "Error: x: is gone",
