@@ -113,4 +113,8 @@ def _size_and_date(path: Path) -> str:
 
 
 def _date(ns: int) -> str:
-    return f"{datetime.fromtimestamp(ns // 10**9, UTC):%Y-%m-%d %H:%M:%S}.{ns % 10**9:09d}"
+    seconds, rest = divmod(ns, 10**9)
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{rest:09d}"
+    except (ValueError, OverflowError, OSError):  # a year that the calendar of Python does not have
+        return f"second {seconds}.{rest:09d}"

@@ -81,8 +81,9 @@ def check_scales(name: str, type_name: str, first_row: int, packed: NDArray[np.u
     bad = bad_group(quants.get(type_name), packed)
     if bad is not None:
         text = (
-            f"in row {first_row + bad} a scale of {type_name} came out infinite: the weights there are too large for"
-            " it. Choose a type with a wider range (bf16, f32) for this tensor, or check the model"
+            f"in row {first_row + bad} a scale of {type_name} came out infinite: the weights there, or their"
+            " importances, are too large for it. Choose a type with a wider range (bf16, f32) for this tensor, or check"
+            " the model"
         )
         raise ModelFileError(Problem(name, text))
 

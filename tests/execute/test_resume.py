@@ -10,6 +10,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -254,6 +255,14 @@ def test_a_model_that_changes_while_it_is_read_is_noticed(tmp_path: Path, *, gon
     with pytest.raises(RunError, match=r"changed while it was read .*model 1: was"):
         apply(plan_for(model, {}), out, on_progress=exchange)
     assert not out.exists()
+
+
+def test_a_date_that_no_calendar_has(tmp_path: Path) -> None:
+    shm = Path("/dev/shm")  # noqa: S108  # few file systems keep such dates
+    with tempfile.TemporaryDirectory(dir=shm if shm.is_dir() else tmp_path) as folder:
+        model = f16_model(Path(folder) / "model.gguf")
+        os.utime(model, (10**14, 10**14))
+        assert apply(plan_for(model, {}), tmp_path / "out.gguf").paths[0].exists()
 
 
 def test_a_journal_that_is_deleted_meanwhile_changes_nothing(model: Path, expected: str, tmp_path: Path) -> None:
