@@ -33,8 +33,9 @@ from qxmix.quants.trellis_batch import (
     store,
     try_scales,
 )
+from qxmix.quants.trellis_queries import BLOCK
 from qxmix.quants.trellis_rows import inverse_of, refit, search_rows_16
-from qxmix.quants.trellis_search import BLOCK, nearest
+from qxmix.quants.trellis_search import nearest
 
 if TYPE_CHECKING:
     from qxmix.quants.codec import Columns, Packed, Rows

@@ -17,7 +17,8 @@ from qxmix.quants.jit import kernel
 from qxmix.quants.lanes import row_mean_squares
 from qxmix.quants.simd import fused
 from qxmix.quants.superblock import SUPER
-from qxmix.quants.trellis_search import BLOCK, nearest
+from qxmix.quants.trellis_queries import BLOCK
+from qxmix.quants.trellis_search import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

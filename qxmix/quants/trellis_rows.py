@@ -15,7 +15,7 @@ from qxmix.quants.jit import inlined, kernel
 from qxmix.quants.levels import IQ4_LEVELS, nearest_level
 from qxmix.quants.numerics import nint
 from qxmix.quants.simd import WIDTH, load, splat, store
-from qxmix.quants.trellis_search import BLOCK
+from qxmix.quants.trellis_queries import BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
