@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qxmix.quants.jit import inlined, kernel
-from qxmix.quants.lanes import LANES, load_blocks, load_importance, row_mean_squares, usable_importance
+from qxmix.quants.lanes import LANES, load_blocks, load_importance, row_mean_squares, usable_importance, weigh_by_square
 from qxmix.quants.search import search_linear
 
 if TYPE_CHECKING:
@@ -27,14 +27,6 @@ def weigh_by_variance(x, w, sigma2):
     for e in range(x.shape[0]):
         for k in range(LANES):
             w[e, k] *= np.sqrt(sigma2[k] + x[e, k] * x[e, k])
-
-
-@inlined
-def weigh_by_square(x, w):
-    """``w = x * x``: the weights where there is no importance."""
-    for e in range(x.shape[0]):
-        for k in range(LANES):
-            w[e, k] = x[e, k] * x[e, k]
 
 
 @inlined

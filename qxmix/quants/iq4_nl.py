@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from qxmix.quants.block32 import BLOCK, weigh_by_square, weigh_by_variance
+from qxmix.quants.block32 import BLOCK, weigh_by_variance
 from qxmix.quants.codec import SEARCHES, Codec
 from qxmix.quants.jit import inlined, kernel
-from qxmix.quants.lanes import LANES, load_blocks, load_importance, usable_importance
+from qxmix.quants.lanes import LANES, load_blocks, load_importance, usable_importance, weigh_by_square
 from qxmix.quants.levels import IQ4_LEVELS, nearest_code
 from qxmix.quants.numerics import load_half, store_half
 from qxmix.quants.search_table import table_search

@@ -19,11 +19,11 @@ import numpy as np
 
 from qxmix.quants.codec import SEARCHES, Codec
 from qxmix.quants.iq4_nl import code_of, search_iq4
-from qxmix.quants.jit import inlined, kernel
-from qxmix.quants.lanes import LANES, load_blocks, load_importance, usable_importance
+from qxmix.quants.jit import kernel, spliced
+from qxmix.quants.lanes import LANES
 from qxmix.quants.levels import IQ4_LEVELS
 from qxmix.quants.numerics import load_half, nint
-from qxmix.quants.superblock import SUPER, largest_scale, put_half, store_super, weigh_super
+from qxmix.quants.superblock import SUPER, largest_scale, put_half, super_encoder, weighing
 
 BLOCK = 32
 N_BLOCKS = SUPER // BLOCK
@@ -34,7 +34,7 @@ _1 = np.float32(1.0)
 _32 = np.float32(32.0)
 
 
-@inlined
+@spliced
 def _pack_block(x, inverse, j, packed):
     """Codes of block j: the nearest levels of ``inverse * x``."""
     for t in range(16):
@@ -43,7 +43,7 @@ def _pack_block(x, inverse, j, packed):
             packed[8 + 16 * j + t, k] = np.uint8(np.int32(low + np.float32(16.0) * high))
 
 
-@inlined
+@spliced
 def _pack_scale(level, j, packed):
     """The 6-bit scale ``level + 32`` of block j; j ascends, and the fields' first writers clear them."""
     for k in range(LANES):
@@ -53,45 +53,26 @@ def _pack_scale(level, j, packed):
         packed[2 + j // 4, k] = high if j % 4 == 0 else packed[2 + j // 4, k] | np.uint8(high << np.uint8(2 * (j % 4)))
 
 
-@kernel
-def _encode(rows, columns, out, method):
-    flat, packed = rows.ravel(), out.ravel()
-    n_super = rows.size // SUPER
-    x = np.empty((SUPER, LANES), np.float32)
-    w = np.empty((SUPER, LANES), np.float32)
-    q = np.empty((BLOCK, LANES), np.float32)
-    block = np.empty((NBYTES, LANES), np.uint8)
-    scales = np.empty((N_BLOCKS, LANES), np.float32)
-    amax, mx = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
-    d, level = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
-    weighted = len(columns) > 0
-    columns = usable_importance(columns, BLOCK)
-    for first in range(0, n_super, LANES):
-        n = min(LANES, n_super - first)
-        load_blocks(flat, first, n, x)
-        if weighted:
-            load_importance(columns, first, n, w)
-            weigh_super(x, w, np.float32(2.0))
-        else:
-            for e in range(SUPER):
-                for k in range(LANES):
-                    w[e, k] = x[e, k] * x[e, k]
-        for j in range(N_BLOCKS):
-            search_iq4(x[32 * j : 32 * j + 32], w[32 * j : 32 * j + 32], method, scales[j], q)
-        largest_scale(scales, amax, mx)
+@spliced
+def _fill(x, w, weighted, method, packed):  # noqa: ARG001 - the signature of all
+    scales, q = np.empty((N_BLOCKS, LANES), np.float32), np.empty((BLOCK, LANES), np.float32)
+    lanes = np.empty((4, LANES), np.float32)
+    amax, mx, d, level = lanes[0], lanes[1], lanes[2], lanes[3]
+    for j in range(N_BLOCKS):
+        search_iq4(x[32 * j : 32 * j + 32], w[32 * j : 32 * j + 32], method, scales[j], q)
+    largest_scale(scales, amax, mx)
+    for k in range(LANES):
+        d[k] = -mx[k] / _32
+    put_half(packed, 0, d)
+    for j in range(N_BLOCKS):
         for k in range(LANES):
-            d[k] = -mx[k] / _32
-        put_half(block, 0, d)
-        for j in range(N_BLOCKS):
-            for k in range(LANES):
-                inverse = _1 / d[k] if d[k] != _0 else _0
-                level[k] = min(max(nint(inverse * scales[j, k]), -_32), np.float32(31.0))
-                # The codes are those of the step before d is rounded to a half, as in the reference.
-                step = d[k] * level[k]
-                mx[k] = _1 / step if step != _0 else _0
-            _pack_scale(level, j, block)
-            _pack_block(x[32 * j : 32 * j + 32], mx, j, block)
-        store_super(block, first, n, packed)
+            inverse = _1 / d[k] if d[k] != _0 else _0
+            level[k] = min(max(nint(inverse * scales[j, k]), -_32), np.float32(31.0))
+            # The codes are those of the step before d is rounded to a half, as in the reference.
+            step = d[k] * level[k]
+            mx[k] = _1 / step if step != _0 else _0
+        _pack_scale(level, j, packed)
+        _pack_block(x[32 * j : 32 * j + 32], mx, j, packed)
 
 
 @kernel
@@ -109,5 +90,7 @@ def _decode(packed, rows):
                 flat[to + t] = step * IQ4_LEVELS[data[qs + t] & 15]
                 flat[to + t + 16] = step * IQ4_LEVELS[data[qs + t] >> 4]
 
+
+_encode = super_encoder(NBYTES, BLOCK, weighing(2.0), _fill)
 
 CODECS = {"IQ4_XS": Codec(decode=_decode, encode=_encode, searches=SEARCHES)}

@@ -61,6 +61,14 @@ def usable_importance(columns, n):
     return out
 
 
+@inlined
+def weigh_by_square(x, w):
+    """``w = x * x``: the weights where there is no importance."""
+    for e in range(x.shape[0]):
+        for k in range(LANES):
+            w[e, k] = x[e, k] * x[e, k]
+
+
 @kernel
 def row_mean_squares(rows, out):
     """Mean of the squares of each row into ``out`` (n_rows,), summed in float32 in element order as ggml does.

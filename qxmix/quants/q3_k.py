@@ -19,8 +19,9 @@ from __future__ import annotations
 import numpy as np
 
 from qxmix.quants.codec import SEARCHES, Codec
-from qxmix.quants.jit import inlined, kernel
-from qxmix.quants.lanes import LANES, load_blocks, load_importance, usable_importance
+from qxmix.quants.jit import kernel, spliced
+from qxmix.quants.lanes import LANES, weigh_by_square
+from qxmix.quants.linear_k import BLOCK, N_BLOCKS, linear_encoder, round_linear
 from qxmix.quants.numerics import half_round, load_half, nint
 from qxmix.quants.search import EXHAUSTIVE, ZERO_BLOCK, block_max, search_linear
 from qxmix.quants.superblock import (
@@ -29,14 +30,10 @@ from qxmix.quants.superblock import (
     pack_bit,
     pack_two_bits,
     put_half,
-    round_block,
-    store_super,
     sum_over,
     weigh_super,
 )
 
-BLOCK = 16
-N_BLOCKS = SUPER // BLOCK
 NBYTES = 110
 NMAX = 4
 SCALE_NMAX = 32
@@ -46,36 +43,37 @@ _1 = np.float32(1.0)
 
 
 @kernel
-def _search_without_importance(x, scale, q, w, wx, scratch):
+def _search_without_importance(x, scale, q):
     """Scale and levels of each lane for weights ``x * x``: ``make_q3_quants`` of ggml.
 
     One trial, then up to five sweeps that give each level in turn the value that fits the others best.
     """
-    amax, mx, inverse, s1, s2 = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4]
+    scratch = np.empty((3, LANES), np.float32)
+    inverse, s1, s2 = scratch[0], scratch[1], scratch[2]
     low, high = np.float32(-NMAX), np.float32(NMAX - 1)
-    block_max(x, amax, mx)
+    block_max(x, scale, inverse)
     for k in range(LANES):
-        inverse[k] = low / mx[k]
+        inverse[k] = low / inverse[k]
         s1[k] = _0
         s2[k] = _0
     for e in range(BLOCK):
         for k in range(LANES):
-            w[e, k] = x[e, k] * x[e, k]
-            wx[e, k] = w[e, k] * x[e, k]
+            w = x[e, k] * x[e, k]
             level = min(max(nint(inverse[k] * x[e, k]), low), high)
             q[e, k] = level
-            s1[k] += wx[e, k] * level
-            s2[k] += (w[e, k] * level) * level
+            s1[k] += (w * x[e, k]) * level
+            s2[k] += (w * level) * level
     for _ in range(5):
         changed = False
         for e in range(BLOCK):
             for k in range(LANES):
-                level = q[e, k]
-                a1 = s1[k] - wx[e, k] * level
-                a2 = s2[k] - (w[e, k] * level) * level
+                level, w = q[e, k], x[e, k] * x[e, k]
+                wx = w * x[e, k]
+                a1 = s1[k] - wx * level
+                a2 = s2[k] - (w * level) * level
                 new = min(max(nint((x[e, k] * a2) / a1), low), high)
-                b1 = a1 + wx[e, k] * new
-                b2 = a2 + (w[e, k] * new) * new
+                b1 = a1 + wx * new
+                b2 = a2 + (w * new) * new
                 better = (a1 > _0) & (new != level) & (b2 > _0) & ((b1 * b1) * s2[k] > (s1[k] * s1[k]) * b2)
                 q[e, k] = new if better else level
                 s1[k] = b1 if better else s1[k]
@@ -84,16 +82,16 @@ def _search_without_importance(x, scale, q, w, wx, scratch):
         if not changed:
             break
     for k in range(LANES):
-        zero = amax[k] < ZERO_BLOCK
+        zero = scale[k] < ZERO_BLOCK
         scale[k] = _0 if zero else s1[k] / s2[k]
         for e in range(BLOCK):
             q[e, k] = low if zero else q[e, k]
 
 
-@inlined
-def _round_scales(scales, levels, d, scratch):
+@spliced
+def _round_scales(scales, levels, d):
     """Levels ``[-32, 31]`` of the block scales, the one of largest magnitude at -32, and the scale of the scales."""
-    amax, mx = scratch[0], scratch[1]
+    amax, mx = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
     low, high = np.float32(-SCALE_NMAX), np.float32(SCALE_NMAX - 1)
     largest_scale(scales, amax, mx)
     for k in range(LANES):
@@ -105,7 +103,7 @@ def _round_scales(scales, levels, d, scratch):
             levels[j, k] = level if mx[k] != _0 else low
 
 
-@inlined
+@spliced
 def _pack_scales(levels, packed, at):
     for i in range(12):
         for k in range(LANES):
@@ -117,64 +115,40 @@ def _pack_scales(levels, packed, at):
             packed[at + 8 + j % 4, k] |= np.uint8((bits >> np.uint8(4)) << (2 * (j // 4)))
 
 
-@kernel
-def _encode(rows, columns, out, method):
-    flat, packed = rows.ravel(), out.ravel()
-    n_super = rows.size // SUPER
-    x = np.empty((SUPER, LANES), np.float32)
-    w = np.empty((SUPER, LANES), np.float32)
-    code = np.empty((SUPER, LANES), np.uint8)
-    block = np.empty((NBYTES, LANES), np.uint8)
-    scales = np.empty((N_BLOCKS, LANES), np.float32)
-    sum_w = np.empty((N_BLOCKS, LANES), np.float32)
-    levels = np.empty((N_BLOCKS, LANES), np.float32)
-    q = np.empty((BLOCK, LANES), np.float32)
-    wx = np.empty((BLOCK, LANES), np.float32)
-    d = np.empty(LANES, np.float32)
-    step = np.empty(LANES, np.float32)
-    none = np.zeros(LANES, np.float32)
-    scratch = np.empty((5, LANES), np.float32)
-    weighted = len(columns) > 0
-    # As values, not as constants: numba would compile the search once for each of the two.
-    nmax, scale_nmax = np.int64(NMAX), np.int64(SCALE_NMAX)
-    columns = usable_importance(columns, BLOCK)
-    for first in range(0, n_super, LANES):
-        n = min(LANES, n_super - first)
-        load_blocks(flat, first, n, x)
-        if weighted:
-            load_importance(columns, first, n, w)
-            weigh_super(x, w, np.float32(2.0))
+@spliced
+def _weigh(x, w, weighted):
+    """Without an importance the search weighs each block itself."""
+    if weighted:
+        weigh_super(x, w, np.float32(2.0))
+
+
+@spliced
+def _search(x, w, weighted, method, scale, q):
+    if weighted or method == EXHAUSTIVE:
+        if not weighted:
+            weigh_by_square(x, w)
+        search_linear(x, w, np.int64(NMAX), method, scale, q)
+    else:
+        _search_without_importance(x, scale, q)
+
+
+@spliced
+def _finish(x, w, weighted, method, scales, code, packed):
+    levels, d = np.empty((N_BLOCKS, LANES), np.float32), np.empty(LANES, np.float32)
+    if weighted:
+        sum_w = np.empty((N_BLOCKS, LANES), np.float32)
         for j in range(N_BLOCKS):
-            xj, wj, cj = x[16 * j : 16 * j + 16], w[16 * j : 16 * j + 16], code[16 * j : 16 * j + 16]
-            if weighted:
-                sum_over(wj, sum_w[j])
-                search_linear(xj, wj, nmax, method, scales[j], q)
-            elif method == EXHAUSTIVE:
-                for e in range(BLOCK):
-                    for k in range(LANES):
-                        wj[e, k] = xj[e, k] * xj[e, k]
-                search_linear(xj, wj, nmax, method, scales[j], q)
-            else:
-                _search_without_importance(xj, scales[j], q, wj, wx, scratch)
-            for e in range(BLOCK):
-                for k in range(LANES):
-                    cj[e, k] = np.uint8(np.int32(q[e, k]) + NMAX)
-        if weighted:
-            search_linear(scales, sum_w, scale_nmax, method, d, levels)
-        else:
-            _round_scales(scales, levels, d, scratch)
-        _pack_scales(levels, block, 96)
-        put_half(block, 108, d)
-        for k in range(LANES):
-            d[k] = half_round(d[k])
-        for j in range(N_BLOCKS):
-            for k in range(LANES):
-                step[k] = d[k] * levels[j, k]
-            xj, cj = x[16 * j : 16 * j + 16], code[16 * j : 16 * j + 16]
-            round_block(xj, step, none, np.float32(-NMAX), np.float32(NMAX - 1), cj)
-        pack_bit(code, np.uint8(2), block, 0)
-        pack_two_bits(code, np.uint8(0), block, 32)
-        store_super(block, first, n, packed)
+            sum_over(w[BLOCK * j : BLOCK * (j + 1)], sum_w[j])
+        search_linear(scales, sum_w, np.int64(SCALE_NMAX), method, d, levels)
+    else:
+        _round_scales(scales, levels, d)
+    _pack_scales(levels, packed, 96)
+    put_half(packed, 108, d)
+    for k in range(LANES):
+        d[k] = half_round(d[k])
+    round_linear(x, d, levels, NMAX, code)
+    pack_bit(code, np.uint8(2), packed, 0)
+    pack_two_bits(code, np.uint8(0), packed, 32)
 
 
 @kernel
@@ -193,5 +167,7 @@ def _decode(packed, rows):
                 code = (np.int32(data[qs + i]) >> two) & 3 | ((np.int32(data[at + t + i]) >> bit) & 1) << 2
                 flat[to + i] = step * np.float32(code - NMAX)
 
+
+_encode = linear_encoder(NMAX, NBYTES, _weigh, _search, _finish)
 
 CODECS = {"Q3_K": Codec(decode=_decode, encode=_encode, searches=SEARCHES)}

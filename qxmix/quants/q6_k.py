@@ -18,14 +18,13 @@ from __future__ import annotations
 import numpy as np
 
 from qxmix.quants.codec import SEARCHES, Codec
-from qxmix.quants.jit import inlined, kernel
-from qxmix.quants.lanes import LANES, load_blocks, load_importance, usable_importance
+from qxmix.quants.jit import kernel, spliced
+from qxmix.quants.lanes import LANES, weigh_by_square
+from qxmix.quants.linear_k import BLOCK, N_BLOCKS, linear_encoder, round_linear
 from qxmix.quants.numerics import half_round, load_half, nint
 from qxmix.quants.search import ZERO_BLOCK, search_linear
-from qxmix.quants.superblock import SUPER, largest_scale, pack_two_bits, put_half, round_block, store_super
+from qxmix.quants.superblock import SUPER, largest_scale, pack_two_bits, put_half
 
-BLOCK = 16
-N_BLOCKS = SUPER // BLOCK
 NBYTES = 210
 NMAX = 32
 
@@ -33,7 +32,7 @@ _0 = np.float32(0.0)
 _1 = np.float32(1.0)
 
 
-@inlined
+@spliced
 def _pack_low(code, packed, at):
     for g in range(2):
         for t in range(64):
@@ -42,7 +41,7 @@ def _pack_low(code, packed, at):
                 packed[at + 64 * g + t, k] = np.uint8(low | high << 4)
 
 
-@inlined
+@spliced
 def _clear_zero(amax, packed):
     """Zero all bytes of a super-block in which no block has a scale."""
     for i in range(NBYTES):
@@ -50,57 +49,38 @@ def _clear_zero(amax, packed):
             packed[i, k] = np.uint8(0) if amax[k] < ZERO_BLOCK else packed[i, k]
 
 
-@kernel
-def _encode(rows, columns, out, method):
-    flat, packed = rows.ravel(), out.ravel()
-    n_super = rows.size // SUPER
-    x = np.empty((SUPER, LANES), np.float32)
-    w = np.empty((SUPER, LANES), np.float32)
-    code = np.empty((SUPER, LANES), np.uint8)
-    block = np.empty((NBYTES, LANES), np.uint8)
-    scales = np.empty((N_BLOCKS, LANES), np.float32)
-    q = np.empty((BLOCK, LANES), np.float32)
-    amax = np.empty(LANES, np.float32)
-    inverse = np.empty(LANES, np.float32)
-    d = np.empty(LANES, np.float32)
-    step = np.empty(LANES, np.float32)
-    none = np.zeros(LANES, np.float32)
-    weighted = len(columns) > 0
-    columns = usable_importance(columns, BLOCK)
-    for first in range(0, n_super, LANES):
-        n = min(LANES, n_super - first)
-        load_blocks(flat, first, n, x)
-        if weighted:  # the importance itself: alone among the types with linear levels this one adds no variance
-            load_importance(columns, first, n, w)
-        else:
-            for e in range(SUPER):
-                for k in range(LANES):
-                    w[e, k] = x[e, k] * x[e, k]
-        for j in range(N_BLOCKS):
-            xj, wj, cj = x[16 * j : 16 * j + 16], w[16 * j : 16 * j + 16], code[16 * j : 16 * j + 16]
-            search_linear(xj, wj, NMAX, method, scales[j], q)
-            for e in range(BLOCK):
-                for k in range(LANES):
-                    cj[e, k] = np.uint8(np.int32(q[e, k]) + NMAX)
-        largest_scale(scales, amax, step)
+@spliced
+def _weigh(x, w, weighted):
+    """The importance itself: alone among the types with linear levels this one adds no variance."""
+    if not weighted:
+        weigh_by_square(x, w)
+
+
+@spliced
+def _search(x, w, weighted, method, scale, q):  # noqa: ARG001 - the signature of all
+    search_linear(x, w, NMAX, method, scale, q)
+
+
+@spliced
+def _finish(x, w, weighted, method, scales, code, packed):  # noqa: ARG001 - the signature of all
+    lanes = np.empty((4, LANES), np.float32)
+    amax, mx, inverse, d = lanes[0], lanes[1], lanes[2], lanes[3]
+    largest_scale(scales, amax, mx)
+    for k in range(LANES):
+        inverse[k] = np.float32(-128.0) / mx[k]
+        d[k] = _1 / inverse[k]
+    put_half(packed, 208, d)
+    for k in range(LANES):
+        d[k] = half_round(d[k])
+    for j in range(N_BLOCKS):
         for k in range(LANES):
-            inverse[k] = np.float32(-128.0) / step[k]
-            d[k] = _1 / inverse[k]
-        put_half(block, 208, d)
-        for k in range(LANES):
-            d[k] = half_round(d[k])
-        for j in range(N_BLOCKS):
-            for k in range(LANES):
-                level = min(nint(inverse[k] * scales[j, k]), np.float32(127.0))
-                level = level if amax[k] >= ZERO_BLOCK else _0
-                block[192 + j, k] = np.uint8(np.int32(level) & 255)
-                step[k] = d[k] * level
-            xj, cj = x[16 * j : 16 * j + 16], code[16 * j : 16 * j + 16]
-            round_block(xj, step, none, np.float32(-NMAX), np.float32(NMAX - 1), cj)
-        _pack_low(code, block, 0)
-        pack_two_bits(code, np.uint8(4), block, 128)
-        _clear_zero(amax, block)
-        store_super(block, first, n, packed)
+            level = min(nint(inverse[k] * scales[j, k]), np.float32(127.0))
+            scales[j, k] = level if amax[k] >= ZERO_BLOCK else _0
+            packed[192 + j, k] = np.uint8(np.int32(scales[j, k]) & 255)
+    round_linear(x, d, scales, NMAX, code)
+    _pack_low(code, packed, 0)
+    pack_two_bits(code, np.uint8(4), packed, 128)
+    _clear_zero(amax, packed)
 
 
 @kernel
@@ -118,5 +98,7 @@ def _decode(packed, rows):
                 high = (np.int32(data[qh + i]) >> (2 * r)) & 3
                 flat[to + i] = step * np.float32((low | high << 4) - NMAX)
 
+
+_encode = linear_encoder(NMAX, NBYTES, _weigh, _search, _finish)
 
 CODECS = {"Q6_K": Codec(decode=_decode, encode=_encode, searches=SEARCHES)}

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qxmix.quants.jit import inlined, kernel
-from qxmix.quants.lanes import LANES, load_blocks, load_importance, usable_importance
+from qxmix.quants.jit import inlined, kernel, spliced
+from qxmix.quants.lanes import LANES, load_blocks, load_importance, usable_importance, weigh_by_square
 from qxmix.quants.numerics import half_bits, nint
 
 if TYPE_CHECKING:
@@ -49,6 +49,20 @@ def sum_of_squares(x, total):
     for e in range(x.shape[0]):
         for k in range(LANES):
             total[k] += x[e, k] * x[e, k]
+
+
+def weighing(factor: float) -> Callable[..., None]:
+    """Build the ``weigh`` of ``super_encoder``: ``weigh_super`` with this factor; without importance ``x * x``."""
+    factor32 = np.float32(factor)
+
+    @spliced
+    def weigh(x, w, weighted):
+        if weighted:
+            weigh_super(x, w, factor32)
+        else:
+            weigh_by_square(x, w)
+
+    return weigh
 
 
 @inlined
