@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from qxmix.quants.jit import inlined, kernel
+from qxmix.quants.jit import inlined, kernel, spliced
 
 LANES = 64
 """Blocks side by side.  Measured for Q4_0: 32, 64 and 128 are within 3 %; 64 keeps a block's scratch within L1."""
 
 
-@inlined
+@spliced
 def load_blocks(flat, first, n_blocks, x):
     """Lay blocks ``first .. first + n_blocks`` of ``flat`` side by side in ``x`` (n, LANES); lanes beyond are zero."""
     n = x.shape[0]
@@ -29,7 +29,7 @@ def load_blocks(flat, first, n_blocks, x):
             x[e, k] = np.float32(0.0)
 
 
-@inlined
+@spliced
 def load_importance(columns, first, n_blocks, w):
     """Lay the importances of blocks ``first .. first + n_blocks`` side by side in ``w``; 1 in lanes beyond."""
     n = w.shape[0]
