@@ -16,21 +16,16 @@ never set.  Source: ``block_iq1_m`` of ggml, ``quantize_row_iq1_m_impl`` of ik_l
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from qxmix.quants.codec import Codec
-from qxmix.quants.grids import grid_points, load_grid
+from qxmix.quants.grid_packing import grid_decoder
 from qxmix.quants.iq1_m_split import BLOCK, HALF, best_split, refit
-from qxmix.quants.jit import inlined, kernel
-from qxmix.quants.lanes import LANES, load_blocks, load_importance
+from qxmix.quants.jit import kernel, spliced
+from qxmix.quants.lanes import LANES
 from qxmix.quants.numerics import half_bits, load_half, nint
-from qxmix.quants.superblock import SUPER, store_super
-from qxmix.quants.ternary_grid import DELTA, DOWN, LONGEST_LIST, N_WANTED, UP, snap_group, split_levels
-
-if TYPE_CHECKING:
-    from qxmix.quants.codec import Columns, Packed, Rows
+from qxmix.quants.superblock import SUPER
+from qxmix.quants.ternary_grid import DELTA, DOWN, UP, snap_group, split_levels, ternary_encoder
 
 N_BLOCKS = SUPER // BLOCK
 NBYTES = 56
@@ -42,7 +37,7 @@ _0 = np.float32(0.0)
 _1 = np.float32(1.0)
 
 
-@inlined
+@spliced
 def _weigh(x, w, weighted):
     """``w *= sqrt(1.5 * mean square of the 32 weights + x * x)``, or ``w = x * x`` without an importance."""
     total = np.empty(LANES, np.float32)
@@ -60,7 +55,7 @@ def _weigh(x, w, weighted):
                 w[e, k] = w[e, k] * np.sqrt(total[k] + square) if weighted else square
 
 
-@inlined
+@spliced
 def _telling_weights(x, w, own, live):
     """Copy weights to ``own``, or ``x * x`` where they say nothing; ``live`` where the block is not all but zero."""
     largest, seen = np.zeros(LANES, np.float32), np.zeros(LANES, np.float32)
@@ -109,7 +104,7 @@ def search_halves(x, own, live, zero, scale, shift, level, point, index, offsets
         shift[k] = shift[k] if live[k] else _0
 
 
-@inlined
+@spliced
 def _code_scales(x, w, scales, shifts, level, mx, codes, d):
     """3-bit codes of the scales, and the d that fits the super-block best with them."""
     t1, t2 = np.zeros(LANES, np.float32), np.zeros(LANES, np.float32)
@@ -137,7 +132,7 @@ def _code_scales(x, w, scales, shifts, level, mx, codes, d):
         d[k] = d[k] * FUDGE if mx[k] > _0 else _0
 
 
-@inlined
+@spliced
 def _pack(points, shifts, codes, mx, d, packed):
     for j in range(N_BLOCKS):
         for k in range(LANES):
@@ -155,33 +150,23 @@ def _pack(points, shifts, codes, mx, d, packed):
             packed[49 + 2 * v, k] = np.uint8(word >> 8)
 
 
-@kernel
-def _encode(rows, columns, out, index, offsets, neighbours, values):
-    flat, packed = rows.ravel(), out.ravel()
-    n_super = rows.size // SUPER
-    x, w = np.empty((SUPER, LANES), np.float32), np.empty((SUPER, LANES), np.float32)
-    scales, shifts = np.empty((N_BLOCKS, LANES), np.float32), np.empty((N_BLOCKS, LANES), np.float32)
-    codes, level = np.empty((N_BLOCKS, LANES), np.float32), np.empty((SUPER, LANES), np.uint8)
-    points, block = np.empty((N_BLOCKS, 2, LANES), np.int32), np.empty((NBYTES, LANES), np.uint8)
+@spliced
+def _fill(x, w, weighted, given, packed):  # noqa: ARG001 - the signature of all
+    index, offsets, neighbours, distance, values = given
+    blocks = np.empty((3, N_BLOCKS, LANES), np.float32)
+    scales, shifts, codes = blocks[0], blocks[1], blocks[2]
+    level, points = np.empty((SUPER, LANES), np.uint8), np.empty((N_BLOCKS, 2, LANES), np.int32)
     own, live = np.empty((BLOCK, LANES), np.float32), np.empty(LANES, np.bool_)
-    d, mx, distance = np.empty(LANES, np.float32), np.empty(LANES, np.float32), np.empty(LONGEST_LIST, np.float32)
-    weighted = len(columns) > 0
-    for first in range(0, n_super, LANES):
-        n = min(LANES, n_super - first)
-        load_blocks(flat, first, n, x)
-        if weighted:
-            load_importance(columns, first, n, w)
-        _weigh(x, w, weighted)
-        for j in range(N_BLOCKS):
-            part = slice(BLOCK * j, BLOCK * (j + 1))
-            _telling_weights(x[part], w[part], own, live)
-            search_halves(
-                x[part], own, live, 0, scales[j], shifts[j], level[part], points[j], index, offsets, neighbours, values,
-                distance,
-            )  # fmt: skip
-        _code_scales(x, w, scales, shifts, level, mx, codes, d)
-        _pack(points, shifts, codes, mx, d, block)
-        store_super(block, first, n, packed)
+    d, mx = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
+    for j in range(N_BLOCKS):
+        part = slice(BLOCK * j, BLOCK * (j + 1))
+        _telling_weights(x[part], w[part], own, live)
+        search_halves(
+            x[part], own, live, 0, scales[j], shifts[j], level[part], points[j], index, offsets, neighbours, values,
+            distance,
+        )  # fmt: skip
+    _code_scales(x, w, scales, shifts, level, mx, codes, d)
+    _pack(points, shifts, codes, mx, d, packed)
 
 
 @kernel
@@ -205,13 +190,4 @@ def _decode(packed, rows, values):
                     flat[to + i] = step * (values[point, i] + delta)
 
 
-def _encode_rows(rows: Rows, columns: Columns, packed: Packed, search: int) -> None:  # noqa: ARG001 - the contract
-    grid = load_grid("IQ1_S", N_WANTED)
-    _encode(rows, columns, packed, grid.index, grid.offsets, grid.neighbours, grid_points("IQ1_S"))
-
-
-def _decode_rows(packed: Packed, rows: Rows) -> None:
-    _decode(packed, rows, grid_points("IQ1_S"))
-
-
-CODECS = {"IQ1_M": Codec(decode=_decode_rows, encode=_encode_rows)}
+CODECS = {"IQ1_M": Codec(decode=grid_decoder("IQ1_S", _decode), encode=ternary_encoder(NBYTES, 0, _weigh, _fill))}

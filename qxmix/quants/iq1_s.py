@@ -14,31 +14,25 @@ Source: ``block_iq1_s`` of ggml, ``quantize_row_iq1_s_impl`` of ik_llama.cpp.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from qxmix.quants.codec import Codec
-from qxmix.quants.grids import grid_points, load_grid
-from qxmix.quants.jit import inlined, kernel
-from qxmix.quants.lanes import LANES, load_blocks, load_importance, usable_importance
+from qxmix.quants.grid_packing import grid_decoder
+from qxmix.quants.jit import inlined, kernel, spliced
+from qxmix.quants.lanes import LANES
 from qxmix.quants.numerics import load_half, nint
 from qxmix.quants.simd import WIDTH, any_lane, load, splat, store, where
-from qxmix.quants.superblock import SUPER, put_half, store_super, weigh_super
+from qxmix.quants.superblock import SUPER, put_half, weighing
 from qxmix.quants.ternary_grid import (
     DELTA,
     DOWN,
-    LONGEST_LIST,
-    N_WANTED,
     UP,
     snap_group,
     sort_lanes,
     sorting_network,
     split_levels,
+    ternary_encoder,
 )
-
-if TYPE_CHECKING:
-    from qxmix.quants.codec import Columns, Packed, Rows
 
 BLOCK = 32
 N_BLOCKS = SUPER // BLOCK
@@ -134,7 +128,7 @@ def search_block(x, w, scale, shift, point, index, offsets, neighbours, distance
         shift[k] = shift[k] if largest[k] >= ZERO else _1
 
 
-@inlined
+@spliced
 def _pack(scales, shifts, points, packed):
     """Fields of the super-blocks in lanes, with the scales rounded to odd multiples of the largest over 15."""
     d, mx = np.empty(LANES, np.float32), np.zeros(LANES, np.float32)
@@ -158,25 +152,15 @@ def _pack(scales, shifts, points, packed):
             packed[35 + 2 * j, k] = np.uint8(high >> 8)
 
 
-@kernel
-def _encode(rows, columns, out, index, offsets, neighbours):
-    flat, packed = rows.ravel(), out.ravel()
-    n_super = rows.size // SUPER
-    x, w = np.empty((SUPER, LANES), np.float32), np.empty((SUPER, LANES), np.float32)
+@spliced
+def _fill(x, w, weighted, given, packed):  # noqa: ARG001 - the signature of all
+    index, offsets, neighbours, distance, _ = given
     scales, shifts = np.empty((N_BLOCKS, LANES), np.float32), np.empty((N_BLOCKS, LANES), np.float32)
-    points, block = np.empty((N_BLOCKS, 4, LANES), np.int32), np.empty((NBYTES, LANES), np.uint8)
-    distance = np.empty(LONGEST_LIST, np.float32)
-    columns = usable_importance(columns, BLOCK)
-    for first in range(0, n_super, LANES):
-        n = min(LANES, n_super - first)
-        load_blocks(flat, first, n, x)
-        load_importance(columns, first, n, w)
-        weigh_super(x, w, np.float32(2.0))
-        for j in range(N_BLOCKS):
-            xj, wj = x[32 * j : 32 * j + 32], w[32 * j : 32 * j + 32]
-            search_block(xj, wj, scales[j], shifts[j], points[j], index, offsets, neighbours, distance)
-        _pack(scales, shifts, points, block)
-        store_super(block, first, n, packed)
+    points = np.empty((N_BLOCKS, 4, LANES), np.int32)
+    for j in range(N_BLOCKS):
+        xj, wj = x[32 * j : 32 * j + 32], w[32 * j : 32 * j + 32]
+        search_block(xj, wj, scales[j], shifts[j], points[j], index, offsets, neighbours, distance)
+    _pack(scales, shifts, points, packed)
 
 
 @kernel
@@ -196,13 +180,6 @@ def _decode(packed, rows, values):
                     flat[to + i] = step * (values[point, i] + delta)
 
 
-def _encode_rows(rows: Rows, columns: Columns, packed: Packed, search: int) -> None:  # noqa: ARG001 - the contract
-    grid = load_grid("IQ1_S", N_WANTED)
-    _encode(rows, columns, packed, grid.index, grid.offsets, grid.neighbours)
-
-
-def _decode_rows(packed: Packed, rows: Rows) -> None:
-    _decode(packed, rows, grid_points("IQ1_S"))
-
-
-CODECS = {"IQ1_S": Codec(decode=_decode_rows, encode=_encode_rows)}
+CODECS = {
+    "IQ1_S": Codec(decode=grid_decoder("IQ1_S", _decode), encode=ternary_encoder(NBYTES, BLOCK, weighing(2.0), _fill))
+}

@@ -10,12 +10,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qxmix.quants.grids import grid_points, load_grid
 from qxmix.quants.jit import inlined, kernel
 from qxmix.quants.lanes import LANES
 from qxmix.quants.simd import WIDTH, load, store, where
+from qxmix.quants.superblock import super_encoder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
+
+    from qxmix.quants.codec import Columns, Encoder, Packed, Rows
 
 DELTA = np.float32(0.125)
 UP = np.array([-0.875, 0.125, 1.125], dtype=np.float32)
@@ -67,6 +73,21 @@ def sort_lanes(network, v, u, at):
             store(u, b + g, where(swap, u0, u1))
             store(at, a + g, where(swap, n1, n0))
             store(at, b + g, where(swap, n0, n1))
+
+
+def ternary_encoder(nbytes: int, block: int, weigh: Callable[..., None], fill: Callable[..., None]) -> Encoder:
+    """Build the encoder of a type on the grid of IQ1_S: a ``super_encoder``.
+
+    ``given`` is the tuple ``index, offsets, neighbours, distance, values``: the first four for ``snap_group``, and the
+    values (n_points, 8) of the grid points.
+    """
+    encode = super_encoder(nbytes, block, weigh, fill)
+
+    def encode_rows(rows: Rows, columns: Columns, packed: Packed, search: int) -> None:  # noqa: ARG001 - the contract
+        grid, distance = load_grid("IQ1_S", N_WANTED), np.empty(LONGEST_LIST, np.float32)
+        encode(rows, columns, packed, (grid.index, grid.offsets, grid.neighbours, distance, grid_points("IQ1_S")))
+
+    return encode_rows
 
 
 @inlined
