@@ -54,6 +54,13 @@ def test_bytes_equal_the_scalar_encoder_far_from_one(name: str, scale: float) ->
     assert quantize(x, name).tobytes() == ENCODERS[name](x[0], None)
 
 
+@pytest.mark.parametrize(("name", "which"), [("IQ3_KT", 739), ("IQ4_KT", 952)])
+def test_scales_of_blocks_are_fitted_with_one_rounding(name: str, which: int) -> None:
+    """Two rows, found among 8000, whose bytes are others where a product is rounded before it is added."""
+    x = np.random.default_rng(77).standard_t(3, (which + 1, 256)).astype(np.float32)[which:]
+    assert quantize(x, name).tobytes() == ENCODERS[name](x[0], None)
+
+
 @pytest.mark.parametrize("name", BOOKS)
 def test_lists_of_code_vectors(name: str) -> None:
     book, lists = BOOKS[name], built(BOOKS[name])
