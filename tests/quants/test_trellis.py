@@ -89,6 +89,19 @@ def test_trials_share_a_search_and_find_the_same(name: str) -> None:
                 assert list(found[:, t].reshape(2, -1)[b]) == book.match(d, x[at], w[at])
 
 
+@pytest.mark.parametrize("name", ["IQ2_KT", "IQ3_KT", "IQ4_KT"])
+def test_roundings_of_bounds_do_not_decide(name: str) -> None:
+    """One weight of each group counts, and lies halfway between two values: the sums are equal, their bounds not."""
+    book, rng = BOOKS[name], np.random.default_rng(2)
+    x, w = np.full(512, 1.5, np.float32), np.zeros(512, np.float32)
+    at = np.arange(0, 512, book.n) + rng.integers(0, book.n, 512 // book.n)
+    x[at] = rng.integers(10, 60, len(at)) + np.float32(0.5)
+    w[at] = rng.gamma(1.0, 1.0, len(at))
+    found = nearest(built(book), x, w, np.ones((16, 1), np.float32))[:, 0]
+    expected = [book.match(np.float32(1), x[b : b + 32], w[b : b + 32]) for b in range(0, 512, 32)]
+    assert list(found) == [i for block in expected for i in block]
+
+
 def test_threads_that_come_at_once_build_one_codebook() -> None:
     with ThreadPoolExecutor(4) as pool:
         books = list(pool.map(lambda _: trellis.codebook(8192, 8, 16), range(4)))
