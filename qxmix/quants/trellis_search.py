@@ -17,7 +17,7 @@ With u half a unit in the last place, bounds err by less than 25 u and the refer
 
 Measured on student-t weights, one thread, millions of weights per second: with bounds for one trial at a time IQ3_KT
 1.6 instead of 2.3; with exact sums throughout, groups in lanes, IQ4_KT 1.0 instead of 1.5.  Three quarters of the time
-are the multiplications of the first pass.  Not tried: boxes around parts of a list.  For single queries they would leave
+are the multiplications of the first pass.  Not tried: boxes around parts of a list.  For single queries they leave
 20 % of the parts of IQ2_KT, 13 % of IQ3_KT, 40 % of IQ1_KT and 14 % of IQ4_KT, for 16 queries together most of them.
 """
 
