@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qxmix.quants.block32 import BLOCK, load_row_sigma2, weigh_by_variance
-from qxmix.quants.jit import kernel
-from qxmix.quants.lanes import LANES, load_blocks, load_importance, row_mean_squares, usable_importance
+from qxmix.quants.block32 import BLOCK, block_encoder
+from qxmix.quants.jit import kernel, spliced
 from qxmix.quants.search_affine import search_affine
 
 if TYPE_CHECKING:
@@ -23,31 +22,14 @@ _1 = np.float32(1.0)
 def encode_affine(nmax: int, block_nbytes: int, pack: Callable[..., None]) -> Encoder:
     """Build the encoder that searches scale and minimum for codes ``[0, nmax]``; it needs an importance.
 
-    ``pack(out, at, scale, minimum, q, k)`` stores lane ``k`` as the block at ``out[at:]``.  Weights are
-    ``importance * sqrt(mean square of the row + x * x)``.
+    ``pack(out, at, scale, minimum, q, k)`` stores lane ``k`` as the block at ``out[at:]``.
     """
 
-    @kernel
-    def encode(rows, columns, out, method):  # noqa: ARG001 - the contract of encoders
-        flat, packed = rows.ravel(), out.ravel()
-        n_blocks, blocks_per_row = rows.size // BLOCK, rows.shape[1] // BLOCK
-        x, w = np.empty((BLOCK, LANES), np.float32), np.empty((BLOCK, LANES), np.float32)
-        q = np.empty((BLOCK, LANES), np.float32)
-        scale, minimum = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
-        sigma2_of_row = np.empty(rows.shape[0], np.float32)
-        row_mean_squares(rows, sigma2_of_row)
-        columns = usable_importance(columns, BLOCK)
-        for first in range(0, n_blocks, LANES):
-            n = min(LANES, n_blocks - first)
-            load_blocks(flat, first, n, x)
-            load_importance(columns, first, n, w)
-            load_row_sigma2(sigma2_of_row, first, n, blocks_per_row, scale)
-            weigh_by_variance(x, w, scale)
-            search_affine(x, w, nmax, scale, minimum, q)
-            for k in range(n):
-                pack(packed, (first + k) * block_nbytes, scale[k], minimum[k], q, k)
+    @spliced
+    def search(x, w, method, scale, minimum, q):  # noqa: ARG001 - the signature of all
+        search_affine(x, w, nmax, scale, minimum, q)
 
-    return encode
+    return block_encoder(block_nbytes, search, pack)
 
 
 def encode_affine_rounding(nmax: int, block_nbytes: int, pack: Callable[..., None]) -> Encoder:

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qxmix.quants.jit import kernel, spliced
-from qxmix.quants.lanes import LANES
+from qxmix.quants.lanes import LANES, sum_of_squares
 from qxmix.quants.numerics import half_round, load_half, nint
 from qxmix.quants.search_affine import search_affine, search_affine_f32
 from qxmix.quants.search_positive import POSITIVE_ROWS, search_positive
-from qxmix.quants.superblock import SUPER, put_half, round_block, sum_of_squares, sum_over, super_encoder, weigh_super
+from qxmix.quants.superblock import SUPER, put_half, round_block, sum_over, super_encoder, weigh_super
 
 if TYPE_CHECKING:
     from collections.abc import Callable

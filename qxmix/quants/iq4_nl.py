@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from qxmix.quants.block32 import BLOCK, weigh_by_variance
+from qxmix.quants.block32 import BLOCK, block_encoder
 from qxmix.quants.codec import SEARCHES, Codec
-from qxmix.quants.jit import inlined, kernel
-from qxmix.quants.lanes import LANES, load_blocks, load_importance, usable_importance, weigh_by_square
+from qxmix.quants.jit import inlined, kernel, spliced
+from qxmix.quants.lanes import LANES
 from qxmix.quants.levels import IQ4_LEVELS, nearest_code
 from qxmix.quants.numerics import load_half, store_half
 from qxmix.quants.search_table import table_search
@@ -33,52 +33,23 @@ search_iq4 = table_search(IQ4_LEVELS)
 code_of = nearest_code(IQ4_LEVELS)
 
 
+@spliced
+def _search(x, w, method, scale, inverse, q):
+    search_iq4(x, w, method, scale, q)
+    for k in range(LANES):
+        # The codes follow from the scale before it is rounded to a half, as in the reference.
+        inverse[k] = _1 / scale[k] if scale[k] != _0 else _0
+    for e in range(BLOCK):
+        for k in range(LANES):
+            q[e, k] = code_of(inverse[k] * x[e, k])
+
+
 @inlined
-def block_sigma2(x, factor, sigma2):
-    """``factor`` times the sum of the squares of each lane, summed in element order."""
-    for k in range(LANES):
-        sigma2[k] = _0
-    for e in range(x.shape[0]):
-        for k in range(LANES):
-            sigma2[k] += x[e, k] * x[e, k]
-    for k in range(LANES):
-        sigma2[k] *= factor
-
-
-@kernel
-def _encode(rows, columns, out, method):
-    flat, packed = rows.ravel(), out.ravel()
-    n_blocks = rows.size // BLOCK
-    x = np.empty((BLOCK, LANES), np.float32)
-    w = np.empty((BLOCK, LANES), np.float32)
-    q = np.empty((BLOCK, LANES), np.float32)
-    scale = np.empty(LANES, np.float32)
-    inverse = np.empty(LANES, np.float32)
-    weighted = len(columns) > 0
-    columns = usable_importance(columns, BLOCK)
-    for first in range(0, n_blocks, LANES):
-        n = min(LANES, n_blocks - first)
-        load_blocks(flat, first, n, x)
-        if weighted:
-            load_importance(columns, first, n, w)
-            # 2 * sum / 32; both are powers of two, so the order of the two makes no difference
-            block_sigma2(x, np.float32(2.0 / BLOCK), scale)
-            weigh_by_variance(x, w, scale)
-        else:
-            weigh_by_square(x, w)
-        search_iq4(x, w, method, scale, q)
-        for k in range(LANES):
-            # The codes follow from the scale before it is rounded to a half, as in the reference.
-            inverse[k] = _1 / scale[k] if scale[k] != _0 else _0
-        for e in range(BLOCK):
-            for k in range(LANES):
-                q[e, k] = code_of(inverse[k] * x[e, k])
-        for k in range(n):
-            at = (first + k) * BLOCK_NBYTES
-            store_half(packed, at, scale[k])
-            for t in range(16):
-                low, high = np.uint8(np.int32(q[t, k])), np.uint8(np.int32(q[t + 16, k]))
-                packed[at + 2 + t] = low | np.uint8(high << np.uint8(4))
+def _pack(out, at, scale, inverse, q, k):  # noqa: ARG001 - the signature of all
+    store_half(out, at, scale)
+    for t in range(16):
+        low, high = np.uint8(np.int32(q[t, k])), np.uint8(np.int32(q[t + 16, k]))
+        out[at + 2 + t] = low | np.uint8(high << np.uint8(4))
 
 
 @kernel
@@ -92,5 +63,7 @@ def _decode(packed, rows):
             flat[to + t] = d * IQ4_LEVELS[byte & 15]
             flat[to + t + 16] = d * IQ4_LEVELS[byte >> 4]
 
+
+_encode = block_encoder(BLOCK_NBYTES, _search, _pack, by_row=False)
 
 CODECS = {"IQ4_NL": Codec(decode=_decode, encode=_encode, searches=SEARCHES)}

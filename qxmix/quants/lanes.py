@@ -69,6 +69,16 @@ def weigh_by_square(x, w):
             w[e, k] = x[e, k] * x[e, k]
 
 
+@inlined
+def sum_of_squares(x, total):
+    """Sum of the squares of each lane in element order."""
+    for k in range(LANES):
+        total[k] = np.float32(0.0)
+    for e in range(x.shape[0]):
+        for k in range(LANES):
+            total[k] += x[e, k] * x[e, k]
+
+
 @kernel
 def row_mean_squares(rows, out):
     """Mean of the squares of each row into ``out`` (n_rows,), summed in float32 in element order as ggml does.

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qxmix.quants.jit import inlined, kernel, spliced
-from qxmix.quants.lanes import LANES, load_blocks, load_importance, usable_importance, weigh_by_square
+from qxmix.quants.lanes import LANES, load_blocks, load_importance, sum_of_squares, usable_importance, weigh_by_square
 from qxmix.quants.numerics import half_bits, nint
 
 if TYPE_CHECKING:
@@ -39,16 +39,6 @@ def weigh_super(x, w, factor):
     for e in range(SUPER):
         for k in range(LANES):
             w[e, k] *= np.sqrt(total[k] + x[e, k] * x[e, k])
-
-
-@inlined
-def sum_of_squares(x, total):
-    """Sum of the squares of each lane in element order."""
-    for k in range(LANES):
-        total[k] = _0
-    for e in range(x.shape[0]):
-        for k in range(LANES):
-            total[k] += x[e, k] * x[e, k]
 
 
 def weighing(factor: float) -> Callable[..., None]:
