@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qxmix.quants.jit import inlined, kernel
-from qxmix.quants.lanes import LANES, load_blocks, load_importance
+from qxmix.quants.jit import inlined, kernel, spliced
+from qxmix.quants.lanes import LANES
 from qxmix.quants.numerics import nint
 from qxmix.quants.row_encoder import clear_lanes, row_encoder, units_by
 from qxmix.quants.simd import WIDTH, gather, load, splat, store, store_bytes, where
-from qxmix.quants.superblock import SUPER, largest_scale, put_half, store_super
+from qxmix.quants.superblock import SUPER, largest_scale, put_half, super_encoder
 from qxmix.quants.two_tables import TwoTables, entry_of
 from qxmix.quants.weigh_ik import weigh_cleaned, weigh_plain
 
@@ -169,39 +169,34 @@ def encode_super(kind: LevelType) -> Encoder:
     weigh, search, settle_super, unit_of = _weigh(kind), kind.search, _settle_super(kind), kind.unit
     block, nbytes, skips, factor = kind.block, kind.nbytes, kind.skips, np.float32(kind.factor)
 
-    @kernel
-    def encode(rows, columns, out, method):  # noqa: ARG001 - the contract of encoders
-        flat, to = rows.ravel(), out.ravel()
-        x, w = np.empty((SUPER, LANES), np.float32), np.empty((SUPER, LANES), np.float32)
-        codes, packed = np.empty((SUPER, LANES), np.uint8), np.empty((nbytes, LANES), np.uint8)
+    @spliced
+    def weigh_lanes(x, w, weighted):
+        weigh(x, w, LANES, weighted)
+
+    @spliced
+    def fill(x, w, weighted, method, packed):  # noqa: ARG001 - the contract of encoders
+        codes = np.empty((SUPER, LANES), np.uint8)
         one, found = np.empty((2, LANES), np.float32), np.empty((2, SUPER // block, LANES), np.float32)
         largest, extreme = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
         d, s1, s2 = np.empty(LANES, np.float32), np.empty(LANES, np.float32), np.empty(LANES, np.float32)
-        for first in range(0, rows.size // SUPER, LANES):
-            n = min(LANES, rows.size // SUPER - first)
-            load_blocks(flat, first, n, x)
-            if len(columns):
-                load_importance(columns, first, n, w)
-            weigh(x, w, LANES, len(columns) > 0)
-            for j in range(SUPER // block):
-                part = slice(block * j, block * j + block)
-                search(x[part], w[part], one)
-                for k in range(LANES):
-                    found[0, j, k] = one[0, k]
-                    found[1, j, k] = one[1, k]
-            largest_scale(found[0], largest, extreme)
+        for j in range(SUPER // block):
+            part = slice(block * j, block * j + block)
+            search(x[part], w[part], one)
             for k in range(LANES):
-                d[k] = unit_of(largest[k], extreme[k])
-                s1[k] = s2[k] = _0
-            settle_super(x, w, LANES, d, found, s1, s2, codes, packed)
-            for k in range(LANES):
-                d[k] = (s1[k] / s2[k] if s2[k] > _0 else d[k]) * factor
-            put_half(packed, 0, d)
-            if skips:
-                clear_lanes(packed, largest)
-            store_super(packed, first, n, to)
+                found[0, j, k] = one[0, k]
+                found[1, j, k] = one[1, k]
+        largest_scale(found[0], largest, extreme)
+        for k in range(LANES):
+            d[k] = unit_of(largest[k], extreme[k])
+            s1[k] = s2[k] = _0
+        settle_super(x, w, LANES, d, found, s1, s2, codes, packed)
+        for k in range(LANES):
+            d[k] = (s1[k] / s2[k] if s2[k] > _0 else d[k]) * factor
+        put_half(packed, 0, d)
+        if skips:
+            clear_lanes(packed, largest)
 
-    return encode
+    return super_encoder(nbytes, 0, weigh_lanes, fill)
 
 
 def encode_rows(kind: LevelType) -> Encoder:
