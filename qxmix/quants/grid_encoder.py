@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qxmix.quants.grid_search import SUPER_BLOCK, grid_kernels
+from qxmix.quants.grid_search import SUPER_BLOCK, grid_snap, grid_sums
 from qxmix.quants.grids import grid_points, load_grid
 from qxmix.quants.jit import inlined, kernel
 from qxmix.quants.lanes import row_mean_squares, usable_importance
@@ -155,7 +155,7 @@ def grid_encoder(
     ``sigma_factor`` times the mean square of the super-block.  ``pack(out, at, x, w, index, values, chosen, signs,
     scale)`` writes a super-block.
     """
-    snap, sums = grid_kernels(n)
+    snap, sums = grid_snap(n), grid_sums(n)
     top = np.float32(2 * (3 if n == 8 else 8) - 1)  # noqa: PLR2004 - three levels or eight
     n_trials = 2 * trials + 1
     lanes = -(-n_trials // 16) * 16

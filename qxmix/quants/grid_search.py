@@ -56,16 +56,22 @@ def _level8(y):
     return min(max(nint(_HALF * (y - _1)), _0), np.float32(7.0))
 
 
-def grid_kernels(n: int) -> tuple[Callable[..., None], Callable[..., None]]:
-    """Build the two kernels for groups of ``n`` weights: 8 of three levels, or 4 of eight."""
-    bits, mask, level = (2, 3, _level3) if n == 8 else (3, 7, _level8)  # noqa: PLR2004 - the two kinds of grid
-    n_groups = SUPER_BLOCK // n
-    place = np.array([1 << (bits * i) for i in range(n)], dtype=np.float32)
+def _value_of(n: int) -> Callable[..., np.float32]:
+    bits, mask = (2, 3) if n == 8 else (3, 7)  # noqa: PLR2004 - the two kinds of grid
 
     @inlined
     def value(code, i):
         """What level ``i`` of a code stands for."""
         return np.float32(np.int32((np.uint32(code >> np.uint32(bits * i)) & np.uint32(mask)) * 2 + 1))
+
+    return value
+
+
+def grid_snap(n: int) -> Callable[..., None]:
+    """Build the kernel that rounds trials to the grid: groups of ``n`` weights, 8 of three levels or 4 of eight."""
+    bits, level = (2, _level3) if n == 8 else (3, _level8)  # noqa: PLR2004 - the two kinds of grid
+    n_groups, value = SUPER_BLOCK // n, _value_of(n)
+    place = np.array([1 << (bits * i) for i in range(n)], dtype=np.float32)
 
     # One piece on purpose: each function that takes arrays and is inlined into these loops would count references to
     # them, atomically; with the search of a run as a function of its own all this was 2.5 times slower.
@@ -139,6 +145,13 @@ def grid_kernels(n: int) -> tuple[Callable[..., None], Callable[..., None]]:
                             pending[np.uint32(depth)] = np.uint32(left + right) >> np.uint32(1)
                 left = stop
 
+    return snap
+
+
+def grid_sums(n: int) -> Callable[..., None]:
+    """Build the kernel that sums the fit of each trial on the grid, for groups of ``n`` weights."""
+    n_groups, value = SUPER_BLOCK // n, _value_of(n)
+
     @kernel
     def sums(w, wx, snapped, lanes, live, groups_per_block, s1, s2):
         for b in range(n_groups // groups_per_block):
@@ -159,4 +172,4 @@ def grid_kernels(n: int) -> tuple[Callable[..., None], Callable[..., None]]:
                     s1[b, t] = t1
                     s2[b, t] = t2
 
-    return snap, sums
+    return sums

@@ -82,10 +82,13 @@ def _prepare(levels: Levels) -> Callable[..., None]:
     return prepare
 
 
-def _refine(levels: Levels) -> Callable[..., None]:
-    flips = thresholds(levels)
-    up = np.append(np.diff(levels), np.float32(0.0))
-    down = -np.append(np.float32(0.0), np.diff(levels))
+def _gaps(levels: Levels) -> tuple[Levels, Levels]:
+    """(n_levels,) the way from each level to the next one up and down, 0 where there is none."""
+    return np.append(np.diff(levels), np.float32(0.0)), -np.append(np.float32(0.0), np.diff(levels))
+
+
+def _settle(levels: Levels) -> Callable[..., None]:
+    flips, (up, down) = thresholds(levels), _gaps(levels)
     level, gap_up, gap_down = nearest_level(levels), chosen_by(flips, up), chosen_by(flips, down)
 
     @kernel
@@ -99,12 +102,19 @@ def _refine(levels: Levels) -> Callable[..., None]:
                 at[LANES + k] = gap_up(y)
                 at[2 * LANES + k] = gap_down(y)
 
-    @inlined
-    def step_length(v, u, scale, q, above, below):
-        """How far along the gradient the next level of a weight is."""
-        g = (scale * u) * (v - scale * q)
-        gap = above if g > _0 else below
-        return gap / g if (g != _0) & (gap != _0) else _INF
+    return settle
+
+
+@inlined
+def _step_length(v, u, scale, q, above, below):
+    """How far along the gradient the next level of a weight is."""
+    g = (scale * u) * (v - scale * q)
+    gap = above if g > _0 else below
+    return gap / g if (g != _0) & (gap != _0) else _INF
+
+
+def _move(levels: Levels) -> Callable[..., bool]:
+    up, down = _gaps(levels)
 
     @inlined
     def move(v, u, k, scale, best, s1, s2, at):
@@ -125,6 +135,12 @@ def _refine(levels: Levels) -> Callable[..., None]:
         at[LANES + k] = up[i]
         at[2 * LANES + k] = down[i]
         return True
+
+    return move
+
+
+def _refine(levels: Levels) -> Callable[..., None]:
+    settle, move = _settle(levels), _move(levels)
 
     @kernel
     def refine(x, w, kept, scale, best, s1, s2, state, moving, step):
@@ -147,7 +163,7 @@ def _refine(levels: Levels) -> Callable[..., None]:
                 for e in range(n):
                     v, u, at = x[e], w[e], state[e]
                     for k in range(LANES):
-                        length = step_length(v[k], u[k], scale[k], at[k], at[LANES + k], at[2 * LANES + k])
+                        length = _step_length(v[k], u[k], scale[k], at[k], at[LANES + k], at[2 * LANES + k])
                         step[LANES + k] = np.float32(e) if length < step[k] else step[LANES + k]
                         step[k] = min(length, step[k])
             else:
@@ -155,7 +171,7 @@ def _refine(levels: Levels) -> Callable[..., None]:
                     if moving[k] != _0:
                         for e in range(n):
                             at = state[e]
-                            length = step_length(x[e, k], w[e, k], scale[k], at[k], at[LANES + k], at[2 * LANES + k])
+                            length = _step_length(x[e, k], w[e, k], scale[k], at[k], at[LANES + k], at[2 * LANES + k])
                             step[LANES + k] = np.float32(e) if length < step[k] else step[LANES + k]
                             step[k] = min(length, step[k])
             for k in range(LANES):
