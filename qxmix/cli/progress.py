@@ -23,6 +23,7 @@ _PHASES = {
     "verify": "reading again what is done",
     "compare": "looking for what has not changed",
     "work": "quantizing",
+    "check": "reading the output once more",
     "sync": "waiting for the disk",
     "done": "done",
 }
@@ -70,7 +71,7 @@ class _Lines:
             if self._compiling and now - self._last > 1:
                 notice(f"compiled kernels in {now - self._last:.0f} s; they are kept for the next time")
             self._compiling = progress.text if progress.phase == "kernels" else ""
-            self._phase, self._last = progress.phase, now
+            self._phase, self._began, self._last = progress.phase, now, now
         elif now - self._last >= QUIET_SECONDS:
             self._last = now
             notice(self._line(progress, now))

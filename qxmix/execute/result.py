@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from qxmix.execute.deviation import Deviation
     from qxmix.execute.scales import Flaw
 
-Phase = Literal["kernels", "verify", "compare", "work", "sync", "done"]
+Phase = Literal["kernels", "verify", "compare", "work", "check", "sync", "done"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,8 @@ class Progress:
     """How far an apply is."""
 
     phase: Phase
-    """Kernels loaded or compiled, interrupted work re-read, older outputs looked at, tensors made, disk waited for."""
+    """Kernels loaded or compiled, interrupted work re-read, older outputs looked at, tensors made, the
+    finished files read once more, disk waited for."""
     done_nbytes: int
     """Bytes of the model that need no more work."""
     total_nbytes: int

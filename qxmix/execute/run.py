@@ -14,6 +14,7 @@ from qxmix.errors import ModelFileError, Problem, RunError
 from qxmix.execute import journal, kernels, reuse, stop
 from qxmix.execute import output as files
 from qxmix.execute.begin import begin_or_resume, refuse_changed_model
+from qxmix.execute.check import check_data
 from qxmix.execute.drive import OnResult, drive
 from qxmix.execute.flush import Flusher
 from qxmix.execute.ledger import Ledger, Roots
@@ -21,7 +22,7 @@ from qxmix.execute.preflight import preflight
 from qxmix.execute.result import OnProgress, Phase, Progress, Result, TensorResult, carried_over
 from qxmix.execute.tasks import Chunking, make_tasks, reading_target
 from qxmix.execute.unchanged import take_over_unchanged
-from qxmix.execute.workers import Pool, open_pool
+from qxmix.execute.workers import Pool, n_cpus, open_pool
 
 if TYPE_CHECKING:
     import os
@@ -124,6 +125,7 @@ class _Run:
             self.problems += map(carried_over, (t for t in tensors if t.flaw is not None))
             roots = Roots.of(self.plan, tensors)
             self.complete(tensors, roots)
+            self.check(tensors)
             self.say("sync")
             sync_started = time.perf_counter()
             self.publish()
@@ -238,6 +240,18 @@ class _Run:
             header = provenance.fill(planned.header, values) if i == 0 else planned.header
             files.write_header(path, header)
             files.check(path, planned, header, i)
+
+    def check(self, tensors: tuple[TensorResult, ...]) -> None:
+        """Read the finished files once more."""
+        checked_nbytes = 0
+
+        def note(task: Task) -> None:
+            nonlocal checked_nbytes
+            checked_nbytes += task.model_nbytes
+            self.on_progress(Progress("check", checked_nbytes, self.ledger.total_nbytes, task.name))
+
+        with open_pool("threads", min(self.options.n_workers or n_cpus(), n_cpus())) as pool:
+            check_data(self.plan, tensors, self.tasks(pool.n_workers), pool, self.name, note)
 
     def publish(self) -> None:
         """Sync, then give the files their names; whatever happens in between can be finished by a resume."""

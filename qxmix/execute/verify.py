@@ -191,7 +191,10 @@ def _plan_again(header: ModelHeader, source: ModelHeader, path: str | PathLike[s
         )
     imatrix = load_imatrix(path) if path is not None else None
     if imatrix is not None and imatrix.sha256 != needed:
-        text = f"is another importance matrix ({imatrix.sha256}) than {name}, which the output was made with ({needed})"
+        text = (
+            f"is another importance matrix ({imatrix.sha256[:12]}) than {name}, which the output was made with"
+            f" ({str(needed)[:12]})"
+        )
         raise ModelFileError(
             Problem(str(path), text if needed else "was not used for this output; leave out --imatrix")
         )

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 import numba
 import numpy as np
+from llvmlite.binding import get_host_cpu_name
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
 
 if TYPE_CHECKING:
@@ -96,8 +97,10 @@ class _Locator(_CacheLocator):  # type: ignore[misc]
         Path(self.get_cache_path()).mkdir(parents=True, exist_ok=True)
 
     def get_cache_path(self) -> str:
-        # The stamp is part of the path: two installations with different kernels do not overwrite each other.
-        return str(cache_dir() / f"{self._module}-{source_stamp(self._module)}")
+        # The stamp is part of the path: two installations with different kernels do not overwrite each other.  So is
+        # the processor: numba writes its index before the code, and on a shared disk two machines could mix them up.
+        processor = numba.config.CPU_NAME or get_host_cpu_name()
+        return str(cache_dir() / f"{self._module}-{source_stamp(self._module)}-{processor}")
 
     def get_source_stamp(self) -> str:
         return source_stamp(self._module)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import TYPE_CHECKING
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import gguf
 import numpy as np
@@ -17,7 +20,7 @@ from qxmix.planning.memory import BASE_NBYTES
 from tests.execute.plans import SHAPES, f16_model, plan_for, uniform_imatrix, weights, write_model
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
@@ -108,10 +111,47 @@ def test_progress_goes_from_nothing_to_all(large: Path, tmp_path: Path) -> None:
     seen: list[Progress] = []
     plan = plan_for(large, MIX)
     apply(plan, tmp_path / "out.gguf", on_progress=seen.append)
-    assert [p.phase for p in seen if p.phase != "work"] == ["kernels", "sync", "done"]
+    assert [p.phase for p in seen if p.phase not in {"work", "check"}] == ["kernels", "sync", "done"]
     done = [p.done_nbytes for p in seen if p.phase == "work"]
     assert done == sorted(done)
     assert done[-1] == seen[0].total_nbytes == sum(t.source.nbytes for t in plan.tensors)
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_an_output_that_another_program_wrote_to_is_not_published(large: Path, tmp_path: Path, cut: bool) -> None:
+    plan, out = plan_for(large, MIX), tmp_path / "out.gguf"
+    partial = tmp_path / "out.gguf.partial"
+
+    def spoil(progress: Progress) -> None:
+        if progress.phase == "work" and progress.done_nbytes == progress.total_nbytes:
+            with partial.open("r+b") as file:
+                file.seek(plan.tensors[-1].offset + 40)
+                file.write(b"spoiled")
+            if cut:
+                os.truncate(partial, plan.tensors[2].offset)
+                os.truncate(partial, plan.file_nbytes)
+
+    with pytest.raises(RunError, match=r"out\.gguf\.partial: holds other data for .* than were written"):
+        apply(plan, out, on_progress=spoil)
+    assert not out.exists()
+    assert apply(plan, out, resume=True).n_resumed
+    apply(plan, tmp_path / "whole.gguf")
+    assert sha256_of(out) == sha256_of(tmp_path / "whole.gguf")
+
+
+class Elsewhere(ThreadPoolExecutor):
+    """Workers that write into a folder of their own and only say that they wrote: a cluster without a shared disk."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        [task] = args
+        Path(f"{task.target}.elsewhere").touch()
+        return super().submit(fn, replace(task, target=f"{task.target}.elsewhere"), **kwargs)
+
+
+def test_workers_without_a_shared_folder_are_noticed(tmp_path: Path) -> None:
+    plan = plan_for(f16_model(tmp_path / "model.gguf"), MIX)
+    with pytest.raises(RunError, match="do not share this folder"):
+        apply(plan, tmp_path / "out.gguf", executor="tests.execute.test_apply:Elsewhere")
 
 
 def test_a_report_measures_what_gguf_decodes(tmp_path: Path) -> None:
