@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from qxmix.quants.codec import Codec
+from qxmix.quants.common.numerics import bfloat_bits, half_bits, half_value
 from qxmix.quants.jit import kernel
-from qxmix.quants.numerics import bfloat_bits, half_bits, half_value
 
 
 @kernel

@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 import numba
 import numpy as np
-from llvmlite.binding import get_host_cpu_name
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
+from numba.core.registry import cpu_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _PACKAGE = Path(__file__).parent
-_IMPORT = re.compile(rb"^\s*from qxmix\.quants\.(\w+) import", re.MULTILINE)
+_IMPORT = re.compile(rb"^\s*from qxmix\.quants\.([\w.]+) import", re.MULTILINE)
 
 
 @cache
@@ -64,13 +64,18 @@ def cache_dir() -> Path:
     return path
 
 
+def _within_package(function: Callable[..., object]) -> str:
+    """The module of a function below ``qxmix.quants``: ``grid.iq2_s``."""
+    return function.__module__.removeprefix(f"{__package__}.")
+
+
 @cache
 def _sources(module: str) -> frozenset[Path]:
     """Source files of a module of this package and of those it imports from it, directly or not."""
     found: set[Path] = set()
     todo = [module]
     while todo:
-        path = _PACKAGE / f"{todo.pop()}.py"
+        path = _PACKAGE.joinpath(*todo.pop().split(".")).with_suffix(".py")
         if path not in found and path.exists():
             found.add(path)
             todo += [name.decode() for name in _IMPORT.findall(path.read_bytes())]
@@ -86,21 +91,33 @@ def source_stamp(module: str) -> str:
     return digest.hexdigest()[:16]
 
 
+def kernel_dir(module: str) -> Path:
+    """Where the compiled kernels of ``qxmix.quants.<module>`` are kept.
+
+    The stamp is part of the name: two installations with different kernels do not overwrite each other.  So is the
+    processor: numba writes its index before the code, and on a shared disk two machines could mix them up.
+    """
+    return cache_dir() / f"{module}-{source_stamp(module)}-{_processor()}"
+
+
+@cache
+def _processor() -> str:
+    """Digest of the processor and of its features that code is compiled for."""
+    return hashlib.sha256(repr(cpu_target.target_context.codegen().magic_tuple()).encode()).hexdigest()[:12]
+
+
 class _Locator(_CacheLocator):  # type: ignore[misc]
     """Tells numba the folder and the stamp of a kernel."""
 
     def __init__(self, py_func: Callable[..., object]) -> None:
-        self._module = py_func.__module__.rpartition(".")[2]
+        self._module = _within_package(py_func)
         self._lineno = py_func.__code__.co_firstlineno
 
     def ensure_cache_path(self) -> None:
         Path(self.get_cache_path()).mkdir(parents=True, exist_ok=True)
 
     def get_cache_path(self) -> str:
-        # The stamp is part of the path: two installations with different kernels do not overwrite each other.  So is
-        # the processor: numba writes its index before the code, and on a shared disk two machines could mix them up.
-        processor = numba.config.CPU_NAME or get_host_cpu_name()
-        return str(cache_dir() / f"{self._module}-{source_stamp(self._module)}-{processor}")
+        return str(kernel_dir(self._module))
 
     def get_source_stamp(self) -> str:
         return source_stamp(self._module)
@@ -123,7 +140,7 @@ def _identity(value: object) -> object:
     if isinstance(function, FunctionType):
         cells = tuple(_identity(cell.cell_contents) for cell in function.__closure__ or ())
         # A factory's kernel has the stamp of the factory's module, which does not know what it was called with.
-        stamp = source_stamp(function.__module__.rpartition(".")[2])
+        stamp = source_stamp(_within_package(function))
         return stamp, function.__qualname__, function.__code__.co_firstlineno, cells
     if isinstance(value, np.ndarray):
         return value.dtype.str, value.shape, value.tobytes()

@@ -8,7 +8,6 @@ knows without asking numba that there is nothing to do.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import subprocess
 import sys
@@ -19,10 +18,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numba
 import numpy as np
-from numba.core.registry import cpu_target
 
 from qxmix.quants import codec_of, get
-from qxmix.quants.jit import cache_dir, source_stamp
+from qxmix.quants.jit import kernel_dir
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -38,10 +36,7 @@ class Kernel:
 
 
 def _marker(kernel: Kernel) -> Path:
-    module = get(kernel.type).codec
-    # The cache holds machine code: another CPU, or another choice of its features, compiles anew.
-    cpu = hashlib.sha256(repr(cpu_target.target_context.codegen().magic_tuple()).encode()).hexdigest()[:12]
-    return cache_dir() / f"{module}-{source_stamp(module)}" / f"{kernel.type}-{kernel.direction}-{cpu}.ready"
+    return kernel_dir(get(kernel.type).codec) / f"{kernel.type}-{kernel.direction}.ready"
 
 
 def pending(kernels: Iterable[Kernel]) -> tuple[Kernel, ...]:

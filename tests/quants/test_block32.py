@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from qxmix.quants import numerics
 from qxmix.quants.api import dequantize, quantize
+from qxmix.quants.common import numerics
+from qxmix.quants.common.levels import IQ4_LEVELS, nearest_code, nearest_level
 from qxmix.quants.jit import kernel
-from qxmix.quants.levels import IQ4_LEVELS, nearest_code, nearest_level
 from tests import naive
 
 if TYPE_CHECKING:

@@ -49,7 +49,11 @@ def test_names_and_ids_are_unique() -> None:
 
 def test_every_file_of_the_package_is_in_the_registry() -> None:
     folder = Path(qxmix.quants.__file__).parent
-    files = {p.stem for p in folder.glob("*.py") if re.search(r"^CODECS\b", p.read_text(), re.MULTILINE)}
+    files = {
+        ".".join(p.relative_to(folder).with_suffix("").parts)
+        for p in folder.rglob("*.py")
+        if re.search(r"^CODECS\b", p.read_text(), re.MULTILINE)
+    }
     assert files == {t.codec for t in QUANT_TYPES if t.codec}
 
 

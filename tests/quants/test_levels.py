@@ -9,16 +9,16 @@ import pytest
 
 from qxmix.quants import codec_of, get
 from qxmix.quants.api import dequantize, quantize
-from qxmix.quants.iq3_k import TABLES as IQ3
-from qxmix.quants.iq4_k import TABLES as IQ4
-from qxmix.quants.iq5_k import TABLES as IQ5
-from qxmix.quants.iq6_k import TABLES as IQ6
-from qxmix.quants.levels import thresholds
+from qxmix.quants.common.levels import thresholds
+from qxmix.quants.level.iq3_k import TABLES as IQ3
+from qxmix.quants.level.iq4_k import TABLES as IQ4
+from qxmix.quants.level.iq5_k import TABLES as IQ5
+from qxmix.quants.level.iq6_k import TABLES as IQ6
 from tests.naive import near
 from tests.naive_levels import KINDS, decode, empty, encode, level, pack
 
 if TYPE_CHECKING:
-    from qxmix.quants.two_tables import TwoTables
+    from qxmix.quants.level.two_tables import TwoTables
 
 NAMES = list(KINDS)
 ROW_SCALE = [name for name in NAMES if get(name).row_meta_nbytes]

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from qxmix.quants.block32.iq4_nl import search_iq4
 from qxmix.quants.codec import SEARCHES
-from qxmix.quants.exhaustive import search_exhaustive
-from qxmix.quants.iq4_nl import search_iq4
-from qxmix.quants.lanes import LANES
-from qxmix.quants.levels import IQ4_LEVELS
-from qxmix.quants.search import search_linear
+from qxmix.quants.common.exhaustive import search_exhaustive
+from qxmix.quants.common.lanes import LANES
+from qxmix.quants.common.levels import IQ4_LEVELS
+from qxmix.quants.common.search import search_linear
 
 TABLE = 0
 """Stands for the level table among the values of nmax."""

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from qxmix.quants import trellis
 from qxmix.quants.api import dequantize, quantize
-from qxmix.quants.trellis_search import nearest
+from qxmix.quants.trellis import codebook as trellis
+from qxmix.quants.trellis.search import nearest
 from tests.naive_trellis import iq1_kt, iq2_kt, iq3_kt, iq4_kt
 from tests.naive_trellis_book import IQ1, IQ2, IQ3, IQ4_SETS, Book
 

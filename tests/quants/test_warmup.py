@@ -48,7 +48,7 @@ def test_another_cpu_compiles_anew(tmp_path: Path) -> None:
 def test_kernels_made_by_a_factory_are_found_again(tmp_path: Path) -> None:
     code = """
 import numpy as np
-from qxmix.quants import q4_0, q5_0
+from qxmix.quants.block32 import q4_0, q5_0
 for module, n in ((q4_0, 18), (q5_0, 22)):
     encode = module.searching
     encode(np.ones((1, 32), np.float32), np.ones(32, np.float32), np.zeros((1, n), np.uint8), 0)
@@ -60,20 +60,20 @@ for module, n in ((q4_0, 18), (q5_0, 22)):
 
 @pytest.mark.slow
 def test_a_factory_kernel_is_compiled_anew_when_a_function_it_was_made_of_changes(tmp_path: Path) -> None:
-    """``q4_0._pack`` is compiled into a kernel of ``block32``, which does not import ``q4_0``."""
+    """``q4_0._pack`` is compiled into a kernel of ``block32.encoder``, which does not import ``q4_0``."""
     shutil.copytree(Path(qxmix.__file__).parent, tmp_path / "qxmix", ignore=shutil.ignore_patterns("__pycache__"))
     code = """
 import os, sys
 sys.path.insert(0, os.environ["COPY"])
 import numpy as np
-from qxmix.quants import q4_0
+from qxmix.quants.block32 import q4_0
 out = np.zeros((1, 18), np.uint8)
 q4_0.rounding(np.arange(32, dtype=np.float32)[None], np.empty(0, np.float32), out, 0)
 print(*out[0, 2:4])
 """
     env = {"NUMBA_CACHE_DIR": str(tmp_path / "kernels"), "COPY": str(tmp_path)}
     before = run(code, **env)
-    file = tmp_path / "qxmix" / "quants" / "q4_0.py"
+    file = tmp_path / "qxmix" / "quants" / "block32" / "q4_0.py"
     text = file.read_text()
     assert text.count("out[at + 2 + t] = low |") == 1
     file.write_text(text.replace("out[at + 2 + t] = low |", "out[at + 2 + t] = high |"))

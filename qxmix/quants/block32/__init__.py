@@ -1,0 +1,1 @@
+"""Types with a scale per 32 weights or fewer."""

@@ -1,0 +1,69 @@
+"""IQ4_NL: 32 weights, one scale, 4-bit codes into a table of 16 uneven levels.
+
+Layout of a block, 18 bytes::
+
+    0       2                                    18
+    +-------+------------------------------------+
+    | d f16 | qs: byte t = weight t in the low,  |
+    |       | weight t + 16 in the high nibble   |
+    +-------+------------------------------------+
+    weight = d * IQ4_LEVELS[nibble]
+
+Source: ``block_iq4_nl`` of ggml, ``quantize_row_iq4_nl_impl`` of ik_llama.cpp (PR 295).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qxmix.quants.block32.encoder import BLOCK, block_encoder
+from qxmix.quants.codec import SEARCHES, Codec
+from qxmix.quants.common.lanes import LANES
+from qxmix.quants.common.levels import IQ4_LEVELS, nearest_code
+from qxmix.quants.common.numerics import load_half, store_half
+from qxmix.quants.common.search_table import table_search
+from qxmix.quants.jit import inlined, kernel, spliced
+
+BLOCK_NBYTES = 18
+
+_0 = np.float32(0.0)
+_1 = np.float32(1.0)
+
+search_iq4 = table_search(IQ4_LEVELS)
+code_of = nearest_code(IQ4_LEVELS)
+
+
+@spliced
+def _search(x, w, method, scale, inverse, q):
+    search_iq4(x, w, method, scale, q)
+    for k in range(LANES):
+        # The codes follow from the scale before it is rounded to a half, as in the reference.
+        inverse[k] = _1 / scale[k] if scale[k] != _0 else _0
+    for e in range(BLOCK):
+        for k in range(LANES):
+            q[e, k] = code_of(inverse[k] * x[e, k])
+
+
+@inlined
+def _pack(out, at, scale, inverse, q, k):  # noqa: ARG001 - the signature of all
+    store_half(out, at, scale)
+    for t in range(16):
+        low, high = np.uint8(np.int32(q[t, k])), np.uint8(np.int32(q[t + 16, k]))
+        out[at + 2 + t] = low | np.uint8(high << np.uint8(4))
+
+
+@kernel
+def _decode(packed, rows):
+    data, flat = packed.ravel(), rows.ravel()
+    for block in range(rows.size // BLOCK):
+        at, to = block * BLOCK_NBYTES, block * BLOCK
+        d = load_half(data, at)
+        for t in range(16):
+            byte = data[at + 2 + t]
+            flat[to + t] = d * IQ4_LEVELS[byte & 15]
+            flat[to + t + 16] = d * IQ4_LEVELS[byte >> 4]
+
+
+_encode = block_encoder(BLOCK_NBYTES, _search, _pack, by_row=False)
+
+CODECS = {"IQ4_NL": Codec(decode=_decode, encode=_encode, searches=SEARCHES)}

@@ -1,0 +1,53 @@
+"""Q4_0: 32 weights, one scale, 4-bit levels -8..7.
+
+Layout of a block, 18 bytes::
+
+    0       2                                    18
+    +-------+------------------------------------+
+    | d f16 | qs: byte t = weight t in the low,  |
+    |       | weight t + 16 in the high nibble   |
+    +-------+------------------------------------+
+    weight = d * (nibble - 8)
+
+Source: ``block_q4_0`` of ggml; ``quantize_q4_0`` of ik_llama.cpp with an importance, ``quantize_row_q4_0_ref`` without.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qxmix.quants.block32.encoder import BLOCK, encode_linear, encode_rounding
+from qxmix.quants.codec import SEARCHES, Codec, importance_decides
+from qxmix.quants.common.numerics import load_half, store_half
+from qxmix.quants.jit import inlined, kernel
+
+NMAX = 8
+BLOCK_NBYTES = 18
+
+
+@inlined
+def _pack(out, at, scale, q, k):
+    store_half(out, at, scale)
+    for t in range(16):
+        low, high = np.uint8(np.int32(q[t, k]) + NMAX), np.uint8(np.int32(q[t + 16, k]) + NMAX)
+        out[at + 2 + t] = low | np.uint8(high << np.uint8(4))
+
+
+@kernel
+def _decode(packed, rows):
+    data, flat = packed.ravel(), rows.ravel()
+    for block in range(rows.size // BLOCK):
+        at, to = block * BLOCK_NBYTES, block * BLOCK
+        d = load_half(data, at)
+        for t in range(16):
+            byte = np.int32(data[at + 2 + t])
+            flat[to + t] = d * np.float32((byte & 15) - NMAX)
+            flat[to + t + 16] = d * np.float32((byte >> 4) - NMAX)
+
+
+searching = encode_linear(NMAX, BLOCK_NBYTES, _pack)
+rounding = encode_rounding(NMAX, BLOCK_NBYTES, _pack)
+
+CODECS = {
+    "Q4_0": Codec(decode=_decode, encode=importance_decides(searching, without=rounding), searches=SEARCHES),
+}

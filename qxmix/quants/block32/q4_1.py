@@ -1,0 +1,57 @@
+"""Q4_1: 32 weights, a scale and a minimum, 4-bit codes.
+
+Layout of a block, 20 bytes::
+
+    0       2       4                                    20
+    +-------+-------+------------------------------------+
+    | d f16 | m f16 | qs: byte t = weight t in the low,  |
+    |       |       | weight t + 16 in the high nibble   |
+    +-------+-------+------------------------------------+
+    weight = d * nibble + m
+
+Source: ``block_q4_1`` of ggml; ``quantize_q4_1`` of ik_llama.cpp with an importance, ``quantize_row_q4_1_ref`` without.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qxmix.quants.block32.affine32 import encode_affine, encode_affine_rounding
+from qxmix.quants.block32.encoder import BLOCK
+from qxmix.quants.codec import Codec, importance_decides
+from qxmix.quants.common.numerics import load_half, store_half
+from qxmix.quants.jit import inlined, kernel
+
+NMAX = 15
+BLOCK_NBYTES = 20
+
+
+@inlined
+def _pack(out, at, scale, minimum, q, k):
+    store_half(out, at, scale)
+    store_half(out, at + 2, minimum)
+    for t in range(16):
+        low, high = np.uint8(np.int32(q[t, k])), np.uint8(np.int32(q[t + 16, k]))
+        out[at + 4 + t] = low | np.uint8(high << np.uint8(4))
+
+
+@kernel
+def _decode(packed, rows):
+    data, flat = packed.ravel(), rows.ravel()
+    for block in range(rows.size // BLOCK):
+        at, to = block * BLOCK_NBYTES, block * BLOCK
+        d, m = load_half(data, at), load_half(data, at + 2)
+        for t in range(16):
+            byte = np.int32(data[at + 4 + t])
+            flat[to + t] = d * np.float32(byte & 15) + m
+            flat[to + t + 16] = d * np.float32(byte >> 4) + m
+
+
+CODECS = {
+    "Q4_1": Codec(
+        decode=_decode,
+        encode=importance_decides(
+            encode_affine(NMAX, BLOCK_NBYTES, _pack), without=encode_affine_rounding(NMAX, BLOCK_NBYTES, _pack)
+        ),
+    )
+}

@@ -1,0 +1,54 @@
+"""Q6_0: 32 weights, one scale, 6-bit levels -32..31.  ik_llama.cpp only.
+
+Layout of a block, 26 bytes::
+
+    0       2                              10                                   26
+    +-------+------------------------------+------------------------------------+
+    | d f16 | qh: byte t (0..7) holds the  | qs: byte t = low 4 bits of weight  |
+    |       | upper 2 bits of four weights | t (low nibble) and t + 16 (high)   |
+    +-------+------------------------------+------------------------------------+
+    qh byte t, from bit 0:  weight t | t + 16 | t + 8 | t + 24
+    weight = d * (code - 32)
+
+Source: ``block_q6_0`` and ``quantize_q6_0`` of ik_llama.cpp, which searches with and without an importance.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qxmix.quants.block32.encoder import BLOCK, encode_linear
+from qxmix.quants.codec import SEARCHES, Codec
+from qxmix.quants.common.numerics import load_half, store_half
+from qxmix.quants.jit import inlined, kernel
+
+NMAX = 32
+BLOCK_NBYTES = 26
+
+
+@inlined
+def _pack(out, at, scale, q, k):
+    store_half(out, at, scale)
+    for t in range(8):
+        out[at + 2 + t] = np.uint8(0)
+    for t in range(16):
+        low, high = np.uint32(np.int32(q[t, k]) + NMAX), np.uint32(np.int32(q[t + 16, k]) + NMAX)
+        out[at + 10 + t] = np.uint8((low & np.uint32(15)) | ((high & np.uint32(15)) << np.uint32(4)))
+        upper = (low >> np.uint32(4)) | ((high >> np.uint32(4)) << np.uint32(2))
+        out[at + 2 + t % 8] |= np.uint8(upper << np.uint32(4 * (t // 8)))
+
+
+@kernel
+def _decode(packed, rows):
+    data, flat = packed.ravel(), rows.ravel()
+    for block in range(rows.size // BLOCK):
+        at, to = block * BLOCK_NBYTES, block * BLOCK
+        d = load_half(data, at)
+        for t in range(16):
+            byte = np.int32(data[at + 10 + t])
+            upper = np.int32(data[at + 2 + t % 8]) >> (4 * (t // 8))
+            flat[to + t] = d * np.float32((byte & 15 | (upper & 3) << 4) - NMAX)
+            flat[to + t + 16] = d * np.float32((byte >> 4 | (upper >> 2 & 3) << 4) - NMAX)
+
+
+CODECS = {"Q6_0": Codec(decode=_decode, encode=encode_linear(NMAX, BLOCK_NBYTES, _pack), searches=SEARCHES)}

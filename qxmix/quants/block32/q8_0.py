@@ -1,0 +1,63 @@
+"""Q8_0: 32 weights, one scale, 8-bit levels -127..127.
+
+Layout of a block, 34 bytes::
+
+    0       2                        34
+    +-------+------------------------+
+    | d f16 | qs: 32 signed bytes    |
+    +-------+------------------------+
+    weight = d * qs
+
+Source: ``block_q8_0`` and ``quantize_row_q8_0_ref`` of ggml; both engines and the gguf package write the same bytes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qxmix.quants.block32.encoder import BLOCK
+from qxmix.quants.codec import Codec
+from qxmix.quants.common.numerics import load_half, store_half
+from qxmix.quants.jit import kernel
+
+BLOCK_NBYTES = 34
+
+_0 = np.float32(0.0)
+_1 = np.float32(1.0)
+_HALF = np.float32(0.5)
+_127 = np.float32(127.0)
+
+
+@kernel
+def _encode(rows, columns, out, method):  # noqa: ARG001 - the contract of encoders
+    flat, packed = rows.ravel(), out.ravel()
+    signed = packed.view(np.int8)
+    for block in range(rows.size // BLOCK):
+        at, of = block * BLOCK_NBYTES, block * BLOCK
+        amax = _0
+        for e in range(BLOCK):
+            amax = max(amax, abs(flat[of + e]))
+        d = amax / _127
+        inverse = _1 / d if d != _0 else _0
+        store_half(packed, at, d)
+        for e in range(BLOCK):
+            # roundf: half away from zero.  |y| <= 127.5, so truncating y +- 0.5 would be wrong only where the
+            # addition itself rounds up: for the float just below 0.5.  Splitting off the whole part is exact.
+            y = flat[of + e] * inverse
+            whole = np.trunc(y)
+            away = _1 if abs(y - whole) >= _HALF else _0
+            signed[at + 2 + e] = np.int8(np.int32(whole + (away if y > _0 else -away)))
+
+
+@kernel
+def _decode(packed, rows):
+    data, flat = packed.ravel(), rows.ravel()
+    signed = data.view(np.int8)
+    for block in range(rows.size // BLOCK):
+        at, to = block * BLOCK_NBYTES, block * BLOCK
+        d = load_half(data, at)
+        for e in range(BLOCK):
+            flat[to + e] = d * np.float32(signed[at + 2 + e])
+
+
+CODECS = {"Q8_0": Codec(decode=_decode, encode=_encode)}

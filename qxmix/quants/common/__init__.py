@@ -1,0 +1,1 @@
+"""What the encoders share: lanes, vectors, searches, the loops around super-blocks and row scales."""

@@ -1,0 +1,63 @@
+"""What the types with a scale per row share: lanes that are rows, and the scales in front of the blocks.
+
+The blocks of a row are searched like any others, with super-blocks of all rows side by side; what they need of the row
+comes after, when its largest scale is known.  In that second pass lane k is row k, and one super-block after the other
+goes through all of them: a sum over a row keeps the reference's order and still fills the lanes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qxmix.quants.common.lanes import LANES
+from qxmix.quants.jit import inlined, kernel
+
+_0 = np.float32(0.0)
+
+
+@kernel
+def load_rows(rows, first, n_rows, column, x):
+    """Weights ``column .. column + n`` of rows ``first .. first + n_rows`` into ``x`` (n, LANES); zero beyond."""
+    n = x.shape[0]
+    for k in range(n_rows):
+        row = rows[first + k]
+        for e in range(n):
+            x[e, k] = row[column + e]
+    for e in range(n):
+        for k in range(n_rows, LANES):
+            x[e, k] = _0
+
+
+@kernel
+def load_columns(columns, column, w):
+    """Importances ``column .. column + n`` into all lanes of ``w`` (n, LANES): rows share them."""
+    for e in range(w.shape[0]):
+        for k in range(LANES):
+            w[e, k] = columns[column + e]
+
+
+@kernel
+def store_rows(packed, first, n_rows, out, at):
+    """Copy lanes ``0 .. n_rows`` of ``packed`` (nbytes, LANES) to bytes ``at ..`` of rows ``first ..`` of ``out``."""
+    nbytes = packed.shape[0]
+    for k in range(n_rows):
+        row = out[first + k]
+        for i in range(nbytes):
+            row[at + i] = packed[i, k]
+
+
+@inlined
+def store_float(out, at, x):
+    """Write float32 ``x`` little-endian to ``out[at:at + 4]``."""
+    bits = np.float32(x).view(np.uint32)
+    for i in range(4):
+        out[at + i] = np.uint8((bits >> np.uint32(8 * i)) & np.uint32(255))
+
+
+@inlined
+def load_float(data, at):
+    """The float32 at ``data[at:at + 4]``."""
+    bits = np.uint32(0)
+    for i in range(4):
+        bits |= np.uint32(np.uint32(data[at + i]) << np.uint32(8 * i))
+    return np.uint32(bits).view(np.float32)

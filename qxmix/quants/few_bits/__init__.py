@@ -1,0 +1,1 @@
+"""Types of one or two bits that only round."""

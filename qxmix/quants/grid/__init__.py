@@ -1,0 +1,1 @@
+"""The I-quants whose codes are points of a grid."""

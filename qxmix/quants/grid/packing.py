@@ -1,0 +1,74 @@
+"""What the layouts of the grid I-quants share: signs of a group, sign words, nibbles, and the step of a decoder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qxmix.quants.grid.grids import grid_points
+from qxmix.quants.jit import inlined
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qxmix.quants.codec import Decoder, Packed, Rows
+
+
+@inlined
+def eighth_sign(signs):
+    """Eight sign bits from the seven that parity types store: their number of ones is even."""
+    parity = signs ^ (signs >> 4)
+    parity ^= parity >> 2
+    return signs | (((parity ^ (parity >> 1)) & 1) << 7)
+
+
+@inlined
+def store_sign_word(out, at, signs, of, scale):
+    """Write four groups of seven sign bits and, on top, a 4-bit scale as a little-endian 32-bit word."""
+    word = np.uint32(scale) << np.uint32(28)
+    for k in range(4):
+        word |= np.uint32(signs[of + k] & 127) << np.uint32(7 * k)
+    for i in range(4):
+        out[at + i] = np.uint8((word >> np.uint32(8 * i)) & np.uint32(255))
+
+
+@inlined
+def load_word(data, at):
+    """The little-endian 32-bit word at ``data[at:at + 4]``."""
+    return (
+        np.uint32(data[at])
+        | (np.uint32(data[at + 1]) << np.uint32(8))
+        | (np.uint32(data[at + 2]) << np.uint32(16))
+        | (np.uint32(data[at + 3]) << np.uint32(24))
+    )
+
+
+@inlined
+def store_nibbles(out, at, codes):
+    """Write 4-bit codes two to a byte, the first of a pair in the low half."""
+    for b in range(len(codes) // 2):
+        out[at + b] = codes[2 * b] | np.uint8(codes[2 * b + 1] << np.uint8(4))
+
+
+@inlined
+def take_nibble(data, at, i):
+    """The ``i``-th of the 4-bit codes from ``data[at]`` on."""
+    return (np.uint32(data[at + (i >> 1)]) >> np.uint32(4 * (i & 1))) & np.uint32(15)
+
+
+@inlined
+def put_group(flat, to, scale, values, point, signs):
+    """Decode one group: ``scale`` times grid point, negated where ``signs`` has a bit."""
+    for i in range(values.shape[1]):
+        v = scale * values[point, i]
+        flat[to + i] = -v if (signs >> i) & 1 else v
+
+
+def grid_decoder(name: str, decode: Callable[..., None]) -> Decoder:
+    """Build the decoder from the kernel ``decode(packed, rows, values)``."""
+
+    def decode_rows(packed: Packed, rows: Rows) -> None:
+        decode(packed, rows, grid_points(name))
+
+    return decode_rows

@@ -1,0 +1,104 @@
+"""Q6_K: 16 blocks of 16 weights, an 8-bit scale each, 6-bit levels -32..31.
+
+Layout of a super-block, 210 bytes, g counting its halves of 128 weights::
+
+    0                              128                   192            208     210
+    +------------------------------+---------------------+--------------+-------+
+    | ql: byte 64 g + t (t < 64):  | qh: upper 2 bits,   | scales: i8   | d f16 |
+    | low 4 bits of weights        | field T128          | of 16 blocks |       |
+    | 128 g + t and 128 g + 64 + t |                     |              |       |
+    +------------------------------+---------------------+--------------+-------+
+    weight = (d * scale) * (code - 32)
+
+Source: ``block_q6_K`` of ggml, ``quantize_row_q6_K_impl`` of ik_llama.cpp.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qxmix.quants.codec import SEARCHES, Codec
+from qxmix.quants.common.lanes import LANES, weigh_by_square
+from qxmix.quants.common.numerics import half_round, load_half, nint
+from qxmix.quants.common.search import ZERO_BLOCK, search_linear
+from qxmix.quants.common.superblock import SUPER, largest_scale, pack_two_bits, put_half
+from qxmix.quants.jit import kernel, spliced
+from qxmix.quants.k_quants.linear_k import BLOCK, N_BLOCKS, linear_encoder, round_linear
+
+NBYTES = 210
+NMAX = 32
+
+_0 = np.float32(0.0)
+_1 = np.float32(1.0)
+
+
+@spliced
+def _pack_low(code, packed, at):
+    for g in range(2):
+        for t in range(64):
+            for k in range(LANES):
+                low, high = code[128 * g + t, k] & np.uint8(15), code[128 * g + 64 + t, k] & np.uint8(15)
+                packed[at + 64 * g + t, k] = np.uint8(low | high << 4)
+
+
+@spliced
+def _clear_zero(amax, packed):
+    """Zero all bytes of a super-block in which no block has a scale."""
+    for i in range(NBYTES):
+        for k in range(LANES):
+            packed[i, k] = np.uint8(0) if amax[k] < ZERO_BLOCK else packed[i, k]
+
+
+@spliced
+def _weigh(x, w, weighted):
+    """The importance itself: alone among the types with linear levels this one adds no variance."""
+    if not weighted:
+        weigh_by_square(x, w)
+
+
+@spliced
+def _search(x, w, weighted, method, scale, q):  # noqa: ARG001 - the signature of all
+    search_linear(x, w, NMAX, method, scale, q)
+
+
+@spliced
+def _finish(x, w, weighted, method, scales, code, packed):  # noqa: ARG001 - the signature of all
+    lanes = np.empty((4, LANES), np.float32)
+    amax, mx, inverse, d = lanes[0], lanes[1], lanes[2], lanes[3]
+    largest_scale(scales, amax, mx)
+    for k in range(LANES):
+        inverse[k] = np.float32(-128.0) / mx[k]
+        d[k] = _1 / inverse[k]
+    put_half(packed, 208, d)
+    for k in range(LANES):
+        d[k] = half_round(d[k])
+    for j in range(N_BLOCKS):
+        for k in range(LANES):
+            level = min(nint(inverse[k] * scales[j, k]), np.float32(127.0))
+            scales[j, k] = level if amax[k] >= ZERO_BLOCK else _0
+            packed[192 + j, k] = np.uint8(np.int32(scales[j, k]) & 255)
+    round_linear(x, d, scales, NMAX, code)
+    _pack_low(code, packed, 0)
+    pack_two_bits(code, np.uint8(4), packed, 128)
+    _clear_zero(amax, packed)
+
+
+@kernel
+def _decode(packed, rows):
+    data, flat = packed.ravel(), rows.ravel()
+    for block in range(rows.size // SUPER):
+        at = block * NBYTES
+        d = load_half(data, at + 208)
+        for j in range(N_BLOCKS):
+            step = d * np.float32(np.int8(data[at + 192 + j]))
+            g, r, t = j // 8, j % 8 // 2, BLOCK * (j % 2)
+            to, ql, qh = block * SUPER + BLOCK * j, at + 64 * g + 32 * (r % 2) + t, at + 128 + 32 * g + t
+            for i in range(BLOCK):
+                low = (np.int32(data[ql + i]) >> (4 * (r // 2))) & 15
+                high = (np.int32(data[qh + i]) >> (2 * r)) & 3
+                flat[to + i] = step * np.float32((low | high << 4) - NMAX)
+
+
+_encode = linear_encoder(NMAX, NBYTES, _weigh, _search, _finish)
+
+CODECS = {"Q6_K": Codec(decode=_decode, encode=_encode, searches=SEARCHES)}

@@ -1,0 +1,1 @@
+"""The I-quants whose codes look up uneven levels."""

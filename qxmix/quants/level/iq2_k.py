@@ -1,0 +1,119 @@
+"""IQ2_K: 16 blocks of 16 weights, a 4-bit scale and one of two level tables each, 2-bit codes.
+
+Layout of a super-block, 76 bytes::
+
+    0       2                     4                     12                  76
+    +-------+---------------------+---------------------+-------------------+
+    | d f16 | extra u16: bit j    | scales: byte i =    | qs: 2-bit codes,  |
+    |       | set if block j has  | scale 2 i (low      | field T128        |
+    |       | the shifted table   | nibble), 2 i + 1    |                   |
+    +-------+---------------------+---------------------+-------------------+
+    weight = (d * (scale - 8)) * table[code]
+
+Source: ``block_iq2_k``, ``quantize_row_iq2_k_impl`` of ik_llama.cpp.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qxmix.quants.codec import Codec
+from qxmix.quants.common.lanes import LANES, load_blocks, load_importance
+from qxmix.quants.common.numerics import load_half, nint
+from qxmix.quants.common.search import search_plain
+from qxmix.quants.common.superblock import (
+    SUPER,
+    pack_two_bits,
+    put_half,
+    store_super,
+    sum_over,
+)
+from qxmix.quants.grid.ternary_grid import sorting_network
+from qxmix.quants.jit import inlined, kernel, spliced
+from qxmix.quants.level.four_levels import BASE, SHIFTED, code_block, fitted, search_four_levels, weigh_blocks
+
+BLOCK = 16
+N_BLOCKS = SUPER // BLOCK
+NBYTES = 76
+NMAX = 8
+_NETWORK = sorting_network(BLOCK)
+_weigh = weigh_blocks(BLOCK)
+
+_0 = np.float32(0.0)
+_1 = np.float32(1.0)
+
+
+@inlined
+def _pack_fields(levels, shifted, d, packed):
+    """Fields extra and scales; all zero where ``d`` is."""
+    for i in range(2, 12):
+        for k in range(LANES):
+            packed[i, k] = 0
+    for j in range(N_BLOCKS):
+        for k in range(LANES):
+            level = np.uint8(np.int32(levels[j, k]) + NMAX) if d[k] != _0 else np.uint8(0)
+            flag = np.uint8(1) if (shifted[j, k] != _0) & (d[k] != _0) else np.uint8(0)
+            packed[2 + j // 8, k] |= np.uint8(flag << (j % 8))
+            packed[4 + j // 2, k] |= np.uint8(level << (4 * (j % 2)))
+
+
+@spliced
+def _code_super(x, w, scales, shifted, d, code, packed):
+    """Codes and fields of super-blocks whose scales are found, and ``d`` fitted to them, times 1.03."""
+    s1, s2 = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
+    for k in range(LANES):
+        s1[k] = s2[k] = _0
+    for j in range(N_BLOCKS):
+        for k in range(LANES):
+            level = min(max(nint((_1 / d[k]) * scales[j, k]), np.float32(-NMAX)), np.float32(NMAX - 1))
+            scales[j, k] = level if d[k] != _0 else _0
+        of, to = BLOCK * j, BLOCK * j + BLOCK
+        code_block(x[of:to], w[of:to], d, scales[j], shifted[j], code[of:to], s1, s2)
+    _pack_fields(scales, shifted, d, packed)
+    pack_two_bits(code, np.uint8(0), packed, 12)
+    for k in range(LANES):
+        s1[k] = fitted(s1[k], s2[k], d[k])
+    put_half(packed, 0, s1)
+
+
+@kernel
+def _encode(rows, columns, out, method):  # noqa: ARG001 - the contract
+    flat, packed = rows.ravel(), out.ravel()
+    n_super = rows.size // SUPER
+    x, w = np.empty((SUPER, LANES), np.float32), np.empty((SUPER, LANES), np.float32)
+    scales, shifted = np.empty((N_BLOCKS, LANES), np.float32), np.empty((N_BLOCKS, LANES), np.float32)
+    sum_w, levels = np.empty((N_BLOCKS, LANES), np.float32), np.empty((N_BLOCKS, LANES), np.float32)
+    d = np.empty(LANES, np.float32)
+    code, block = np.empty((SUPER, LANES), np.uint8), np.empty((NBYTES, LANES), np.uint8)
+    for first in range(0, n_super, LANES):
+        n = min(LANES, n_super - first)
+        load_blocks(flat, first, n, x)
+        if len(columns):
+            load_importance(columns, first, n, w)
+        _weigh(x, w, LANES, len(columns) > 0)
+        for j in range(N_BLOCKS):
+            of, to = BLOCK * j, BLOCK * j + BLOCK
+            sum_over(w[of:to], sum_w[j])
+            search_four_levels(_NETWORK, x[of:to], w[of:to], BLOCK, 0, scales[j], shifted[j])
+        search_plain(scales, sum_w, NMAX, d, levels)
+        _code_super(x, w, scales, shifted, d, code, block)
+        store_super(block, first, n, packed)
+
+
+@kernel
+def _decode(packed, rows):
+    data, flat = packed.ravel(), rows.ravel()
+    for block in range(rows.size // SUPER):
+        at = block * NBYTES
+        d = load_half(data, at)
+        extra = np.int32(data[at + 2]) | np.int32(data[at + 3]) << 8
+        for j in range(N_BLOCKS):
+            step = d * np.float32(((np.int32(data[at + 4 + j // 2]) >> (4 * (j % 2))) & 15) - NMAX)
+            table = SHIFTED if (extra >> j) & 1 else BASE
+            qs, two = at + 12 + 32 * (j // 8) + 16 * (j % 2), 2 * (j % 8 // 2)
+            to = block * SUPER + BLOCK * j
+            for i in range(BLOCK):
+                flat[to + i] = step * table[(data[qs + i] >> two) & 3]
+
+
+CODECS = {"IQ2_K": Codec(decode=_decode, encode=_encode)}

@@ -1,0 +1,113 @@
+"""IQ2_KS: a scale per row; 8 blocks of 32 weights, a 5-bit scale and one of two level tables each, 2-bit codes.
+
+Layout of a row: the row's scale d as f16, then super-blocks of 70 bytes::
+
+    0                    2                    6                   70
+    +--------------------+--------------------+-------------------+
+    | extra u16: bit j   | scales: byte i =   | qs: 2-bit codes,  |
+    | set if block j has | low 4 bits of      | field T128        |
+    | the shifted table, | scale 2 i (low     |                   |
+    | bit 8 + j = bit 4  | nibble), 2 i + 1   |                   |
+    | of scale j         |                    |                   |
+    +--------------------+--------------------+-------------------+
+    weight = (d * (scale - 16)) * table[code]
+
+Source: ``block_iq2_ks``, ``quantize_row_iq2_ks_impl`` of ik_llama.cpp: the search of ``--slow-iq2-ks`` and of its
+library.  The fast one that its llama-quantize takes by default sums with fused multiply-adds, which not every CPU has.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qxmix.quants.codec import Codec
+from qxmix.quants.common.lanes import LANES
+from qxmix.quants.common.numerics import load_half
+from qxmix.quants.common.row_encoder import row_encoder
+from qxmix.quants.common.search import search_plain
+from qxmix.quants.common.superblock import SUPER, pack_two_bits, sum_over
+from qxmix.quants.grid.ternary_grid import sorting_network
+from qxmix.quants.jit import inlined, kernel, spliced
+from qxmix.quants.level.four_levels import BASE, SHIFTED, code_block, fitted, search_four_levels, weigh_blocks
+
+BLOCK = 32
+N_BLOCKS = SUPER // BLOCK
+NBYTES = 70
+META_NBYTES = 2
+NMAX = 16
+FIRST_END = 24
+THIRD_START = 8
+"""The search looks at no split with the first boundary at or beyond the one, or the third before the other."""
+_NETWORK = sorting_network(BLOCK)
+
+_0 = np.float32(0.0)
+
+
+@spliced
+def _search(x, w, found):
+    """Scale, table and sum of weights of a block."""
+    sum_over(w, found[2])
+    search_four_levels(_NETWORK, x, w, FIRST_END, THIRD_START, found[0], found[1])
+
+
+@spliced
+def _units(kept, first, n_rows, d):
+    """Scale of each row for the scales of all its blocks, which become levels of it."""
+    n_blocks, n_super = kept.shape[1], kept.shape[3]
+    shape = (n_super * n_blocks, LANES)
+    scales, sums, levels = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.float32)
+    for i in range(n_super):
+        for j in range(n_blocks):
+            for k in range(LANES):
+                scales[n_blocks * i + j, k] = kept[0, j, first + k, i] if k < n_rows else _0
+                sums[n_blocks * i + j, k] = kept[2, j, first + k, i] if k < n_rows else _0
+    search_plain(scales, sums, NMAX, d, levels)
+    for i in range(n_super):
+        for j in range(n_blocks):
+            for k in range(n_rows):
+                kept[0, j, first + k, i] = levels[n_blocks * i + j, k]
+
+
+@inlined
+def _pack_block(j, level, shifted, packed):
+    """Fields of block j; j ascends, and the fields' first writers clear them."""
+    for k in range(LANES):
+        scale, bit = np.int32(level[k]) + NMAX, np.int32(shifted[k])
+        low, at = np.uint8((scale & 15) << (4 * (j % 2))), 2 + j // 2
+        packed[0, k] = np.uint8(bit if j == 0 else packed[0, k] | bit << j)
+        packed[1, k] = np.uint8(scale >> 4 if j == 0 else packed[1, k] | (scale >> 4) << j)
+        packed[at, k] = low if j % 2 == 0 else packed[at, k] | low
+
+
+@spliced
+def _settle(x, w, n_lanes, d, found, s1, s2, codes, packed):  # noqa: ARG001 - the contract of row_encoder
+    """Codes and fields of a super-block a lane, for the levels in ``found``."""
+    for j in range(N_BLOCKS):
+        part = slice(BLOCK * j, BLOCK * j + BLOCK)
+        code_block(x[part], w[part], d, found[0, j], found[1, j], codes[part], s1, s2)
+        _pack_block(j, found[0, j], found[1, j], packed)
+    pack_two_bits(codes, np.uint8(0), packed, 6)
+
+
+@kernel
+def _decode(packed, rows):
+    for r in range(rows.shape[0]):
+        data, row = packed[r], rows[r]
+        d = load_half(data, 0)
+        for i in range(rows.shape[1] // SUPER):
+            at = META_NBYTES + NBYTES * i
+            for j in range(N_BLOCKS):
+                low = (np.int32(data[at + 2 + j // 2]) >> (4 * (j % 2))) & 15
+                high = (np.int32(data[at + 1]) >> j) & 1
+                step = d * np.float32((low | high << 4) - NMAX)
+                table = SHIFTED if (data[at] >> j) & 1 else BASE
+                qs, two, to = at + 6 + 32 * (j // 4), 2 * (j % 4), SUPER * i + BLOCK * j
+                for t in range(BLOCK):
+                    row[to + t] = step * table[(np.int32(data[qs + t]) >> two) & 3]
+
+
+_ENCODE = row_encoder(
+    block=BLOCK, nbytes=NBYTES, half=True, n_found=3, weigh=weigh_blocks(BLOCK), search=_search, units=_units,
+    settle=_settle, last=fitted,
+)  # fmt: skip
+CODECS = {"IQ2_KS": Codec(decode=_decode, encode=_ENCODE)}

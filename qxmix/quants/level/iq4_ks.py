@@ -1,0 +1,60 @@
+"""IQ4_KS: a scale per row, 8 blocks of 32 weights with an odd scale each, 4-bit codes into one of two level tables.
+
+A row starts with ``d``, a float32.  Layout of each super-block behind it, 136 bytes::
+
+    0                                    8                                      136
+    +------------------------------------+--------------------------------------+
+    | scales: byte j = scale j + 127,    | qs: byte 16 j + t = weight 32 j + t  |
+    | bit 0 set if block j takes the     | in the low, 32 j + 16 + t in the     |
+    | shifted table; the scale is odd    | high nibble (field H16)              |
+    +------------------------------------+--------------------------------------+
+    weight = (d * scale) * (IQ4_LEVELS[nibble] + 4 * shifted)
+
+Source: ``block_iq4_ks`` and ``quantize_row_iq4_k_impl_bs128`` of ik_llama.cpp.
+"""
+
+from __future__ import annotations
+
+from qxmix.quants.codec import Codec
+from qxmix.quants.common.row_scale import load_float
+from qxmix.quants.common.superblock import SUPER
+from qxmix.quants.jit import inlined, kernel
+from qxmix.quants.level.encoder import LevelType, encode_rows, odd_level, odd_unit
+from qxmix.quants.level.iq4_k import BOTH, TABLES
+from qxmix.quants.level.packing import odd_scale, pack_h16, pack_odd_scales
+from qxmix.quants.level.search import level_search
+
+BLOCK = 32
+NBYTES = 136
+META_NBYTES = 4
+
+
+@inlined
+def _pack(codes, levels, shifted, packed):
+    pack_odd_scales(levels, shifted, packed)
+    pack_h16(codes, 8, packed)
+
+
+@kernel
+def _decode(packed, rows):
+    for r in range(rows.shape[0]):
+        data, row = packed[r], rows[r]
+        d = load_float(data, 0)
+        for i in range(rows.shape[1] // SUPER):
+            at = META_NBYTES + NBYTES * i
+            for j in range(SUPER // BLOCK):
+                step = d * odd_scale(data[at + j])
+                table = 16 * (data[at + j] & 1)
+                qs, to = at + 8 + 16 * j, SUPER * i + BLOCK * j
+                for t in range(16):
+                    row[to + t] = step * BOTH[table + (data[qs + t] & 15)]
+                    row[to + 16 + t] = step * BOTH[table + (data[qs + t] >> 4)]
+
+
+_ENCODE = encode_rows(
+    LevelType(
+        TABLES, level_search(TABLES, 7), BLOCK, NBYTES, 2.0, 0.0,
+        unit=odd_unit, level=odd_level, pack=_pack, pairwise=True, half=False,
+    )
+)  # fmt: skip
+CODECS = {"IQ4_KS": Codec(decode=_decode, encode=_ENCODE)}

@@ -1,0 +1,96 @@
+"""IQ4_XS: 8 blocks of 32 weights, a 6-bit scale each, 4-bit codes into the 16 uneven levels of IQ4_NL.
+
+Layout of a super-block, 136 bytes::
+
+    0       2                     4                    8                                      136
+    +-------+---------------------+--------------------+--------------------------------------+
+    | d f16 | scales_h u16: upper | scales_l: byte i = | qs: byte 16 j + t = weight 32 j + t  |
+    |       | 2 bits of scale j   | low 4 bits of 2 i  | in the low, 32 j + 16 + t in the     |
+    |       | from bit 2 j        | (low nibble), 2i+1 | high nibble                          |
+    +-------+---------------------+--------------------+--------------------------------------+
+    weight = (d * (scale - 32)) * IQ4_LEVELS[nibble]
+
+Source: ``block_iq4_xs`` of ggml, ``quantize_row_iq4_nl_impl`` of ik_llama.cpp (PR 295) for super-blocks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qxmix.quants.block32.iq4_nl import code_of, search_iq4
+from qxmix.quants.codec import SEARCHES, Codec
+from qxmix.quants.common.lanes import LANES
+from qxmix.quants.common.levels import IQ4_LEVELS
+from qxmix.quants.common.numerics import load_half, nint
+from qxmix.quants.common.superblock import SUPER, largest_scale, put_half, super_encoder, weighing
+from qxmix.quants.jit import kernel, spliced
+
+BLOCK = 32
+N_BLOCKS = SUPER // BLOCK
+NBYTES = 136
+
+_0 = np.float32(0.0)
+_1 = np.float32(1.0)
+_32 = np.float32(32.0)
+
+
+@spliced
+def _pack_block(x, inverse, j, packed):
+    """Codes of block j: the nearest levels of ``inverse * x``."""
+    for t in range(16):
+        for k in range(LANES):
+            low, high = code_of(inverse[k] * x[t, k]), code_of(inverse[k] * x[16 + t, k])
+            packed[8 + 16 * j + t, k] = np.uint8(np.int32(low + np.float32(16.0) * high))
+
+
+@spliced
+def _pack_scale(level, j, packed):
+    """The 6-bit scale ``level + 32`` of block j; j ascends, and the fields' first writers clear them."""
+    for k in range(LANES):
+        code = np.uint8(np.int32(level[k] + _32))
+        low, high = np.uint8(code & np.uint8(15)), np.uint8(code >> np.uint8(4))
+        packed[4 + j // 2, k] = low if j % 2 == 0 else packed[4 + j // 2, k] | np.uint8(low << np.uint8(4))
+        packed[2 + j // 4, k] = high if j % 4 == 0 else packed[2 + j // 4, k] | np.uint8(high << np.uint8(2 * (j % 4)))
+
+
+@spliced
+def _fill(x, w, weighted, method, packed):  # noqa: ARG001 - the signature of all
+    scales, q = np.empty((N_BLOCKS, LANES), np.float32), np.empty((BLOCK, LANES), np.float32)
+    lanes = np.empty((4, LANES), np.float32)
+    amax, mx, d, level = lanes[0], lanes[1], lanes[2], lanes[3]
+    for j in range(N_BLOCKS):
+        search_iq4(x[32 * j : 32 * j + 32], w[32 * j : 32 * j + 32], method, scales[j], q)
+    largest_scale(scales, amax, mx)
+    for k in range(LANES):
+        d[k] = -mx[k] / _32
+    put_half(packed, 0, d)
+    for j in range(N_BLOCKS):
+        for k in range(LANES):
+            inverse = _1 / d[k] if d[k] != _0 else _0
+            level[k] = min(max(nint(inverse * scales[j, k]), -_32), np.float32(31.0))
+            # The codes are those of the step before d is rounded to a half, as in the reference.
+            step = d[k] * level[k]
+            mx[k] = _1 / step if step != _0 else _0
+        _pack_scale(level, j, packed)
+        _pack_block(x[32 * j : 32 * j + 32], mx, j, packed)
+
+
+@kernel
+def _decode(packed, rows):
+    data, flat = packed.ravel(), rows.ravel()
+    for block in range(rows.size // SUPER):
+        at = block * NBYTES
+        d = load_half(data, at)
+        for j in range(N_BLOCKS):
+            low = (np.int32(data[at + 4 + j // 2]) >> (4 * (j % 2))) & 15
+            high = (np.int32(data[at + 2 + j // 4]) >> (2 * (j % 4))) & 3
+            step = d * np.float32((low | high << 4) - 32)
+            qs, to = at + 8 + 16 * j, block * SUPER + BLOCK * j
+            for t in range(16):
+                flat[to + t] = step * IQ4_LEVELS[data[qs + t] & 15]
+                flat[to + t + 16] = step * IQ4_LEVELS[data[qs + t] >> 4]
+
+
+_encode = super_encoder(NBYTES, BLOCK, weighing(2.0), _fill)
+
+CODECS = {"IQ4_XS": Codec(decode=_decode, encode=_encode, searches=SEARCHES)}

@@ -1,0 +1,1 @@
+"""The trellis types, whose codes are states of a random number generator."""

@@ -1,0 +1,97 @@
+"""IQ3_KT: magnitudes of 8 weights are a 16-bit start of a pseudo-random walk; blocks of 32 with a 4-bit scale.
+
+Layout of a row: one float32 ``d``, then super-blocks of 256 weights, 100 bytes each::
+
+    0                           4                              68                      100
+    +---------------------------+------------------------------+-----------------------+
+    | byte j: scale of block j  | ql: 32 u16, the starts of    | qh: bit j of byte t:  |
+    | in the low, j + 4 in the  | the groups                   | sign of weight t of   |
+    | high nibble               |                              | block j               |
+    +---------------------------+------------------------------+-----------------------+
+    weight = d * scale * |step k of the walk|, negative where the sign is set
+
+Source: ``block_iq3_kt`` and ``quantize_row_iq3_kt_impl`` of ik_llama.cpp.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qxmix.quants.codec import Codec
+from qxmix.quants.common.row_scale import load_float
+from qxmix.quants.common.superblock import SUPER
+from qxmix.quants.jit import kernel
+from qxmix.quants.trellis.batch import (
+    BLOCKS_PER_SUPER,
+    batches,
+    choose_best,
+    first_scales,
+    pair_nibbles,
+    store,
+    try_scales,
+)
+from qxmix.quants.trellis.codebook import OFFSET, codebook, next_state, value_of
+from qxmix.quants.trellis.queries import BLOCK
+from qxmix.quants.trellis.rows import inverse_of, refit, search_rows_16
+from qxmix.quants.trellis.search import nearest
+
+if TYPE_CHECKING:
+    from qxmix.quants.codec import Columns, Packed, Rows
+
+NBYTES = 100
+ROW_NBYTES = 4
+QH = 68
+"""Offset of qh."""
+GROUPS = 4
+"""Groups of a block."""
+HALF = BLOCKS_PER_SUPER // 2
+LEAST, MOST = 84.0, 123.0
+OFFSETS = np.arange(-3, 4, dtype=np.float32) * np.float32(8.0)
+
+_0 = np.float32(0.0)
+_TOP = np.float32(15.0)
+
+
+def _encode(rows: Rows, columns: Columns, packed: Packed, search: int) -> None:  # noqa: ARG001 - one search only
+    book = codebook(65536, 8, 8, magnitudes=True)
+    for batch in batches(rows, columns, packed, magnitudes=True):
+        x, w, every = batch.x, batch.w, np.arange(batch.tops.size)
+        inverse = first_scales(batch, LEAST, MOST, OFFSETS, np.ones_like(OFFSETS))
+        tried, scales, scores = try_scales(batch, book, inverse)
+        best = choose_best(batch, scales, scores, None)
+        scale = best.scale.reshape(batch.tops.shape)
+        found = tried.reshape(len(every), GROUPS, -1)[every, :, best.trial].reshape(*scale.shape, GROUPS)
+        d = np.empty(len(scale), np.float32)
+        search_rows_16(x, w, book.values, found, scale, d)
+        levels = np.fmax(np.fmin(np.rint(inverse_of(d)[:, None] * scale), _TOP), _0)
+        found = nearest(book, x, w, inverse_of(d[:, None] * levels).reshape(-1, 1)).reshape(found.shape)
+        refit(x, w, book.values, levels, found, d)
+        blocks = len(scale), -1, BLOCKS_PER_SUPER
+        starts = found.astype("<u2").reshape(len(scale), -1, BLOCKS_PER_SUPER * GROUPS).view(np.uint8)
+        signs = np.packbits(batch.rows.reshape(*blocks, BLOCK) < _0, axis=2, bitorder="little")[:, :, 0]
+        store(d, [pair_nibbles(levels.astype(np.uint8).reshape(blocks)), starts, signs], batch.packed)
+
+
+@kernel
+def _decode(packed, rows):
+    n_rows, n_cols = rows.shape
+    for r in range(n_rows):
+        row, to = packed[r], rows[r]
+        d = load_float(row, 0)
+        for s in range(n_cols // SUPER):
+            at = ROW_NBYTES + s * NBYTES
+            for j in range(BLOCKS_PER_SUPER):
+                step = d * np.float32(np.int32((row[at + j % HALF] >> (4 * (j // HALF))) & 15))
+                for g in range(GROUPS):
+                    source = at + HALF + 2 * (j * GROUPS + g)
+                    state = np.uint32(np.uint32(row[source]) + (np.uint32(row[source + 1]) << 8) + OFFSET)
+                    for k in range(8):
+                        state = next_state(state)
+                        value = step * abs(value_of(state))
+                        minus = (row[at + QH + g * 8 + k] >> j) & 1
+                        to[s * SUPER + (j * GROUPS + g) * 8 + k] = -value if minus else value
+
+
+CODECS = {"IQ3_KT": Codec(decode=_decode, encode=_encode)}

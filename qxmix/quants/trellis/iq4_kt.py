@@ -1,0 +1,142 @@
+"""IQ4_KT: groups of 4 weights are 15-bit starts of a pseudo-random walk; blocks of 32 with a 7-bit scale.
+
+Layout of a row: one float32 ``d``, then super-blocks of 256 weights, 128 bytes each::
+
+    0                               32                         96                           128
+    +-------------------------------+--------------------------+-----------------------------+
+    | u32 j of block j: bit 0: the  | ql: byte 8 j + g: low 8  | qh: byte (8 j + g) % 32:    |
+    | second set of starts;         | bits of the start of     | bits 8-11 of group g of     |
+    | 1-7: scale + 64; from 8 + 3 g:| group g of block j       | block j, in the high nibble |
+    | bits 12-14 of group g         |                          | for j >= 4                  |
+    +-------------------------------+--------------------------+-----------------------------+
+    weight = d * scale * step k of the walk
+
+Source: ``block_iq4_kt`` and ``quantize_row_iq4_kt_impl`` of ik_llama.cpp.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qxmix.quants.codec import Codec
+from qxmix.quants.common.row_scale import load_float
+from qxmix.quants.common.superblock import SUPER
+from qxmix.quants.jit import kernel
+from qxmix.quants.trellis.batch import (
+    BLOCKS_PER_SUPER,
+    Batch,
+    Best,
+    batches,
+    choose_best,
+    first_scales,
+    pair_nibbles,
+    store,
+    try_scales,
+)
+from qxmix.quants.trellis.codebook import OFFSET, Codebook, codebook, next_state, value_of
+from qxmix.quants.trellis.rows import inverse_of, refit
+from qxmix.quants.trellis.search import nearest
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from qxmix.quants.codec import Columns, Packed, Rows
+
+NBYTES = 128
+ROW_NBYTES = 4
+QL, QH = 32, 96
+"""Offsets of ql and qh."""
+GROUPS = 8
+"""Groups of a block."""
+SECOND = 32768
+"""How far the second set of starts is from the first."""
+LEAST, MOST = 90.0, 124.0
+OFFSETS = np.repeat(np.arange(-2, 3, dtype=np.float32) * np.float32(8.0), 2)
+SIGNS = np.tile(np.array([1, -1], dtype=np.float32), 5)
+
+_0 = np.float32(0.0)
+_TOP = np.float32(63.0)
+
+
+def _levels(scale: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Scale of each row, and the levels of its blocks: -64 where its largest scale is, 0 throughout if it has none."""
+    largest = np.take_along_axis(scale, np.abs(scale).argmax(axis=1)[:, None], axis=1)
+    d = -largest / np.float32(64.0)
+    return d[:, 0], np.fmin(np.rint(inverse_of(d) * scale), _TOP)
+
+
+def _pack(levels: NDArray[np.float32], found: NDArray[np.int32]) -> list[NDArray[np.uint8]]:
+    """Parts of super-blocks of levels (n_rows, n_super, 8) and indices (n_rows, n_super, 64), bit 15 the set."""
+    low, nibbles = found.astype(np.uint8), ((found >> 8) & 15).astype(np.uint8)
+    by_block = found.reshape(*levels.shape, GROUPS).astype(np.uint32)
+    # All groups of a block are of one set.
+    words = (levels.astype(np.int32) + 64).astype(np.uint32) << np.uint32(1) | by_block[..., 0] >> np.uint32(15)
+    for g in range(GROUPS):
+        words |= (by_block[..., g] >> np.uint32(12) & np.uint32(7)) << np.uint32(8 + 3 * g)
+    return [words.view(np.uint8), low, pair_nibbles(nibbles)]
+
+
+def _block_scales(batch: Batch, books: list[Codebook]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Scale of each block, and whether it takes the second set of starts.
+
+    The trials of the first set, then the second set at the scale they found, then the trials of the second set; the
+    score to beat by the last is that of the first set even where the second did better in between, as in the reference.
+    """
+    inverse = first_scales(batch, LEAST, MOST, OFFSETS, SIGNS)
+    _, scales, scores = try_scales(batch, books[0], inverse)
+    first = choose_best(batch, scales, scores, None)
+    _, scales, scores = try_scales(batch, books[1], np.column_stack([inverse, inverse_of(first.scale)]))
+    between = choose_best(batch, scales[:, -1:], scores[:, -1:], first)
+    last = choose_best(batch, scales[:, :-1], scores[:, :-1], Best(between.scale, first.score, between.trial))
+    return last.scale.reshape(batch.tops.shape), (between.trial >= 0) | (last.trial >= 0)
+
+
+def _encode(rows: Rows, columns: Columns, packed: Packed, search: int) -> None:  # noqa: ARG001 - one search only
+    books = [codebook(SECOND, 4, 6, offset=OFFSET + first) for first in (0, SECOND)]
+    values = np.concatenate([book.values for book in books])
+    for batch in batches(rows, columns, packed):
+        scale, second = _block_scales(batch, books)
+        d, levels = _levels(scale)
+        inverse = inverse_of(d[:, None] * levels).reshape(-1, 1)
+        # A block of the other set gets the inverse 0: no search.
+        first, other = (
+            nearest(book, batch.x, batch.w, np.where(mine[:, None], inverse, _0))
+            for book, mine in zip(books, (~second, second), strict=True)
+        )
+        found = np.where(np.repeat(second, GROUPS)[:, None], other + np.int32(SECOND), first)
+        refit(batch.x, batch.w, values, levels, found.reshape(*scale.shape, GROUPS), d)
+        blocks = len(scale), -1, BLOCKS_PER_SUPER
+        parts = _pack(levels.reshape(blocks), found.reshape(len(scale), -1, BLOCKS_PER_SUPER * GROUPS))
+        store(d, parts, batch.packed)
+        batch.packed[~levels.any(axis=1), 4:] = 0
+        batch.packed[batch.tops.max(axis=1) == _0, :4] = 0
+
+
+@kernel
+def _decode(packed, rows):
+    n_rows, n_cols = rows.shape
+    for r in range(n_rows):
+        row, to = packed[r], rows[r]
+        d = load_float(row, 0)
+        for s in range(n_cols // SUPER):
+            at = ROW_NBYTES + s * NBYTES
+            for j in range(BLOCKS_PER_SUPER):
+                word = np.uint32(0)
+                for i in range(4):
+                    word |= np.uint32(np.uint32(row[at + 4 * j + i]) << np.uint32(8 * i))
+                step = d * np.float32(np.int32((word >> np.uint32(1)) & np.uint32(127)) - np.int32(64))
+                for g in range(GROUPS):
+                    i = j * GROUPS + g
+                    nibble = (np.uint32(row[at + QH + i % 32]) >> np.uint32(4 * (i // 32))) & np.uint32(15)
+                    start = np.uint32(row[at + QL + i]) | np.uint32(nibble << np.uint32(8))
+                    start |= np.uint32(((word >> np.uint32(8 + 3 * g)) & np.uint32(7)) << np.uint32(12))
+                    start |= np.uint32((word & np.uint32(1)) << np.uint32(15))
+                    state = np.uint32(start + np.uint32(OFFSET))
+                    for k in range(4):
+                        state = next_state(state)
+                        to[s * SUPER + i * 4 + k] = step * value_of(state)
+
+
+CODECS = {"IQ4_KT": Codec(decode=_decode, encode=_encode)}
