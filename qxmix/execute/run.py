@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,9 +18,10 @@ from qxmix.execute.check import check_data
 from qxmix.execute.drive import OnResult, drive
 from qxmix.execute.flush import Flusher
 from qxmix.execute.ledger import Ledger, Roots
+from qxmix.execute.options import Options
 from qxmix.execute.preflight import preflight
 from qxmix.execute.result import OnProgress, Phase, Progress, Result, TensorResult, carried_over
-from qxmix.execute.tasks import Chunking, make_tasks, reading_target
+from qxmix.execute.tasks import make_tasks, reading_target, refuse_too_little_memory
 from qxmix.execute.unchanged import take_over_unchanged
 from qxmix.execute.workers import Pool, n_cpus, open_pool
 
@@ -32,18 +33,6 @@ if TYPE_CHECKING:
     from qxmix.execute.output import Output
     from qxmix.execute.task import Task, TaskResult
     from qxmix.plan import Plan
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to work; nothing here changes a byte of the output."""
-
-    n_workers: int | None = None
-    executor: str = "threads"
-    memory_nbytes: int | None = None
-    report: bool = False
-    older: reuse.Older = reuse.NOTHING
-    cache: Path | None = None
 
 
 def apply(
@@ -113,10 +102,12 @@ class _Run:
 
     def carry_out(self, recorded: Recorded, started: float) -> Result:
         """Everything from the first tensor to the rename."""
-        self.say("kernels", ", ".join(kernels.uncompiled(self.plan)))
-        kernels.warm(self.plan)
         with Flusher((*self.target.partials, self.target.journal)) as flusher:
             with open_pool(self.options.executor, self.options.n_workers) as pool:
+                # What is wrong with the executor or the bound on memory is told before half a minute of compiling.
+                refuse_too_little_memory(self.plan, self.options.chunking(pool.n_workers))
+                self.say("kernels", ", ".join(kernels.uncompiled(self.plan)))
+                kernels.warm(self.plan)
                 kept = self.take_over(pool, recorded)
                 kept |= self.take_over_unchanged(pool, flusher, kept)
                 self.work(pool, flusher, kept)
@@ -147,8 +138,7 @@ class _Run:
 
     def tasks(self, n_workers: int = 1) -> Iterator[Task]:
         """All tasks of the plan."""
-        chunking = Chunking(self.options.memory_nbytes, n_workers, self.options.report)
-        return make_tasks(self.plan, self.target.partials, chunking, self.name)
+        return make_tasks(self.plan, self.target.partials, self.options.chunking(n_workers), self.name)
 
     def take_over(self, pool: Pool, recorded: Recorded) -> set[tuple[int, int]]:
         """Read again what the journal names, and note the leaves that are as it says."""

@@ -66,6 +66,18 @@ def make_tasks(plan: Plan, targets: Sequence[Path], chunking: Chunking, run: str
             )
 
 
+def refuse_too_little_memory(plan: Plan, chunking: Chunking) -> None:
+    """Refuse a bound on memory under which some tensor cannot be made.
+
+    Raises:
+        PlanError: naming the first such tensor and what it needs.
+
+    """
+    for tensor in plan.tensors:
+        if tensor.action == "encode" and tensor.nbytes:
+            step_rows(tensor, chunking)
+
+
 def reading_target(task: Task) -> Task:
     """The task that hashes what another one has written."""
     return replace(

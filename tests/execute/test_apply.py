@@ -273,8 +273,13 @@ def test_bad_importances_are_refused_first(tmp_path: Path) -> None:
 def test_too_little_memory_names_the_least(tmp_path: Path) -> None:
     plan = plan_for(f16_model(tmp_path / "model.gguf"), {})
     with pytest.raises(PlanError, match="raise --memory or use fewer workers"):
-        apply(plan, tmp_path / "out.gguf", memory_nbytes=BASE_NBYTES)
+        apply(plan, tmp_path / "out.gguf", memory_nbytes=BASE_NBYTES, on_progress=refuse_progress)
     assert not list(tmp_path.glob("out*"))
+
+
+def refuse_progress(progress: Progress) -> None:
+    """For what must be refused before kernels are compiled."""
+    raise AssertionError(progress)
 
 
 @pytest.mark.parametrize(
@@ -289,5 +294,5 @@ def test_too_little_memory_names_the_least(tmp_path: Path) -> None:
 def test_an_executor_that_is_none(tmp_path: Path, spec: str, text: str) -> None:
     plan = plan_for(f16_model(tmp_path / "model.gguf"), {})
     with pytest.raises(RunError, match=text):
-        apply(plan, tmp_path / "out.gguf", executor=spec)
+        apply(plan, tmp_path / "out.gguf", executor=spec, on_progress=refuse_progress)
     assert not list(tmp_path.glob("out*"))
