@@ -6,16 +6,16 @@ program may have written into the unfinished file.  So the process that answers 
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from qxmix.errors import Problem, RunError
-from qxmix.execute import digests
 from qxmix.execute.drive import drive
+from qxmix.execute.ledger import Ledger
 from qxmix.execute.tasks import reading_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
 
     from qxmix.execute.result import TensorResult
     from qxmix.execute.task import Task, TaskResult
@@ -25,44 +25,39 @@ if TYPE_CHECKING:
 
 def check_data(
     plan: Plan,
+    paths: Sequence[Path],
     tensors: Sequence[TensorResult],
     tasks: Iterable[Task],
     pool: Pool,
     run: str,
-    on_checked: Callable[[Task], None],
+    on_checked: Callable[[int, str], None],
 ) -> None:
     """Read all ``tasks``' targets and compare each tensor's digest.
 
     Args:
         plan: What was applied.
+        paths: The finished files, one per shard.
         tensors: What its tensors should be.
         tasks: All tasks of the plan.
         pool: Threads of this process.
         run: Name of the apply.
-        on_checked: Called after each leaf.
+        on_checked: Called after each leaf with the bytes of the model that are checked, and the tensor's name.
 
     Raises:
         RunError: a tensor is not what was written; a resume makes it anew.
 
     """
-    found: dict[int, dict[int, bytes]] = defaultdict(dict)
+    found = Ledger(plan)
 
-    def compare(task: Task, result: TaskResult) -> None:
-        index = task.tensor
-        found[index][task.leaf] = result.digest
-        source = plan.tensors[index].source
-        if len(found[index]) == len(digests.leaves(source, source.nbytes)):
-            parts = found.pop(index)
-            if digests.combine(digest for _, digest in sorted(parts.items())).hex() != tensors[index].sha256:
-                raise _changed(task)
-        on_checked(task)
+    def note(task: Task, result: TaskResult) -> None:
+        found.add(result, task.model_nbytes)
+        on_checked(found.done_nbytes, task.name)
 
-    drive(map(reading_target, tasks), pool, run, compare)
-
-
-def _changed(task: Task) -> RunError:
-    text = (
-        f"holds other data for {task.name} than were written: another program wrote to it, the disk is failing, or the"
-        " workers do not share this folder. Go on with --resume, which makes such tensors anew"
-    )
-    return RunError(Problem(task.source, text))
+    drive(map(reading_target, tasks), pool, run, note)
+    for planned, written, read in zip(plan.tensors, tensors, found.results(), strict=True):
+        if read.sha256 != written.sha256:
+            text = (
+                f"holds other data for {planned.name} than were written: another program wrote to it, the disk is"
+                " failing, or the workers do not share this folder. Go on with --resume, which makes such tensors anew"
+            )
+            raise RunError(Problem(str(paths[planned.shard]), text))

@@ -233,15 +233,13 @@ class _Run:
 
     def check(self, tensors: tuple[TensorResult, ...]) -> None:
         """Read the finished files once more."""
-        checked_nbytes = 0
 
-        def note(task: Task) -> None:
-            nonlocal checked_nbytes
-            checked_nbytes += task.model_nbytes
-            self.on_progress(Progress("check", checked_nbytes, self.ledger.total_nbytes, task.name))
+        def note(done_nbytes: int, name: str) -> None:
+            self.on_progress(Progress("check", done_nbytes, self.ledger.total_nbytes, name))
 
         with open_pool("threads", min(self.options.n_workers or n_cpus(), n_cpus())) as pool:
-            check_data(self.plan, tensors, self.tasks(pool.n_workers), pool, self.name, note)
+            tasks = self.tasks(pool.n_workers)
+            check_data(self.plan, self.target.partials, tensors, tasks, pool, self.name, note)
 
     def publish(self) -> None:
         """Sync, then give the files their names; whatever happens in between can be finished by a resume."""
