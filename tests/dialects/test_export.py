@@ -18,15 +18,15 @@ from qxmix.errors import PlanError
 from qxmix.plan import make_plan
 from qxmix.recipe import load_recipe
 from tests.dialects.test_import import PATH, qxmix, types
-from tests.plan.models import header, write
-from tests.plan.test_mixes import _TENSOR, llama_quantize
-from tests.plan.zoo import MODELS, MORE
+from tests.planning.models import header, write
+from tests.planning.test_mixes import _TENSOR, llama_quantize
+from tests.planning.zoo import MODELS, MORE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from qxmix.plan import Plan
-    from tests.plan.models import Model
+    from tests.planning.models import Model
 
 CASES = [
     ("llama.cpp/q4_k_m", "llama-quantize"),

@@ -22,16 +22,16 @@ from qxmix.plan import make_plan
 from qxmix.quants import ENGINES
 from qxmix.recipe import load_recipe, shipped_names
 from tests.dialects.sources import GLM_RULES, GLM_SCRIPT, nux_script
-from tests.plan.models import header, write
-from tests.plan.test_published import deepseek_v3, glm_4_6
-from tests.plan.zoo import MODELS, MORE
+from tests.planning.models import header, write
+from tests.planning.test_published import deepseek_v3, glm_4_6
+from tests.planning.zoo import MODELS, MORE
 
 if TYPE_CHECKING:
     from qxmix.dialects.model import Dialect, SourceMix
     from qxmix.dialects.prove import Proof
     from qxmix.plan import Plan
     from qxmix.quants import Engine
-    from tests.plan.models import Model
+    from tests.planning.models import Model
 
 GIB = 1 << 30
 PATH = Path("source.sh")

@@ -14,7 +14,7 @@ from qxmix.quants.api import dequantize, quantize
 from qxmix.quants.common import numerics
 from qxmix.quants.common.levels import IQ4_LEVELS, nearest_code, nearest_level
 from qxmix.quants.jit import kernel
-from tests import naive
+from tests.quants.naive import scalar as naive
 
 if TYPE_CHECKING:
     from collections.abc import Callable

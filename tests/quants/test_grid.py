@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from qxmix.quants import get
 from qxmix.quants.api import dequantize, quantize
 from qxmix.quants.grid.grids import LIST_STEP, load_grid
-from tests.naive_grid import KINDS, candidates, encode, levels_of
+from tests.quants.naive.grid import KINDS, candidates, encode, levels_of
 
 TYPES = list(KINDS)
 

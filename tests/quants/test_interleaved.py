@@ -8,7 +8,7 @@ from gguf import quants as gguf_quants
 
 from qxmix.quants import QUANT_TYPES, get
 from qxmix.quants.api import dequantize, quantize
-from tests import naive_rows as naive
+from tests.quants.naive import rows as naive
 
 OWN = {"IQ1_S_R4", "IQ1_M_R4", "Q8_K_R8"}
 """Interleaved types with encoders of their own."""

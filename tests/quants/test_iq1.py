@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from qxmix.quants.api import dequantize, quantize
-from tests.naive_iq1 import iq1_m, iq1_s
+from tests.quants.naive.iq1 import iq1_m, iq1_s
 
 
 def row(seed: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qxmix.quants.api import dequantize, quantize
-from tests.naive_super import iq4_xs
+from tests.quants.naive.super import iq4_xs
 
 
 def row(seed: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from qxmix.quants.api import dequantize, quantize
-from tests import naive_k
+from tests.quants.naive import k as naive_k
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,8 +14,8 @@ from qxmix.quants.level.iq3_k import TABLES as IQ3
 from qxmix.quants.level.iq4_k import TABLES as IQ4
 from qxmix.quants.level.iq5_k import TABLES as IQ5
 from qxmix.quants.level.iq6_k import TABLES as IQ6
-from tests.naive import near
-from tests.naive_levels import KINDS, decode, empty, encode, level, pack
+from tests.quants.naive.levels import KINDS, decode, empty, encode, level, pack
+from tests.quants.naive.scalar import near
 
 if TYPE_CHECKING:
     from qxmix.quants.level.two_tables import TwoTables

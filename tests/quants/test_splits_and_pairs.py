@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from qxmix.quants.api import dequantize, quantize
-from tests.naive_even import iq4_kss
-from tests.naive_four_levels import iq2_k, iq2_ks
-from tests.naive_pairs import iq2_kl
+from tests.quants.naive.even import iq4_kss
+from tests.quants.naive.four_levels import iq2_k, iq2_ks
+from tests.quants.naive.pairs import iq2_kl
 
 NAMES = ["IQ2_K", "IQ2_KS", "IQ2_KL", "IQ4_KSS"]
 OF_ROWS = {"IQ2_KS": iq2_ks, "IQ2_KL": iq2_kl, "IQ4_KSS": iq4_kss}

@@ -10,8 +10,8 @@ import pytest
 from qxmix.quants.api import dequantize, quantize
 from qxmix.quants.trellis import codebook as trellis
 from qxmix.quants.trellis.search import nearest
-from tests.naive_trellis import iq1_kt, iq2_kt, iq3_kt, iq4_kt
-from tests.naive_trellis_book import IQ1, IQ2, IQ3, IQ4_SETS, Book
+from tests.quants.naive.trellis import iq1_kt, iq2_kt, iq3_kt, iq4_kt
+from tests.quants.naive.trellis_book import IQ1, IQ2, IQ3, IQ4_SETS, Book
 
 ENCODERS = {"IQ1_KT": iq1_kt, "IQ2_KT": iq2_kt, "IQ3_KT": iq3_kt, "IQ4_KT": iq4_kt}
 BOOKS = {"IQ1_KT": IQ1, "IQ2_KT": IQ2, "IQ3_KT": IQ3, "IQ4_KT": IQ4_SETS[0], "IQ4_KT second": IQ4_SETS[1]}

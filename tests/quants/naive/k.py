@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tests.naive import F, extreme, half, make_qx, nint, sigma2
-from tests.naive_affine import qkx2, qkx3, qp
+from tests.quants.naive.affine import qkx2, qkx3, qp
+from tests.quants.naive.scalar import F, extreme, half, make_qx, nint, sigma2
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tests.naive import F, nint
+from tests.quants.naive.scalar import F, nint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

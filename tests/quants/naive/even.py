@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tests.naive import IQ4, F, extreme, near, nint, sigma2
-from tests.naive_four_levels import clean
+from tests.quants.naive.four_levels import clean
+from tests.quants.naive.scalar import IQ4, F, extreme, near, nint, sigma2
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

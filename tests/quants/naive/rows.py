@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tests.naive import F, half, nint
-from tests.naive_iq1 import DOWN, UP, grid, iq1_m_block, snap, split_search, total, weighted
+from tests.quants.naive.iq1 import DOWN, UP, grid, iq1_m_block, snap, split_search, total, weighted
+from tests.quants.naive.scalar import F, half, nint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import gguf
 import numpy as np
 
-from tests.naive import F, half, nint, sigma2
+from tests.quants.naive.scalar import F, half, nint, sigma2
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

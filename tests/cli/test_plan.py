@@ -23,8 +23,8 @@ from qxmix.quants import QUANT_TYPES
 from qxmix.recipe import load_recipe
 from qxmix.report.groups import group, layer_ranges, split_name
 from qxmix.resources import data_dir
-from tests.plan.models import header, write, write_imatrix
-from tests.plan.zoo import MODELS, dense, experts
+from tests.planning.models import header, write, write_imatrix
+from tests.planning.zoo import MODELS, dense, experts
 
 if TYPE_CHECKING:
     from pathlib import Path

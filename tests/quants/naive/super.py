@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tests.naive import IQ4, F, blocks, extreme, half, iq4_scale, near, nibbles, nint, sigma2
+from tests.quants.naive.scalar import IQ4, F, blocks, extreme, half, iq4_scale, near, nibbles, nint, sigma2
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

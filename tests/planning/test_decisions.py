@@ -12,7 +12,7 @@ import pytest
 from qxmix.container.imatrix import Imatrix
 from qxmix.plan import Plan, PlannedTensor, Split, make_plan
 from qxmix.recipe import load_recipe
-from tests.plan.models import Model, Shape, facts, header
+from tests.planning.models import Model, Shape, facts, header
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

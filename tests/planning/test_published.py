@@ -9,8 +9,8 @@ import pytest
 
 from qxmix.plan import make_plan
 from qxmix.recipe import load_recipe
-from tests.plan.models import Model, Shape, facts, header
-from tests.plan.zoo import dense
+from tests.planning.models import Model, Shape, facts, header
+from tests.planning.zoo import dense
 
 if TYPE_CHECKING:
     from qxmix.plan import Plan

@@ -16,7 +16,7 @@ import qxmix.planning
 from qxmix.lint import IDS, lint
 from qxmix.plan import Plan, make_plan
 from qxmix.recipe import load_recipe
-from tests.plan.models import Model, header
+from tests.planning.models import Model, header
 
 if TYPE_CHECKING:
     from qxmix.errors import Problem

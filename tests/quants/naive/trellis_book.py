@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.naive import F
+from tests.quants.naive.scalar import F
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

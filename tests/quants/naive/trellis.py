@@ -6,8 +6,8 @@ import struct
 
 import numpy as np
 
-from tests.naive import IQ4, F, extreme, near, nint, sigma2
-from tests.naive_trellis_book import IQ1, IQ2, IQ3, IQ4_SETS, Array, Book
+from tests.quants.naive.scalar import IQ4, F, extreme, near, nint, sigma2
+from tests.quants.naive.trellis_book import IQ1, IQ2, IQ3, IQ4_SETS, Array, Book
 
 
 def fused(a: np.float32, b: np.float32, c: np.float32) -> np.float32:

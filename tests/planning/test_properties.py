@@ -16,7 +16,7 @@ from qxmix.quants import QUANT_TYPES, find, get
 from qxmix.recipe.conditions import parse_test
 from qxmix.recipe.layers import LayerSelector, holds, parse_terms
 from qxmix.recipe.model import Fallback, Ordinals, Recipe, Rule
-from tests.plan.models import Model, Shape, facts, header
+from tests.planning.models import Model, Shape, facts, header
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy

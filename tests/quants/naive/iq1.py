@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from gguf import quants
 
-from tests.naive import F, half, nint
+from tests.quants.naive.scalar import F, half, nint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

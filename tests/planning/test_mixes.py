@@ -19,8 +19,8 @@ import pytest
 
 from qxmix.plan import make_plan
 from qxmix.recipe import load_recipe, shipped_names
-from tests.plan.models import header, imatrix, write, write_imatrix
-from tests.plan.zoo import MODELS, MORE
+from tests.planning.models import header, imatrix, write, write_imatrix
+from tests.planning.zoo import MODELS, MORE
 
 if TYPE_CHECKING:
     from qxmix.plan import Plan

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tests.naive import IQ4, F, extreme, half, near, nibbles, nint
-from tests.naive_four_levels import clean
-from tests.naive_k import f64, planes, t128
+from tests.quants.naive.four_levels import clean
+from tests.quants.naive.k import f64, planes, t128
+from tests.quants.naive.scalar import IQ4, F, extreme, half, near, nibbles, nint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.plan.models import Fact, Model, Shape, facts
+from tests.planning.models import Fact, Model, Shape, facts
 
 
 def attention(prefix: str, n_embd: int, n_head: int, n_head_kv: int, head: int) -> dict[str, Shape]:

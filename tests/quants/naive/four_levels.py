@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tests.naive import F, half, make_qx, near, nint, sigma2
+from tests.quants.naive.scalar import F, half, make_qx, near, nint, sigma2
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,0 +1,1 @@
+"""Slow scalar encoders, written from the description of each algorithm: the oracles of the kernels."""
