@@ -6,17 +6,16 @@ an equal file, which belongs beside the recipe under version control.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
+from qxmix.container.identity import header_sha256
 from qxmix.errors import PlanError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from qxmix.container.model import ModelHeader
     from qxmix.planning.model import Plan
 
 VERSION = 1
@@ -33,16 +32,6 @@ def lock_of(plan: Plan) -> dict[str, Any]:
         "file_nbytes": [f.nbytes for f in plan.files],
         "tensors": {t.name: t.type for t in plan.tensors},
     }
-
-
-def header_sha256(header: ModelHeader) -> str:
-    """Hash of everything in a model but its weights: metadata, and name, shape and type of each tensor, in order."""
-    digest = hashlib.sha256()
-    for field in header.metadata:
-        digest.update(field.raw)
-    for tensor in header.tensors:
-        digest.update(f"{tensor.name}\0{tensor.shape}\0{tensor.type_id}\n".encode())
-    return digest.hexdigest()
 
 
 def write_lock(plan: Plan, path: Path) -> None:
