@@ -30,6 +30,8 @@ def read_header(path: str | PathLike[str]) -> ModelHeader:
     first = parse_gguf(Path(path))
     if first.get(GENERAL_TYPE) == "imatrix":
         raise bad_file(first.path, "is an importance matrix, not a model; give it as --imatrix and the GGUF model here")
+    if first.get(GENERAL_TYPE) == "moments":
+        raise bad_file(first.path, "is a file of second moments, not a model; give it as --moments and the model here")
     shards = with_all_shards(first)
     return ModelHeader(
         paths=tuple(s.path for s in shards),

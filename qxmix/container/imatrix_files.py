@@ -17,14 +17,15 @@ importance is their quotient; a matrix that saw no data (count 0) gets 1 everywh
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import sha256
 from struct import Struct
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qxmix.container.file_digest import file_digest
 from qxmix.container.gguf_format import (
+    GENERAL_TYPE,
     IMATRIX_CHUNK_COUNT,
     IMATRIX_CHUNK_SIZE,
     IMATRIX_DATASETS,
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
 
 _I32 = Struct("<i")
 _CALLS_AND_VALUES = Struct("<ii")
-_PIECE_NBYTES = 4 << 20
 _SUMS, _COUNTS = ".in_sum2", ".counts"
 _DAMAGED = "the file is damaged: download or make it again"
 _NO_MATRIX = "is no importance matrix, neither a GGUF one nor a legacy .dat; give the file that llama-imatrix wrote"
@@ -73,17 +73,7 @@ def read_imatrix_file(path: Path) -> ImatrixContent:
             entries, datasets, n_chunks = _read_gguf(path, data)
         else:
             entries, datasets, n_chunks = _read_dat(path, data)
-        return ImatrixContent(_digest(data), MappingProxyType(entries), datasets, n_chunks)
-
-
-def _digest(data: mmap) -> str:
-    """SHA-256 of the file in hex, a piece at a time: the matrix of a large model has a gigabyte."""
-    digest = sha256()
-    for start in range(0, len(data), _PIECE_NBYTES):
-        stop = min(start + _PIECE_NBYTES, len(data))
-        digest.update(data[start:stop])
-        release(data, start, stop)
-    return digest.hexdigest()
+        return ImatrixContent(file_digest(data), MappingProxyType(entries), datasets, n_chunks)
 
 
 def _read_dat(path: Path, data: mmap) -> tuple[Entries, tuple[str, ...], int]:
@@ -136,6 +126,8 @@ def _read_gguf(path: Path, data: mmap) -> tuple[Entries, tuple[str, ...], int]:
     names = list(dict.fromkeys(n.removesuffix(s) for n in tensors for s in (_SUMS, _COUNTS) if n.endswith(s)))
     if not names and file.get("general.architecture") is not None:
         raise bad_file(path, "is a model, not an importance matrix; give the file that llama-imatrix wrote")
+    if file.get(GENERAL_TYPE) == "moments":
+        raise bad_file(path, "is a file of second moments, not an importance matrix; give it as --moments")
     present = {f.key for f in file.metadata}
     missing = [k for k in (IMATRIX_DATASETS, IMATRIX_CHUNK_COUNT, IMATRIX_CHUNK_SIZE) if k not in present]
     if missing or not names:

@@ -1,0 +1,281 @@
+"""Reading, checking and writing moments files; their layout is drawn in :mod:`qxmix.container.moments`."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qxmix.container.fields import make_field
+from qxmix.container.file_digest import file_digest
+from qxmix.container.gguf_format import GENERAL_TYPE, MAGIC, ValueType, pad
+from qxmix.container.layout import OutputTensor, lay_out
+from qxmix.container.moments import (
+    DEFAULT_DAMP,
+    MOMENTS_BLOCK,
+    ROLE,
+    Moments,
+    MomentsEntry,
+    SecondMoments,
+    block_sizes,
+    packed_size,
+)
+from qxmix.container.parse import GgufFile, parse_mapped
+from qxmix.container.reader import read_strings
+from qxmix.container.source import bad_file, mapped, release, show
+from qxmix.quants import get
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from mmap import mmap
+    from pathlib import Path
+    from typing import Any, BinaryIO
+
+    from numpy.typing import NDArray
+
+    from qxmix.container.model import MetadataField, TensorInfo
+
+KIND = "moments"
+_BLOCK_SIZE, _DATASETS = "moments.block_size", "moments.datasets"
+_CHUNK_COUNT, _CHUNK_SIZE = "moments.chunk_count", "moments.chunk_size"
+_ARCHITECTURE = "general.architecture"
+_PARTS = {".diag": "F32", ".counts": "F32", ".corr": "F16", ".corr_counts": "F32"}
+_AGAIN = "make the moments again"
+_NO_MOMENTS = "give the file that `qxmix imatrix make --moments` wrote"
+_HALF_ONE = 0x3C00
+"""1.0 as the bits of a half."""
+
+
+def read_moments_file(path: Path) -> Moments:
+    """See :func:`qxmix.container.moments.load_moments`."""
+    with mapped(path, ROLE) as data:
+        if data[: len(MAGIC)] != MAGIC:
+            raise bad_file(path, f"is no {ROLE}: it is no GGUF file; {_NO_MOMENTS}")
+        file = parse_mapped(path, data)
+        kind = file.get(GENERAL_TYPE)
+        if kind != KIND:
+            what = "an importance matrix" if kind == "imatrix" else "a model" if file.get(_ARCHITECTURE) else "GGUF"
+            raise bad_file(path, f"is {what} but no {ROLE}: {GENERAL_TYPE} is {show(str(kind))}; {_NO_MOMENTS}")
+        if file.get(_BLOCK_SIZE) != MOMENTS_BLOCK:
+            text = (
+                f"{_BLOCK_SIZE} is {file.get(_BLOCK_SIZE)} and qxmix reads blocks of {MOMENTS_BLOCK} columns; {_AGAIN}"
+            )
+            raise bad_file(path, text)
+        entries = {name: _entry(path, name, parts) for name, parts in _by_name(file).items()}
+        for name, entry in entries.items():
+            _check(path, name, _read(data, entry))
+        counts = {key: value if isinstance(value := file.get(key), int) else 0 for key in (_CHUNK_COUNT, _CHUNK_SIZE)}
+        return Moments(
+            path, file_digest(data), MappingProxyType(entries), _datasets(file), counts[_CHUNK_COUNT],
+            counts[_CHUNK_SIZE],
+        )  # fmt: skip
+
+
+def read_entry(path: Path, name: str, entry: MomentsEntry) -> SecondMoments:
+    """See :func:`qxmix.container.moments.read_second_moments`."""
+    with mapped(path, ROLE) as data:
+        last = max(
+            t.offset + t.nbytes for t in (entry.diag, entry.counts, entry.correlations, entry.correlation_counts)
+        )
+        if len(data) < last:
+            raise bad_file(path, f"is shorter than when it was first read: {show(name)} is cut off; {_AGAIN}")
+        found = _read(data, entry)
+    _check(path, name, found)
+    return found
+
+
+def write_moments_file(
+    path: Path, entries: Mapping[str, SecondMoments], datasets: tuple[str, ...], n_chunks: int, chunk_size: int
+) -> None:
+    """See :func:`qxmix.container.moments.save_moments`."""
+    tensors: list[OutputTensor] = []
+    for name in entries:
+        tensors += (
+            OutputTensor(n, shape, get(t).id, get(t).nbytes(shape)) for n, t, shape, _ in _stored(name, entries)
+        )
+    metadata = [
+        make_field(GENERAL_TYPE, KIND, ValueType.STRING),
+        make_field(_BLOCK_SIZE, MOMENTS_BLOCK, ValueType.UINT32),
+        make_field(_DATASETS, datasets, ValueType.ARRAY, ValueType.STRING),
+        make_field(_CHUNK_COUNT, n_chunks, ValueType.UINT32),
+        make_field(_CHUNK_SIZE, chunk_size, ValueType.UINT32),
+    ]
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            _write(file, path, entries, tensors, metadata)
+        partial.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+
+
+def _write(
+    file: BinaryIO, path: Path, entries: Mapping[str, SecondMoments], tensors: list[OutputTensor],
+    metadata: list[MetadataField],
+) -> None:  # fmt: skip
+    layout = lay_out(tensors, metadata)
+    file.write(layout.files[0].header)
+    for name in entries:
+        moments = entries[name]
+        _check(path, name, moments)
+        for _, _, _, values in _stored(name, {name: moments}):
+            file.write(values.tobytes())
+            file.write(bytes(pad(values.nbytes, 32) - values.nbytes))
+
+
+def _stored(
+    name: str, entries: Mapping[str, SecondMoments]
+) -> tuple[tuple[str, str, tuple[int, int], NDArray[Any]], ...]:
+    """Name, type, shape and values of the four tensors of an entry, in the order of ``_PARTS``."""
+    moments = entries[name]
+    arrays: tuple[NDArray[Any], ...] = (
+        moments.diag,
+        moments.counts[:, None],
+        moments.correlations,
+        moments.correlation_counts[:, None],
+    )
+    return tuple(
+        (name + suffix, kind, (a.shape[1], a.shape[0]), np.ascontiguousarray(a))
+        for (suffix, kind), a in zip(_PARTS.items(), arrays, strict=True)
+        if a.shape[1]
+    )
+
+
+def _by_name(file: GgufFile) -> dict[str, dict[str, TensorInfo]]:
+    """The parts of each entry, by suffix."""
+    entries: dict[str, dict[str, TensorInfo]] = {}
+    for tensor in file.tensors:
+        suffix = next((s for s in _PARTS if tensor.name.endswith(s)), None)
+        if suffix is not None:
+            entries.setdefault(tensor.name.removesuffix(suffix), {})[suffix] = tensor
+    if not entries:
+        raise bad_file(file.path, f"has no entry: no tensor is named *{next(iter(_PARTS))}; {_AGAIN}")
+    return entries
+
+
+def _entry(path: Path, name: str, parts: dict[str, TensorInfo]) -> MomentsEntry:
+    """The entry, once all its parts are there, of their types, and of shapes that agree."""
+    for suffix, kind in _PARTS.items():
+        if suffix not in parts:
+            raise bad_file(path, f"has {show(name)} without its {suffix}; {_AGAIN}")
+        if parts[suffix].type != kind:
+            raise bad_file(path, f"{show(name + suffix)} is {parts[suffix].type} and must be {kind}; {_AGAIN}")
+    diag, counts, corr, corr_counts = (parts[s] for s in _PARTS)
+    n_cols, n_matrices = diag.n_cols, diag.n_weights // diag.n_cols
+    n_correlations = corr_counts.n_weights
+    wanted = {
+        ".counts": (1, n_matrices),
+        ".corr_counts": (1, n_correlations),
+        ".corr": (packed_size(n_cols), n_correlations),
+    }
+    for suffix, (n_values, n_rows) in wanted.items():
+        part = parts[suffix]
+        if (part.n_cols, part.n_weights) != (n_values, n_values * n_rows):
+            shape = " x ".join(map(str, part.shape))
+            text = f"{show(name + suffix)} is {shape} and must be {n_values} x {n_rows} for {n_cols} columns; {_AGAIN}"
+            raise bad_file(path, text)
+    if n_correlations not in {1, n_matrices}:
+        text = f"{show(name)} has {n_correlations} correlations for {n_matrices} matrices, neither one nor as many"
+        raise bad_file(path, f"{text}; {_AGAIN}")
+    return MomentsEntry(n_cols, n_matrices, n_correlations, diag, counts, corr, corr_counts)
+
+
+def _read(data: mmap, entry: MomentsEntry) -> SecondMoments:
+    return SecondMoments(
+        _array(data, entry.diag, "<f4").reshape(entry.n_matrices, entry.n_cols),
+        _array(data, entry.counts, "<f4"),
+        _array(data, entry.correlations, "<f2").reshape(entry.n_correlations, -1),
+        _array(data, entry.correlation_counts, "<f4"),
+    )
+
+
+def _array(data: mmap, tensor: TensorInfo, dtype: str) -> NDArray[Any]:
+    stop = tensor.offset + tensor.nbytes
+    values = np.frombuffer(data[tensor.offset : stop], dtype).copy()
+    release(data, tensor.offset, stop)
+    return values
+
+
+def _check(path: Path, name: str, moments: SecondMoments) -> None:
+    """Refuse shapes that do not agree, values out of range, and blocks that cannot be factorized."""
+    _check_shapes(path, name, moments)
+    for suffix, values in ((".diag", moments.diag), (".counts", moments.counts),
+                           (".corr_counts", moments.correlation_counts)):  # fmt: skip
+        bad = ~(np.isfinite(values) & (values >= 0))
+        if bad.any():
+            at = tuple(int(i) for i in np.argwhere(bad)[0])
+            text = f"value {', '.join(map(str, at))} of {show(name + suffix)} is {values[at]}"
+            raise bad_file(path, f"{text}, no finite number of 0 or more; {_AGAIN}")
+    # As integers without the sign, halves are in order, and NaN and the infinities lie above 1.
+    bad = (moments.correlations.view(np.uint16) & np.uint16(0x7FFF)) > _HALF_ONE
+    if bad.any():
+        matrix, index = (int(i) for i in np.argwhere(bad)[0])
+        value = moments.correlations[matrix, index]
+        text = f"value {matrix}, {index} of {show(name + '.corr')} is {value}, no correlation from -1 to 1; {_AGAIN}"
+        raise bad_file(path, text)
+    for matrix in range(len(moments.correlations)):
+        _check_blocks(path, name, matrix, moments)
+
+
+def _check_shapes(path: Path, name: str, moments: SecondMoments) -> None:
+    n_matrices, n_cols = moments.diag.shape
+    n_correlations = len(moments.correlations)
+    given = (moments.counts.shape, moments.correlations.shape, moments.correlation_counts.shape)
+    if given != ((n_matrices,), (n_correlations, packed_size(n_cols)), (n_correlations,)) or n_correlations not in {
+        1,
+        n_matrices,
+    }:
+        text = f"{show(name)}: counts, correlations and their counts have the shapes {given}, which do not agree with a"
+        raise bad_file(path, f"{text} diag of {moments.diag.shape}; {_AGAIN}")
+
+
+def _check_blocks(path: Path, name: str, matrix: int, moments: SecondMoments) -> None:
+    """Refuse a block of a correlation that is not positive definite even with ``DEFAULT_DAMP``."""
+    at = 0
+    for block, n in enumerate(block_sizes(moments.diag.shape[1])):
+        size = n * (n - 1) // 2
+        correlations = np.identity(n) * (1 + DEFAULT_DAMP)
+        # The Cholesky factorization reads the lower triangle alone.
+        correlations[np.tril_indices(n, -1)] = moments.correlations[matrix, at : at + size]
+        at += size
+        try:
+            np.linalg.cholesky(correlations)
+        except np.linalg.LinAlgError:
+            first = MOMENTS_BLOCK * block
+            text = (
+                f"the correlations of columns {first} to {first + n - 1} of {show(name)}"
+                f" (matrix {matrix}) are no correlations of anything: the block cannot be factorized; {_AGAIN}"
+            )
+            raise bad_file(path, text) from None
+
+
+def _datasets(file: GgufFile) -> tuple[str, ...]:
+    field = next((f for f in file.metadata if f.key == _DATASETS), None)
+    if field is not None and field.array is not None and field.array[0] == ValueType.STRING:
+        return read_strings(field)
+    return ()
+
+
+def pack_correlations(moments: NDArray[np.float64], n_cols: int) -> NDArray[np.float16]:
+    """Correlations (n_packed,) of the diagonal blocks of a second-moment matrix or of sums of products.
+
+    Args:
+        moments: (n_blocks, 256, 256) sums or means of ``a[i] * a[j]``; of a shorter last block the upper left part.
+            The lower triangles are read.
+        n_cols: Columns of the tensor.
+
+    A column that was always 0 is correlated with nothing.
+
+    """
+    packed = []
+    for block, n in zip(moments, block_sizes(n_cols), strict=True):
+        root = np.sqrt(np.maximum(np.diagonal(block)[:n], 0.0))
+        inverse = np.divide(1.0, root, where=root > 0, out=np.zeros(n))
+        rows, columns = np.tril_indices(n, -1)
+        packed.append(block[rows, columns] * inverse[rows] * inverse[columns])
+    correlations: NDArray[np.float16] = np.clip(np.concatenate(packed), -1.0, 1.0).astype(np.float16)
+    return correlations
