@@ -20,7 +20,7 @@ LAYERS = (
     {"measurement"},
     {"planning"},
     {"plan"},
-    {"lint", "diff", "dialects"},
+    {"lint", "diff", "dialects", "sphere"},
     {"execute", "engines"},
     {"measure"},
     {"demo"},

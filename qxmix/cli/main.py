@@ -28,6 +28,7 @@ COMMANDS = {
     "types": ("types", "List all tensor types and what qxmix does with each."),
     "warmup": ("warmup", "Compile kernels ahead of their first use."),
     "demo": ("demo", "Make a small model and quantize it, to try all this."),
+    "sphere": ("sphere", "Pictures of how well the scale searches do in every direction."),
     "eval": ("eval", "Perplexity, and divergence from a base, in the real engines."),
 }
 """Command to the module of ``qxmix.cli`` whose ``command`` it is, and its line in ``--help``, in that order."""

@@ -22,6 +22,9 @@ Columns = NDArray[np.float32]
 
 Encoder = Callable[[Rows, Columns, Packed, int], None]
 Decoder = Callable[[Packed, Rows], None]
+BlockSearch = Callable[[Rows, Rows, int, Columns, Rows], None]
+"""``search(x, w, search, scale, levels)``: of LANES blocks of any length side by side, (n, LANES) each, the scale
+(LANES,) and the levels that explain most of ``x`` under the weights ``w``; both are written."""
 
 
 def importance_decides(encode: Encoder, *, without: Encoder) -> Encoder:
@@ -42,5 +45,7 @@ class Codec:
     """None: the type can be read, not written."""
     searches: tuple[Search, ...] = ()
     """The searches between which the encoder really chooses; empty where ``search`` changes nothing."""
+    search_block: BlockSearch | None = None
+    """The search of one block alone, before its scale is rounded for the file; None where the type has none."""
     version: int = 1
     """Raised with every change of the encoder's bytes: cached tensors of an older version are not reused."""

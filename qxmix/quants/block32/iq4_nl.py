@@ -66,4 +66,4 @@ def _decode(packed, rows):
 
 _encode = block_encoder(BLOCK_NBYTES, _search, _pack, by_row=False)
 
-CODECS = {"IQ4_NL": Codec(decode=_decode, encode=_encode, searches=SEARCHES)}
+CODECS = {"IQ4_NL": Codec(decode=_decode, encode=_encode, searches=SEARCHES, search_block=search_iq4)}

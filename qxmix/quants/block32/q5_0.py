@@ -19,6 +19,7 @@ import numpy as np
 from qxmix.quants.block32.encoder import BLOCK, encode_linear, encode_rounding
 from qxmix.quants.codec import SEARCHES, Codec, importance_decides
 from qxmix.quants.common.numerics import load_half, store_half
+from qxmix.quants.common.search import linear_search
 from qxmix.quants.jit import inlined, kernel
 
 NMAX = 16
@@ -55,5 +56,10 @@ searching = encode_linear(NMAX, BLOCK_NBYTES, _pack)
 rounding = encode_rounding(NMAX, BLOCK_NBYTES, _pack)
 
 CODECS = {
-    "Q5_0": Codec(decode=_decode, encode=importance_decides(searching, without=rounding), searches=SEARCHES),
+    "Q5_0": Codec(
+        decode=_decode,
+        encode=importance_decides(searching, without=rounding),
+        searches=SEARCHES,
+        search_block=linear_search(NMAX),
+    ),
 }

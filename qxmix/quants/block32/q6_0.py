@@ -20,6 +20,7 @@ import numpy as np
 from qxmix.quants.block32.encoder import BLOCK, encode_linear
 from qxmix.quants.codec import SEARCHES, Codec
 from qxmix.quants.common.numerics import load_half, store_half
+from qxmix.quants.common.search import linear_search
 from qxmix.quants.jit import inlined, kernel
 
 NMAX = 32
@@ -51,4 +52,11 @@ def _decode(packed, rows):
             flat[to + t + 16] = d * np.float32((byte >> 4 | (upper >> 2 & 3) << 4) - NMAX)
 
 
-CODECS = {"Q6_0": Codec(decode=_decode, encode=encode_linear(NMAX, BLOCK_NBYTES, _pack), searches=SEARCHES)}
+CODECS = {
+    "Q6_0": Codec(
+        decode=_decode,
+        encode=encode_linear(NMAX, BLOCK_NBYTES, _pack),
+        searches=SEARCHES,
+        search_block=linear_search(NMAX),
+    )
+}

@@ -12,12 +12,17 @@ arithmetic needs them as such, and packing converts them once.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from qxmix.quants.common.exhaustive import search_exhaustive
 from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.simd import WIDTH, any_lane, load, splat, store, where
 from qxmix.quants.jit import inlined, kernel
+
+if TYPE_CHECKING:
+    from qxmix.quants.codec import BlockSearch, Columns, Rows
 
 GRADIENT, HEURISTIC, EXHAUSTIVE = 0, 1, 2
 """Indices into ``codec.SEARCHES``."""
@@ -108,6 +113,15 @@ def search_linear(x, w, nmax, method, scale, q):
         store(scale, g, where(found, load(scale, g), splat(_0)))
         for e in range(n):
             store(q, e * LANES + g, where(found, load(q, e * LANES + g), splat(low)))
+
+
+def linear_search(nmax: int) -> BlockSearch:
+    """``search_linear`` for levels ``[-nmax, nmax - 1]``, to be called from Python."""
+
+    def search_block(x: Rows, w: Rows, search: int, scale: Columns, levels: Rows) -> None:
+        search_linear(x, w, nmax, search, scale, levels)
+
+    return search_block
 
 
 @inlined

@@ -21,7 +21,7 @@ import numpy as np
 from qxmix.quants.codec import SEARCHES, Codec
 from qxmix.quants.common.lanes import LANES, weigh_by_square
 from qxmix.quants.common.numerics import half_round, load_half, nint
-from qxmix.quants.common.search import EXHAUSTIVE, ZERO_BLOCK, block_max, search_linear
+from qxmix.quants.common.search import EXHAUSTIVE, ZERO_BLOCK, block_max, linear_search, search_linear
 from qxmix.quants.common.superblock import (
     SUPER,
     largest_scale,
@@ -170,4 +170,4 @@ def _decode(packed, rows):
 
 _encode = linear_encoder(NMAX, NBYTES, _weigh, _search, _finish)
 
-CODECS = {"Q3_K": Codec(decode=_decode, encode=_encode, searches=SEARCHES)}
+CODECS = {"Q3_K": Codec(decode=_decode, encode=_encode, searches=SEARCHES, search_block=linear_search(NMAX))}

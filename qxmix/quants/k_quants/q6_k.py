@@ -20,7 +20,7 @@ import numpy as np
 from qxmix.quants.codec import SEARCHES, Codec
 from qxmix.quants.common.lanes import LANES, weigh_by_square
 from qxmix.quants.common.numerics import half_round, load_half, nint
-from qxmix.quants.common.search import ZERO_BLOCK, search_linear
+from qxmix.quants.common.search import ZERO_BLOCK, linear_search, search_linear
 from qxmix.quants.common.superblock import SUPER, largest_scale, pack_two_bits, put_half
 from qxmix.quants.jit import kernel, spliced
 from qxmix.quants.k_quants.linear_k import BLOCK, N_BLOCKS, linear_encoder, round_linear
@@ -101,4 +101,4 @@ def _decode(packed, rows):
 
 _encode = linear_encoder(NMAX, NBYTES, _weigh, _search, _finish)
 
-CODECS = {"Q6_K": Codec(decode=_decode, encode=_encode, searches=SEARCHES)}
+CODECS = {"Q6_K": Codec(decode=_decode, encode=_encode, searches=SEARCHES, search_block=linear_search(NMAX))}

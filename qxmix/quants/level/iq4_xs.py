@@ -93,4 +93,4 @@ def _decode(packed, rows):
 
 _encode = super_encoder(NBYTES, BLOCK, weighing(2.0), _fill)
 
-CODECS = {"IQ4_XS": Codec(decode=_decode, encode=_encode, searches=SEARCHES)}
+CODECS = {"IQ4_XS": Codec(decode=_decode, encode=_encode, searches=SEARCHES, search_block=search_iq4)}

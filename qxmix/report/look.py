@@ -1,0 +1,83 @@
+"""One look for all that is drawn: charts, pictures and pages share fonts, colours and units.
+
+The colours are those of Okabe and Ito, which people with any kind of colour vision can tell apart; quantities go from
+dark to light along viridis, so that they survive print in grey.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from qxmix.errors import RunError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import ModuleType
+
+    from matplotlib.figure import Figure
+
+FONTS = ("Inter", "Helvetica Neue", "Arial", "DejaVu Sans", "sans-serif")
+INK, PAPER, FAINT = "#1b1f24", "#ffffff", "#d0d7de"
+SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+"""Colours of things that are compared, in the order in which they are named."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+"""Shapes beside the colours, for those who print or cannot see the difference."""
+QUANTITY = "viridis"
+_FORMATS = (".png", ".svg", ".pdf")
+
+
+def pyplot() -> ModuleType:
+    """Matplotlib's ``pyplot`` in this look, drawing to files alone.
+
+    Raises:
+        RunError: matplotlib is not installed.
+
+    """
+    try:
+        mpl = import_module("matplotlib")  # an extra, and half a second of import
+    except ImportError:
+        raise RunError("pictures are drawn by matplotlib, which is not installed; pip install 'qxmix[plot]'") from None
+    mpl.use("agg")
+    mpl.rcParams.update(
+        {
+            "font.family": "sans-serif",
+            "font.sans-serif": ["DejaVu Sans"],
+            "text.color": INK,
+            "axes.edgecolor": INK,
+            "axes.labelcolor": INK,
+            "axes.grid": True,
+            "grid.color": FAINT,
+            "axes.axisbelow": True,
+            "figure.facecolor": PAPER,
+            "svg.hashsalt": "qxmix",  # the same picture is the same file
+        }
+    )
+    return import_module("matplotlib.pyplot")
+
+
+def check_picture(path: Path) -> None:
+    """Refuse a name whose picture cannot be drawn, before anything is computed.
+
+    Raises:
+        RunError: an unknown ending, or no such folder.
+
+    """
+    if path.suffix.lower() not in _FORMATS:
+        raise RunError(f"{path}: a picture ends in {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}")
+    if not path.parent.is_dir():
+        raise RunError(f"{path}: there is no folder {path.parent}; make it first, or give another name")
+
+
+def save_picture(figure: Figure, path: Path, *, dpi: int = 150) -> None:
+    """Write ``figure`` to ``path``, without a date, so that the same picture is the same file.
+
+    Raises:
+        RunError: it cannot be written.
+
+    """
+    metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower(), {"Software": None})
+    try:
+        figure.savefig(path, metadata=metadata, dpi=dpi)
+    except OSError as error:
+        raise RunError(f"{path}: the picture cannot be written: {error.strerror}") from None
