@@ -39,6 +39,8 @@ IDS = {
     "fallback": "a type cannot hold the rows, and another is taken",
     "fallback-error": "a type cannot hold the rows, and no other may be taken",
     "engine-rows": "ik_llama.cpp loads rows of this length and cannot multiply them",
+    "engine-type": "a tensor stays in a type that the target does not load",
+    "no-effect": "the plan encodes no tensor",
     "type-not-written": "qxmix knows the size of a type and has no encoder for it",
     "requantize": "the model is quantized already",
     "larger-than-model": "the tensors become larger than they are in the model",

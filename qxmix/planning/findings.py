@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from qxmix.errors import Problem, severity_order
 from qxmix.planning.draft import names_of
-from qxmix.planning.engine_rows import why_not_run
 from qxmix.planning.fallback import nominal_nbytes
+from qxmix.planning.loading import loading_problems, where
 from qxmix.planning.unweighted import importance_problems
 from qxmix.quants import get
 from qxmix.recipe.categories import layer_of, part_of
@@ -50,7 +50,8 @@ def find_problems(plan: Plan, drafts: list[Draft], chooser: Chooser, forcible: l
         *_growth(plan),
         *_rules(plan, chooser, forcible),
         *_fallbacks(recipe, drafts),
-        *_unrunnable(recipe, drafts),
+        *loading_problems(recipe, plan.header.path, drafts),
+        *_no_effect(plan, drafts),
         *_unwritten(drafts),
     ]
     kept = [p for p in found if p.severity == "error" or p.id not in recipe.silence]
@@ -68,7 +69,7 @@ def _misfits(recipe: Recipe, drafts: list[Draft]) -> Iterator[Problem]:
             f"{requested} cannot hold {names_of(members)}: {error}; choose another type, or write types to try "
             f"instead: 'fallback: [{fitting.lower()}]'"
         )
-        yield Problem(_where(recipe, rule), text, id="fallback-error")
+        yield Problem(where(recipe, rule), text, id="fallback-error")
 
 
 def _requantized(recipe: Recipe, drafts: list[Draft]) -> Iterator[Problem]:
@@ -90,6 +91,21 @@ def _leave_to_requantize(recipe: Recipe) -> str:
         return f"add the line 'allow_requantize: true' to {recipe.sources[0].name}"
     name = own.relative_to(root).with_suffix("").as_posix()
     return f"allow it by a recipe of three lines: 'qxmix: 1', 'extends: [{name}]' and 'allow_requantize: true'"
+
+
+def _no_effect(plan: Plan, drafts: list[Draft]) -> Iterator[Problem]:
+    """A copy under another name is rarely what was wanted."""
+    if any(d.encodes for d in drafts):
+        return
+    if not drafts:
+        why = "the model has no tensors, only metadata"
+    elif plan.header.get("general.type") == "adapter":
+        why = "it is an adapter, whose tensors the engines never quantize; merge it into its model and quantize that"
+    elif any(d.quantized for d in drafts):
+        why = "those that it does not keep have the types asked for already"
+    else:
+        why = f"it keeps all, most because: {Counter(d.reason for d in drafts).most_common(1)[0][0]}"
+    yield Problem(plan.header.path.name, f"the plan encodes no tensor: {why}", "warning", "no-effect")
 
 
 def _growth(plan: Plan) -> Iterator[Problem]:
@@ -217,17 +233,7 @@ def _fallbacks(recipe: Recipe, drafts: list[Draft]) -> Iterator[Problem]:
         # The first step has the cause; further ones are about substitutes.
         cause = steps[0].partition(": ")[2]
         text = f"{requested} -> {effective.name} for {names_of(members)} ({cost:+,.0f} bytes): {cause}"
-        yield Problem(_where(recipe, rule), text, "warning", "fallback")
-
-
-def _unrunnable(recipe: Recipe, drafts: list[Draft]) -> Iterator[Problem]:
-    groups: dict[tuple[int | None, str, str], list[Draft]] = defaultdict(list)
-    for draft in drafts:
-        if draft.encodes and not draft.error and (why := why_not_run(draft.type, draft.tensor.n_cols)):
-            groups[draft.rule, draft.type, why].append(draft)
-    for (rule, type_name, why), members in groups.items():
-        text = f"ik_llama.cpp loads {names_of(members)} as {type_name} and aborts or computes nonsense with it: {why}"
-        yield Problem(_where(recipe, rule), text, "warning", "engine-rows")
+        yield Problem(where(recipe, rule), text, "warning", "fallback")
 
 
 def _unwritten(drafts: list[Draft]) -> Iterator[Problem]:
@@ -238,7 +244,3 @@ def _unwritten(drafts: list[Draft]) -> Iterator[Problem]:
     for type_name, members in groups.items():
         text = f"qxmix can size {type_name} and not write it, so apply will refuse {names_of(members)}"
         yield Problem("", f"{text}; `qxmix types` lists what it writes", "warning", "type-not-written")
-
-
-def _where(recipe: Recipe, rule: int | None) -> str:
-    return recipe.rules[rule].where if rule is not None else f"{recipe.places['default']}: default"

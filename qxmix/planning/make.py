@@ -53,7 +53,7 @@ def make_plan(recipe: Recipe, header: ModelHeader, imatrix: Imatrix | None = Non
         [draft(recipe, t, chosen.get(i), kept[i], imatrix) for i, t in enumerate(header.tensors)],
     )
     tensors = tuple(planned(recipe, d) for d in drafts)
-    file_type = file_type_of(recipe, tensors)
+    file_type = file_type_of(recipe, header, tensors)
     tensors, files = place(recipe, header, imatrix, tensors, file_type, split or Split())
     plan = Plan(recipe, header, imatrix, tensors, file_type, files, ())
     return replace(plan, problems=find_problems(plan, drafts, chooser, forcible))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qxmix.container.fields import output_metadata
+from qxmix.container.gguf_format import GENERAL_FILE_TYPE
 from qxmix.container.layout import OutputTensor, kept_split, lay_out, split_by_size
 from qxmix.planning.model import PlannedFile
 from qxmix.provenance import provenance
@@ -19,11 +20,15 @@ if TYPE_CHECKING:
     from qxmix.recipe.model import Recipe
 
 
-def file_type_of(recipe: Recipe, tensors: tuple[PlannedTensor, ...]) -> int | None:
+def file_type_of(recipe: Recipe, header: ModelHeader, tensors: tuple[PlannedTensor, ...]) -> int | None:
     """``general.file_type``: what the recipe says, else that of the type with the most bytes.
 
-    None where the target knows no id for that type, or two targets disagree on it.
+    None where the target knows no id for that type, or two targets disagree on it.  Where nothing is encoded the model
+    stays what it says it is.
     """
+    if all(t.action == "copy" for t in tensors):
+        stated = header.get(GENERAL_FILE_TYPE)
+        return stated if isinstance(stated, int) else None
     if recipe.file_type is not None:
         return recipe.file_type
     nbytes: Counter[str] = Counter()

@@ -139,6 +139,12 @@ QUANT_TYPES: tuple[QuantType, ...] = (
 )
 """All types; a type's fallback depends on the engine and is a matter of the recipe, not of the type."""
 
+UNREADABLE = {
+    31: "Q4_0_4_4", 32: "Q4_0_4_8", 33: "Q4_0_8_8", 36: "I2_S", 37: "IQ4_NL_4_8", 38: "IQ4_NL_8_8",
+    142: "IQ2_TN", 143: "IQ1_TN",
+}  # fmt: skip
+"""Ids of retired and foreign types that people have files of: names for messages; their layout is not known here."""
+
 _SEARCHING = frozenset({"Q4_0", "Q5_0", "Q6_0", "Q3_K", "Q6_K", "IQ4_NL", "IQ4_XS"})
 
 

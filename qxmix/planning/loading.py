@@ -1,0 +1,88 @@
+"""What the engines do with the types of the result, whether they were encoded or were there already."""
+
+from __future__ import annotations
+
+import shlex
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from qxmix.errors import Problem
+from qxmix.planning.draft import names_of
+from qxmix.planning.engine_rows import why_not_run
+from qxmix.planning.fallback import misfit
+from qxmix.quants import find
+from qxmix.quants.table import UNREADABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from qxmix.planning.draft import Draft
+    from qxmix.recipe.model import Recipe
+
+_I2_S = 36
+
+
+def loading_problems(recipe: Recipe, model: Path, drafts: list[Draft]) -> Iterator[Problem]:
+    """Tensors that an engine of the target refuses, and those that it loads and cannot multiply.
+
+    Args:
+        recipe: The recipe; types that it chooses were compared with its target when it was loaded.
+        model: The model's path, for advice.
+        drafts: What was decided about each tensor.
+
+    """
+    yield from _unloadable(recipe, model, drafts)
+    yield from _unrunnable(recipe, drafts)
+
+
+def _unloadable(recipe: Recipe, model: Path, drafts: list[Draft]) -> Iterator[Problem]:
+    groups: dict[tuple[str, str], list[Draft]] = defaultdict(list)
+    for draft in drafts:
+        known = find(draft.type)
+        missing = next((e for e in recipe.engines if known is None or e not in known.engines), None)
+        if missing is not None and not draft.encodes:
+            groups[draft.type, missing].append(draft)
+    for (type_name, engine), members in groups.items():
+        yield Problem(members[0].tensor.name, _refusal(type_name, engine, model, members), id="engine-type")
+
+
+def _refusal(type_name: str, engine: str, model: Path, members: list[Draft]) -> str:
+    whole = "start from the F16 or BF16 model"
+    if find(type_name) is not None:
+        return (
+            f"{type_name} is not a type of {engine}, which could not load the output with {names_of(members)} as they "
+            f"are; give them a type instead of keeping them, with 'allow_requantize: true', or {whole}"
+        )
+    type_id = members[0].tensor.type_id
+    name = UNREADABLE.get(type_id)
+    if type_id == _I2_S and engine == "ik_llama.cpp":
+        convert = f"llama-quantize --allow-requantize {shlex.quote(model.name)} OUT.gguf IQ2_BN"
+        whole = f"convert them to IQ2_BN first, as only its own program can: {convert}"
+    return (
+        f"the type id {type_id}{f' ({name})' if name else ''} can be neither read by qxmix nor run by {engine}, and "
+        f"{names_of(members)} would keep it; {whole}"
+    )
+
+
+def _unrunnable(recipe: Recipe, drafts: list[Draft]) -> Iterator[Problem]:
+    groups: dict[tuple[int | None, str, str], list[Draft]] = defaultdict(list)
+    for draft in drafts:
+        if "ik_llama.cpp" in recipe.engines and not draft.error and (why := _why_not_run(draft)):
+            groups[draft.rule, draft.type, why].append(draft)
+    for (rule, type_name, why), members in groups.items():
+        text = f"ik_llama.cpp loads {names_of(members)} as {type_name} and aborts or computes nonsense with it: {why}"
+        encodes = any(d.encodes for d in members)
+        yield Problem(where(recipe, rule) if encodes else members[0].tensor.name, text, "warning", "engine-rows")
+
+
+def _why_not_run(draft: Draft) -> str:
+    known = find(draft.type)
+    if known is None or len(draft.tensor.shape) == 1:
+        return ""
+    return why_not_run(draft.type, draft.tensor.n_cols) or ("" if draft.encodes else misfit(draft.tensor, known))
+
+
+def where(recipe: Recipe, rule: int | None) -> str:
+    """The place of the rule that decides, or of the default."""
+    return recipe.rules[rule].where if rule is not None else f"{recipe.places['default']}: default"
