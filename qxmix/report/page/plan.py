@@ -1,0 +1,162 @@
+"""The page about a plan: its values as a template wants them, and the template filled."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from qxmix.errors import RunError
+from qxmix.quants import find
+from qxmix.report import look
+from qxmix.report.heat_map import SCALE, Cell, HeatMap, heat_map, mark, step_of
+from qxmix.report.plan import change, count_weights, decided_by, headline, sizes
+from qxmix.report.text import human_nbytes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from jinja2 import Template
+
+    from qxmix.planning.model import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Square:
+    """One cell of the heat map."""
+
+    step: int
+    """Index of its colour; -1 where there is no tensor."""
+    mark: str
+    text: str
+    """What it says when it is hovered, focused or read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """The bytes of one type: those it has, and those that were asked of it."""
+
+    type: str
+    n_tensors: int
+    nbytes: int
+    requested_nbytes: int
+    share: float
+    """Percent of all tensors' bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One tensor in the table of all."""
+
+    name: str
+    shape: str
+    source: str
+    change: str
+    nbytes: int
+    bpw: float
+    rule: str
+    reason: str
+
+
+def plan_page(plan: Plan) -> str:
+    """The page as HTML.
+
+    Raises:
+        RunError: jinja2 is not installed.
+
+    """
+    found = heat_map(plan)
+    return _template().render(
+        look=look,
+        title=f"{plan.recipe.name}: {plan.header.path.name}",
+        headline=headline(plan),
+        figures=_figures(plan),
+        problems=plan.problems,
+        layers=found.layers,
+        squares=[(part, _squares(found, part)) for part in found.parts],
+        outside=[(t.name, _square(t.name, "", Cell((t,)))) for t in found.outside],
+        scale=[(i, f"{edge:g}") for i, edge in enumerate(SCALE)],
+        bars=_bars(plan),
+        rows=_rows(plan),
+        recipe=plan.recipe.text,
+        human_nbytes=human_nbytes,
+    )
+
+
+def write_page(html: str, path: Path) -> None:
+    """Write a page.
+
+    Raises:
+        RunError: the file cannot be written.
+
+    """
+    try:
+        path.write_text(html, encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"{path}: the page cannot be written: {error.strerror}") from None
+
+
+@cache
+def _template() -> Template:
+    try:
+        from jinja2 import Environment  # noqa: PLC0415 - 0.1 s of import, for pages alone
+    except ImportError:
+        raise RunError("pages are made by jinja2, which is not installed; pip install jinja2") from None
+    # Names of tensors come from files of strangers: everything is escaped.
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(files(__package__).joinpath("plan.html.jinja").read_text(encoding="utf-8"))
+
+
+def _figures(plan: Plan) -> list[tuple[str, str]]:
+    n_weights = sum(t.source.n_weights for t in plan.tensors)
+    return [
+        ("Size", f"{sizes(plan.file_nbytes)}, {plan.file_nbytes:,} bytes"),
+        ("Bits per weight", f"{plan.bpw:.4f} over all tensors, {plan.quantized_bpw:.4f} over the encoded ones"),
+        ("Weights", f"{count_weights(n_weights)} in {len(plan.tensors):,} tensors"),
+        ("Target", "both engines" if plan.recipe.target == "any" else plan.recipe.target),
+        ("Importance", plan.imatrix.path.name if plan.imatrix else "none"),
+    ]
+
+
+def _squares(found: HeatMap, part: str) -> list[Square]:
+    return [_square(part, f" in layer {layer}", found.cells.get((part, layer))) for layer in found.layers]
+
+
+def _square(part: str, where: str, cell: Cell | None) -> Square:
+    if cell is None:
+        return Square(-1, "", f"{part}{where}: no such tensor")
+    changes = ", ".join(dict.fromkeys(change(t) for t in cell.tensors))
+    nbytes = human_nbytes(sum(t.nbytes for t in cell.tensors))
+    return Square(step_of(cell.bpw), mark(cell.bpw), f"{part}{where}: {changes}, {cell.bpw:.3f} bpw, {nbytes}")
+
+
+def _bars(plan: Plan) -> list[Bar]:
+    counts = Counter(t.type for t in plan.tensors)
+    nbytes: Counter[str] = Counter()
+    requested: Counter[str] = Counter()
+    for tensor in plan.tensors:
+        nbytes[tensor.type] += tensor.nbytes
+        wanted = find(tensor.requested)
+        asked = tensor.nbytes if wanted is None else wanted.bpw * tensor.source.n_weights / 8
+        requested[tensor.requested] += round(tensor.nbytes if tensor.requested == tensor.type else asked)
+    total = max(1, plan.data_nbytes)
+    names = sorted({*nbytes, *requested}, key=lambda name: -max(nbytes[name], requested[name]))
+    return [Bar(name, counts[name], nbytes[name], requested[name], 100 * nbytes[name] / total) for name in names]
+
+
+def _rows(plan: Plan) -> list[Row]:
+    return [
+        Row(
+            t.name,
+            " x ".join(map(str, t.source.shape)),
+            t.source_type,
+            change(t),
+            t.nbytes,
+            8 * t.nbytes / max(1, t.source.n_weights),
+            decided_by(plan, t),
+            t.reason,
+        )
+        for t in plan.tensors
+    ]
