@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from qxmix.plan import Split, make_plan
 from qxmix.planning.lock import write_lock
 from qxmix.recipe import load_recipe
 from qxmix.recipe.sizes import parse_size
+from qxmix.report.heat_map import map_text
 from qxmix.report.plan import plan_text
 from qxmix.report.plan_json import plan_json
 from qxmix.report.plan_markdown import plan_markdown
@@ -74,6 +76,8 @@ def make_split(split_max_size: int | None, split_max_tensors: int | None, *, kee
 @click.option("every", "--all", is_flag=True, help="List every tensor, not groups.")
 @click.option("as_json", "--json", is_flag=True, help="Print one JSON object (schemas/plan.schema.json).")
 @click.option("--markdown", is_flag=True, help="Print Markdown for a model card.")
+@click.option("as_map", "--map", is_flag=True, help="Draw bits per weight, parts down and layers across.")
+@click.option("--html", type=click.Path(path_type=Path), help="Write a page to look at, complete in one file.")
 @click.option("--lock", type=click.Path(path_type=Path), help="Write the types and hashes to this file.")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), help="Workers that the memory estimate is for.")
 @split_options
@@ -81,15 +85,16 @@ def make_split(split_max_size: int | None, split_max_tensors: int | None, *, kee
 def command(
     ctx: click.Context, recipe: str, model: str, imatrix: str | None, jobs: int | None,
     split_max_size: int | None, split_max_tensors: int | None,
-    lock: Path | None, *, strict: bool, every: bool, as_json: bool, markdown: bool, keep_split: bool,
+    lock: Path | None, html: Path | None,
+    *, strict: bool, every: bool, as_json: bool, markdown: bool, as_map: bool, keep_split: bool,
 ) -> None:  # fmt: skip
     """Show what RECIPE makes of MODEL: every type, why, and the exact size.
 
     RECIPE is a file or the name of a shipped recipe like pure/q4_0; MODEL a GGUF file or its first shard, of which only
     the header is read.  Exit code 3: the plan breaks a policy of the recipe.
     """
-    if as_json + markdown + every > 1:
-        raise click.UsageError("--json, --markdown and --all exclude each other")
+    if as_json + markdown + every + as_map > 1:
+        raise click.UsageError("--json, --markdown, --all and --map exclude each other")
     split = make_split(split_max_size, split_max_tensors, keep_split=keep_split)
     loaded = load_recipe(recipe)
     plan = make_plan(loaded, open_model(model), load_imatrix(imatrix) if imatrix else None, split)
@@ -101,8 +106,15 @@ def command(
         click.echo(json.dumps(plan_json(plan, n_workers=n_workers), indent=1))
     elif markdown:
         click.echo(plan_markdown(plan))
+    elif as_map:
+        colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        click.echo(map_text(plan, width=shutil.get_terminal_size().columns, colour=colour))
     else:
         click.echo(plan_text(plan, n_workers=n_workers, every=every, terminal=sys.stdout.isatty()))
+    if html is not None:
+        from qxmix.report.page import plan_page, write_page  # noqa: PLC0415 - jinja2, for pages alone
+
+        write_page(plan_page(plan), html)
     code = exit_code(plan, strict=strict)
     if lock is not None and code == 0:
         write_lock(plan, lock)

@@ -107,7 +107,8 @@ def map_text(plan: Plan, *, width: int, colour: bool) -> str:
     if found.outside:
         lines.append("")
         lines += [
-            f"{_shortened(t.name, label)} {_painted_mark(Cell((t,)).bpw, colour=colour)} {t.type}" for t in found.outside
+            f"{_shortened(t.name, label)} {_painted_mark(Cell((t,)).bpw, colour=colour)} {t.type}"
+            for t in found.outside
         ]
     return "\n".join([*lines[1:], "", *_legend(found, width, colour=colour)])
 

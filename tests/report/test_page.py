@@ -1,0 +1,179 @@
+"""The page about a plan: what stands in it, and how it behaves in a browser."""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from qxmix import load_recipe, make_plan
+from qxmix.report.page import plan_page, write_page
+from tests.planning.models import header
+from tests.planning.zoo import experts
+from tests.report.browser import CHROMIUM, Browser
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from qxmix.plan import Plan
+
+ROOT = Path(__file__).parents[2]
+HOSTILE = "blk.0.ffn_up<img src=x onerror=alert(1)>\"'&{{7*7}}</script><script>alert(2)</script>.weight"
+
+CONTRAST = """
+(() => {
+  const parse = c => { const m = c.match(/[\\d.]+/g).map(Number); return m.length < 4 ? [...m, 1] : m; };
+  const linear = v => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4;
+  const light = c => .2126 * linear(c[0]) + .7152 * linear(c[1]) + .0722 * linear(c[2]);
+  const behind = e => {
+    for (; e; e = e.parentElement) {
+      const c = parse(getComputedStyle(e).backgroundColor);
+      if (c[3] > 0) return c;
+    }
+    return [255, 255, 255, 1];
+  };
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  let worst = [99, ""];
+  while (walker.nextNode()) {
+    const text = walker.currentNode.textContent.trim(), e = walker.currentNode.parentElement;
+    if (!text || e.closest("script, style, title")) continue;
+    const style = getComputedStyle(e), ink = parse(e.namespaceURI.includes("svg") ? style.fill : style.color);
+    const a = light(ink), b = light(behind(e)), ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+    if (ratio < worst[0]) worst = [ratio, text];
+  }
+  return worst;
+})()
+"""
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    """Of a model with experts, some tensors outside of layers, fallbacks, and one name that wants to be markup."""
+    model = experts("qwen3moe", 6, 512, 96, 8, 8, 2, lead=1, shared=True)
+    shapes = {**model.shapes, HOSTILE: (256, 64)}
+    made = make_plan(load_recipe("llama.cpp/q4_k_m"), header(replace(model, shapes=shapes)), None)
+    assert any(t.requested != t.type for t in made.tensors)
+    return made
+
+
+@pytest.fixture(scope="module")
+def page(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "plan.html"
+    write_page(plan_page(plan), path)
+    return path
+
+
+def test_every_value_is_text_and_names_are_no_markup(plan: Plan) -> None:
+    text = plan_page(plan)
+    assert "<img" not in text
+    assert text.count("<script") == 1
+    assert "49" not in re.findall(r"ffn_up&lt;img.*?weight", text)[0]
+    for tensor in plan.tensors:
+        assert f"<td>{html.escape(tensor.name).replace('&quot;', '&#34;').replace('&#x27;', '&#39;')}</td>" in text
+        assert f"{tensor.nbytes:,}" in text
+    assert f"{plan.file_nbytes:,} bytes" in text
+    assert all(html.escape(str(p.text), quote=False)[:40] in text for p in plan.problems)
+
+
+def test_nothing_is_loaded_from_anywhere(plan: Plan) -> None:
+    text = plan_page(plan)
+    # Quotes in names are escaped, so whatever is quoted is ours.
+    assert set(re.findall(r'(?:src|href|action)="([^"]*)"', text)) == {"data:,"}
+    assert "url(" not in text
+    assert "@import" not in text
+
+
+def test_the_command_writes_it_beside_the_plan(tmp_path: Path, demo_model: Path) -> None:
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "qxmix", "plan", "pure/q4_0", str(demo_model), *map(str, arguments)],
+            cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    done = run("--html", "p.html")
+    assert done.returncode == 0, done.stderr
+    assert "Output " in done.stdout
+    assert "demo-f16.gguf</title>" in (tmp_path / "p.html").read_text()
+    done = run("--html", "nowhere/p.html")
+    assert done.returncode == 1
+    assert "nowhere/p.html: the page cannot be written: No such file or directory" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here; Debian's package chromium has one")
+    with Browser() as opened:
+        yield opened
+
+
+@pytest.mark.slow
+def test_in_a_browser_nothing_fails_and_nothing_leaves(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    assert browser.run("document.querySelectorAll('#all tbody tr').length") > 60
+    assert browser.run("document.images.length") == 0
+    entries = browser.happened("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
+    assert not entries
+    asked = [e["params"]["request"]["url"] for e in browser.happened("Network.requestWillBeSent")]
+    assert [url for url in asked if not url.startswith("data:")] == [page.as_uri()]
+    blocked = browser.run("fetch('https://example.org/').then(() => 'left', () => 'blocked')")
+    assert blocked == "blocked"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("media", ["screen", "print"])
+def test_text_stands_out(browser: Browser, page: Path, scheme: str, media: str) -> None:
+    browser.open(page)
+    browser.do("Emulation.setEmulatedMedia", media=media, features=[{"name": "prefers-color-scheme", "value": scheme}])
+    ratio, text = browser.run(CONTRAST)
+    browser.do("Emulation.setEmulatedMedia", media="", features=[])
+    assert ratio >= 4.5, text
+
+
+@pytest.mark.slow
+def test_the_keyboard_reaches_everything(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    reached = []
+    for _ in range(40):
+        browser.press("Tab", code=9)
+        reached.append(browser.run("document.activeElement.getAttribute('role') || document.activeElement.tagName"))
+    n_buttons = browser.run("document.querySelectorAll('button').length")
+    assert reached.count("BUTTON") >= n_buttons == 8
+    assert {"gridcell", "PRE", "INPUT", "region", "DIV"} <= set(reached)
+    browser.run("document.querySelector('[role=gridcell]').focus()")
+    first = browser.run("document.getElementById('says').textContent")
+    browser.press("ArrowRight", code=39)
+    second = browser.run("document.getElementById('says').textContent")
+    assert " in layer 0: " in first
+    assert " in layer 1: " in second
+
+
+@pytest.mark.slow
+def test_the_table_filters_and_sorts(browser: Browser, page: Path, plan: Plan) -> None:
+    browser.open(page)
+    browser.run("document.getElementById('filter').value = 'ffn_down Q8_0'")
+    browser.run("document.getElementById('filter').dispatchEvent(new Event('input'))")
+    n_shown = browser.run("[...document.querySelectorAll('#all tbody tr')].filter(r => !r.hidden).length")
+    assert 0 < n_shown < len(plan.tensors)
+    assert browser.run("document.getElementById('count').textContent") == f"{n_shown} of {len(plan.tensors)} tensors"
+    browser.run("document.querySelectorAll('#all th button')[4].click()")
+    sizes = browser.run("[...document.querySelectorAll('#all tbody tr')].map(r => r.cells[4].textContent)")
+    numbers = [int(text.replace(",", "")) for text in sizes]
+    assert numbers == sorted(numbers)
+    assert sorted(numbers) == sorted(t.nbytes for t in plan.tensors)
+
+
+@pytest.mark.slow
+def test_a_phone_scrolls_the_wide_parts_only(browser: Browser, page: Path) -> None:
+    browser.do("Emulation.setDeviceMetricsOverride", width=360, height=740, deviceScaleFactor=2, mobile=True)
+    browser.open(page)
+    assert browser.run("document.documentElement.scrollWidth") <= 360
+    browser.do("Emulation.clearDeviceMetricsOverride")
