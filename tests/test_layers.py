@@ -17,7 +17,7 @@ LAYERS = (
     {"quants"},
     {"container"},
     {"recipe", "provenance"},
-    {"measurement"},
+    {"measurement", "importance"},
     {"planning"},
     {"plan"},
     {"lint", "diff", "dialects", "sphere"},

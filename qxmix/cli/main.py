@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import sys
 from difflib import get_close_matches
-from importlib import import_module
 
 import click
 
 from qxmix.cli import streams
+from qxmix.cli.lazy import LazyGroup
 from qxmix.errors import QxmixError
 from qxmix.report.text import wrapped
 
@@ -25,6 +25,7 @@ COMMANDS = {
     "import": ("import_", "Turn a llama-quantize command or a GGUF into a recipe."),
     "export": ("export", "Turn a recipe into a llama-quantize command."),
     "inspect": ("inspect", "Show what is in a model or an importance matrix."),
+    "imatrix": ("imatrix", "Make, merge, convert, compare and describe importance matrices."),
     "types": ("types", "List all tensor types and what qxmix does with each."),
     "warmup": ("warmup", "Compile kernels ahead of their first use."),
     "demo": ("demo", "Make a small model and quantize it, to try all this."),
@@ -38,18 +39,8 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
 
-class _Commands(click.Group):
-    """A group that imports a command when it is asked for: ``plan`` must not pay for ``apply``'s imports."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        module, _ = COMMANDS.get(cmd_name, (None, ""))
-        if module is None:
-            return None
-        command: click.Command = import_module(f"qxmix.cli.{module}").command
-        return command
+class _Commands(LazyGroup):
+    """All commands of qxmix, and what becomes of errors."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -58,11 +49,6 @@ class _Commands(click.Group):
             near = "apply" if args[0] == "quantize" else next(iter(get_close_matches(args[0], COMMANDS, 1)), None)
             ctx.fail(f"No such command '{args[0]}'" + (f"; did you mean '{near}'?" if near else "."))
         return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        # click would import every command for the first words of its help.
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> object:
         streams.open_missing()
@@ -96,7 +82,12 @@ def _where(error: OSError) -> str:
 
 
 # The width is the terminal's, whatever it is; click alone would stop at 80.
-@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 10_000})
+@click.command(
+    cls=_Commands,
+    package="qxmix.cli",
+    table=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 10_000},
+)
 @click.version_option(package_name="qxmix")
 def main() -> None:
     """Quantize GGUF models by a recipe: plan it to the byte, then apply it."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from qxmix.container.source import show
 from qxmix.errors import Problem
@@ -25,13 +25,20 @@ class Imatrix:
 
     path: Path
     sha256: str
-    """Of the file, in hex."""
+    """Of the file, in hex; empty where it has not been written yet."""
     entries: Mapping[str, NDArray[np.float32]]
     """Tensor name to (n_matrices * n_cols,) importances, one run of ``n_cols`` per stacked matrix; read-only."""
     datasets: tuple[str, ...]
     """Names of the texts it was measured on, as the file states them."""
     n_chunks: int
     """Chunks of text it was measured on; 0 where the file does not say."""
+    counts: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    """Entry to how much each of its stacked matrices saw, (n_matrices,), or (1,) where one number holds for all of
+    them.  A matrix that saw nothing has the importance 1 everywhere."""
+    counts_in: Literal["tokens", "chunks"] = "tokens"
+    """Unit of the counts: legacy files know only in how many chunks an entry occurred."""
+    chunk_size: int = 0
+    """Tokens per chunk; 0 where the file does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +75,7 @@ def load_imatrix(path: str | PathLike[str]) -> Imatrix:
     # NumPy takes 0.1 s to import: only those who have a matrix pay for it.
     from qxmix.container.imatrix_files import read_imatrix_file  # noqa: PLC0415
 
-    path = Path(path)
-    content = read_imatrix_file(path)
-    return Imatrix(path, content.sha256, content.entries, content.datasets, content.n_chunks)
+    return read_imatrix_file(Path(path))
 
 
 def find_importance(imatrix: Imatrix, tensor: TensorInfo, *, alternates: bool = True) -> ImportanceMatch:

@@ -16,7 +16,7 @@ importance is their quotient; a matrix that saw no data (count 0) gets 1 everywh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from struct import Struct
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -33,13 +33,13 @@ from qxmix.container.gguf_format import (
     U32,
     ValueType,
 )
+from qxmix.container.imatrix import Imatrix
 from qxmix.container.parse import GgufFile, parse_mapped
 from qxmix.container.reader import Cursor, read_strings
 from qxmix.container.recognize import HEAD_NBYTES, looks_like_dat, problem_with_imatrix_start
 from qxmix.container.source import bad_file, mapped, release, show
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from mmap import mmap
     from pathlib import Path
 
@@ -49,34 +49,22 @@ if TYPE_CHECKING:
 
 _I32 = Struct("<i")
 _CALLS_AND_VALUES = Struct("<ii")
-_SUMS, _COUNTS = ".in_sum2", ".counts"
+SUMS, COUNTS = ".in_sum2", ".counts"
+"""What the names of an entry's two tensors end with."""
 _DAMAGED = "the file is damaged: download or make it again"
 _NO_MATRIX = "is no importance matrix, neither a GGUF one nor a legacy .dat; give the file that llama-imatrix wrote"
 
-Entries = dict[str, "NDArray[np.float32]"]
+Values = dict[str, "NDArray[np.float32]"]
 
 
-@dataclass(frozen=True, slots=True)
-class ImatrixContent:
-    """What the file has."""
-
-    sha256: str
-    entries: Mapping[str, NDArray[np.float32]]
-    datasets: tuple[str, ...]
-    n_chunks: int
-
-
-def read_imatrix_file(path: Path) -> ImatrixContent:
+def read_imatrix_file(path: Path) -> Imatrix:
     """Read a file of either format; see :func:`qxmix.container.imatrix.load_imatrix`."""
     with mapped(path, "importance matrix") as data:
-        if data[: len(MAGIC)] == MAGIC:
-            entries, datasets, n_chunks = _read_gguf(path, data)
-        else:
-            entries, datasets, n_chunks = _read_dat(path, data)
-        return ImatrixContent(file_digest(data), MappingProxyType(entries), datasets, n_chunks)
+        read = _read_gguf if data[: len(MAGIC)] == MAGIC else _read_dat
+        return replace(read(path, data), sha256=file_digest(data))
 
 
-def _read_dat(path: Path, data: mmap) -> tuple[Entries, tuple[str, ...], int]:
+def _read_dat(path: Path, data: mmap) -> Imatrix:
     problem = problem_with_imatrix_start(path, data[:HEAD_NBYTES], len(data))
     if problem:
         raise bad_file(path, problem)
@@ -84,17 +72,18 @@ def _read_dat(path: Path, data: mmap) -> tuple[Entries, tuple[str, ...], int]:
         raise bad_file(path, _NO_MATRIX)
     cursor = Cursor(path, data)
     (n_entries,) = cursor.take(U32, "the number of entries")
-    entries: Entries = {}
+    entries: Values = {}
+    counts: Values = {}
     for index in range(n_entries):
         start = cursor.pos
-        name, values = _read_dat_entry(cursor, index, n_entries)
-        entries[name] = values
+        name, entries[name], counts[name] = _read_dat_entry(cursor, index, n_entries)
         release(data, start, cursor.pos)
     datasets, n_chunks = _read_dat_trailer(cursor)
-    return entries, datasets, n_chunks
+    return Imatrix(path, "", MappingProxyType(entries), datasets, n_chunks, MappingProxyType(counts), "chunks")
 
 
-def _read_dat_entry(cursor: Cursor, index: int, n_entries: int) -> tuple[str, NDArray[np.float32]]:
+def _read_dat_entry(cursor: Cursor, index: int, n_entries: int) -> tuple[str, NDArray[np.float32], NDArray[np.float32]]:
+    """Name, values and count of an entry."""
     what = f"entry {index + 1} of {n_entries}"
     name = cursor.name(f"the name of {what}", U32)
     what = f"{what}, {show(name)},"
@@ -104,9 +93,11 @@ def _read_dat_entry(cursor: Cursor, index: int, n_entries: int) -> tuple[str, ND
     start = cursor.pos
     cursor.skip(4 * n_values, what)
     stored = np.frombuffer(cursor.data[start : cursor.pos], "<f4")
+    count = np.full(1, max(n_calls, 1), np.float32)
+    count.flags.writeable = False
     with np.errstate(invalid="ignore"):  # a signalling NaN; _checked refuses it
-        values = np.divide(stored, max(n_calls, 1), dtype=np.float32)
-    return name, _checked(cursor.path, name, values)
+        values = np.divide(stored, count, dtype=np.float32)
+    return name, _checked(cursor.path, name, values), count
 
 
 def _read_dat_trailer(cursor: Cursor) -> tuple[tuple[str, ...], int]:
@@ -120,10 +111,10 @@ def _read_dat_trailer(cursor: Cursor) -> tuple[tuple[str, ...], int]:
     return (dataset.decode("utf-8", "replace"),) if dataset else (), max(n_chunks, 0)
 
 
-def _read_gguf(path: Path, data: mmap) -> tuple[Entries, tuple[str, ...], int]:
+def _read_gguf(path: Path, data: mmap) -> Imatrix:
     file = parse_mapped(path, data)
     tensors = {t.name: t for t in file.tensors}
-    names = list(dict.fromkeys(n.removesuffix(s) for n in tensors for s in (_SUMS, _COUNTS) if n.endswith(s)))
+    names = list(dict.fromkeys(n.removesuffix(s) for n in tensors for s in (SUMS, COUNTS) if n.endswith(s)))
     if not names and file.get("general.architecture") is not None:
         raise bad_file(path, "is a model, not an importance matrix; give the file that llama-imatrix wrote")
     if file.get(GENERAL_TYPE) == "moments":
@@ -131,29 +122,41 @@ def _read_gguf(path: Path, data: mmap) -> tuple[Entries, tuple[str, ...], int]:
     present = {f.key for f in file.metadata}
     missing = [k for k in (IMATRIX_DATASETS, IMATRIX_CHUNK_COUNT, IMATRIX_CHUNK_SIZE) if k not in present]
     if missing or not names:
-        lacks = ", ".join(missing) or f"any tensor named *{_SUMS}"
+        lacks = ", ".join(missing) or f"any tensor named *{SUMS}"
         raise bad_file(path, f"is GGUF but no importance matrix: it lacks {lacks}; give the file llama-imatrix wrote")
-    entries = {n: _read_gguf_entry(path, data, n, tensors.get(n + _SUMS), tensors.get(n + _COUNTS)) for n in names}
-    n_chunks = file.get(IMATRIX_CHUNK_COUNT)
-    return entries, _datasets(file), n_chunks if isinstance(n_chunks, int) else 0
+    entries: Values = {}
+    counts: Values = {}
+    for name in names:
+        sums, count = tensors.get(name + SUMS), tensors.get(name + COUNTS)
+        entries[name], counts[name] = _read_gguf_entry(path, data, name, sums, count)
+    n_chunks, chunk_size = (_whole_number(file, key) for key in (IMATRIX_CHUNK_COUNT, IMATRIX_CHUNK_SIZE))
+    values, tokens = MappingProxyType(entries), MappingProxyType(counts)
+    return Imatrix(path, "", values, _datasets(file), n_chunks, tokens, "tokens", chunk_size)
+
+
+def _whole_number(file: GgufFile, key: str) -> int:
+    value = file.get(key)
+    return value if isinstance(value, int) else 0
 
 
 def _read_gguf_entry(
     path: Path, data: mmap, name: str, sums: TensorInfo | None, counts: TensorInfo | None
-) -> NDArray[np.float32]:
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Values (n_matrices * n_cols,) and counts (n_matrices,) of an entry."""
     if sums is None or counts is None:
-        raise bad_file(path, f"has {show(name)} without its {_COUNTS if counts is None else _SUMS}; {_DAMAGED}")
+        raise bad_file(path, f"has {show(name)} without its {COUNTS if counts is None else SUMS}; {_DAMAGED}")
     for tensor in (sums, counts):
         if tensor.type != "F32":
             raise bad_file(path, f"tensor {show(tensor.name)} is {tensor.type} and must be F32; {_DAMAGED}")
     n_matrices = sums.n_weights // sums.n_cols
     if counts.n_weights != n_matrices:
         raise bad_file(path, f"has {counts.n_weights} counts for the {n_matrices} matrices of {show(name)}; {_DAMAGED}")
-    count = _checked(path, counts.name, _floats(data, counts)).reshape(-1, 1)
+    count = _checked(path, counts.name, _floats(data, counts))
     total = _floats(data, sums).reshape(n_matrices, sums.n_cols)
+    each = count.reshape(-1, 1)
     with np.errstate(over="ignore", invalid="ignore"):
-        mean = np.divide(total, count, where=count > 0, out=np.ones_like(total))
-    return _checked(path, name, mean.reshape(-1))
+        mean = np.divide(total, each, where=each > 0, out=np.ones_like(total))
+    return _checked(path, name, mean.reshape(-1)), count
 
 
 def _floats(data: mmap, tensor: TensorInfo) -> NDArray[np.float32]:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from qxmix.container.gguf_format import GENERAL_FILE_TYPE, ValueType
 from qxmix.container.source import show, show_path
+from qxmix.importance.coverage import coverage
 from qxmix.quants import ENGINES, QUANT_TYPES
+from qxmix.report.imatrix import coverage_json, coverage_lines
 from qxmix.report.text import human_nbytes, table
 
 if TYPE_CHECKING:
@@ -115,12 +117,16 @@ def imatrix_facts(imatrix: Imatrix) -> dict[str, Any]:
         "sha256": imatrix.sha256,
         "datasets": list(imatrix.datasets),
         "n_chunks": imatrix.n_chunks,
+        "chunk_size": imatrix.chunk_size,
+        "counts_in": imatrix.counts_in,
         "n_entries": len(imatrix.entries),
         "n_values": sum(v.size for v in imatrix.entries.values()),
         "entries": [
             {"name": name, "n_values": v.size, "min": float(v.min()), "mean": float(v.mean(dtype="f8")),
-             "max": float(v.max()), "n_zeros": int((v == 0).sum())} for name, v in imatrix.entries.items()
+             "max": float(v.max()), "n_zeros": int((v == 0).sum()), "counts": imatrix.counts[name].tolist()}
+            for name, v in imatrix.entries.items()
         ],
+        "coverage": coverage_json(coverage(imatrix)),
     }  # fmt: skip
 
 
@@ -135,15 +141,22 @@ def imatrix_text(facts: dict[str, Any], *, every: bool, terminal: bool) -> str:
         f"sha256 {facts['sha256']}",
         f"values from {min(e['min'] for e in entries):.4g} to {max(e['max'] for e in entries):.4g}"
         + (f"; entries with columns of importance 0: {len(zeros)}" if zeros else ""),
+        *coverage_lines(facts["coverage"]),
     ]
     if every:
         rows = [
             (e["name"], f"{e['n_values']:,}", f"{e['min']:.4g}", f"{e['mean']:.4g}", f"{e['max']:.4g}",
-             f"{e['n_zeros']:,}") for e in entries
+             f"{e['n_zeros']:,}", _counts_text(e["counts"])) for e in entries
         ]  # fmt: skip
-        titles = ("entry", ">values", ">min", ">mean", ">max", ">zeros")
+        titles = ("entry", ">values", ">min", ">mean", ">max", ">zeros", f">{facts['counts_in']}")
         lines += ["", table(titles, rows, terminal=terminal)]
     return "\n".join(lines)
+
+
+def _counts_text(counts: list[float]) -> str:
+    """``512``, or the least and the most of several."""
+    least, most = min(counts), max(counts)
+    return f"{most:,.0f}" if least == most else f"{least:,.0f} to {most:,.0f}"
 
 
 def _types(tensors: tuple[TensorInfo, ...]) -> list[dict[str, Any]]:

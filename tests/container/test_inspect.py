@@ -122,11 +122,13 @@ def test_an_imatrix(tmp_path: Path) -> None:
     assert "2 entries, 4 values, 60 chunks\nmeasured on 'calib.txt'\n" in text
     assert "values from 0 to 2; entries with columns of importance 0: 1" in text
     assert "blk.0.ffn_up.weight" not in text
-    assert "blk.0.ffn_up.weight       3    0     1    2      1" in inspect(path, "--all").stdout
+    assert "blk.0.ffn_up.weight       3    0     1    2      1       2" in inspect(path, "--all").stdout
     facts = inspect_json(path)
     assert facts["sha256"] == load_imatrix(path).sha256
     assert facts["entries"][0] == {
-        "name": "blk.0.ffn_up.weight", "n_values": 3, "min": 0.0, "mean": 1.0, "max": 2.0, "n_zeros": 1}  # fmt: skip
+        "name": "blk.0.ffn_up.weight", "n_values": 3, "min": 0.0, "mean": 1.0, "max": 2.0, "n_zeros": 1,
+        "counts": [2.0],
+    }  # fmt: skip
 
 
 def test_a_gguf_imatrix(tmp_path: Path) -> None:

@@ -1,0 +1,19 @@
+"""``qxmix imatrix convert``: the same matrix in the other format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from qxmix.cli.imatrix.writing import check_output, output_options, write_converted
+from qxmix.container.imatrix import load_imatrix
+
+
+@click.command("convert")
+@click.argument("file", type=click.Path(path_type=Path))
+@output_options
+def command(*, file: Path, output: Path, chunk_size: int, overwrite: bool) -> None:
+    """Write FILE in the format of the output's suffix, and say what is lost."""
+    check_output(output, overwrite=overwrite)
+    write_converted(load_imatrix(file), output, chunk_size)

@@ -1,0 +1,120 @@
+"""Writing importance matrices; both formats are drawn in :mod:`qxmix.container.imatrix_files`."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from qxmix.container.fields import make_field
+from qxmix.container.gguf_format import (
+    GENERAL_TYPE,
+    IMATRIX_CHUNK_COUNT,
+    IMATRIX_CHUNK_SIZE,
+    IMATRIX_DATASETS,
+    ValueType,
+)
+from qxmix.container.imatrix_files import COUNTS, SUMS
+from qxmix.container.layout import OutputTensor, lay_out
+from qxmix.container.source import show_path
+from qxmix.container.whole_file import whole_file
+from qxmix.errors import Problem, RunError
+from qxmix.quants import get
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from typing import BinaryIO
+
+    from numpy.typing import NDArray
+
+    from qxmix.container.imatrix import Imatrix
+    from qxmix.container.model import MetadataField
+
+Format = Literal["gguf", "dat"]
+
+
+def format_of(path: Path) -> Format:
+    """The format that a name asks for.
+
+    Raises:
+        RunError: it is neither ``.gguf`` nor ``.dat``.
+
+    """
+    match path.suffix.lower():
+        case ".gguf":
+            return "gguf"
+        case ".dat":
+            return "dat"
+        case _:
+            text = (
+                "the suffix says which format an importance matrix is written in: name it .gguf (llama.cpp, with counts"
+                " per expert) or .dat (which ik_llama.cpp reads)"
+            )
+            raise RunError(Problem(show_path(path), text))
+
+
+def write_imatrix(imatrix: Imatrix, path: Path) -> None:
+    """Write ``imatrix`` in the format of the path's suffix.
+
+    Args:
+        imatrix: Counts in tokens for GGUF and in chunks for ``.dat`` (see :mod:`qxmix.importance.convert`).
+        path: Where to; what is there is replaced once all is written.
+
+    Raises:
+        RunError: the suffix is unknown, or the file cannot be written.
+
+    """
+    write = {"gguf": _write_gguf, "dat": _write_dat}[format_of(path)]
+    with whole_file(path) as file:
+        write(imatrix, file)
+
+
+def _write_gguf(imatrix: Imatrix, file: BinaryIO) -> None:
+    assert imatrix.counts_in == "tokens"
+    tensors: list[OutputTensor] = []
+    for name, values in imatrix.entries.items():
+        n_counts = imatrix.counts[name].size
+        tensors += [_f32(name + SUMS, values.size // n_counts, n_counts), _f32(name + COUNTS, 1, n_counts)]
+    layout = lay_out(tensors, list(_fields(imatrix)))
+    file.write(layout.files[0].header)
+    # One part after the other: sums of a large model take a gigabyte.
+    parts = _parts(imatrix)
+    for offset in layout.offsets:
+        file.write(bytes(offset - file.tell()))
+        file.write(next(parts).astype("<f4").data)
+    file.write(bytes(layout.files[0].nbytes - file.tell()))
+
+
+def _f32(name: str, n_cols: int, n_rows: int) -> OutputTensor:
+    f32 = get("F32")
+    shape = (n_cols, n_rows) if n_rows > 1 else (n_cols,)
+    return OutputTensor(name, shape, f32.id, f32.nbytes(shape))
+
+
+def _fields(imatrix: Imatrix) -> Iterator[MetadataField]:
+    yield make_field(GENERAL_TYPE, "imatrix", ValueType.STRING)
+    yield make_field(IMATRIX_DATASETS, imatrix.datasets, ValueType.ARRAY, ValueType.STRING)
+    yield make_field(IMATRIX_CHUNK_COUNT, imatrix.n_chunks, ValueType.UINT32)
+    yield make_field(IMATRIX_CHUNK_SIZE, imatrix.chunk_size, ValueType.UINT32)
+
+
+def _parts(imatrix: Imatrix) -> Iterator[NDArray[np.float32]]:
+    """Sums and counts of each entry; the sums of a matrix that saw nothing are 0."""
+    for name, values in imatrix.entries.items():
+        counts = imatrix.counts[name]
+        sums = values.reshape(counts.size, -1).astype(np.float64) * counts[:, None].astype(np.float64)
+        yield sums.astype(np.float32)
+        yield counts
+
+
+def _write_dat(imatrix: Imatrix, file: BinaryIO) -> None:
+    assert imatrix.counts_in == "chunks"
+    file.write(struct.pack("<i", len(imatrix.entries)))
+    for name, values in imatrix.entries.items():
+        raw, n_calls = name.encode(), int(imatrix.counts[name][0])
+        file.write(struct.pack("<i", len(raw)) + raw + struct.pack("<ii", n_calls, values.size))
+        file.write((values * np.float32(n_calls)).astype("<f4").data)
+    dataset = imatrix.datasets[0].encode() if imatrix.datasets else b""
+    file.write(struct.pack("<ii", imatrix.n_chunks, len(dataset)) + dataset)

@@ -1,0 +1,54 @@
+"""Small outputs that appear under their name complete and on the disk, or not at all."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, BinaryIO
+from uuid import uuid4
+
+from qxmix.container.source import show_path
+from qxmix.errors import Problem, RunError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file to write to; when the block ends without an error, it gets the name ``path``, else it is removed.
+
+    A symbolic link is followed, so that its target is replaced and not the link.
+
+    Raises:
+        RunError: the system refuses; what stood under the name before is still there.
+
+    """
+    partial = None
+    try:
+        target = path.resolve()
+        partial = target.with_name(f".{target.name[:80]}.{uuid4().hex[:12]}.partial")
+        with partial.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(target)
+    except OSError as error:
+        text = f"cannot be written: {error.strerror or error}; give another path, or make room there"
+        raise RunError(Problem(show_path(path), text)) from error
+    finally:
+        if partial is not None:
+            partial.unlink(missing_ok=True)
+
+
+def refuse_existing(path: Path, *, overwrite: bool) -> None:
+    """Let pass a path that is free, or may be taken.
+
+    Raises:
+        RunError: there is a file, and nobody said that it may go.
+
+    """
+    if not overwrite and os.path.lexists(path):
+        text = "exists already; give --overwrite to replace it, or another -o"
+        raise RunError(Problem(show_path(path), text))

@@ -1,0 +1,51 @@
+"""Which stacked matrices, a mixture's experts, the text of an importance matrix reached, and how often."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from qxmix.container.imatrix import Imatrix
+
+THIN_SHARE = 0.05
+"""An expert that saw less than this share of what the experts of its tensor saw on average is thin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How far the text reached the experts of one tensor."""
+
+    entry: str
+    n_matrices: int
+    mean: float
+    """Tokens per expert on average."""
+    unseen: tuple[int, ...]
+    """Experts that saw nothing: their importance is 1 everywhere."""
+    thin: tuple[int, ...]
+    """Experts that saw something, but less than ``THIN_SHARE`` of the average."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether no expert is unseen or thin."""
+        return not self.unseen and not self.thin
+
+
+def coverage(imatrix: Imatrix) -> Iterator[Coverage]:
+    """The coverage of every entry that has counts per expert, in the order of the file.
+
+    Legacy files have none, nor have tensors that are not stacked.
+    """
+    for entry, counts in imatrix.counts.items():
+        if counts.size > 1:
+            mean = float(counts.mean(dtype="f8"))
+            thin = tuple(i for i, n in enumerate(counts.tolist()) if 0 < n < THIN_SHARE * mean)
+            yield Coverage(entry, counts.size, mean, unseen_matrices(imatrix, entry), thin)
+
+
+def unseen_matrices(imatrix: Imatrix, entry: str) -> tuple[int, ...]:
+    """Indices of the matrices of an entry that saw nothing."""
+    counts = imatrix.counts.get(entry)
+    return () if counts is None else tuple(i for i, n in enumerate(counts.tolist()) if n == 0)

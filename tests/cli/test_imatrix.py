@@ -1,0 +1,87 @@
+"""``qxmix imatrix`` as a process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import jsonschema
+import pytest
+
+from qxmix.container.imatrix import load_imatrix
+from qxmix.container.imatrix_write import write_imatrix
+from qxmix.resources import data_dir
+from tests.importance.activations import dense_tokens, measured, routed_tokens
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "qxmix", "imatrix", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def checked_json(text: str, schema: str) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads(text)
+    jsonschema.validate(facts, json.loads((data_dir("schemas") / schema).read_text()))
+    return facts
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Path:
+    """Three experts, of which the second saw nothing."""
+    path = tmp_path / "toy.gguf"
+    name = "blk.0.ffn_up_exps.weight"
+    dense = {"blk.0.attn_q.weight": dense_tokens(1, 20, 8)}
+    write_imatrix(measured(dense, {name: routed_tokens(2, 20, 6, [0, 2])}, 3), path)
+    return path
+
+
+def test_merge_and_convert(toy: Path, tmp_path: Path) -> None:
+    twice = tmp_path / "twice.gguf"
+    assert run("merge", toy, toy, "-o", twice).stdout == f"{twice}: 2 entries, 10 chunks\n"
+    assert load_imatrix(twice).counts["blk.0.attn_q.weight"].tolist() == [40.0]
+    run("diff", toy, twice)
+    legacy = tmp_path / "toy.dat"
+    told = run("convert", twice, "-o", legacy).stderr
+    assert "Note: a .dat has no counts per expert: those of 1 tensors are lost, and that 1 of them saw nothing" in told
+    assert "already; give --overwrite" in run("convert", twice, "-o", legacy, code=1).stderr
+    run("convert", twice, "-o", legacy, "--overwrite")
+    back = tmp_path / "back.gguf"
+    assert "taken as 64 tokens per chunk" in run("convert", legacy, "-o", back, "--chunk-size", 64).stderr
+    assert load_imatrix(back).chunk_size == 64
+    assert "name it .gguf" in run("merge", toy, "-o", tmp_path / "x", code=1).stderr
+
+
+def test_stats(toy: Path) -> None:
+    text = run("stats", toy).stdout
+    assert text.endswith("blk.0.ffn_up_exps.weight: 1 of 3 experts saw no text: 1\n")
+    facts = checked_json(run("stats", toy, "--json").stdout, "imatrix-stats.schema.json")
+    assert facts["coverage"] == [
+        {"entry": "blk.0.ffn_up_exps.weight", "n_matrices": 3, "mean": 20 / 3, "unseen": [1], "thin": []}
+    ]
+    assert [e["n_matrices"] for e in facts["entries"]] == [1, 3]
+
+
+def test_diff(toy: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.gguf"
+    write_imatrix(measured({"blk.0.attn_q.weight": dense_tokens(3, 20, 8)}, {}, 3), other)
+    text = run("diff", toy, other, code=1).stdout
+    assert text.startswith(f"1 entries only in {toy}: blk.0.ffn_up_exps.weight\n")
+    assert "\nattn_q " in text
+    assert "\n0 " in text
+    assert "blk.0.attn_q.weight  " in run("diff", toy, other, "--all", code=1).stdout
+    facts = checked_json(run("diff", toy, other, "--json", code=1).stdout, "imatrix-diff.schema.json")
+    assert (facts["same"], facts["only_a"]) == (False, ["blk.0.ffn_up_exps.weight"])
+    assert run("diff", toy, toy).stdout == "The same: 2 entries, every value equal.\n"
+
+
+def test_a_model_is_no_matrix(demo_model: Path, tmp_path: Path) -> None:
+    assert "is a model, not an importance matrix" in run("stats", demo_model, code=1).stderr
+    assert "No such command 'steal'" in run("steal", code=2).stderr
+    run("merge", "-o", tmp_path / "m.gguf", code=2)
