@@ -6,18 +6,37 @@ a bug.  A problem is collected rather than raised at once, so that one run names
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 Severity = Literal["error", "warning", "note"]
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Somewhere in a recipe: ``recipe.yaml:12: rules[3].type``."""
+
+    file: str
+    """As messages call it: the path as given, or a shipped recipe's name."""
+    line: int = 0
+    """Counted from 1; 0 for the whole file."""
+    path: str = ""
+    """Keys and indices down to the value, empty for the whole file."""
+
+    def __str__(self) -> str:
+        return f"{self.file}{f':{self.line}' if self.line else ''}{f': {self.path}' if self.path else ''}"
+
+    def inner(self, step: str) -> Place:
+        """A key of the value, as ``.type``, or an item, as ``[1]``; it is told with the line of the whole."""
+        return replace(self, path=f"{self.path}{step}".removeprefix("."))
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """One thing that is wrong, where it is and what to do about it."""
 
-    where: str
-    """``recipe.yaml:12: rules[3].type``, a tensor's name, or a file's name; empty where there is no better place."""
+    where: Place | str
+    """A place in a recipe, or the name of a tensor or a file; empty where there is no better place."""
     text: str
     """What is wrong, the value that is wrong, and the remedy; one sentence or two, no newline."""
     severity: Severity = "error"
@@ -26,13 +45,19 @@ class Problem:
 
     def __post_init__(self) -> None:
         # What is quoted may come from a hostile file: one line, and nothing that a terminal would obey.
-        for name, value in (("where", self.where), ("text", self.text)):
-            if not value.isprintable():
-                shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in value)
-                object.__setattr__(self, name, shown)
+        if isinstance(self.where, str):
+            object.__setattr__(self, "where", _printable(self.where))
+        object.__setattr__(self, "text", _printable(self.text))
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.text}" if self.where else self.text
+        where = _printable(str(self.where))
+        return f"{where}: {self.text}" if where else self.text
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def severity_order(problem: Problem) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from qxmix.errors import Problem, severity_order
+from qxmix.errors import Place, Problem, severity_order
 from qxmix.planning.make import make_chooser
 from qxmix.quants import get
 from qxmix.recipe.categories import layer_of, part_of
@@ -235,9 +235,9 @@ def _bits(view: _View) -> Iterator[Problem]:
 
 def _silences(view: _View) -> Iterator[Problem]:
     recipe = view.plan.recipe
-    where = {f"{recipe.places.get('silence', recipe.sources[0].name)}: silence": recipe.silence}
+    where = {recipe.places.get("silence", Place(recipe.sources[0].name)): recipe.silence}
     where |= {
-        f"{rule.where}.silence": {k: v for k, v in rule.silence.items() if k not in recipe.silence}
+        rule.where.inner(".silence"): {k: v for k, v in rule.silence.items() if k not in recipe.silence}
         for rule in view.rules.values()
     }
     for place, silence in where.items():
@@ -256,8 +256,8 @@ def _names(names: Sequence[str]) -> str:
 
 
 def _place(rule: Rule) -> str:
-    return rule.where.rpartition(": ")[2]
+    return rule.where.path
 
 
-def _default(view: _View) -> str:
-    return f"{view.plan.recipe.places['default']}: default"
+def _default(view: _View) -> Place:
+    return view.plan.recipe.places["default"]

@@ -60,7 +60,7 @@ def test_a_special_case_before_a_general_one_is_a_note(tmp_path: Path) -> None:
     body = "default: q4_k\nrules:\n  - {match: 'blk\\.[01]\\.attn_q', type: q8_0}\n  - {match: attn_q, type: q6_k}\n"
     problem = found(tmp_path, body)["rule-partly-shadowed"]
     assert problem.severity == "note"
-    assert problem.where.endswith("r.yaml:7: rules[1]")
+    assert str(problem.where).endswith("r.yaml:7: rules[1]")
     assert problem.text == "decides 8 of the 10 tensors it selects: rules[0] takes 2 (blk.0.attn_q.weight, ...)"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from qxmix.planning.fallback import effective_type
@@ -119,8 +119,8 @@ def _origin(recipe: Recipe, rule: int | None) -> str:
     """``rules[3] (recipe.yaml:12)`` or ``default``."""
     if rule is None:
         return "default"
-    where, _, place = recipe.rules[rule].where.rpartition(": ")
-    return f"{place} ({where})"
+    where = recipe.rules[rule].where
+    return f"{where.path} ({replace(where, path='')})"
 
 
 def names_of(drafts: Iterable[Draft]) -> str:

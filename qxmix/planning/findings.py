@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from qxmix.errors import Problem, severity_order
 from qxmix.planning.draft import names_of
 from qxmix.planning.fallback import nominal_nbytes
+from qxmix.planning.gate import kept_by_recipe
 from qxmix.planning.loading import loading_problems, where
 from qxmix.planning.unweighted import importance_problems
 from qxmix.quants import get
@@ -126,7 +127,7 @@ def _limits(plan: Plan) -> Iterator[Problem]:
     limits = plan.recipe.limits
     if limits.max_bpw is not None and plan.bpw > limits.max_bpw:
         text = f"the plan has {plan.bpw:.4f} bits per weight and the limit is {limits.max_bpw:g}; {_largest(plan)}"
-        yield Problem(f"{plan.recipe.places['limits']}: limits.max_bpw", text, id="limit-bpw")
+        yield Problem(plan.recipe.places["limits"].inner(".max_bpw"), text, id="limit-bpw")
     if limits.max_size is not None and plan.file_nbytes > limits.max_size:
         left_nbytes = limits.max_size - (plan.file_nbytes - plan.data_nbytes)
         left_bpw = 8 * left_nbytes / max(1, sum(t.source.n_weights for t in plan.tensors))
@@ -135,7 +136,7 @@ def _limits(plan: Plan) -> Iterator[Problem]:
             f"{limits.max_size:,} ({_size(limits.max_size)}), which leaves {max(0, left_bpw):.3f} bits per weight "
             f"where the plan has {plan.bpw:.3f}; {_largest(plan)}"
         )
-        yield Problem(f"{plan.recipe.places['limits']}: limits.max_size", text, id="limit-size")
+        yield Problem(plan.recipe.places["limits"].inner(".max_size"), text, id="limit-size")
 
 
 def _largest(plan: Plan) -> str:
@@ -156,7 +157,10 @@ def _rules(plan: Plan, chooser: Chooser, forcible: list[int]) -> Iterator[Proble
     for tensor in plan.tensors:
         if tensor.rule is not None:
             counts[tensor.rule] += 1
-    for rule, count in zip(plan.recipe.rules, counts, strict=True):
+    for rule, decided in zip(plan.recipe.rules, counts, strict=True):
+        count = decided
+        if rule.expect is not None and rule.source != 0 and not _expected(rule.expect, decided):
+            count += _taken(plan, chooser, forcible, rule)
         if rule.expect is not None and not _expected(rule.expect, count):
             text = f"expected {_expectation(rule.expect)} and decides {count} ({rule.selector})"
             yield Problem(rule.where, text, id="expect")
@@ -164,6 +168,20 @@ def _rules(plan: Plan, chooser: Chooser, forcible: list[int]) -> Iterator[Proble
             problem = _unmatched(plan, chooser, forcible, rule)
             if problem is not None and problem.id not in rule.silence:
                 yield problem
+
+
+def _taken(plan: Plan, chooser: Chooser, forcible: list[int], rule: Rule) -> int:
+    """Tensors that a rule would decide, did not the recipes that extend its file: by rules before it, or by ``keep``.
+
+    Whoever wrote ``expect`` did not know of them, and what it is to find out, another model, is none of their making.
+    """
+    kept = [i for i, t in enumerate(plan.tensors) if i not in forcible and kept_by_recipe(t.source, plan.recipe)]
+    open_to_it = [i for i in forcible if rule.force or chooser.quantizable[i]]
+    own = {i for i, r in enumerate(plan.recipe.rules) if r.source == rule.source}
+    keep = plan.recipe.places.get("keep")
+    own_keep = keep is not None and keep.file == rule.where.file
+    selected = chooser.selected(rule, open_to_it if own_keep else open_to_it + kept)
+    return sum(plan.tensors[i].rule not in own for i in selected)
 
 
 def _unmatched(plan: Plan, chooser: Chooser, forcible: list[int], rule: Rule) -> Problem | None:
@@ -185,7 +203,7 @@ def _unmatched(plan: Plan, chooser: Chooser, forcible: list[int], rule: Rule) ->
         return None
     else:
         before = sorted({r for i in quantizable if (r := plan.tensors[i].rule) is not None})
-        places = ", ".join(plan.recipe.rules[r].where.rpartition(": ")[2] for r in before[:3])
+        places = ", ".join(plan.recipe.rules[r].where.path for r in before[:3])
         text, id_ = (
             f"decides nothing: {places} before it take all {len(quantizable)} tensors it selects",
             "rule-shadowed",

@@ -87,6 +87,6 @@ def never_quantized(tensor: TensorInfo, engines: tuple[Engine, ...], arch: str) 
 def kept_by_recipe(tensor: TensorInfo, recipe: Recipe) -> str:
     """The ``keep`` pattern that the tensor's name has, or an empty string."""
     for i, pattern in enumerate(recipe.keep):
-        if search(pattern, tensor.name, f"{recipe.path}: keep[{i}]"):
+        if search(pattern, tensor.name, recipe.places["keep"].inner(f"[{i}]")):
             return pattern
     return ""

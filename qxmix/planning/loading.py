@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from qxmix.errors import Place
     from qxmix.planning.draft import Draft
     from qxmix.recipe.model import Recipe
 
@@ -83,6 +84,6 @@ def _why_not_run(draft: Draft) -> str:
     return why_not_run(draft.type, draft.tensor.n_cols) or ("" if draft.encodes else misfit(draft.tensor, known))
 
 
-def where(recipe: Recipe, rule: int | None) -> str:
+def where(recipe: Recipe, rule: int | None) -> Place:
     """The place of the rule that decides, or of the default."""
-    return recipe.rules[rule].where if rule is not None else f"{recipe.places['default']}: default"
+    return recipe.rules[rule].where if rule is not None else recipe.places["default"]

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from qxmix.errors import Problem
+from qxmix.errors import Place, Problem
 from qxmix.quants import find
 from qxmix.recipe.build import Builder, Scope, items, words
 from qxmix.recipe.bundle import join
@@ -45,8 +45,8 @@ class _Build:
     files: list[RecipeFile]
     problems: list[Problem]
     settings: dict[str, Any] = field(default_factory=dict)
-    places: dict[str, str] = field(default_factory=dict)
-    """File and line of each setting."""
+    places: dict[str, Place] = field(default_factory=dict)
+    """Where each setting stands."""
     rules: list[Rule] = field(default_factory=list)
     seen: set[RecipeFile] = field(default_factory=set)
     """Files that are in already: of two files that extend the same one, the first brings its rules and settings."""
@@ -73,7 +73,7 @@ def assemble(file: RecipeFile, files: list[RecipeFile], problems: list[Problem])
     hashes = [hashlib.sha256(f.data).hexdigest() for f in files]
     root = file.root
     if "silence" in root:
-        build.places["silence"] = f"{file.name}:{root['silence'].line}"
+        build.places["silence"] = Place(file.name, root["silence"].line, "silence")
     return Recipe(
         name=str(root["name"].value) if "name" in root else file.path.stem,
         target=settings.pop("target", "any"),
@@ -96,7 +96,7 @@ def _merge(file: RecipeFile, build: _Build, unit: int, *, with_rules: bool) -> N
         return
     build.seen.add(file)
     builder = Builder(file.name, build.files.index(file), _names(file, build), build.problems)
-    places = {key: f"{file.name}:{node.line}" for key, node in file.root.items()}
+    places = {key: Place(file.name, node.line, key) for key, node in file.root.items()}
     _inherit(build, builder.settings(file.root), places)
     if with_rules:
         silence = words(file.root.get("silence"))
@@ -115,7 +115,7 @@ def _merge(file: RecipeFile, build: _Build, unit: int, *, with_rules: bool) -> N
             _merge(parent, build, parent_unit, with_rules=with_rules)
 
 
-def _inherit(build: _Build, settings: dict[str, Any], places: dict[str, str]) -> None:
+def _inherit(build: _Build, settings: dict[str, Any], places: dict[str, Place]) -> None:
     """Take the settings that no file further out has.  A file type is that of a default, and useless with another."""
     other_default = "default" in build.settings
     for key, value in settings.items():
@@ -138,7 +138,7 @@ def _names(file: RecipeFile, build: _Build) -> Scope:
 
 
 def _missing(file: RecipeFile, settings: dict[str, Any]) -> Iterator[Problem]:
-    where = f"{file.name}:1"
+    where = Place(file.name, 1)
     if "default" not in settings:
         text = "it says what a tensor gets that no rule selects, for example 'default: q4_k'"
         yield Problem(where, f"the key 'default' is missing; {text}")
@@ -158,15 +158,15 @@ def _foreign_types(build: _Build) -> Iterator[Problem]:
     engines = ("llama.cpp", "ik_llama.cpp") if target == "any" else (target,)
     places = []
     if "default" in build.settings:
-        places.append((f"{build.places['default']}: default", str(build.settings["default"])))
+        places.append((build.places["default"], str(build.settings["default"])))
     for rule in build.rules:
-        places.append((f"{rule.where}.type", rule.type))
-        places += [(f"{rule.where}.adjust[{i}].type", step.type) for i, step in enumerate(rule.adjust)]
+        places.append((rule.where.inner(".type"), rule.type))
+        places += [(rule.where.inner(f".adjust[{i}].type"), step.type) for i, step in enumerate(rule.adjust)]
         if rule.fallback is not None:
-            places += [(f"{rule.where}.fallback", t) for chain in rule.fallback.chains.values() for t in chain]
+            places += [(rule.where.inner(".fallback"), t) for chain in rule.fallback.chains.values() for t in chain]
     if "fallback" in build.settings:
         chains = build.settings["fallback"].chains.values()
-        places += [(f"{build.places['fallback']}: fallback", t) for chain in chains for t in chain]
+        places += [(build.places["fallback"], t) for chain in chains for t in chain]
     for where, name in places:
         quant_type = find(name)
         if quant_type is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from qxmix.errors import Problem
+from qxmix.errors import Place, Problem
 from qxmix.quants import ENGINES, QUANT_TYPES, find
 from qxmix.recipe import conditions, layers
 from qxmix.recipe.categories import CATEGORIES
@@ -52,7 +52,7 @@ class Builder:
 
     def problem(self, node: Node, path: str, text: str) -> None:
         """Note a problem at a node."""
-        self.problems.append(Problem(f"{self.name}:{node.line}: {path}", text))
+        self.problems.append(Problem(Place(self.name, node.line, path), text))
 
     def names(self, root: dict[str, Node]) -> None:
         """Add the file's named layer sets and conditions to the scope."""
@@ -177,7 +177,7 @@ class Builder:
             for i, item in enumerate(items(parts["adjust"]) if "adjust" in parts else [])
         ]
         rule = Rule(
-            where=f"{self.name}:{node.line}: {path}",
+            where=Place(self.name, node.line, path),
             source=self.source,
             unit=unit,
             type=self.type(parts["type"], f"{path}.type", (DEFAULT, KEEP)),

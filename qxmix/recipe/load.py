@@ -8,7 +8,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qxmix.errors import Problem, RecipeError
+from qxmix.errors import Place, Problem, RecipeError
 from qxmix.recipe import bundle
 from qxmix.recipe.assemble import RecipeFile, assemble
 from qxmix.recipe.build import items
@@ -93,9 +93,10 @@ def _in_order(state: _State) -> list[Problem]:
     names = [f.name for f in state.files.values()]
 
     def key(problem: Problem) -> tuple[int, int]:
-        name = next((n for n in names if problem.where.startswith(f"{n}:")), problem.where)
-        line = problem.where.removeprefix(f"{name}:").partition(":")[0]
-        return names.index(name) if name in names else len(names), int(line) if line.isdigit() else 0
+        where = problem.where
+        if isinstance(where, Place) and where.file in names:
+            return names.index(where.file), where.line
+        return len(names), 0
 
     return sorted(dict.fromkeys(state.problems), key=key)
 
@@ -190,7 +191,7 @@ def _read(path: Path, name: str, state: _State, chain: tuple[Path, ...]) -> Reci
         raise RecipeError(Problem(name, f"the recipe extends more than {MAX_FILES} files"))
     extended = items(file.root.get("extends"))
     for i, item in enumerate(extended):
-        where = f"{name}:{item.line}: extends" + (f"[{i}]" if len(extended) > 1 else "")
+        where = Place(name, item.line, "extends" + (f"[{i}]" if len(extended) > 1 else ""))
         parent = _extended(str(item.value), where, path, state, (*chain, path.resolve()))
         if parent is not None:
             file.parents.append(parent)
@@ -244,7 +245,7 @@ def _without(paths: list[str], node: Node) -> dict[str, Node]:
     return root
 
 
-def _extended(text: str, where: str, path: Path, state: _State, chain: tuple[Path, ...]) -> RecipeFile | None:
+def _extended(text: str, where: Place, path: Path, state: _State, chain: tuple[Path, ...]) -> RecipeFile | None:
     parent, parent_name = _locate(text, path.parent)
     if parent is None:
         state.problems.append(Problem(where, f"'{text}': {_unknown(text, path.parent)}"))

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from qxmix.errors import Place
     from qxmix.quants import Engine
     from qxmix.recipe.conditions import Condition
     from qxmix.recipe.layers import LayerSelector
@@ -59,8 +60,8 @@ class Expect:
 class Rule:
     """One rule: whom it selects, and what they become."""
 
-    where: str
-    """File, line and place for messages: ``recipe.yaml:12: rules[3]``."""
+    where: Place
+    """Where it stands: ``recipe.yaml:12: rules[3]``."""
     source: int
     """Index into ``Recipe.sources`` of the file it stands in."""
     unit: int
@@ -147,8 +148,8 @@ class Recipe:
     path: Path
     sources: tuple[Source, ...]
     """The file itself first, then what it extends."""
-    places: Mapping[str, str] = field(default_factory=dict)
-    """Where each setting stands, as file and line: ``default`` to ``recipe.yaml:3``."""
+    places: Mapping[str, Place] = field(default_factory=dict)
+    """Where each setting stands: ``default`` to ``recipe.yaml:3: default``."""
     text: str = ""
     """The file as it stands; with what it extends as further documents (see :mod:`qxmix.recipe.bundle`)."""
     description: str = ""

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import regex
 
-from qxmix.errors import Problem, RecipeError
+from qxmix.errors import Place, Problem, RecipeError
 
 SEARCH_SECONDS = 0.5
 """Longest search in one name.  A sane one takes a microsecond; ``re`` could not be stopped at all."""
@@ -73,7 +73,7 @@ def _glob(pattern: str) -> str:
     return f"; it is searched anywhere in the name, so write '{meant}', and '.*' for any text between"
 
 
-def search(pattern: str, name: str, where: str) -> bool:
+def search(pattern: str, name: str, where: Place | str) -> bool:
     """Whether the pattern is found in a tensor's name.
 
     Raises:

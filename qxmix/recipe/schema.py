@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from qxmix.errors import Problem
+from qxmix.errors import Place, Problem
 from qxmix.quants import find
 from qxmix.resources import data_dir
 
@@ -55,8 +55,7 @@ class Fault:
 def check(root: Node, name: str) -> list[Fault]:
     """Faults of structure in file order: unknown and missing keys, wrong kinds of value, values out of range."""
     return [
-        Fault(path, Problem(f"{name}:{line}: {path}" if path else f"{name}:{line}", text))
-        for line, path, text in _check(root, recipe_schema(), "")
+        Fault(path, Problem(Place(name, line, path), text)) for line, path, text in _check(root, recipe_schema(), "")
     ]
 
 

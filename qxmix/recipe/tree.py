@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from qxmix.errors import Problem, RecipeError
+from qxmix.errors import Place, Problem, RecipeError
 from qxmix.recipe.yaml_errors import explain
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def read_text(data: bytes, name: str) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         text = f"byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8"
-        raise RecipeError(Problem(f"{name}:{line}", text)) from None
+        raise RecipeError(Problem(Place(name, line), text)) from None
 
 
 def parse(text: str, name: str) -> Node:
@@ -99,7 +99,7 @@ def parse(text: str, name: str) -> Node:
         raise RecipeError(_unprintable(text, name, error)) from None
     except yaml.MarkedYAMLError as error:
         line, what = explain(error, text)
-        raise RecipeError(Problem(f"{name}:{line}" if line else name, f"not valid YAML: {what}")) from None
+        raise RecipeError(Problem(Place(name, line), f"not valid YAML: {what}")) from None
     finally:
         loader.dispose()
 
@@ -108,7 +108,7 @@ def _unprintable(text: str, name: str, error: yaml.reader.ReaderError) -> Proble
     position = next((i for i, c in enumerate(text) if not (c.isprintable() or c in "\t\n\r\x85\ufeff")), 0)
     line = text.count("\n", 0, position) + 1
     found = f"U+{ord(text[position]):04X}" if text else error.reason
-    return Problem(f"{name}:{line}", f"the character {found} is not allowed in YAML; remove it")
+    return Problem(Place(name, line), f"the character {found} is not allowed in YAML; remove it")
 
 
 class _Builder:
@@ -148,7 +148,7 @@ class _Builder:
             yield self.loader.get_event()
 
     def _fail(self, line: int, text: str) -> None:
-        raise RecipeError(Problem(f"{self.name}:{line}", text))
+        raise RecipeError(Problem(Place(self.name, line), text))
 
     def _open(self, event: Any, line: int) -> None:  # noqa: ANN401
         if event.tag not in (None, "!", f"{_TAG}map", f"{_TAG}seq"):

@@ -109,8 +109,8 @@ def decided_by(plan: Plan, tensor: PlannedTensor) -> str:
     """``default``, or file and line of the rule without folders: ``q4_k_m.yaml:12``."""
     if tensor.rule is None:
         return "default"
-    place = plan.recipe.rules[tensor.rule].where.rpartition(": ")[0]
-    return place.rpartition("/")[2]
+    place = plan.recipe.rules[tensor.rule].where
+    return f"{place.file.rpartition('/')[2]}:{place.line}"
 
 
 def change(tensor: PlannedTensor) -> str:

@@ -47,7 +47,7 @@ def plan_json(plan: Plan, *, n_workers: int) -> Json:
 
 def problem_json(problem: Problem) -> Json:
     """One problem."""
-    return {"severity": problem.severity, "id": problem.id, "where": problem.where, "text": problem.text}
+    return {"severity": problem.severity, "id": problem.id, "where": str(problem.where), "text": problem.text}
 
 
 def _tensor(tensor: PlannedTensor) -> Json:

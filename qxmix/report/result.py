@@ -58,7 +58,7 @@ def verification_text(found: Verification, *, terminal: bool = False) -> str:
     """What was compared, and what is wrong; the same of many tensors in one line."""
     places: dict[str, list[str]] = {}
     for problem in found.problems:
-        places.setdefault(problem.text, []).append(problem.where)
+        places.setdefault(problem.text, []).append(str(problem.where))
     lines = [wrapped(f"Error: {_several(where)}: {text}", terminal=terminal) for text, where in places.items()]
     held = "compared" if found.problems else "as they were written"
     lines.append(f"{found.n_tensors:,} tensors {held}")
@@ -80,7 +80,7 @@ def verification_json(found: Verification) -> dict[str, object]:
         "n_tensors": found.n_tensors,
         "n_leaves": found.n_leaves,
         "n_all_leaves": found.n_all_leaves,
-        "problems": [{"where": p.where, "text": p.text} for p in found.problems],
+        "problems": [{"where": str(p.where), "text": p.text} for p in found.problems],
     }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from qxmix import Recipe, RecipeError, load_recipe
+from qxmix.errors import Place
 from qxmix.recipe.load import shipped_names
 
 CHILD = "qxmix: 1\nextends: [base.yaml]\nrules:\n  - {match: '^output', type: q8_0}\n"
@@ -16,7 +17,7 @@ BASE = "qxmix: 1\ntarget: llama.cpp\ndefault: q4_0"
 
 def nameless(recipe: Recipe) -> Recipe:
     """Return the recipe without where it was read from."""
-    rules = tuple(replace(rule, where="") for rule in recipe.rules)
+    rules = tuple(replace(rule, where=Place("")) for rule in recipe.rules)
     return replace(recipe, rules=rules, path=Path("x"), sources=(), places={}, name="")
 
 

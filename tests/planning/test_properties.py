@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qxmix.errors import Place
 from qxmix.plan import Split, make_plan
 from qxmix.planning.fallback import effective_type, misfit
 from qxmix.quants import QUANT_TYPES, find, get
@@ -46,7 +47,7 @@ def rules(draw: st.DrawFn, by: str = "") -> Rule:
     kind = draw(st.sampled_from([by] if by else ["layer", "ordinal", "layer_if_experts"]))
     selector = LayerSelector(parse_terms(draw(layers), {}), kind, text="x")  # type: ignore[arg-type]
     return Rule(
-        where="r.yaml:1: rules[0]",
+        where=Place("r.yaml", 1, "rules[0]"),
         source=0,
         unit=draw(st.integers(0, 1)),
         type=draw(st.sampled_from([*IK, "default", "keep"])),
@@ -69,7 +70,7 @@ def recipe_of(
         rules=tuple(sorted(found, key=lambda r: r.unit)),
         path=Path("r.yaml"),
         sources=(),
-        places={"default": "r.yaml:1"},
+        places={"default": Place("r.yaml", 1, "default")},
         fallback=fallback or Fallback(),
         ordinals=Ordinals(order),  # type: ignore[arg-type]
     )
