@@ -16,9 +16,13 @@ import numpy as np
 from qxmix.engines.frames import Message, receive, receive_payload, send
 from qxmix.engines.library import open_library
 from qxmix.engines.model import LoadedModel
+from qxmix.engines.observe import Consumer, Observer, make_consumer
+from qxmix.engines.reference import Reference
 from qxmix.errors import QxmixError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from qxmix.quants import Engine
 
 
@@ -28,6 +32,8 @@ class _Service:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._loaded: LoadedModel | None = None
+        self._consumer: Consumer | None = None
+        self._tokens: dict[int, tuple[NDArray[np.int32], int]] = {}
 
     @property
     def _model(self) -> LoadedModel:
@@ -37,7 +43,11 @@ class _Service:
     def load(self, request: Message, _payload: bytes) -> tuple[Message, bytes]:
         """Load ``path``; answer with the facts of its vocabulary."""
         sizes = {key: cast("int", request[key]) for key in ("n_ctx", "n_ubatch", "n_threads")}
-        self._loaded = model = LoadedModel(self._engine, cast("str", request["path"]), **sizes)
+        in_place = cast("bool", request["in_place"])
+        path = cast("str", request["path"])
+        observer = self._observer(request)
+        self._reference = Reference(sizes["n_threads"])
+        self._loaded = model = LoadedModel(self._engine, path, **sizes, in_place=in_place, observer=observer)
         return {"n_vocab": model.n_vocab, "add_bos": model.add_bos, "bos": model.bos}, b""
 
     def tokenize(self, _request: Message, payload: bytes) -> tuple[Message, bytes]:
@@ -51,6 +61,60 @@ class _Service:
         # What follows the last token is not known, so nobody scores that prediction.
         rows = self._model.logits(tokens, cast("int", request["first_row"]))[:-1]
         return {"n_rows": len(rows)}, rows.data.cast("B")
+
+    def _observer(self, request: Message) -> Observer | None:
+        if request["consumer"] is None:
+            return None
+        self._consumer = make_consumer(cast("str", request["consumer"]), cast("Message", request["arguments"]))
+        return Observer(open_library(self._engine), self._consumer, fused=cast("bool", request["fused"]))
+
+    def run(self, _request: Message, payload: bytes) -> tuple[Message, bytes]:
+        """Run the payload's tokens for the consumer; all logits are asked for, so that the last layer sees all rows."""
+        self._model.clear()
+        self._model.logits(np.frombuffer(payload, np.int32), 0)
+        return {}, b""
+
+    def gathered(self, _request: Message, _payload: bytes) -> tuple[Message, bytes]:
+        """What the consumer has gathered."""
+        assert self._consumer is not None, "a consumer comes first"
+        return self._consumer.result()
+
+    def facts(self, request: Message, _payload: bytes) -> tuple[Message, bytes]:
+        """Type and bytes of the tensor ``name``."""
+        type_id, n_bytes = self._model.weights.facts(cast("str", request["name"]))
+        return {"type_id": type_id, "tensor_nbytes": n_bytes}, b""
+
+    def write(self, request: Message, payload: bytes) -> tuple[Message, bytes]:
+        """Overwrite the tensor ``name`` from ``offset`` on with the payload."""
+        self._model.weights.write(cast("str", request["name"]), cast("int", request["offset"]), payload)
+        return {}, b""
+
+    def crc(self, request: Message, _payload: bytes) -> tuple[Message, bytes]:
+        """CRC-32 of the tensor ``name``."""
+        return {"crc": self._model.weights.crc(cast("str", request["name"]))}, b""
+
+    def keep(self, request: Message, payload: bytes) -> tuple[Message, bytes]:
+        """Run the payload's tokens as ``chunk`` and keep the logits from ``first_row`` on for comparison."""
+        chunk = cast("int", request["chunk"])
+        self._tokens[chunk] = np.frombuffer(payload, np.int32), cast("int", request["first_row"])
+        logits = self._chunk(chunk)
+        self._reference.keep(chunk, logits)
+        return {"finite": bool(np.isfinite(logits).all())}, b""
+
+    def same(self, request: Message, _payload: bytes) -> tuple[Message, bytes]:
+        """Whether ``chunk`` has the logits that were kept, to the bit."""
+        chunk = cast("int", request["chunk"])
+        return {"same": self._reference.same(chunk, self._chunk(chunk))}, b""
+
+    def kld(self, request: Message, _payload: bytes) -> tuple[Message, bytes]:
+        """Divergence of what was kept of ``chunk`` from what is computed now, as float64."""
+        chunk = cast("int", request["chunk"])
+        return {}, self._reference.kld(chunk, self._chunk(chunk)).tobytes()
+
+    def _chunk(self, chunk: int) -> NDArray[np.float32]:
+        tokens, first_row = self._tokens[chunk]
+        self._model.clear()
+        return self._model.logits(tokens, first_row)[:-1]
 
     def generate(self, request: Message, payload: bytes) -> tuple[Message, bytes]:
         """Continue the payload's text greedily; answer with the text, and the tokens as int32."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import sysconfig
-from ctypes import CDLL, POINTER, Structure, c_bool, c_char_p, c_float, c_int32, c_uint32, c_void_p
+from ctypes import CDLL, POINTER, Structure, c_bool, c_char_p, c_float, c_int32, c_size_t, c_uint32, c_void_p
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,6 +84,13 @@ _OWN_SIGNATURES: dict[Engine, dict[str, tuple[Any, list[Any]]]] = {
         "llama_vocab_tokenize": _TOKENIZE,
         "llama_token_to_piece_vocab": _TO_PIECE,
         "llama_kv_cache_clear": (None, [c_void_p]),
+        "llama_get_model_tensor": (c_void_p, [c_void_p, c_char_p]),
+        "ggml_backend_tensor_set": (None, [c_void_p, c_char_p, c_size_t, c_size_t]),
+        "ggml_backend_tensor_get": (None, [c_void_p, c_void_p, c_size_t, c_size_t]),
+        "ggml_get_data": (c_void_p, [c_void_p]),
+        "ggml_get_name": (c_char_p, [c_void_p]),
+        "ggml_nbytes": (c_size_t, [c_void_p]),
+        "ggml_op_name": (c_char_p, [c_int32]),
     },
     "llama.cpp": {
         "llama_tokenize": _TOKENIZE,
@@ -133,6 +140,29 @@ def open_library(engine: Engine) -> CDLL:
         msg = f"{engine} cannot be used: {error}; try another version of the package {package}"
         raise RunError(msg) from error
     return library
+
+
+def model_params(library: CDLL, engine: Engine, *, in_place: bool) -> Opaque:
+    """Model parameters; with ``in_place`` the weights are read into memory of their own, as they stand in the file.
+
+    Raises:
+        RunError: the engine cannot do that, or the defaults are not where its package says.
+
+    """
+    params: Opaque = library.llama_model_default_params()
+    if not in_place:
+        return params
+    if engine != "ik_llama.cpp":
+        raise RunError(f"weights are replaced in place in ik_llama.cpp alone, not in {engine}")
+    from ik_llama_cpp import _ctypes_api  # noqa: PLC0415 - loads the engine, so only here, in the child
+
+    declared = _ctypes_api.llama_model_params
+    names = ("use_mmap", "use_mlock", "repack_tensors", "merge_qkv")
+    flags = [c_bool.from_buffer(params, getattr(declared, name).offset) for name in names]
+    if [flag.value for flag in flags] != [True, False, False, False]:
+        raise RunError(_unknown_layout(engine))
+    flags[0].value = False
+    return params
 
 
 def context_params(library: CDLL, engine: Engine, *, n_ctx: int, n_ubatch: int) -> Opaque:

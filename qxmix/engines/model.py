@@ -7,20 +7,41 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qxmix.engines.library import Batch, context_params, open_library
+from qxmix.engines.library import Batch, context_params, model_params, open_library
+from qxmix.engines.weights import Weights
 from qxmix.errors import RunError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from qxmix.engines.observe import Observer
     from qxmix.quants import Engine
 
 
 class LoadedModel:
     """One model and one context.  Every method may end the process: engines abort rather than report."""
 
-    def __init__(self, engine: Engine, path: str, *, n_ctx: int, n_ubatch: int, n_threads: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        path: str,
+        *,
+        n_ctx: int,
+        n_ubatch: int,
+        n_threads: int,
+        in_place: bool = False,
+        observer: Observer | None = None,
+    ) -> None:
         """Load ``path`` for sequences of up to ``n_ctx`` tokens.
+
+        Args:
+            engine: who runs it.
+            path: a GGUF file.
+            n_ctx: tokens of context.
+            n_ubatch: tokens that are computed at a time.
+            n_threads: threads of the engine.
+            in_place: whether ``weights`` shall be overwritten.
+            observer: what sees the inputs of all products.
 
         Raises:
             RunError: the engine refuses the file, and says why on standard error.
@@ -30,12 +51,17 @@ class LoadedModel:
         self._n_ctx = n_ctx
         self._lib = library = open_library(engine)
         library.llama_backend_init()
-        self._model = library.llama_model_load_from_file(path.encode(), library.llama_model_default_params())
+        self._model = library.llama_model_load_from_file(
+            path.encode(), model_params(library, engine, in_place=in_place)
+        )
         if not self._model:
             msg = f"{engine} cannot load {path}"
             raise RunError(msg)
         self._vocab = library.llama_model_get_vocab(self._model)
         params = context_params(library, engine, n_ctx=n_ctx, n_ubatch=n_ubatch)
+        self._observer = observer
+        if observer:
+            observer.install(params)
         self._context = library.llama_init_from_model(self._model, params)
         if not self._context:
             msg = f"{engine} has no room to run {path} with a context of {n_ctx}"
@@ -49,6 +75,8 @@ class LoadedModel:
         self.add_bos: bool = library.llama_vocab_get_add_bos(self._vocab)
         self.bos: int = library.llama_vocab_bos(self._vocab)
         self.n_embd: int = library.llama_model_n_embd(self._model)
+        self.weights = Weights(library, self._model)
+        """Its tensors, to be overwritten if it was loaded ``in_place``."""
 
     def tokenize(self, text: bytes) -> NDArray[np.int32]:
         """Tokens of ``text`` (UTF-8), with what the model wants around it; control tokens in it stay text."""
@@ -142,6 +170,8 @@ class LoadedModel:
             logits=outputs.ctypes.data,
         )
         code = self._lib.llama_decode(self._context, batch)
+        if self._observer:
+            self._observer.check()
         if code != 0:
             msg = f"{self._engine} failed to run {n} tokens at position {position} (code {code})"
             raise RunError(msg)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Self, cast
 
@@ -19,7 +19,7 @@ from qxmix.engines.library import library_path
 from qxmix.errors import RunError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -44,6 +44,18 @@ class Generated:
 
     tokens: tuple[int, ...]
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Who gathers what goes into the products of a model, in the engine's process."""
+
+    consumer: str
+    """Where the factory of an ``observe.Consumer`` is: ``package.module:name``."""
+    arguments: Mapping[str, object] = field(default_factory=dict)
+    """Keywords for the factory; what JSON can carry."""
+    fused: bool = True
+    """Whether the engine may join products that have the same input, as it does by default."""
 
 
 class EngineProcess:
@@ -157,7 +169,15 @@ class Session(EngineProcess):
     """
 
     def __init__(
-        self, engine: Engine, path: Path, *, n_ctx: int = 512, n_ubatch: int = 512, n_threads: int | None = None
+        self,
+        engine: Engine,
+        path: Path,
+        *,
+        n_ctx: int = 512,
+        n_ubatch: int = 512,
+        n_threads: int | None = None,
+        in_place: bool = False,
+        observed: Observed | None = None,
     ) -> None:
         """Load ``path`` (of a model in shards, the first one).
 
@@ -167,6 +187,8 @@ class Session(EngineProcess):
             n_ctx: tokens of context.
             n_ubatch: tokens that are computed at a time; results differ a little with it.
             n_threads: threads of the engine; None for one per processor that this process may use.
+            in_place: whether weights will be overwritten (ik_llama.cpp only); the whole model is then in memory.
+            observed: what gathers the inputs of products, for ``run`` and ``gathered`` (ik_llama.cpp only).
 
         """
         super().__init__(engine)
@@ -177,6 +199,10 @@ class Session(EngineProcess):
             "n_ctx": n_ctx,
             "n_ubatch": min(n_ubatch, n_ctx),
             "n_threads": n_threads or n_processors(),
+            "in_place": in_place,
+            "consumer": observed and observed.consumer,
+            "arguments": observed and dict(observed.arguments),
+            "fused": observed and observed.fused,
         }
         try:
             facts = self.request(request)
@@ -204,6 +230,15 @@ class Session(EngineProcess):
         for start in range(0, n_rows, ROWS_PER_SLICE):
             n = min(ROWS_PER_SLICE, n_rows - start)
             yield np.frombuffer(self.read_exactly(n * self.n_vocab * 4), np.float32).reshape(n, self.n_vocab)
+
+    def run(self, tokens: NDArray[np.int32]) -> None:
+        """Run ``tokens`` from an empty context for what is observed."""
+        self.request({"op": "run"}, tokens.astype(np.int32).tobytes())
+
+    def gathered(self) -> tuple[Message, bytes]:
+        """What the consumer of an observed session has gathered so far."""
+        answer = self.request({"op": "gathered"})
+        return answer, self.read(answer)
 
     def generate(self, prompt: str, n_tokens: int) -> Generated:
         """Continue ``prompt`` by up to ``n_tokens`` tokens, taking the likeliest each time."""

@@ -1,0 +1,115 @@
+"""A base that stays loaded while single tensors of it are replaced, scored and put back."""
+
+from __future__ import annotations
+
+import zlib
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from qxmix.container.source import mapped
+from qxmix.engines.session import Session
+from qxmix.errors import ModelFileError, Problem, RunError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from qxmix.container.model import ModelHeader, TensorInfo
+    from qxmix.engines.chunks import Chunks
+
+SLICE_NBYTES = 1 << 24
+"""Bytes of weights that are on their way at a time."""
+
+
+class Resident(Session):
+    """A model in ik_llama.cpp whose weights can be replaced, with the logits that it has without.
+
+    Use it as a context manager.  Every method raises RunError where the engine refuses or dies.
+    """
+
+    def __init__(
+        self, header: ModelHeader, *, n_ctx: int = 512, n_ubatch: int = 512, n_threads: int | None = None
+    ) -> None:
+        """Load a model whole into memory."""
+        super().__init__(
+            "ik_llama.cpp", header.path, n_ctx=n_ctx, n_ubatch=n_ubatch, n_threads=n_threads, in_place=True
+        )
+        self._header = header
+        self._tensors = {t.name: t for t in header.tensors}
+        self._n_chunks = 0
+
+    def keep(self, chunks: Chunks) -> Iterator[int]:
+        """Run the base on each chunk and keep its logits in the engine's process; yields after each.
+
+        Raises:
+            ModelFileError: they are no numbers.
+
+        """
+        self._n_chunks = 0
+        for i, tokens in enumerate(chunks.tokens):
+            request = {"op": "keep", "chunk": i, "first_row": chunks.first_scored}
+            if not self.request(request, tokens.astype(np.int32).tobytes())["finite"]:
+                msg = f"{self.engine} computes logits from it that are no numbers; the file may be damaged"
+                raise ModelFileError(Problem(str(self.path), msg))
+            self._n_chunks = i + 1
+            yield i
+
+    def kld(self) -> NDArray[np.float64]:
+        """Divergence (n_scored,) of the base from the model as it is now, in nats per position, over all chunks.
+
+        Raises:
+            RunError: the logits are no numbers.
+
+        """
+        parts = []
+        for i in range(self._n_chunks):
+            parts.append(np.frombuffer(self.read(self.request({"op": "kld", "chunk": i})), np.float64))
+            if not np.isfinite(parts[-1]).all():
+                raise RunError(f"{self.engine} computes logits that are no numbers from what was put in")
+        return np.concatenate(parts)
+
+    def is_base(self) -> bool:
+        """Whether the first chunk gives the base's logits, to the bit."""
+        return bool(self.request({"op": "same", "chunk": 0})["same"])
+
+    @contextmanager
+    def swapped(self, contents: Mapping[str, Iterable[tuple[int, bytes]]]) -> Iterator[None]:
+        """Replace the data of tensors inside the block; behind it they are those of the file again.
+
+        Args:
+            contents: to each name pieces of data, in the type that the tensor has in the base: where in the tensor, in
+                bytes, and the bytes.
+
+        Raises:
+            RunError: the engine holds the tensor otherwise than the file, or it cannot be put back.
+
+        """
+        for name in contents:
+            self._check(self._tensors[name])
+        try:
+            for name, pieces in contents.items():
+                for offset, data in pieces:
+                    self.request({"op": "write", "name": name, "offset": offset}, data)
+            yield
+        finally:
+            for name in contents:
+                self._restore(self._tensors[name])
+
+    def _check(self, tensor: TensorInfo) -> None:
+        answer = self.request({"op": "facts", "name": tensor.name})
+        if (answer["type_id"], answer["tensor_nbytes"]) != (tensor.type_id, tensor.nbytes):
+            raise RunError(f"{self.engine} does not hold {tensor.name} as it is in the file, so it cannot be replaced")
+
+    def _restore(self, tensor: TensorInfo) -> None:
+        crc = 0
+        with mapped(self._header.paths[tensor.shard]) as file:
+            for start in range(0, tensor.nbytes, SLICE_NBYTES):
+                at = tensor.offset + start
+                data = file[at : at + min(SLICE_NBYTES, tensor.nbytes - start)]
+                crc = zlib.crc32(data, crc)
+                self.request({"op": "write", "name": tensor.name, "offset": start}, data)
+        if cast("int", self.request({"op": "crc", "name": tensor.name})["crc"]) != crc:
+            raise RunError(f"{self.engine} did not take {tensor.name} back as it is in the file")

@@ -1,0 +1,137 @@
+"""A resident base: what is put in is scored as a file of the same weights, and what is put back is the base."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import gguf
+import numpy as np
+import pytest
+
+from qxmix.container.header import read_header
+from qxmix.engines.chunks import cut
+from qxmix.engines.evaluate import Settings, evaluate
+from qxmix.engines.reference import Reference
+from qxmix.engines.resident import Resident
+from qxmix.engines.scores import log_softmax, score
+from qxmix.engines.session import Session
+from qxmix.errors import ModelFileError, RunError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+NAME = "blk.1.ffn_down.weight"
+
+
+@pytest.fixture(scope="module")
+def resident(demo_model: Path, demo_text: bytes) -> Iterator[Resident]:
+    with Resident(read_header(demo_model), n_ctx=128, n_threads=1) as session:
+        assert list(session.keep(cut([session], demo_text, 128, 2))) == [0, 1]
+        yield session
+
+
+def weights(path: Path, name: str) -> NDArray[np.float16]:
+    return np.array(next(t for t in gguf.GGUFReader(path).tensors if t.name == name).data)
+
+
+def halves(values: NDArray[np.float16]) -> list[tuple[int, bytes]]:
+    """In two pieces, the second first."""
+    data = values.tobytes()
+    middle = len(data) // 3
+    return [(middle, data[middle:]), (0, data[:middle])]
+
+
+def noisy(values: NDArray[np.float16], size: float) -> NDArray[np.float16]:
+    rng = np.random.default_rng(2)
+    return (values * (1 + size * rng.standard_normal(values.shape))).astype(np.float16)
+
+
+def test_a_swap_scores_as_a_file_with_the_same_weights(
+    resident: Resident, demo_model: Path, tmp_path: Path, demo_text: bytes
+) -> None:
+    changed = {name: noisy(weights(demo_model, name), 0.3) for name in (NAME, "blk.0.attn_v.weight")}
+    path = tmp_path / "changed.gguf"
+    path.write_bytes(demo_model.read_bytes())
+    for tensor in gguf.GGUFReader(path, "r+").tensors:
+        if tensor.name in changed:
+            tensor.data[:] = changed[tensor.name]
+            assert isinstance(tensor.data.base, np.memmap)
+            tensor.data.base.flush()
+    settings = Settings("ik_llama.cpp", n_ctx=128, n_chunks=2, n_threads=1)
+    (as_file,) = evaluate([path], demo_text, base=demo_model, settings=settings)
+    with resident.swapped({name: halves(values) for name, values in changed.items()}):
+        assert not resident.is_base()
+        kld = resident.kld()
+    assert as_file.summary.mean_kld is not None
+    assert kld.size == as_file.summary.n_scored
+    assert kld.mean() == pytest.approx(as_file.summary.mean_kld, rel=1e-6)
+    assert resident.is_base()
+    assert np.abs(resident.kld()).max() < 1e-12
+
+
+def test_after_an_error_inside_the_block_the_base_is_back(resident: Resident, demo_model: Path) -> None:
+    values = noisy(weights(demo_model, NAME), 0.5)
+    with pytest.raises(ZeroDivisionError), resident.swapped({NAME: halves(values)}):
+        raise ZeroDivisionError
+    assert resident.is_base()
+
+
+def test_what_is_no_number_is_told_and_leaves_the_base(resident: Resident, demo_model: Path) -> None:
+    values = np.full_like(weights(demo_model, NAME), np.nan)
+    with pytest.raises(RunError, match="no numbers"), resident.swapped({NAME: halves(values)}):
+        resident.kld()
+    assert resident.is_base()
+
+
+def test_a_tensor_that_the_engine_does_not_have_is_told(resident: Resident) -> None:
+    with pytest.raises(RunError, match=r"does not load the tensor blk\.9\.nope"):
+        resident.request({"op": "facts", "name": "blk.9.nope"})
+
+
+def test_a_damaged_base_is_told(demo_model: Path, tmp_path: Path, demo_text: bytes) -> None:
+    path = tmp_path / "nan.gguf"
+    path.write_bytes(demo_model.read_bytes())
+    tensor = next(t for t in gguf.GGUFReader(path, "r+").tensors if t.name == "output.weight")
+    tensor.data[300] = np.nan
+    with Resident(read_header(path), n_ctx=64, n_threads=1) as session:
+        chunks = cut([session], demo_text, 64, 1)
+        with pytest.raises(ModelFileError, match=r"nan\.gguf: .* no numbers"):
+            list(session.keep(chunks))
+
+
+def test_a_death_in_the_middle_is_one_error(demo_model: Path, demo_text: bytes) -> None:
+    with Resident(read_header(demo_model), n_ctx=64, n_threads=1) as session:
+        list(session.keep(cut([session], demo_text, 64, 1)))
+        os.kill(session._process.pid, signal.SIGKILL)
+        with pytest.raises(RunError, match="ended with signal SIGKILL"):
+            session.kld()
+        with pytest.raises(RunError, match="ended with signal SIGKILL"), session.swapped({NAME: []}):
+            raise AssertionError
+
+
+def test_only_ik_replaces_in_place(demo_model: Path) -> None:
+    with pytest.raises(RunError, match=r"in ik_llama\.cpp alone, not in llama\.cpp"):
+        Session("llama.cpp", demo_model, n_threads=1, in_place=True)
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+@pytest.mark.parametrize("size", [1e-4, 0.02, 3.0])
+def test_divergence_is_that_of_the_plain_formula(n_threads: int, size: float) -> None:
+    rng = np.random.default_rng(3)
+    base = (5 * rng.standard_normal((7, 3000))).astype(np.float32)
+    ours = (base + 11 + size * rng.standard_normal(base.shape)).astype(np.float32)
+    reference = Reference(n_threads)
+    reference.keep(4, base)
+    plain = score(log_softmax(ours), np.zeros(7, np.int32), log_softmax(base)).kld
+    np.testing.assert_allclose(reference.kld(4, ours), plain, rtol=1e-6, atol=1e-10)
+    assert reference.same(4, base.copy())
+    nearly = base.copy()
+    nearly[3, 17] = np.nextafter(nearly[3, 17], np.float32(9))
+    assert not reference.same(4, nearly)
+    ours[2, 5] = np.nan
+    assert np.isnan(reference.kld(4, ours)).nonzero()[0].tolist() == [2]
