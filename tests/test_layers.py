@@ -23,7 +23,7 @@ LAYERS = (
     {"lint", "diff", "dialects", "sphere"},
     {"execute", "engines"},
     {"measure"},
-    {"demo"},
+    {"demo", "experiment"},
     {"report"},
     {"cli"},
 )

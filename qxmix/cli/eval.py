@@ -65,7 +65,7 @@ def command(
         refuse_recipe(path)
     settings = Settings(engine, ctx, chunks, threads)
     with _progress() as on_chunk:
-        results = evaluate(files, _read(text), base=base, settings=settings, on_chunk=on_chunk)
+        results = evaluate(files, read_text(text), base=base, settings=settings, on_chunk=on_chunk)
     if as_json:
         click.echo(json.dumps([as_object(result, settings.engine) for result in results], indent=2))
     else:
@@ -99,7 +99,13 @@ def _lines() -> Callable[[int, int], None]:
     return on_chunk
 
 
-def _read(path: Path) -> bytes:
+def read_text(path: Path) -> bytes:
+    """The text to evaluate on.
+
+    Raises:
+        ModelFileError: it cannot be read.
+
+    """
     try:
         return path.read_bytes()
     except OSError as error:

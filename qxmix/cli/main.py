@@ -29,6 +29,7 @@ COMMANDS = {
     "types": ("types", "List all tensor types and what qxmix does with each."),
     "warmup": ("warmup", "Compile kernels ahead of their first use."),
     "demo": ("demo", "Make a small model and quantize it, to try all this."),
+    "compare-search": ("compare_search", "Files by each scale search, made, timed and evaluated."),
     "sphere": ("sphere", "Pictures of how well the scale searches do in every direction."),
     "eval": ("eval", "Perplexity, and divergence from a base, in the real engines."),
 }
