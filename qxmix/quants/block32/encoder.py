@@ -16,6 +16,8 @@ from qxmix.quants.common.lanes import (
     weigh_by_square,
 )
 from qxmix.quants.common.search import search_linear
+from qxmix.quants.common.search_affine import search_affine
+from qxmix.quants.common.simd import WIDTH, load
 from qxmix.quants.jit import inlined, kernel, spliced
 
 if TYPE_CHECKING:
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 BLOCK = 32
 
 _0 = np.float32(0.0)
-_1 = np.float32(1.0)
 
 
 @inlined
@@ -44,25 +45,34 @@ def load_row_sigma2(sigma2_of_row, first, n_blocks, blocks_per_row, sigma2):
         sigma2[k] = sigma2_of_row[(first + k) // blocks_per_row] if k < n_blocks else _0
 
 
+@inlined
+def _codes_of_lane(q, k, line):
+    """Codes of lane ``k`` of ``q`` (32, LANES) as two vectors, by way of ``line`` (32,)."""
+    for e in range(BLOCK):
+        line[e] = q[e, k]
+    return load(line, 0), load(line, WIDTH)
+
+
 def block_encoder(
     block_nbytes: int, search: Callable[..., None], pack: Callable[..., None], *, by_row: bool = True
 ) -> Encoder:
     """Build the encoder of blocks of ``block_nbytes`` bytes, LANES of them at a time.
 
     Weights are ``importance * sqrt(variance + x * x)``, without an importance ``x * x``.  The variance is the mean
-    square of the row, or twice that of the block if not ``by_row``.  ``search(x, w, method, scale, minimum, q)``
-    writes scales (LANES,), minimums where the type has them, and levels (32, LANES).  ``pack(out, at, scale, minimum,
-    q, k)`` stores lane ``k`` as the block at ``out[at:]``.
+    square of the row, or twice that of the block if not ``by_row``.  ``search(x, w, search, scale, minimum, q)``
+    writes scales (LANES,), minimums where the type has them, and codes (32, LANES), whole float32 from 0 up.
+    ``pack(packed, at, scale, minimum, low, high)`` stores a block at ``packed[at:]``: weights 0 .. 15 have the codes
+    ``low``, the others ``high``, vectors of float32.
     """
 
     @kernel
-    def encode(rows, columns, out, method):
-        flat, packed = rows.ravel(), out.ravel()
+    def encode(rows, columns, packed, method):
+        flat, out = rows.ravel(), packed.ravel()
         n_blocks, blocks_per_row = rows.size // BLOCK, rows.shape[1] // BLOCK
         x, w = np.empty((BLOCK, LANES), np.float32), np.empty((BLOCK, LANES), np.float32)
         q, minimum = np.empty((BLOCK, LANES), np.float32), np.empty(LANES, np.float32)
         scale, sigma2_of_row = np.empty(LANES, np.float32), np.empty(rows.shape[0], np.float32)
-        weighted = len(columns) > 0
+        line, weighted = np.empty(BLOCK, np.float32), len(columns) > 0
         if weighted and by_row:
             row_mean_squares(rows, sigma2_of_row)
         columns = usable_importance(columns, BLOCK)
@@ -83,47 +93,32 @@ def block_encoder(
                 weigh_by_square(x, w)
             search(x, w, method, scale, minimum, q)
             for k in range(n):
-                pack(packed, (first + k) * block_nbytes, scale[k], minimum[k], q, k)
+                low, high = _codes_of_lane(q, k, line)
+                pack(out, (first + k) * block_nbytes, scale[k], minimum[k], low, high)
 
     return encode
 
 
-def encode_linear(nmax: int, block_nbytes: int, pack: Callable[..., None]) -> Encoder:
-    """Build the encoder that searches a scale for levels ``[-nmax, nmax - 1]``.
-
-    ``pack(out, at, scale, q, k)`` stores lane ``k`` as the block at ``out[at:]``.
-    """
+def linear_encoder(nmax: int, block_nbytes: int, pack: Callable[..., None]) -> Encoder:
+    """Build the encoder that searches a scale for levels ``[-nmax, nmax - 1]``; codes are levels plus ``nmax``."""
+    offset = np.float32(nmax)
 
     @spliced
     def search(x, w, method, scale, minimum, q):  # noqa: ARG001 - the signature of all
         search_linear(x, w, nmax, method, scale, q)
 
     @inlined
-    def pack_lane(out, at, scale, minimum, q, k):  # noqa: ARG001 - the signature of all
-        pack(out, at, scale, q, k)
+    def pack_levels(packed, at, scale, minimum, low, high):
+        pack(packed, at, scale, minimum, low + offset, high + offset)
 
-    return block_encoder(block_nbytes, search, pack_lane)
+    return block_encoder(block_nbytes, search, pack_levels)
 
 
-def encode_rounding(nmax: int, block_nbytes: int, pack: Callable[..., None]) -> Encoder:
-    """Build the encoder that only rounds: the weight of largest magnitude becomes level ``-nmax`` (``..._ref``)."""
-    shift, top = np.float32(nmax + 0.5), np.float32(2 * nmax - 1)
+def affine_encoder(nmax: int, block_nbytes: int, pack: Callable[..., None]) -> Encoder:
+    """Build the encoder that searches scale and minimum for codes ``[0, nmax]``; it needs an importance."""
 
-    @kernel
-    def encode(rows, columns, out, method):  # noqa: ARG001 - the contract of encoders
-        flat, packed = rows.ravel(), out.ravel()
-        q = np.empty((BLOCK, 1), np.float32)
-        for block in range(rows.size // BLOCK):
-            x = flat[block * BLOCK : (block + 1) * BLOCK]
-            amax, mx = _0, _0
-            for e in range(BLOCK):
-                if abs(x[e]) > amax:
-                    amax, mx = abs(x[e]), x[e]
-            scale = mx / np.float32(-nmax)
-            inverse = _1 / scale if scale != _0 else _0
-            for e in range(BLOCK):
-                # The reference adds before it truncates: floor of a positive float, then the offset comes off again.
-                q[e, 0] = min(top, np.floor(x[e] * inverse + shift)) - np.float32(nmax)
-            pack(packed, block * block_nbytes, scale, q, 0)
+    @spliced
+    def search(x, w, method, scale, minimum, q):  # noqa: ARG001 - the signature of all
+        search_affine(x, w, nmax, scale, minimum, q)
 
-    return encode
+    return block_encoder(block_nbytes, search, pack)

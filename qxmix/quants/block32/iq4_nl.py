@@ -17,6 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from qxmix.quants.block32.encoder import BLOCK, block_encoder
+from qxmix.quants.block32.packing import store_nibbles
 from qxmix.quants.codec import SEARCHES, Codec
 from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.levels import IQ4_LEVELS, nearest_code
@@ -45,11 +46,9 @@ def _search(x, w, method, scale, inverse, q):
 
 
 @inlined
-def _pack(out, at, scale, inverse, q, k):  # noqa: ARG001 - the signature of all
-    store_half(out, at, scale)
-    for t in range(16):
-        low, high = np.uint8(np.int32(q[t, k])), np.uint8(np.int32(q[t + 16, k]))
-        out[at + 2 + t] = low | np.uint8(high << np.uint8(4))
+def _pack(packed, at, scale, inverse, low, high):  # noqa: ARG001 - the signature of all
+    store_half(packed, at, scale)
+    store_nibbles(packed, at + 2, low, high)
 
 
 @kernel

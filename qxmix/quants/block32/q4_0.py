@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from qxmix.quants.block32.encoder import BLOCK, encode_linear, encode_rounding
+from qxmix.quants.block32.encoder import BLOCK, linear_encoder
+from qxmix.quants.block32.packing import store_nibbles
+from qxmix.quants.block32.rounding import rounding_encoder
 from qxmix.quants.codec import SEARCHES, Codec, importance_decides
 from qxmix.quants.common.numerics import load_half, store_half
 from qxmix.quants.common.search import linear_search
@@ -27,11 +29,9 @@ BLOCK_NBYTES = 18
 
 
 @inlined
-def _pack(out, at, scale, q, k):
-    store_half(out, at, scale)
-    for t in range(16):
-        low, high = np.uint8(np.int32(q[t, k]) + NMAX), np.uint8(np.int32(q[t + 16, k]) + NMAX)
-        out[at + 2 + t] = low | np.uint8(high << np.uint8(4))
+def _pack(packed, at, scale, minimum, low, high):  # noqa: ARG001 - the signature of all
+    store_half(packed, at, scale)
+    store_nibbles(packed, at + 2, low, high)
 
 
 @kernel
@@ -46,8 +46,8 @@ def _decode(packed, rows):
             flat[to + t + 16] = d * np.float32((byte >> 4) - NMAX)
 
 
-searching = encode_linear(NMAX, BLOCK_NBYTES, _pack)
-rounding = encode_rounding(NMAX, BLOCK_NBYTES, _pack)
+searching = linear_encoder(NMAX, BLOCK_NBYTES, _pack)
+rounding = rounding_encoder(2 * NMAX - 1, BLOCK_NBYTES, _pack, affine=False)
 
 CODECS = {
     "Q4_0": Codec(

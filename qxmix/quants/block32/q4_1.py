@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from qxmix.quants.block32.affine32 import encode_affine, encode_affine_rounding
-from qxmix.quants.block32.encoder import BLOCK
+from qxmix.quants.block32.encoder import BLOCK, affine_encoder
+from qxmix.quants.block32.packing import store_nibbles
+from qxmix.quants.block32.rounding import rounding_encoder
 from qxmix.quants.codec import Codec, importance_decides
 from qxmix.quants.common.numerics import load_half, store_half
 from qxmix.quants.jit import inlined, kernel
@@ -27,12 +28,10 @@ BLOCK_NBYTES = 20
 
 
 @inlined
-def _pack(out, at, scale, minimum, q, k):
-    store_half(out, at, scale)
-    store_half(out, at + 2, minimum)
-    for t in range(16):
-        low, high = np.uint8(np.int32(q[t, k])), np.uint8(np.int32(q[t + 16, k]))
-        out[at + 4 + t] = low | np.uint8(high << np.uint8(4))
+def _pack(packed, at, scale, minimum, low, high):
+    store_half(packed, at, scale)
+    store_half(packed, at + 2, minimum)
+    store_nibbles(packed, at + 4, low, high)
 
 
 @kernel
@@ -47,11 +46,7 @@ def _decode(packed, rows):
             flat[to + t + 16] = d * np.float32(byte >> 4) + m
 
 
-CODECS = {
-    "Q4_1": Codec(
-        decode=_decode,
-        encode=importance_decides(
-            encode_affine(NMAX, BLOCK_NBYTES, _pack), without=encode_affine_rounding(NMAX, BLOCK_NBYTES, _pack)
-        ),
-    )
-}
+searching = affine_encoder(NMAX, BLOCK_NBYTES, _pack)
+rounding = rounding_encoder(NMAX, BLOCK_NBYTES, _pack, affine=True)
+
+CODECS = {"Q4_1": Codec(decode=_decode, encode=importance_decides(searching, without=rounding))}

@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from qxmix.quants.block32.encoder import BLOCK, encode_linear, encode_rounding
+from qxmix.quants.block32.encoder import BLOCK, linear_encoder
+from qxmix.quants.block32.packing import store_five_bits
+from qxmix.quants.block32.rounding import rounding_encoder
 from qxmix.quants.codec import SEARCHES, Codec, importance_decides
 from qxmix.quants.common.numerics import load_half, store_half
 from qxmix.quants.common.search import linear_search
@@ -27,15 +29,9 @@ BLOCK_NBYTES = 22
 
 
 @inlined
-def _pack(out, at, scale, q, k):
-    store_half(out, at, scale)
-    fifth = np.uint32(0)
-    for t in range(16):
-        low, high = np.uint32(np.int32(q[t, k]) + NMAX), np.uint32(np.int32(q[t + 16, k]) + NMAX)
-        out[at + 6 + t] = np.uint8((low & np.uint32(15)) | ((high & np.uint32(15)) << np.uint32(4)))
-        fifth |= (low >> np.uint32(4)) << np.uint32(t) | (high >> np.uint32(4)) << np.uint32(t + 16)
-    for i in range(4):
-        out[at + 2 + i] = np.uint8((fifth >> np.uint32(8 * i)) & np.uint32(255))
+def _pack(packed, at, scale, minimum, low, high):  # noqa: ARG001 - the signature of all
+    store_half(packed, at, scale)
+    store_five_bits(packed, at + 2, low, high)
 
 
 @kernel
@@ -52,8 +48,8 @@ def _decode(packed, rows):
             flat[to + t + 16] = d * np.float32((byte >> 4 | fifth_high << 4) - NMAX)
 
 
-searching = encode_linear(NMAX, BLOCK_NBYTES, _pack)
-rounding = encode_rounding(NMAX, BLOCK_NBYTES, _pack)
+searching = linear_encoder(NMAX, BLOCK_NBYTES, _pack)
+rounding = rounding_encoder(2 * NMAX - 1, BLOCK_NBYTES, _pack, affine=False)
 
 CODECS = {
     "Q5_0": Codec(

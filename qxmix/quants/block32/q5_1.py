@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from qxmix.quants.block32.affine32 import encode_affine, encode_affine_rounding
-from qxmix.quants.block32.encoder import BLOCK
+from qxmix.quants.block32.encoder import BLOCK, affine_encoder
+from qxmix.quants.block32.packing import store_five_bits
+from qxmix.quants.block32.rounding import rounding_encoder
 from qxmix.quants.codec import Codec, importance_decides
 from qxmix.quants.common.numerics import load_half, store_half
 from qxmix.quants.jit import inlined, kernel
@@ -27,16 +28,10 @@ BLOCK_NBYTES = 24
 
 
 @inlined
-def _pack(out, at, scale, minimum, q, k):
-    store_half(out, at, scale)
-    store_half(out, at + 2, minimum)
-    fifth = np.uint32(0)
-    for t in range(16):
-        low, high = np.uint32(np.int32(q[t, k])), np.uint32(np.int32(q[t + 16, k]))
-        out[at + 8 + t] = np.uint8((low & np.uint32(15)) | ((high & np.uint32(15)) << np.uint32(4)))
-        fifth |= (low >> np.uint32(4)) << np.uint32(t) | (high >> np.uint32(4)) << np.uint32(t + 16)
-    for i in range(4):
-        out[at + 4 + i] = np.uint8((fifth >> np.uint32(8 * i)) & np.uint32(255))
+def _pack(packed, at, scale, minimum, low, high):
+    store_half(packed, at, scale)
+    store_half(packed, at + 2, minimum)
+    store_five_bits(packed, at + 4, low, high)
 
 
 @kernel
@@ -53,11 +48,7 @@ def _decode(packed, rows):
             flat[to + t + 16] = d * np.float32(byte >> 4 | fifth_high << 4) + m
 
 
-CODECS = {
-    "Q5_1": Codec(
-        decode=_decode,
-        encode=importance_decides(
-            encode_affine(NMAX, BLOCK_NBYTES, _pack), without=encode_affine_rounding(NMAX, BLOCK_NBYTES, _pack)
-        ),
-    )
-}
+searching = affine_encoder(NMAX, BLOCK_NBYTES, _pack)
+rounding = rounding_encoder(NMAX, BLOCK_NBYTES, _pack, affine=True)
+
+CODECS = {"Q5_1": Codec(decode=_decode, encode=importance_decides(searching, without=rounding))}

@@ -17,26 +17,31 @@ from __future__ import annotations
 
 import numpy as np
 
-from qxmix.quants.block32.encoder import BLOCK, encode_linear
+from qxmix.quants.block32.encoder import BLOCK, linear_encoder
+from qxmix.quants.block32.packing import store_nibbles
 from qxmix.quants.codec import SEARCHES, Codec
 from qxmix.quants.common.numerics import load_half, store_half
 from qxmix.quants.common.search import linear_search
+from qxmix.quants.common.simd import store_bytes, truncate
 from qxmix.quants.jit import inlined, kernel
 
 NMAX = 32
 BLOCK_NBYTES = 26
 
+_4 = np.float32(4.0)
+_16 = np.float32(16.0)
+_SIXTEENTH = np.float32(1 / 16)
+
 
 @inlined
-def _pack(out, at, scale, q, k):
-    store_half(out, at, scale)
+def _pack(packed, at, scale, minimum, low, high):  # noqa: ARG001 - the signature of all
+    store_half(packed, at, scale)
+    upper_low, upper_high = truncate(low * _SIXTEENTH), truncate(high * _SIXTEENTH)
+    # 16 bytes: the second half of them moves into the upper nibbles of the first, and makes room for the fields below.
+    store_bytes(packed, at + 2, upper_low + _4 * upper_high)
     for t in range(8):
-        out[at + 2 + t] = np.uint8(0)
-    for t in range(16):
-        low, high = np.uint32(np.int32(q[t, k]) + NMAX), np.uint32(np.int32(q[t + 16, k]) + NMAX)
-        out[at + 10 + t] = np.uint8((low & np.uint32(15)) | ((high & np.uint32(15)) << np.uint32(4)))
-        upper = (low >> np.uint32(4)) | ((high >> np.uint32(4)) << np.uint32(2))
-        out[at + 2 + t % 8] |= np.uint8(upper << np.uint32(4 * (t // 8)))
+        packed[at + 2 + t] |= np.uint8(packed[at + 10 + t] << np.uint8(4))
+    store_nibbles(packed, at + 10, low - _16 * upper_low, high - _16 * upper_high)
 
 
 @kernel
@@ -55,7 +60,7 @@ def _decode(packed, rows):
 CODECS = {
     "Q6_0": Codec(
         decode=_decode,
-        encode=encode_linear(NMAX, BLOCK_NBYTES, _pack),
+        encode=linear_encoder(NMAX, BLOCK_NBYTES, _pack),
         searches=SEARCHES,
         search_block=linear_search(NMAX),
     )

@@ -264,19 +264,26 @@ def lowest_bit(typing_context, bits):  # noqa: ARG001
     return types.int64(types.int64), build
 
 
+def _folded(builder: Any, value: Any, sign: str) -> Any:
+    """The lane that compares so with all others: halves against halves, down to one lane."""
+    n = WIDTH
+    while n > 1:
+        n //= 2
+        halves = [ir.Constant(ir.VectorType(ir.IntType(32), n), list(range(at, at + n))) for at in (0, n)]
+        value = _extreme(sign)(builder, [builder.shuffle_vector(value, value, half) for half in halves])
+    return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
+
+
 @intrinsic
 def least_lane(typing_context, vector):  # noqa: ARG001
     """The least of the lanes, none of which may be a NaN."""
+    return vector.dtype(vector), lambda context, builder, sig, args: _folded(builder, args[0], "<")  # noqa: ARG005
 
-    def build(context, builder, sig, args):  # noqa: ARG001
-        value, smaller = args[0], _extreme("<")
-        for shift in (8, 4, 2, 1):
-            turned = [(lane + shift) % WIDTH for lane in range(WIDTH)]
-            order = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), turned)
-            value = smaller(builder, [value, builder.shuffle_vector(value, value, order)])
-        return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
 
-    return vector.dtype(vector), build
+@intrinsic
+def greatest_lane(typing_context, vector):  # noqa: ARG001
+    """The greatest of the lanes, none of which may be a NaN."""
+    return vector.dtype(vector), lambda context, builder, sig, args: _folded(builder, args[0], ">")  # noqa: ARG005
 
 
 @intrinsic
