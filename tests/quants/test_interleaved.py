@@ -8,6 +8,9 @@ from gguf import quants as gguf_quants
 
 from qxmix.quants import QUANT_TYPES, get
 from qxmix.quants.api import dequantize, quantize
+from qxmix.quants.interleaved import q8_rows, rows_32, rows_grid, rows_k, rows_levels
+from qxmix.quants.interleaved.interleave import _unweave, _weave
+from qxmix.quants.interleaved.moves import Unit, fewest_moves
 from tests.quants.naive import rows as naive
 
 OWN = {"IQ1_S_R4", "IQ1_M_R4", "Q8_K_R8"}
@@ -33,6 +36,27 @@ def test_rows_decode_as_their_plain_type_does(name: str) -> None:
     x, imatrix, base = weights(16), importance(), get(name).base
     plain = dequantize(quantize(x, base, imatrix), base, 512)
     np.testing.assert_array_equal(dequantize(quantize(x, name, imatrix), name, 512), plain)
+
+
+UNITS = [
+    value
+    for module in (rows_32, rows_k, rows_grid, rows_levels, q8_rows)
+    for value in vars(module).values()
+    if isinstance(value, Unit)
+]
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: f"{unit.n_rows}x{unit.nbytes}")
+@pytest.mark.parametrize("n_units", [1, 16, 19])
+def test_any_bytes_survive_weaving_and_unweaving(unit: Unit, n_units: int) -> None:
+    moves, weave = fewest_moves(unit)
+    plain = np.random.default_rng(4).integers(0, 256, (3 * unit.n_rows, unit.meta_nbytes + n_units * unit.nbytes))
+    data, back = plain.astype(np.uint8), np.empty(plain.shape, np.uint8)
+    shape = unit.n_rows, unit.nbytes, unit.meta_nbytes, moves.lead, moves.n_words
+    _weave(data, shape, weave.runs, weave.parts, weave.sources, weave.targets)
+    assert (data != plain).any()
+    _unweave(data, back, shape, moves.unweave, moves.n_whole)
+    np.testing.assert_array_equal(back, plain)
 
 
 def scrambled(x: np.ndarray) -> np.ndarray:

@@ -21,7 +21,6 @@ Source: the ``repack_...`` functions of ik_llama.cpp (iqk_quantize.cpp).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -29,105 +28,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qxmix.quants.codec import Codec
+from qxmix.quants.common.simd import WIDTH, load, load_word, store, store_word
+from qxmix.quants.interleaved.moves import fewest_moves
 from qxmix.quants.jit import inlined, kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
     from qxmix.quants.codec import Columns, Packed, Rows
-    from qxmix.quants.interleaved.bit_fields import Bits
+    from qxmix.quants.interleaved.moves import Unit
 
-    Pairs = Sequence[tuple[Bits, Bits]]
+_APART = 72
+"""Bytes between rows in scratch memory."""
 
 STEP_ROWS = 64
 """Rows that are decoded at once; their plain form is kept that long."""
 
-_WHOLE = np.uint32(0xFFFFFFFF)
 _TINY = np.float32(1e-9)
 _0 = np.float32(0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """How a unit of interleaved rows lies in memory.  Sizes in bytes of one row."""
-
-    n_rows: int
-    """Rows of a group."""
-    nbytes: int
-    """Bytes of a row's part of a unit."""
-    pairs: Pairs
-    """Fields of the plain unit (n, width) and of the interleaved one (n_rows, n, width); together all of its bits."""
-    scrambled: Bits | None = None
-    """Positions in the interleaved unit, (..., 7), of signs that are stored as running parities."""
-    meta_nbytes: int = 0
-    """Row scales in front of the units."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Moves:
-    """Moves between a unit's plain form, padded so that most fields stand at whole words, and its interleaved form.
-
-    (n_moves, 4) each: target word, source word, mask of the source's bits, 32 + shift to the left; whole words first.
-    """
-
-    lead: int
-    """Bytes in front of each row's part in the padded form."""
-    n_words: int
-    """Words of each row's part in the padded form."""
-    weave: NDArray[np.uint32]
-    """Moves to the interleaved form."""
-    unweave: NDArray[np.uint32]
-    """Moves to the plain form."""
-    n_whole: int
-    """How many of either move whole words, which have no other move."""
-
-
-def _find_moves(to: Bits, of: Bits) -> NDArray[np.uint32]:
-    """Moves of bits ``of`` to bits ``to``; those between the same two words by the same distance are one."""
-    shift = 32 + to % 32 - of % 32
-    key = (shift << 40) | (to // 32 << 20) | (of // 32)
-    keys, which = np.unique(key, return_inverse=True)
-    masks = np.zeros(len(keys), np.uint32)
-    np.bitwise_or.at(masks, which, np.uint32(1) << (of % 32).astype(np.uint32))
-    word = (1 << 20) - 1
-    moves = np.stack([keys >> 20 & word, keys & word, masks, keys >> 40], axis=1).astype(np.uint32)
-    return moves[np.argsort(masks != _WHOLE, kind="stable")]
-
-
-def _n_words(unit: Unit, lead: int) -> int:
-    return -(-(lead + unit.nbytes) // 4)
-
-
-def _bit_pairs(unit: Unit, lead: int) -> tuple[Bits, Bits]:
-    """Each bit of the unit in the padded plain form and in the interleaved form."""
-    rows = 8 * (4 * _n_words(unit, lead) * np.arange(unit.n_rows) + lead)[:, None]
-    plain = np.concatenate([(rows + one.ravel()).ravel() for one, _ in unit.pairs])
-    woven = np.concatenate([many.ravel() for _, many in unit.pairs])
-    return plain, woven
-
-
-def _moves_with(unit: Unit, lead: int) -> _Moves:
-    plain, woven = _bit_pairs(unit, lead)
-    to, of, back_to, back_of = [woven], [plain], [plain], [woven]
-    if unit.scrambled is not None:
-        plain_of = np.empty(8 * unit.nbytes * unit.n_rows, np.int64)
-        plain_of[woven] = plain
-        signs = unit.scrambled.reshape(-1, 7)
-        for b in range(1, 7):
-            for earlier in range(b):
-                to.append(signs[:, b])
-                of.append(plain_of[signs[:, earlier]])
-            back_to.append(plain_of[signs[:, b]])
-            back_of.append(signs[:, b - 1])
-    weave = _find_moves(np.concatenate(to), np.concatenate(of))
-    unweave = _find_moves(np.concatenate(back_to), np.concatenate(back_of))
-    return _Moves(lead, _n_words(unit, lead), weave, unweave, int((weave[:, 2] == _WHOLE).sum()))
-
-
-def _fewest_moves(unit: Unit) -> _Moves:
-    return min((_moves_with(unit, lead) for lead in range(4)), key=lambda m: len(m.weave) + len(m.unweave))
 
 
 @inlined
@@ -147,48 +63,76 @@ def _copy(source, of, target, to, n_bytes):
         target[np.uint64(to) + i] = source[np.uint64(of) + i]
 
 
-@kernel
-def _spread(moves, column, n_words, stride):
-    """Moves whose words in ``column`` count rows of ``stride`` words instead of ``n_words``."""
-    out = moves.copy()
-    for m in range(moves.shape[0]):
-        word = moves[m, column]
-        out[m, column] = word // np.uint32(n_words) * np.uint32(stride) + word % np.uint32(n_words)
-    return out
+@inlined
+def _weave_runs(plain, stride, n_lanes, runs, starts, out, at, unit):
+    """Copy whole words of ``n_lanes`` units, ``stride`` bytes apart in ``plain``, to those at ``at`` in ``out``."""
+    for r in range(runs.shape[0]):
+        to, of, n, step = at + runs[r, 0], starts[runs[r, 1]], runs[r, 2], runs[r, 3]
+        for j in range(n_lanes):
+            if n == 1:
+                store_word(out, to + j * unit, load_word(plain, of + j * stride))
+            else:
+                for i in range(n):
+                    store_word(out, to + j * unit + i * step, load_word(plain, of + j * stride + 4 * i))
+
+
+@inlined
+def _weave_bits(words, parts):
+    """Apply moves of bits to ``words`` (n, WIDTH): a lane is a unit, so one instruction moves the bits of them all."""
+    for m in range(parts.shape[0]):
+        to, of = WIDTH * np.int64(parts[m, 0]), WIDTH * np.int64(parts[m, 1])
+        bits = ((load(words, of) & parts[m, 2]) << parts[m, 3]) >> parts[m, 4]
+        store(words, to, load(words, to) ^ bits)
 
 
 @kernel
-def _weave(data, n_rows, nbytes, meta, lead, n_words, moves, n_whole):
-    """Turn plain rows ``data`` (n, row_nbytes) into interleaved ones, in place."""
+def _weave(data, shape, runs, parts, sources, targets):
+    """Turn plain rows ``data`` (n, row_nbytes) into interleaved ones, in place.
+
+    ``shape`` is (rows of a group, bytes of a row's part of a unit, meta bytes, ``lead``, words of a part); the rest are
+    the fields of ``Weave``.  Words of the padded plain form are read where they stand: what they hold of their
+    neighbours no move takes.
+    """
+    n_rows, nbytes, meta, lead, n_words = shape
     row_nbytes, flat = data.shape[1], data.ravel()
-    n_units = (row_nbytes - meta) // nbytes
-    moves = _spread(moves, 1, n_words, n_words * n_units)
-    plain, scales = np.zeros(n_rows * n_units * n_words, np.uint32), np.empty(n_rows * meta, np.uint8)
-    woven = np.empty(n_rows * nbytes // 4, np.uint32)
-    plain_bytes, woven_bytes = plain.view(np.uint8), woven.view(np.uint8)
+    n_units, n_sources = (row_nbytes - meta) // nbytes, len(sources)
+    # A word more on either side; and rows of 4096 bytes would all lie in the same few lines of the cache.
+    stride = row_nbytes + _APART
+    plain, words = np.zeros(n_rows * stride + 8, np.uint8), np.zeros((n_sources + len(targets), WIDTH), np.uint32)
+    starts = np.empty(n_rows * n_words, np.int64)
+    for s in range(len(starts)):
+        starts[s] = 4 + s // n_words * stride + meta + 4 * (s % n_words) - lead
     for first in range(0, data.shape[0], n_rows):
-        for k in range(n_rows):
-            at = (first + k) * row_nbytes
-            _copy(flat, at, scales, k * meta, meta)
-            if nbytes == 4 * n_words:
-                _copy(flat, at + meta, plain_bytes, nbytes * k * n_units, nbytes * n_units)
-                continue
-            for b in range(n_units):
-                _copy(flat, at + meta + b * nbytes, plain_bytes, 4 * n_words * (k * n_units + b) + lead, nbytes)
         at = first * row_nbytes
-        _copy(scales, 0, flat, at, n_rows * meta)
-        for b in range(n_units):
-            woven[:] = np.uint32(0)
-            _apply(moves, n_whole, plain, b * n_words, woven, 0)
-            _copy(woven_bytes, 0, flat, at + n_rows * (meta + b * nbytes), n_rows * nbytes)
+        for k in range(n_rows):
+            _copy(flat, at + k * row_nbytes, plain, 4 + k * stride, row_nbytes)
+        for k in range(n_rows):
+            _copy(plain, 4 + k * stride, flat, at + k * meta, meta)
+        at += n_rows * meta
+        for b in range(0, n_units, WIDTH):
+            n_lanes, unit = min(WIDTH, n_units - b), n_rows * nbytes
+            _weave_runs(plain[b * nbytes :], nbytes, n_lanes, runs, starts, flat, at + b * unit, unit)
+            for s in range(n_sources):
+                for j in range(n_lanes):
+                    words[s, j] = load_word(plain, starts[sources[s]] + (b + j) * nbytes)
+            words[n_sources:] = np.uint32(0)
+            _weave_bits(words, parts)
+            for t in range(len(targets)):
+                for j in range(n_lanes):
+                    store_word(flat, at + (b + j) * unit + np.int64(targets[t]), words[n_sources + t, j])
 
 
 @kernel
-def _unweave(packed, data, n_rows, nbytes, meta, lead, n_words, moves, n_whole):
-    """Turn interleaved rows into plain ``data`` (n, row_nbytes)."""
+def _unweave(packed, data, shape, moves, n_whole):
+    """Turn interleaved rows into plain ``data`` (n, row_nbytes); ``shape`` as for ``_weave``."""
+    n_rows, nbytes, meta, lead, n_words = shape
     row_nbytes, flat, to = data.shape[1], packed.ravel(), data.ravel()
     n_units = (row_nbytes - meta) // nbytes
-    moves = _spread(moves, 0, n_words, n_words * n_units)
+    moves = moves.copy()
+    for m in range(moves.shape[0]):  # the words of all units of a row lie one after the other in ``plain``
+        moves[m, 0] = moves[m, 0] // np.uint32(n_words) * np.uint32(n_words * n_units) + moves[m, 0] % np.uint32(
+            n_words
+        )
     plain, woven = np.empty(n_rows * n_units * n_words, np.uint32), np.empty(n_rows * nbytes // 4, np.uint32)
     plain_bytes, woven_bytes = plain.view(np.uint8), woven.view(np.uint8)
     for first in range(0, data.shape[0], n_rows):
@@ -248,25 +192,25 @@ def interleaved(base: Codec, unit: Unit, *, clean: int = 0) -> Codec:
     """
     plain_encode = base.encode
     assert plain_encode is not None
-    moves_of_unit = cache(_fewest_moves.__get__(unit))
+    moves_of_unit = cache(fewest_moves.__get__(unit))
 
     def encode(rows: Rows, columns: Columns, packed: Packed, search: int) -> None:
         if clean and len(columns):
             _encode_cleaned(base, clean, rows, columns, packed, search)
         else:
             plain_encode(rows, columns, packed, search)
-        moves = moves_of_unit()
+        moves, weave = moves_of_unit()
         shape = unit.n_rows, unit.nbytes, unit.meta_nbytes, moves.lead, moves.n_words
-        _weave(packed, *shape, moves.weave, moves.n_whole)
+        _weave(packed, shape, weave.runs, weave.parts, weave.sources, weave.targets)
 
     def decode(packed: Packed, rows: Rows) -> None:
-        moves = moves_of_unit()
+        moves, _ = moves_of_unit()
         shape = unit.n_rows, unit.nbytes, unit.meta_nbytes, moves.lead, moves.n_words
         plain = np.empty((min(STEP_ROWS, len(rows)), packed.shape[1]), np.uint8)
         for first in range(0, len(rows), STEP_ROWS):
             part = packed[first : first + STEP_ROWS]
             data = plain[: len(part)]
-            _unweave(part, data, *shape, moves.unweave, moves.n_whole)
+            _unweave(part, data, shape, moves.unweave, moves.n_whole)
             base.decode(data, rows[first : first + STEP_ROWS])
 
     return Codec(decode=decode, encode=encode, searches=base.searches, version=base.version)

@@ -35,7 +35,8 @@ from qxmix.quants.grid.iq1_m import search_halves
 from qxmix.quants.grid.iq1_s import search_block
 from qxmix.quants.grid.ternary_grid import DELTA, LONGEST_LIST, N_WANTED
 from qxmix.quants.interleaved.bit_fields import runs, span
-from qxmix.quants.interleaved.interleave import Unit, interleaved
+from qxmix.quants.interleaved.interleave import interleaved
+from qxmix.quants.interleaved.moves import Unit
 from qxmix.quants.jit import inlined, kernel
 
 if TYPE_CHECKING:

@@ -27,7 +27,8 @@ from qxmix.quants.block32.e2m1 import largest_bits
 from qxmix.quants.codec import Codec
 from qxmix.quants.common.numerics import load_half, store_half
 from qxmix.quants.interleaved.bit_fields import runs, span
-from qxmix.quants.interleaved.interleave import Unit, interleaved
+from qxmix.quants.interleaved.interleave import interleaved
+from qxmix.quants.interleaved.moves import Unit
 from qxmix.quants.jit import inlined, kernel
 
 if TYPE_CHECKING:

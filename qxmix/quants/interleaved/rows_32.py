@@ -23,7 +23,8 @@ from qxmix.quants.block32.q8_0 import CODECS as Q8_0
 from qxmix.quants.codec import Codec
 from qxmix.quants.floats import CODECS as FLOATS
 from qxmix.quants.interleaved.bit_fields import NIBBLES, PAIRS, nibbles_16, quads, runs, span
-from qxmix.quants.interleaved.interleave import Unit, interleaved
+from qxmix.quants.interleaved.interleave import interleaved
+from qxmix.quants.interleaved.moves import Unit
 from qxmix.quants.jit import kernel
 
 _E = np.arange(32)

@@ -22,7 +22,8 @@ from qxmix.quants.grid.iq2_xxs import CODECS as IQ2_XXS
 from qxmix.quants.grid.iq3_s import CODECS as IQ3_S
 from qxmix.quants.grid.iq3_xxs import CODECS as IQ3_XXS
 from qxmix.quants.interleaved.bit_fields import SINGLES, Bits, counted, quads, runs, span, strided
-from qxmix.quants.interleaved.interleave import Unit, interleaved
+from qxmix.quants.interleaved.interleave import interleaved
+from qxmix.quants.interleaved.moves import Unit
 
 _SCALES = (span(0, 2), runs(0, 4, 2, 2))
 

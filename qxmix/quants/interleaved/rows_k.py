@@ -36,7 +36,8 @@ from qxmix.quants.interleaved.bit_fields import (
     span,
     strided,
 )
-from qxmix.quants.interleaved.interleave import Unit, interleaved
+from qxmix.quants.interleaved.interleave import interleaved
+from qxmix.quants.interleaved.moves import Unit
 from qxmix.quants.jit import kernel
 from qxmix.quants.k_quants.q2_k import CODECS as Q2_K
 from qxmix.quants.k_quants.q2_k import NBYTES as Q2_K_NBYTES

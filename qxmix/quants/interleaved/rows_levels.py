@@ -34,7 +34,8 @@ from qxmix.quants.interleaved.bit_fields import (
     span,
     strided,
 )
-from qxmix.quants.interleaved.interleave import Unit, interleaved
+from qxmix.quants.interleaved.interleave import interleaved
+from qxmix.quants.interleaved.moves import Unit
 from qxmix.quants.level.iq2_k import CODECS as IQ2_K
 from qxmix.quants.level.iq3_k import CODECS as IQ3_K
 from qxmix.quants.level.iq4_k import CODECS as IQ4_K

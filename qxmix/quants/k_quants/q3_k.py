@@ -21,7 +21,8 @@ import numpy as np
 from qxmix.quants.codec import SEARCHES, Codec
 from qxmix.quants.common.lanes import LANES, weigh_by_square
 from qxmix.quants.common.numerics import half_round, load_half, nint
-from qxmix.quants.common.search import EXHAUSTIVE, ZERO_BLOCK, block_max, linear_search, search_linear
+from qxmix.quants.common.search import EXHAUSTIVE, ZERO_BLOCK, largest_value, linear_search, search_linear
+from qxmix.quants.common.simd import WIDTH, any_lane, load, splat, store, where
 from qxmix.quants.common.superblock import (
     SUPER,
     largest_scale,
@@ -31,7 +32,7 @@ from qxmix.quants.common.superblock import (
     sum_over,
     weigh_super,
 )
-from qxmix.quants.jit import kernel, spliced
+from qxmix.quants.jit import inlined, kernel, spliced
 from qxmix.quants.k_quants.linear_k import BLOCK, N_BLOCKS, linear_encoder, round_linear
 
 NBYTES = 110
@@ -40,6 +41,31 @@ SCALE_NMAX = 32
 
 _0 = np.float32(0.0)
 _1 = np.float32(1.0)
+_LOW, _HIGH = np.float32(-NMAX), np.float32(NMAX - 1)
+_INF = np.float32(np.inf)
+_MAGIC = np.float32(12582912.0)
+
+
+@inlined
+def _level(y):
+    return min(max((y + _MAGIC) - _MAGIC, _LOW), _HIGH)
+
+
+@inlined
+def _sweep(x, g, s1, s2, q):
+    """Give each level in turn the value that fits the others best; the sums after it, and the lanes that changed."""
+    changed = s1 < -_INF  # none
+    for e in range(BLOCK):
+        value, level = load(x, e * LANES + g), load(q, e * LANES + g)
+        w = value * value
+        wx = w * value
+        a1, a2 = s1 - wx * level, s2 - (w * level) * level
+        new = _level((value * a2) / a1)
+        b1, b2 = a1 + wx * new, a2 + (w * new) * new
+        better = (a1 > _0) & (new != level) & (b2 > _0) & ((b1 * b1) * s2 > (s1 * s1) * b2)
+        store(q, e * LANES + g, where(better, new, level))
+        s1, s2, changed = where(better, b1, s1), where(better, b2, s2), changed | better
+    return s1, s2, changed
 
 
 @kernel
@@ -48,44 +74,23 @@ def _search_without_importance(x, scale, q):
 
     One trial, then up to five sweeps that give each level in turn the value that fits the others best.
     """
-    scratch = np.empty((3, LANES), np.float32)
-    inverse, s1, s2 = scratch[0], scratch[1], scratch[2]
-    low, high = np.float32(-NMAX), np.float32(NMAX - 1)
-    block_max(x, scale, inverse)
-    for k in range(LANES):
-        inverse[k] = low / inverse[k]
-        s1[k] = _0
-        s2[k] = _0
-    for e in range(BLOCK):
-        for k in range(LANES):
-            w = x[e, k] * x[e, k]
-            level = min(max(nint(inverse[k] * x[e, k]), low), high)
-            q[e, k] = level
-            s1[k] += (w * x[e, k]) * level
-            s2[k] += (w * level) * level
-    for _ in range(5):
-        changed = False
+    for g in range(0, LANES, WIDTH):
+        amax, mx = largest_value(x, g)
+        inverse = _LOW / mx
+        s1 = s2 = splat(_0)
         for e in range(BLOCK):
-            for k in range(LANES):
-                level, w = q[e, k], x[e, k] * x[e, k]
-                wx = w * x[e, k]
-                a1 = s1[k] - wx * level
-                a2 = s2[k] - (w * level) * level
-                new = min(max(nint((x[e, k] * a2) / a1), low), high)
-                b1 = a1 + wx * new
-                b2 = a2 + (w * new) * new
-                better = (a1 > _0) & (new != level) & (b2 > _0) & ((b1 * b1) * s2[k] > (s1[k] * s1[k]) * b2)
-                q[e, k] = new if better else level
-                s1[k] = b1 if better else s1[k]
-                s2[k] = b2 if better else s2[k]
-                changed |= better
-        if not changed:
-            break
-    for k in range(LANES):
-        zero = scale[k] < ZERO_BLOCK
-        scale[k] = _0 if zero else s1[k] / s2[k]
+            value = load(x, e * LANES + g)
+            w, level = value * value, _level(inverse * value)
+            store(q, e * LANES + g, level)
+            s1, s2 = s1 + (w * value) * level, s2 + (w * level) * level
+        for _ in range(5):
+            s1, s2, changed = _sweep(x, g, s1, s2, q)
+            if not any_lane(changed):
+                break
+        zero = amax < ZERO_BLOCK
+        store(scale, g, where(zero, splat(_0), s1 / s2))
         for e in range(BLOCK):
-            q[e, k] = low if zero else q[e, k]
+            store(q, e * LANES + g, where(zero, splat(_LOW), load(q, e * LANES + g)))
 
 
 @spliced
