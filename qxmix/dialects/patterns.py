@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from qxmix.recipe.categories import layer_of
+from qxmix.recipe.categories import block_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -54,7 +54,7 @@ def name_patterns(names: Iterable[str]) -> list[str]:
     """Anchored patterns for these names: one for each part of the layers, parts of the same layers together."""
     layers: dict[str, list[int]] = defaultdict(list)
     for name in names:
-        layer = layer_of(name)
+        layer = block_of(name)
         layers[name if layer is None else name.removeprefix(f"blk.{layer}.")].append(-1 if layer is None else layer)
     parts: dict[tuple[int, ...], list[str]] = defaultdict(list)
     for part, found in layers.items():

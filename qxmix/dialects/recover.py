@@ -16,7 +16,7 @@ from qxmix.planning.facts import model_facts
 from qxmix.planning.gate import never_quantized, unreadable
 from qxmix.quants import find
 from qxmix.recipe import load_recipe
-from qxmix.recipe.categories import layer_of
+from qxmix.recipe.categories import block_of
 from qxmix.recipe.layers import LayerSelector, holds, layers_text, parse_terms
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _rules(tensors: list[TensorInfo], default: str, header: ModelHeader) -> Iter
     parts: dict[str, list[TensorInfo]] = defaultdict(list)
     for tensor in tensors:
         parts[
-            re.sub(r"^blk\.\d+\.", "", tensor.name) if layer_of(tensor.name) is not None else f"^{tensor.name}"
+            re.sub(r"^blk\.\d+\.", "", tensor.name) if block_of(tensor.name) is not None else f"^{tensor.name}"
         ].append(tensor)
     shared: dict[tuple[bool, tuple[tuple[str, str], ...]], list[str]] = defaultdict(list)
     for part, members in parts.items():
@@ -108,7 +108,7 @@ def _rules(tensors: list[TensorInfo], default: str, header: ModelHeader) -> Iter
 def _fates(part: str, members: list[TensorInfo], default: str, n_layer: int) -> Iterator[tuple[str, str]]:
     layers: dict[str, list[int]] = defaultdict(list)
     for tensor in members:
-        layers[tensor.type].append(layer_of(tensor.name) or 0)
+        layers[tensor.type].append(block_of(tensor.name) or 0)
     if part.startswith("^"):
         yield from (("", kind) for kind in layers if kind != default)
         return

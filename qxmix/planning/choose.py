@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from qxmix.planning.facts import tensor_facts
+from qxmix.planning.facts import MAIN_STACK, count_layers, tensor_facts
 from qxmix.recipe import conditions, layers
-from qxmix.recipe.categories import category_of, layer_of
+from qxmix.recipe.categories import block_of, category_of, name_parts
 from qxmix.recipe.model import DEFAULT
 from qxmix.recipe.patterns import search
 
@@ -46,7 +46,7 @@ class Chooser:
     """Count tensors by block number and name instead of by place in the file."""
     count_overridden: bool
     _numbers: dict[object, dict[int, int]] = field(default_factory=dict)
-    _totals: dict[tuple[str, ...], int] = field(default_factory=dict)
+    _totals: dict[object, int] = field(default_factory=dict)
     _tensor_facts: dict[int, dict[str, FactValue]] = field(default_factory=dict)
 
     def choose(self, candidates: Iterable[int]) -> dict[int, Choice]:
@@ -127,9 +127,9 @@ class Chooser:
         by_layer = selector.by == "layer" or (
             selector.by == "layer_if_experts" and self.facts["n_expert"] not in (0, 1)
         )
-        name = self.header.tensors[index].name
-        i = layer_of(name) if by_layer else self._ordinals(rule, counted).get(index)
-        return i is not None and layers.holds(selector, i, self._total(selector.of))
+        parts = name_parts(self.header.tensors[index].name)
+        i = parts.layer if by_layer else self._ordinals(rule, counted).get(index)
+        return i is not None and layers.holds(selector, i, self._total(selector.of, parts.stack))
 
     def _ordinals(self, rule: Rule, counted: list[int] | None) -> dict[int, int]:
         """Place of each tensor among the quantizable ones that match and category of the rule select."""
@@ -149,18 +149,25 @@ class Chooser:
             found = self._numbers[key] = {index: place for place, index in enumerate(indices)}
         return found
 
-    def _total(self, of: tuple[str, ...]) -> int:
-        """The model's layers, or all tensors of the categories, kept ones included."""
-        found = self._totals.get(of)
+    def _total(self, of: tuple[str, ...], stack: str) -> int:
+        """All tensors of the categories, kept ones included, or else the layers.
+
+        Those of the model are what it states, as the engines count them, and those of any other stack are counted.
+        """
+        key = of or (stack if stack != MAIN_STACK else "")
+        found = self._totals.get(key)
         if found is None:
             n_layer = self.facts["n_layer"]
             assert isinstance(n_layer, int)
-            found = sum(category_of(t.name) in of for t in self.header.tensors) if of else n_layer
-            self._totals[of] = found
+            if of:
+                found = sum(category_of(t.name) in of for t in self.header.tensors)
+            else:
+                found = count_layers(self.header.tensors, stack) if stack not in ("", MAIN_STACK) else n_layer
+            self._totals[key] = found
         return found
 
 
 def name_order(tensor: TensorInfo) -> tuple[int, bytes]:
     """llama.cpp's order: tensors outside of blocks first, then by block, each by the bytes of the name."""
-    layer = layer_of(tensor.name)
+    layer = block_of(tensor.name)
     return -1 if layer is None else layer, tensor.name.encode()

@@ -5,11 +5,14 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from qxmix.recipe.categories import layer_of
+from qxmix.recipe.categories import name_parts
 
 if TYPE_CHECKING:
     from qxmix.container.model import MetadataField, ModelHeader, TensorInfo
     from qxmix.recipe.conditions import FactValue
+
+MAIN_STACK = "blk"
+"""What the layers of a language model are called."""
 
 _INTEGERS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 10: "<Q", 11: "<q"}
 """GGUF's ids of integer types and how ``struct`` reads them."""
@@ -33,7 +36,7 @@ def model_facts(header: ModelHeader, *, has_imatrix: bool) -> dict[str, FactValu
     tokens = fields.get("tokenizer.ggml.tokens")
     return {
         "arch": arch,
-        "n_layer": number("block_count") or _count_layers(header.tensors),
+        "n_layer": number("block_count") or count_layers(header.tensors),
         "n_head": n_head,
         "n_head_kv": n_head_kv,
         "n_gqa": (n_head // n_head_kv if n_head_kv else 0) if n_head is not None and n_head_kv is not None else None,
@@ -71,5 +74,10 @@ def _first_number(field: MetadataField | None) -> int | None:
     return found
 
 
-def _count_layers(tensors: tuple[TensorInfo, ...]) -> int:
-    return max((1 + layer for t in tensors if (layer := layer_of(t.name)) is not None), default=0)
+def count_layers(tensors: tuple[TensorInfo, ...], stack: str = "") -> int:
+    """The layers of a stack, or of that which a model consists of: ``blk``, and without it the longest."""
+    ends: dict[str, int] = {}
+    for parts in (name_parts(t.name) for t in tensors):
+        if parts.layer is not None:
+            ends[parts.stack] = max(ends.get(parts.stack, 0), 1 + parts.layer)
+    return ends.get(stack or MAIN_STACK, 0 if stack else max(ends.values(), default=0))

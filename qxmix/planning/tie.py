@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from qxmix.planning.fallback import misfit
 from qxmix.quants import get
-from qxmix.recipe.categories import layer_of
+from qxmix.recipe.categories import name_parts
 
 if TYPE_CHECKING:
     from qxmix.planning.draft import Draft
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 def tie(recipe: Recipe, drafts: list[Draft]) -> list[Draft]:
     """Give tied tensors whose types differ the largest of these types that can hold all of them."""
-    groups: dict[tuple[int, int], list[int]] = {}
+    groups: dict[tuple[int, str, int], list[int]] = {}
     for i, found in enumerate(drafts):
-        layer = layer_of(found.tensor.name)
-        if found.rule is not None and recipe.rules[found.rule].tie and found.quantized and layer is not None:
-            groups.setdefault((found.rule, layer), []).append(i)
+        parts = name_parts(found.tensor.name)
+        if found.rule is not None and recipe.rules[found.rule].tie and found.quantized and parts.layer is not None:
+            groups.setdefault((found.rule, parts.stack, parts.layer), []).append(i)
     result = list(drafts)
     for members in groups.values():
         names = dict.fromkeys(drafts[i].type for i in members)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qxmix.report.groups import layer_ranges, split_name
+from qxmix.recipe.categories import part_of
+from qxmix.report.groups import layer_ranges
 from qxmix.report.text import human_nbytes, table, wrapped
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def diff_text(diff: Diff, *, terminal: bool = False) -> str:
         return "\n".join([*head, "", "No difference: every tensor has the same type in both."])
     groups: dict[tuple[str, str, str], list[Change]] = {}
     for change in diff.changes:
-        part, _ = split_name(change.name)
+        part = part_of(change.name)
         groups.setdefault((part, _type(change.a, change.b), _type(change.b, change.a)), []).append(change)
     order = {part: i for i, part in enumerate(dict.fromkeys(part for part, _, _ in groups))}
     rows = [

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from qxmix.recipe.categories import layer_of, part_of
 from qxmix.recipe.layers import layers_text
 
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 MAX_LAYERS_LENGTH = 24
 """Characters of layers before they are called the others."""
-
-_BLOCK = re.compile(r"(.*?)blk\.(\d{1,6})\.(.*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +49,12 @@ class Group:
         return 8 * self.nbytes / max(1, self.n_weights)
 
 
-def split_name(name: str) -> tuple[str, int | None]:
-    """``blk.3.ffn_up.weight`` to ``("ffn_up", 3)``; a name without a block keeps its prefix and has no layer."""
-    stem = name.removesuffix(".weight")
-    found = _BLOCK.fullmatch(stem)
-    return (found[1] + found[3], int(found[2])) if found else (stem, None)
-
-
 def group(plan: Plan) -> list[Group]:
     """All groups in the order of their first tensor, those of one part together."""
     members: dict[tuple[str, object], list[PlannedTensor]] = {}
     order: dict[str, int] = {}
     for tensor in plan.tensors:
-        part, _ = split_name(tensor.name)
+        part = part_of(tensor.name)
         order.setdefault(part, len(order))
         fate = (tensor.source_type, tensor.requested, tensor.type, tensor.action, tensor.rule, _kept_why(tensor))
         members.setdefault((part, fate), []).append(tensor)
@@ -94,4 +85,4 @@ def _kept_why(tensor: PlannedTensor) -> str:
 
 def layer_ranges(names: Iterable[str]) -> str:
     """The layers of these tensors as ``layers`` of a recipe takes them: ``0-3, 6-27/3, 30``."""
-    return layers_text(layer for name in names if (layer := split_name(name)[1]) is not None)
+    return layers_text(layer for name in names if (layer := layer_of(name)) is not None)

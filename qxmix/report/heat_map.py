@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from qxmix.report.groups import split_name
+from qxmix.recipe.categories import name_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -51,11 +51,11 @@ def heat_map(plan: Plan) -> HeatMap:
     for tensor in plan.tensors:
         if len(tensor.source.shape) < 2 or tensor.source.n_rows < 2:  # noqa: PLR2004 - a vector
             continue
-        part, layer = split_name(tensor.name)
-        if layer is None:
+        name = name_parts(tensor.name)
+        if name.layer is None:
             outside.append(tensor)
         else:
-            found[part, layer].append(tensor)
+            found[name.part, name.layer].append(tensor)
     parts = tuple(dict.fromkeys(part for part, _ in found))
     layers = tuple(sorted({layer for _, layer in found}))
     return HeatMap(parts, layers, {key: Cell(tuple(ts)) for key, ts in found.items()}, tuple(outside))

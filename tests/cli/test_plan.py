@@ -21,7 +21,7 @@ from qxmix.plan import make_plan
 from qxmix.planning.lock import check_lock, write_lock
 from qxmix.quants import QUANT_TYPES
 from qxmix.recipe import load_recipe
-from qxmix.report.groups import group, layer_ranges, split_name
+from qxmix.report.groups import group, layer_ranges
 from qxmix.resources import data_dir
 from tests.planning.models import header, write, write_imatrix
 from tests.planning.zoo import MODELS, dense, experts
@@ -264,12 +264,6 @@ def test_planning_imports_neither_numba_nor_numpy() -> None:
 )
 def test_layers_in_short(layers: list[int], text: str) -> None:
     assert layer_ranges(f"blk.{i}.ffn_up.weight" for i in layers) == text
-
-
-def test_names_are_split_into_part_and_layer() -> None:
-    assert split_name("blk.3.ffn_up.weight") == ("ffn_up", 3)
-    assert split_name("v.blk.12.attn_q.bias") == ("v.attn_q.bias", 12)
-    assert split_name("output.weight") == ("output", None)
 
 
 def test_groups_hold_every_tensor_once(model: Path) -> None:
