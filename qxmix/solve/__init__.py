@@ -1,0 +1,1 @@
+"""The type per tensor that loses least within a size."""
