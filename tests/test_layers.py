@@ -23,6 +23,7 @@ LAYERS = (
     {"lint", "diff", "dialects", "sphere"},
     {"execute", "engines"},
     {"measure"},
+    {"solve"},
     {"demo", "experiment"},
     {"report"},
     {"cli"},
@@ -66,7 +67,7 @@ def test_numba_is_imported_by_the_kernels_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["plan", "validate", "recipes", "inspect", "types", "lint", "diff", "import", "export"]
+    "command", ["plan", "validate", "recipes", "inspect", "types", "lint", "diff", "import", "export", "solve"]
 )
 def test_reading_commands_import_no_numba(command: str) -> None:
     code = f"""

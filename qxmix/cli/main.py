@@ -14,6 +14,7 @@ from qxmix.errors import QxmixError
 from qxmix.report.text import wrapped
 
 COMMANDS = {
+    "solve": ("solve", "Find the types that lose least within a size."),
     "plan": ("plan", "Show types, reasons and exact size before anything is read."),
     "apply": ("apply", "Write the model that the plan describes."),
     "verify": ("verify", "Compare an output with its digests, or make it again."),

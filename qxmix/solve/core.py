@@ -82,7 +82,7 @@ def search_core(items: Sequence[Item], relaxed: Relaxed, best: Found, budget: in
         at = int(ends.argmin())
         if relaxed.bound + ends[at] < loss:
             loss, end = float(relaxed.bound + ends[at]), (n + 1, at)
-    proven = min(relaxed.bound + dropped, loss * (1 - tolerance))
+    proven = max(relaxed.bound, min(relaxed.bound + dropped, loss * (1 - tolerance)))
     if end is None:
         return Found(best.chosen, best.loss, proven)
     return Found(_chosen(cheapest, cores, stages, *end), loss, proven)

@@ -30,8 +30,8 @@ class Item:
 class Solution:
     """One option of each item."""
 
-    chosen: tuple[int, ...]
-    """For each item the index of its option."""
+    chosen: tuple[Option, ...]
+    """For each item, in order."""
     nbytes: int
     loss: float
     bound: float
@@ -50,6 +50,7 @@ class Found:
     """A choice on the way to a solution."""
 
     chosen: tuple[int, ...]
+    """For each item the index of its option."""
     loss: float
     proven: float
     """No choice of the problem at hand loses less."""

@@ -1,15 +1,15 @@
 """The linear relaxation: parts of tensors may be of different types, and the best choice is found by sorting.
 
-Dyer 1984, Zemel 1984: on the lower convex hull of (bytes, loss) of each item every step to the next option has a gain in
-loss per byte, and gains fall from step to step.  Steps of all items in order of their gain, taken while they fit, are
-the optimum; the first that does not fit is taken in part.  One sort answers for every budget.
+Dyer 1984, Zemel 1984: on the lower convex hull of (bytes, loss) of each item every step to the next option has a gain
+in loss per byte, and gains fall from step to step.  Steps of all items in order of their gain, taken while they fit,
+are the optimum; the first that does not fit is taken in part.  One sort answers for every budget.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _below(a: Option, b: Option, c: Option) -> bool:
 def _steps(index: int, options: Sequence[Option]) -> list[Step]:
     kept = hull(options)
     steps = []
-    for at, to in zip(kept, kept[1:], strict=False):
+    for at, to in pairwise(kept):
         nbytes, loss = options[to].nbytes - options[at].nbytes, options[at].loss - options[to].loss
         steps.append(Step(loss / nbytes, index, to, nbytes, loss))
     return steps

@@ -21,7 +21,7 @@ from qxmix.solve.relax import Relaxed, Staircase, fixed, relax, staircase
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-TOLERANCE = 2e-4
+TOLERANCE = 5e-4
 """Share of the loss by which a choice may be above the least possible one before the search goes on."""
 _DEEPEST = 3
 """Tensors of which each option is tried."""
@@ -52,31 +52,28 @@ def solve(items: Sequence[Item], budget: int, tolerance: float = TOLERANCE) -> S
         The choice, or None where not even the smallest options fit.
 
     """
-    return solve_stairs(staircase(items), budget, tolerance)
-
-
-def solve_stairs(stairs: Staircase, budget: int, tolerance: float = TOLERANCE) -> Solution | None:
-    """As :func:`solve`, with the steps sorted already, which do for any budget."""
+    stairs = staircase(items)
     relaxed = relax(stairs, budget)
     if relaxed is None:
         return None
-    start = _filled(stairs, relaxed, budget)
+    start = _filled(stairs, relaxed.chosen, budget, relaxed.bound)
     found = _least(stairs, relaxed, start, _Goal(budget, tolerance), _DEEPEST)
-    options = [item.options[k] for item, k in zip(stairs.items, found.chosen, strict=True)]
-    loss = sum(o.loss for o in options)
-    return Solution(found.chosen, sum(o.nbytes for o in options), loss, relaxed.bound, min(loss, found.proven))
+    found = _filled(stairs, found.chosen, budget, found.proven)
+    options = tuple(item.options[k] for item, k in zip(stairs.items, found.chosen, strict=True))
+    return Solution(options, sum(o.nbytes for o in options), found.loss, relaxed.bound, found.proven)
 
 
-def _filled(stairs: Staircase, relaxed: Relaxed, budget: int) -> Found:
-    """The whole steps, then any later step that still fits."""
-    chosen, nbytes = list(relaxed.chosen), relaxed.nbytes
+def _filled(stairs: Staircase, chosen: tuple[int, ...], budget: int, bound: float) -> Found:
+    """The choice, and each step from it that still fits, best first."""
+    filled = list(chosen)
+    nbytes = sum(item.options[k].nbytes for item, k in zip(stairs.items, filled, strict=True))
     for step in stairs.steps:
-        at, to = (stairs.items[step.item].options[k] for k in (chosen[step.item], step.to))
+        at, to = (stairs.items[step.item].options[k] for k in (filled[step.item], step.to))
         if 0 < to.nbytes - at.nbytes <= budget - nbytes:
             nbytes += to.nbytes - at.nbytes
-            chosen[step.item] = step.to
-    loss = sum(item.options[k].loss for item, k in zip(stairs.items, chosen, strict=True))
-    return Found(tuple(chosen), loss, min(relaxed.bound, loss))
+            filled[step.item] = step.to
+    loss = sum(item.options[k].loss for item, k in zip(stairs.items, filled, strict=True))
+    return Found(tuple(filled), loss, min(bound, loss))
 
 
 def _least(stairs: Staircase, relaxed: Relaxed, best: Found, goal: _Goal, depth: int) -> Found:
@@ -102,7 +99,7 @@ def _branched(stairs: Staircase, item: int, best: Found, goal: _Goal, depth: int
         if goal.is_near(bound, best.loss):
             proven = min(proven, bound)
             continue
-        here = _filled(branch, relaxed, goal.budget)
+        here = _filled(branch, relaxed.chosen, goal.budget, relaxed.bound)
         here = _least(branch, relaxed, here if here.loss < best.loss else best, goal, depth - 1)
         proven = min(proven, here.proven)
         if here.loss < best.loss:

@@ -1,0 +1,153 @@
+"""``qxmix solve``: the recipe that loses least within a size."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from qxmix.cli.inputs import open_model
+from qxmix.cli.plan import Size, make_split, split_options
+from qxmix.cli.solve_options import SelectorSize, SelectorTypes, Tie, candidate_types
+from qxmix.cli.streams import notice
+from qxmix.container.imatrix import load_imatrix
+from qxmix.errors import RunError, severity_order
+from qxmix.lint import lint
+from qxmix.measurement import check_belongs, load_measurement
+from qxmix.recipe import load_recipe
+from qxmix.recipe.load import load_recipe_text
+from qxmix.recipe.model import TARGETS
+from qxmix.report.solve import curve_text, solved_text
+from qxmix.report.text import wrapped
+from qxmix.solve.curve import curve
+from qxmix.solve.make import solve_recipe
+from qxmix.solve.predict import predictor_of
+from qxmix.solve.request import Budget, Limits, Request
+
+if TYPE_CHECKING:
+    from qxmix.container.imatrix import Imatrix
+    from qxmix.measurement import Measurement
+    from qxmix.recipe.model import Recipe
+    from qxmix.solve.make import Solved
+    from qxmix.solve.request import Bound, Share
+
+
+@click.command("solve")
+@click.argument("model", type=click.Path(path_type=str))
+@click.option("-m", "--measure", type=click.Path(path_type=Path), help="What qxmix measure made of MODEL.")
+@click.option("--size", type=Size(), help="Most bytes of the output: 3.5GiB, 24GB.")
+@click.option("--bpw", type=click.FloatRange(min=0, min_open=True), help="Most bits per weight over all tensors.")
+@click.option(
+    "--budget", "shares", type=SelectorSize(), multiple=True,
+    help="Most bytes of some tensors, a category or a pattern: 'exps=100GiB', and 'rest=20GiB'. Repeatable.",
+)  # fmt: skip
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Recipe to write.  [default: standard output]")
+@click.option("--imatrix", type=click.Path(path_type=str), help="Importance matrix, .dat or GGUF.")
+@click.option("--base", type=click.Path(path_type=str), help="A recipe: its rules stay, the rest is solved.")
+@click.option("--target", type=click.Choice(TARGETS), help="Who loads it.  [default: as base or measurement, or any]")
+@click.option("--types", help="Candidates, separated by commas, or all.  [default: those measured, or usual]")
+@click.option("--floor", "floors", type=SelectorTypes(), multiple=True, help="Least type: attn_v=q6_k. Repeatable.")
+@click.option("--ceiling", "ceilings", type=SelectorTypes(), multiple=True, help="Largest type. Repeatable.")
+@click.option("--ban", "bans", type=SelectorTypes(several=True), multiple=True, help="Not these: ffn_down=q2_k,q3_k.")
+@click.option(
+    "--tie", "ties", type=Tie(), multiple=True,
+    help="Parts of a layer that get one type: gate+up, qkv, experts, attn_q+attn_k, none.  [default: gate+up]",
+)  # fmt: skip
+@click.option("--max-types", type=click.IntRange(min=1), help="Most distinct types.")
+@click.option("--curve", "as_curve", is_flag=True, help="Print size against predicted divergence, and exit.")
+@split_options
+def command(
+    *, model: str, measure: Path | None, size: int | None, bpw: float | None, shares: tuple[Share, ...],
+    output: Path | None, imatrix: str | None, base: str | None, target: str | None, types: str | None,
+    floors: tuple[Bound, ...], ceilings: tuple[Bound, ...], bans: tuple[Bound, ...],
+    ties: tuple[tuple[tuple[str, ...], ...], ...], max_types: int | None, as_curve: bool,
+    split_max_size: int | None, split_max_tensors: int | None, keep_split: bool,
+) -> None:  # fmt: skip
+    """Find the types that lose least within a size, and write them as a recipe.
+
+    With the measurement of a model the loss is what was measured; without one it is a guess from other models, and the
+    recipe says so.  The output as planned never exceeds --size.  Equal inputs give equal recipes.
+    """
+    if not (size or bpw or as_curve or any(s.selector is None for s in shares)):
+        raise click.UsageError("say how large it may be: --size, --bpw, or --budget for some tensors and for the rest")
+    header = open_model(model)
+    matrix = load_imatrix(imatrix) if imatrix else None
+    measurement = _measurement(measure)
+    if measurement is not None and measure is not None:
+        check_belongs(measurement, measure, header, matrix)
+    recipe = _base(base, target, measurement)
+    request = Request(
+        header, matrix, recipe, Budget(size, bpw, shares),
+        candidate_types(types, measurement, recipe),
+        Limits(floors, ceilings, bans, *_ties(ties), max_types),
+        make_split(split_max_size, split_max_tensors, keep_split=keep_split),
+        output.stem if output else "solved",
+    )  # fmt: skip
+    predictor = predictor_of(header, measurement)
+    if as_curve:
+        click.echo(curve_text(curve(request, predictor), predictor, terminal=sys.stdout.isatty()))
+        return
+    solved = solve_recipe(request, predictor, _source(measurement, measure, matrix))
+    _write(solved, output)
+    _report(solved, output)
+
+
+def _measurement(path: Path | None) -> Measurement | None:
+    return load_measurement(path) if path is not None else None
+
+
+def _base(base: str | None, target: str | None, measurement: Measurement | None) -> Recipe:
+    """The recipe whose rules are pinned; without one, a recipe of no rules."""
+    if base is not None:
+        recipe = load_recipe(base)
+        if target not in (None, recipe.target):
+            raise click.UsageError(f"--target {target}: the recipe {base} is for {recipe.target}")
+        return recipe
+    chosen = target or (measurement.target if measurement else "any")
+    return load_recipe_text(f"qxmix: 1\nname: base\ntarget: {chosen}\ndefault: q8_0\nfallback: error\n", "base")
+
+
+def _ties(given: tuple[tuple[tuple[str, ...], ...], ...]) -> tuple[tuple[tuple[str, ...], ...]]:
+    """All ties that are asked for, or the usual ones."""
+    return (tuple(tie for ties in given for tie in ties) if given else Limits().ties,)
+
+
+def _source(measurement: Measurement | None, path: Path | None, imatrix: Imatrix | None) -> tuple[str, ...]:
+    """Lines for the recipe's head, without a path of this machine, which would change the output's bytes."""
+    made = [f"importance matrix {imatrix.path.name} ({imatrix.sha256[:12]})"] if imatrix else []
+    if measurement is not None and path is not None:
+        made.insert(0, f"measurement {path.name} of {measurement.model.name}")
+    words = [_bare(word) for word in sys.argv[1:]]
+    return (*([f"From {', '.join(made)}."] if made else []), f"Made by: qxmix {shlex.join(words)}")
+
+
+def _bare(word: str) -> str:
+    """A word of the command line without its folders."""
+    return word.rpartition("/")[2] if "/" in word and "=" not in word else word
+
+
+def _write(solved: Solved, output: Path | None) -> None:
+    if output is None:
+        click.echo(solved.text, nl=False)
+        return
+    try:
+        output.write_text(solved.text, encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"{output} cannot be written: {error.strerror or error}") from None
+
+
+def _report(solved: Solved, output: Path | None) -> None:
+    """On standard error where the recipe itself went to standard output."""
+    terminal = (sys.stdout if output else sys.stderr).isatty()
+    text = solved_text(solved, terminal=terminal)
+    if output:
+        click.echo(text)
+    else:
+        notice(text)
+    problems = sorted((*solved.plan.problems, *lint(solved.plan)), key=severity_order)
+    for problem in problems:
+        if problem.severity != "note":
+            notice(wrapped(f"{problem.severity.capitalize()}: {problem}", terminal=terminal))

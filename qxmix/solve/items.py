@@ -1,0 +1,130 @@
+"""From a model and a request to what can be chosen: items with their options, and the bytes that are not open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qxmix.container.gguf_format import pad
+from qxmix.errors import PlanError, Problem
+from qxmix.planning.engine_rows import why_not_run
+from qxmix.planning.fallback import misfit
+from qxmix.planning.importance import find_entry, missing_is
+from qxmix.quants import get
+from qxmix.recipe.categories import layer_of
+from qxmix.recipe.model import KEEP
+from qxmix.solve.model import Item, Option, undominated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from qxmix.container.model import TensorInfo
+    from qxmix.plan import Plan, PlannedTensor
+    from qxmix.solve.request import Limits, Request, Share
+
+
+_PLAIN = frozenset({"F64", "F32", "F16", "BF16"})
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What is open and what is not."""
+
+    items: tuple[Item, ...]
+    free: tuple[TensorInfo, ...]
+    """The tensors of the items, in the order of the model."""
+    settled: tuple[PlannedTensor, ...]
+    """The others: kept, or pinned by a rule of the base recipe."""
+
+
+def choices_of(request: Request, plan: Plan, losses: Callable[[TensorInfo], Mapping[str, float]]) -> Choices:
+    """All items of a request.
+
+    Args:
+        request: What is asked.
+        plan: Of the request's base recipe.
+        losses: What each type costs a tensor; of types that are missing nothing is known, and they are no options.
+
+    Raises:
+        PlanError: the limits leave a tensor no type at all.
+
+    """
+    free = [t for t in plan.tensors if is_free(t)]
+    options = {t.name: _options(request, t.source, losses(t.source)) for t in free}
+    if closed := [t.name for t in free if not options[t.name]]:
+        more = f" and {len(closed) - 1} more tensors" if len(closed) > 1 else ""
+        text = f"types, floors, ceilings and bans leave no type that its rows allow{more}; loosen one of them"
+        raise PlanError(Problem(closed[0], text))
+    groups = _grouped([t.name for t in free], request.limits, request.budget.shares)
+    items = tuple(item for names in groups for item in _items(names, options))
+    return Choices(items, tuple(t.source for t in free), tuple(t for t in plan.tensors if not is_free(t)))
+
+
+def is_free(tensor: PlannedTensor) -> bool:
+    """Whether no rule, no policy and no engine decides what becomes of the tensor."""
+    return tensor.rule is None and not tensor.reason.startswith("kept: ")
+
+
+def share_of(name: str, shares: Sequence[Share]) -> int | None:
+    """Index of the share that a tensor's bytes count for, or None."""
+    named = (i for i, s in enumerate(shares) if s.selector is not None and s.selector.holds(name))
+    rest = (i for i, s in enumerate(shares) if s.selector is None)
+    return next(named, next(rest, None))
+
+
+def _options(request: Request, tensor: TensorInfo, losses: Mapping[str, float]) -> dict[str, Option]:
+    """By type; a tensor that is quantized already, or that no type fits, may stay as it is."""
+    has_entry = find_entry(tensor, request.imatrix, request.base.engines)[0] is not None
+    possible = [name for name in request.types if _can_be(request, tensor, name, has_entry=has_entry)]
+    found = {
+        name: Option(name, pad(get(name).nbytes(tensor.shape), request.header.alignment), losses[name])
+        for name in possible
+        if name in losses and request.limits.allows(tensor, name)
+    }
+    if tensor.type not in _PLAIN or not possible:
+        found[KEEP] = Option(KEEP, pad(tensor.nbytes, request.header.alignment), 0.0)
+    return found
+
+
+def _can_be(request: Request, tensor: TensorInfo, type_name: str, *, has_entry: bool) -> bool:
+    """Whether the engines load and run the tensor so, and its encoder has the importance that it wants."""
+    engines = request.base.engines
+    if misfit(tensor, get(type_name)) or ("ik_llama.cpp" in engines and why_not_run(type_name, tensor.n_cols)):
+        return False
+    if tensor.type not in _PLAIN and not request.base.allow_requantize:
+        return False
+    return has_entry or missing_is(tensor, type_name, request.base)[0] != "error"
+
+
+def _grouped(names: Sequence[str], limits: Limits, shares: Sequence[Share]) -> list[list[str]]:
+    """Names that get one type together, in the order of the first of them."""
+    groups: dict[object, list[str]] = {}
+    for name in names:
+        groups.setdefault((_tie_key(name, limits), share_of(name, shares)), []).append(name)
+    return list(groups.values())
+
+
+def _tie_key(name: str, limits: Limits) -> object:
+    """Equal for tensors that are tied."""
+    layer = layer_of(name)
+    if layer is not None:
+        part = name.split(".", 2)[2]
+        for i, starts in enumerate(limits.ties):
+            start = next((s for s in starts if part.startswith(s)), None)
+            if start is not None:
+                return layer, i, part.removeprefix(start)
+    return name
+
+
+def _items(names: list[str], options: Mapping[str, Mapping[str, Option]]) -> Iterator[Item]:
+    """One item of the names; one each where no type is open to all of them."""
+    common = [kind for kind in options[names[0]] if all(kind in options[n] for n in names)]
+    if not common:
+        for name in names:
+            yield Item((name,), undominated(list(options[name].values())))
+        return
+    sums = [
+        Option(kind, sum(options[n][kind].nbytes for n in names), sum(options[n][kind].loss for n in names))
+        for kind in common
+    ]
+    yield Item(tuple(names), undominated(sums))

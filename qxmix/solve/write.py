@@ -1,0 +1,107 @@
+"""A choice as a recipe: few rules, no two for one tensor, each layer list as short as it can be said."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qxmix.dialects.recover import layer_text
+from qxmix.dialects.write import quoted, recipe_name
+from qxmix.quants import get
+from qxmix.recipe.categories import layer_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from qxmix.recipe.model import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What a rule is to say about a tensor."""
+
+    type: str
+    """Upper-case name, or ``keep``."""
+    words: str = ""
+    """Further words of the rule: ``, force: true``."""
+
+
+def recipe_text(
+    fates: dict[str, Fate], n_weights: dict[str, int], base: Recipe, name: str, n_layer: int, comment: Sequence[str]
+) -> str:
+    """The recipe.
+
+    Args:
+        fates: For each tensor what it gets.
+        n_weights: For each its weights, by which the default is chosen.
+        base: Where the settings are taken from.
+        name: Of the recipe.
+        n_layer: Layers of the model.
+        comment: Lines for its head.
+
+    """
+    weights: Counter[str] = Counter()
+    for tensor, fate in fates.items():
+        weights[fate.type] += n_weights[tensor]
+    default = weights.most_common(1)[0][0] if weights else "keep"
+    lines = [
+        *(f"# {line}".rstrip() for line in comment),
+        "qxmix: 1",
+        f"name: {quoted(recipe_name(name))}",
+        f"target: {base.target}",
+        f"default: {default.lower()}   # every tensor is named below",
+        "fallback: error   # none is needed",
+        *_settings(base),
+    ]
+    rules = list(_rules(fates, n_layer))
+    return "\n".join([*lines, *(["rules:", *rules] if rules else [])]) + "\n"
+
+
+def _settings(base: Recipe) -> Iterator[str]:
+    """What the base recipe says besides its rules."""
+    if base.keep:
+        yield f"keep: [{', '.join(map(quoted, base.keep))}]"
+    if base.allow_requantize:
+        yield "allow_requantize: true"
+    if base.imatrix.missing:
+        yield f"imatrix: {{missing: {base.imatrix.missing}}}"
+    if base.search != "gradient":
+        yield f"search: {base.search}"
+
+
+def _rules(fates: dict[str, Fate], n_layer: int) -> Iterator[str]:
+    """Parts whose types are equal in all layers share their rules."""
+    parts: dict[str, dict[Fate, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for tensor, fate in fates.items():
+        layer = layer_of(tensor)
+        if layer is None:
+            yield f"  - {{match: {quoted(f'^{re.escape(tensor)}$')}, type: {fate.type.lower()}{fate.words}}}"
+        else:
+            parts[tensor.split(".", 2)[2]][fate].append(layer)
+    rules: dict[tuple[Fate, str], list[str]] = {}
+    for part, layers in parts.items():
+        for fate, found in sorted(layers.items(), key=lambda pair: _bits(pair[0])):
+            where = "" if len(layers) == 1 else layer_text(found, n_layer)
+            rules.setdefault((fate, where), []).append(part)
+    for (fate, where), names in rules.items():
+        layers_word = f", layers: {quoted(where) if ',' in where or '!' in where else where}" if where else ""
+        pattern = quoted(_pattern(names, list(fates)))
+        yield f"  - {{match: {pattern}{layers_word}, type: {fate.type.lower()}{fate.words}}}"
+
+
+def _bits(fate: Fate) -> float:
+    return 0.0 if fate.type == "keep" else -get(fate.type).bpw
+
+
+def _pattern(parts: list[str], tensors: Sequence[str]) -> str:
+    """A pattern of these parts in all layers, and of no other of the tensors; short where that will do."""
+    stems = [re.escape(part.removesuffix(".weight")) for part in parts]
+    one_of = stems[0] if len(stems) == 1 else f"({'|'.join(stems)})"
+    short, whole = rf"\.{one_of}\.", rf"^blk\.\d+\.{one_of}\.weight$"
+    if any(not part.endswith(".weight") for part in parts):
+        escaped = "|".join(map(re.escape, parts))
+        return rf"^blk\.\d+\.({escaped})$"
+    found = {t for t in tensors if re.search(short, t)}
+    return short if found == {t for t in tensors if re.search(whole, t)} else whole
