@@ -1,0 +1,81 @@
+"""``qxmix solve`` as a command, on the demo's model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner, Result
+
+from qxmix.cli.main import main
+from qxmix.plan import make_plan
+from qxmix.recipe import load_recipe
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+import qxmix
+
+
+def run(*args: object) -> Result:
+    return CliRunner().invoke(main, ["solve", *map(str, args)], prog_name="qxmix")
+
+
+def test_a_recipe_within_the_size(demo_model: Path, demo_imatrix: Path, tmp_path: Path) -> None:
+    output = tmp_path / "small.yaml"
+    done = run(demo_model, "--size", "1.2MB", "--imatrix", demo_imatrix, "-o", output)
+    assert done.exit_code == 0, done.output
+    assert "a guess: nothing of this model was measured" in done.stdout
+    recipe = load_recipe(output)
+    plan = make_plan(recipe, qxmix.read_header(demo_model), qxmix.load_imatrix(demo_imatrix))
+    assert recipe.name == "small"
+    assert plan.file_nbytes <= 1_200_000
+    assert "Predicted divergence" in recipe.text
+    # What was typed may name folders of this machine, which are nobody's business in the output's metadata.
+    assert str(tmp_path) not in recipe.text
+    again = run(demo_model, "--size", "1.2MB", "--imatrix", demo_imatrix, "-o", output)
+    assert again.exit_code == 0
+    assert load_recipe(output).text == recipe.text
+
+
+def test_without_a_file_the_recipe_is_all_that_standard_output_gets(demo_model: Path, tmp_path: Path) -> None:
+    done = run(demo_model, "--bpw", "5", "--target", "ik_llama.cpp")
+    assert done.exit_code == 0
+    path = tmp_path / "out.yaml"
+    path.write_text(done.stdout)
+    assert load_recipe(path).target == "ik_llama.cpp"
+    assert "Bits/weight" in done.stderr
+
+
+def test_the_curve_falls(demo_model: Path) -> None:
+    done = run(demo_model, "--curve")
+    assert done.exit_code == 0
+    rows = [line.split() for line in done.stdout.splitlines()[1:] if line[:1].isdigit()]
+    nbytes = [int(row[0].replace(",", "")) for row in rows]
+    assert len(rows) > 5
+    assert nbytes == sorted(nbytes)
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        ((), "say how large it may be"),
+        (("--size", "1MB", "--floor", "attn_v=q9_k"), "'q9_k' is no type that a file is written in"),
+        (("--size", "1MB", "--types", "q4_k,zz"), "--types: 'zz' is no type"),
+        (("--size", "1MB", "--types", "iq4_k", "--target", "llama.cpp"), "IQ4_K is unknown to llama.cpp"),
+        (("--budget", "exps=5"), "say how large it may be"),
+        (("--budget", "exps=xx"), "'xx' is no size"),
+        (("--size", "1MB", "--tie", "gate"), "'gate' is none of"),
+        (("--size", "1MB", "--ban", "(=q4_k"), "is not a regular expression"),
+    ],
+)
+def test_usage(demo_model: Path, args: tuple[str, ...], told: str) -> None:
+    done = run(demo_model, *args)
+    assert done.exit_code == 2
+    assert told in done.output
+
+
+def test_too_small(demo_model: Path) -> None:
+    done = run(demo_model, "--size", "100kB")
+    assert done.exit_code == 3
+    assert "the smallest choice has" in done.output
