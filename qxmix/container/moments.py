@@ -28,6 +28,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qxmix.quants.feedback.options import Feedback
+from qxmix.quants.feedback.spans import SPAN, block_sizes, packed_size
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from os import PathLike
@@ -37,11 +40,23 @@ if TYPE_CHECKING:
 
     from qxmix.container.model import TensorInfo
 
-MOMENTS_BLOCK = 256
-"""Columns whose correlations are kept."""
-DEFAULT_DAMP = 0.01
+DEFAULT_DAMP = Feedback().damp
 """What is added to the diagonal before a block is factorized, as a share of its mean."""
 ROLE = "moments file"
+
+__all__ = [
+    "MOMENTS_BLOCK",
+    "Moments",
+    "MomentsEntry",
+    "SecondMoments",
+    "block_sizes",
+    "load_moments",
+    "packed_size",
+    "read_second_moments",
+    "save_moments",
+]
+
+MOMENTS_BLOCK = SPAN
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +102,6 @@ class Moments:
     """Chunks of text they were measured on."""
     chunk_size: int
     """Tokens per chunk."""
-
-
-def block_sizes(n_cols: int) -> tuple[int, ...]:
-    """Columns of each block of a row: all 256 but for a last one that may be shorter."""
-    whole, rest = divmod(n_cols, MOMENTS_BLOCK)
-    return (MOMENTS_BLOCK,) * whole + ((rest,) if rest else ())
-
-
-def packed_size(n_cols: int) -> int:
-    """Correlations that are kept of ``n_cols`` columns."""
-    return sum(n * (n - 1) // 2 for n in block_sizes(n_cols))
 
 
 def load_moments(path: str | PathLike[str]) -> Moments:

@@ -26,6 +26,7 @@ from qxmix.container.parse import GgufFile, parse_mapped
 from qxmix.container.reader import read_strings
 from qxmix.container.source import bad_file, mapped, release, show
 from qxmix.quants import get
+from qxmix.quants.feedback.correlations import pack_correlations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,6 +45,8 @@ _ARCHITECTURE = "general.architecture"
 _PARTS = {".diag": "F32", ".counts": "F32", ".corr": "F16", ".corr_counts": "F32"}
 _AGAIN = "make the moments again"
 _NO_MOMENTS = "give the file that `qxmix imatrix make --moments` wrote"
+__all__ = ["pack_correlations"]
+
 _HALF_ONE = 0x3C00
 """1.0 as the bits of a half."""
 
@@ -258,24 +261,3 @@ def _datasets(file: GgufFile) -> tuple[str, ...]:
     if field is not None and field.array is not None and field.array[0] == ValueType.STRING:
         return read_strings(field)
     return ()
-
-
-def pack_correlations(moments: NDArray[np.float64], n_cols: int) -> NDArray[np.float16]:
-    """Correlations (n_packed,) of the diagonal blocks of a second-moment matrix or of sums of products.
-
-    Args:
-        moments: (n_blocks, 256, 256) sums or means of ``a[i] * a[j]``; of a shorter last block the upper left part.
-            The lower triangles are read.
-        n_cols: Columns of the tensor.
-
-    A column that was always 0 is correlated with nothing.
-
-    """
-    packed = []
-    for block, n in zip(moments, block_sizes(n_cols), strict=True):
-        root = np.sqrt(np.maximum(np.diagonal(block)[:n], 0.0))
-        inverse = np.divide(1.0, root, where=root > 0, out=np.zeros(n))
-        rows, columns = np.tril_indices(n, -1)
-        packed.append(block[rows, columns] * inverse[rows] * inverse[columns])
-    correlations: NDArray[np.float16] = np.clip(np.concatenate(packed), -1.0, 1.0).astype(np.float16)
-    return correlations

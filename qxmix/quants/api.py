@@ -9,11 +9,16 @@ import numpy as np
 
 from qxmix.quants import QUANT_TYPES, QuantType, codec_of, find
 from qxmix.quants.codec import SEARCHES, Codec, Search
+from qxmix.quants.feedback.correlations import EXACT, make_factors, pack_correlations, spans_of
+from qxmix.quants.feedback.options import Feedback
+from qxmix.quants.feedback.spans import SPAN
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from qxmix.quants.codec import Columns
+    from qxmix.quants.codec import Columns, Factors
+
+DEFAULT_FEEDBACK = Feedback()
 
 
 def quantize(
@@ -22,6 +27,8 @@ def quantize(
     imatrix: ArrayLike | None = None,
     *,
     search: Search = "gradient",
+    moments: ArrayLike | None = None,
+    feedback: Feedback = DEFAULT_FEEDBACK,
 ) -> NDArray[np.uint8]:
     """Encode weights.
 
@@ -30,13 +37,18 @@ def quantize(
         type: name of a type, any case.
         imatrix: (n_cols,) float32 importance of each column, not negative; None for none.
         search: how scales are searched, where the type searches (``qxmix types`` tells).
+        moments: (n_cols, n_cols) second moments ``E[a a^T]`` of what the columns are multiplied with; given, the error
+            of each weight is taken back by the later ones of its row, within spans of 256 columns: only the diagonal
+            blocks are read.  Without ``imatrix`` their diagonal is the importance.
+        feedback: how the moments are damped; they count as exact where its ``shrink`` is None.
 
     Returns:
         (n_rows, row_nbytes) uint8: each row as it stands in a GGUF file.
 
     Raises:
         ValueError: unknown type or search, a type qxmix does not encode, a shape that does not fit it, weights or
-            importances that are not finite, negative importances, or none where the type requires one.
+            importances that are not finite, negative importances, or none where the type requires one; moments that are
+            not finite, of another shape or not positive definite, or a type without error feedback.
 
     """
     quant_type, codec = _known(type)
@@ -52,8 +64,14 @@ def quantize(
     if n_rows % quant_type.row_group:
         raise ValueError(f"{quant_type.name} interleaves {quant_type.row_group} rows; {n_rows} rows are no multiple")
     _check_finite(rows)
-    columns = _columns(quant_type, n_cols, imatrix)
-    codec.encode(rows, columns, packed, SEARCHES.index(search))
+    if moments is None:
+        codec.encode(rows, _columns(quant_type, n_cols, imatrix), packed, SEARCHES.index(search))
+        return packed
+    if codec.feedback is None:
+        raise ValueError(f"{quant_type.name} has no error feedback; leave out moments")
+    matrix = _moments(n_cols, moments)
+    columns = _columns(quant_type, n_cols, np.diagonal(matrix) if imatrix is None else imatrix)
+    codec.feedback(rows, columns, _factors(matrix, columns, feedback), packed, SEARCHES.index(search))
     return packed
 
 
@@ -103,6 +121,27 @@ def _check_finite(rows: NDArray[np.float32]) -> None:
     if not finite.all():
         row, column = np.argwhere(~finite)[0]
         raise ValueError(f"x[{row}, {column}] is {rows[row, column]}; weights must be finite")
+
+
+def _moments(n_cols: int, moments: ArrayLike) -> NDArray[np.float64]:
+    matrix = np.asarray(moments, dtype=np.float64)
+    if matrix.shape != (n_cols, n_cols):
+        raise ValueError(f"moments have shape {matrix.shape}; x has {n_cols} columns, so it must be {(n_cols, n_cols)}")
+    bad = np.argwhere(~np.isfinite(matrix))
+    if len(bad):
+        i, j = bad[0]
+        raise ValueError(f"moments[{i}, {j}] is {matrix[i, j]}; moments must be finite")
+    return matrix
+
+
+def _factors(matrix: NDArray[np.float64], columns: Columns, feedback: Feedback) -> Factors:
+    correlations = pack_correlations(spans_of(matrix), len(matrix))
+    factors, failed = make_factors(correlations, columns, EXACT, feedback)
+    if failed >= 0:
+        first = SPAN * failed
+        text = f"the moments of columns {first} to {min(first + SPAN, len(matrix)) - 1} are not positive definite"
+        raise ValueError(f"{text}, even with damp {feedback.damp}; raise it, or measure them on more tokens")
+    return factors
 
 
 def _columns(quant_type: QuantType, n_cols: int, imatrix: ArrayLike | None) -> Columns:

@@ -22,6 +22,10 @@ Columns = NDArray[np.float32]
 
 Encoder = Callable[[Rows, Columns, Packed, int], None]
 Decoder = Callable[[Packed, Rows], None]
+Factors = NDArray[np.float32]
+"""(n_spans, 256, 256) what the error of one column does to later ones, as ``feedback.factor`` makes it."""
+FeedbackEncoder = Callable[[Rows, Columns, Factors, Packed, int], None]
+"""``encode(rows, columns, factors, packed, search)``; columns must be there."""
 BlockSearch = Callable[[Rows, Rows, int, Columns, Rows], None]
 """``search(x, w, search, scale, levels)``: of LANES blocks of any length side by side, (n, LANES) each, the scale
 (LANES,) and the levels that explain most of ``x`` under the weights ``w``; both are written."""
@@ -47,5 +51,7 @@ class Codec:
     """The searches between which the encoder really chooses; empty where ``search`` changes nothing."""
     search_block: BlockSearch | None = None
     """The search of one block alone, before its scale is rounded for the file; None where the type has none."""
+    feedback: FeedbackEncoder | None = None
+    """The encoder with error feedback; None where the type has none."""
     version: int = 1
     """Raised with every change of the encoder's bytes: cached tensors of an older version are not reused."""

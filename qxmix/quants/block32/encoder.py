@@ -46,7 +46,7 @@ def load_row_sigma2(sigma2_of_row, first, n_blocks, blocks_per_row, sigma2):
 
 
 @inlined
-def _codes_of_lane(q, k, line):
+def codes_of_lane(q, k, line):
     """Codes of lane ``k`` of ``q`` (32, LANES) as two vectors, by way of ``line`` (32,)."""
     for e in range(BLOCK):
         line[e] = q[e, k]
@@ -93,7 +93,7 @@ def block_encoder(
                 weigh_by_square(x, w)
             search(x, w, method, scale, minimum, q)
             for k in range(n):
-                low, high = _codes_of_lane(q, k, line)
+                low, high = codes_of_lane(q, k, line)
                 pack(out, (first + k) * block_nbytes, scale[k], minimum[k], low, high)
 
     return encode

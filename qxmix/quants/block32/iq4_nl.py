@@ -23,7 +23,9 @@ from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.levels import IQ4_LEVELS, nearest_code
 from qxmix.quants.common.numerics import load_half, store_half
 from qxmix.quants.common.search_table import table_search
+from qxmix.quants.feedback.block32 import table_feedback
 from qxmix.quants.jit import inlined, kernel, spliced
+from qxmix.quants.level.two_tables import TwoTables
 
 BLOCK_NBYTES = 18
 
@@ -65,4 +67,12 @@ def _decode(packed, rows):
 
 _encode = block_encoder(BLOCK_NBYTES, _search, _pack, by_row=False)
 
-CODECS = {"IQ4_NL": Codec(decode=_decode, encode=_encode, searches=SEARCHES, search_block=search_iq4)}
+CODECS = {
+    "IQ4_NL": Codec(
+        decode=_decode,
+        encode=_encode,
+        searches=SEARCHES,
+        search_block=search_iq4,
+        feedback=table_feedback(TwoTables(IQ4_LEVELS, 4), search_iq4, BLOCK_NBYTES, _pack),
+    )
+}

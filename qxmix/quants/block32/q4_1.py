@@ -21,6 +21,7 @@ from qxmix.quants.block32.packing import store_nibbles
 from qxmix.quants.block32.rounding import rounding_encoder
 from qxmix.quants.codec import Codec, importance_decides
 from qxmix.quants.common.numerics import load_half, store_half
+from qxmix.quants.feedback.block32 import affine_feedback
 from qxmix.quants.jit import inlined, kernel
 
 NMAX = 15
@@ -49,4 +50,10 @@ def _decode(packed, rows):
 searching = affine_encoder(NMAX, BLOCK_NBYTES, _pack)
 rounding = rounding_encoder(NMAX, BLOCK_NBYTES, _pack, affine=True)
 
-CODECS = {"Q4_1": Codec(decode=_decode, encode=importance_decides(searching, without=rounding))}
+CODECS = {
+    "Q4_1": Codec(
+        decode=_decode,
+        encode=importance_decides(searching, without=rounding),
+        feedback=affine_feedback(NMAX, BLOCK_NBYTES, _pack),
+    )
+}

@@ -22,6 +22,7 @@ from qxmix.quants.block32.rounding import rounding_encoder
 from qxmix.quants.codec import SEARCHES, Codec, importance_decides
 from qxmix.quants.common.numerics import load_half, store_half
 from qxmix.quants.common.search import linear_search
+from qxmix.quants.feedback.block32 import linear_feedback
 from qxmix.quants.jit import inlined, kernel
 
 NMAX = 16
@@ -56,6 +57,7 @@ CODECS = {
         decode=_decode,
         encode=importance_decides(searching, without=rounding),
         searches=SEARCHES,
+        feedback=linear_feedback(NMAX, BLOCK_NBYTES, _pack),
         search_block=linear_search(NMAX),
     ),
 }

@@ -23,6 +23,7 @@ from qxmix.quants.codec import SEARCHES, Codec
 from qxmix.quants.common.numerics import load_half, store_half
 from qxmix.quants.common.search import linear_search
 from qxmix.quants.common.simd import store_bytes, truncate
+from qxmix.quants.feedback.block32 import linear_feedback
 from qxmix.quants.jit import inlined, kernel
 
 NMAX = 32
@@ -62,6 +63,7 @@ CODECS = {
         decode=_decode,
         encode=linear_encoder(NMAX, BLOCK_NBYTES, _pack),
         searches=SEARCHES,
+        feedback=linear_feedback(NMAX, BLOCK_NBYTES, _pack),
         search_block=linear_search(NMAX),
     )
 }

@@ -18,7 +18,9 @@ import numpy as np
 from qxmix.quants.block32.encoder import BLOCK
 from qxmix.quants.codec import Codec
 from qxmix.quants.common.numerics import load_half, store_half
-from qxmix.quants.jit import kernel
+from qxmix.quants.common.simd import WIDTH, store_bytes
+from qxmix.quants.feedback.block32 import whole_range_feedback
+from qxmix.quants.jit import inlined, kernel
 
 BLOCK_NBYTES = 34
 
@@ -49,6 +51,13 @@ def _encode(rows, columns, out, method):  # noqa: ARG001 - the contract of encod
             signed[at + 2 + e] = np.int8(np.int32(whole + (away if y > _0 else -away)))
 
 
+@inlined
+def _pack(packed, at, scale, minimum, low, high):  # noqa: ARG001 - the signature of all
+    store_half(packed, at, scale)
+    store_bytes(packed, at + 2, low - _127)
+    store_bytes(packed, at + 2 + WIDTH, high - _127)
+
+
 @kernel
 def _decode(packed, rows):
     data, flat = packed.ravel(), rows.ravel()
@@ -60,4 +69,6 @@ def _decode(packed, rows):
             flat[to + e] = d * np.float32(signed[at + 2 + e])
 
 
-CODECS = {"Q8_0": Codec(decode=_decode, encode=_encode)}
+CODECS = {
+    "Q8_0": Codec(decode=_decode, encode=_encode, feedback=whole_range_feedback(127, BLOCK_NBYTES, _pack)),
+}

@@ -1,0 +1,1 @@
+"""Error feedback: the error of one weight is taken back by those of its row that are still to be rounded."""
