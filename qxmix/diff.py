@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qxmix.container.header import read_header
+from qxmix.container.remote.address import is_remote
 from qxmix.errors import Problem, QxmixError, RecipeError
 from qxmix.plan import make_plan
 from qxmix.quants import find
@@ -121,6 +122,8 @@ def load_sides(a: str, b: str, model: str | None, imatrix: Imatrix | None) -> tu
 
 def _kind(text: str) -> str:
     """``model``, ``json`` or ``recipe``, told from the first bytes; a name that is no file is a shipped recipe."""
+    if is_remote(text):
+        return "model"
     try:
         with Path(text).open("rb") as file:
             start = file.read(64)

@@ -30,14 +30,14 @@ MAX_SHOWN = 20
 
 @click.command("import")
 @click.argument("source", type=click.Path(path_type=Path))
-@click.option("--model", type=click.Path(path_type=Path), help="GGUF to prove on that the recipe decides alike.")
+@click.option("--model", type=click.Path(path_type=str), help="GGUF to prove on that the recipe decides alike.")
 @click.option("--dialect", type=EngineName("thireus"), help="Whose recipe it is; without it the text tells.")
 @click.option("--base", metavar="TYPE", help="The mix that decides what no rule does, for lists without it: Q4_K_M.")
 @click.option("--target", type=EngineName(), help="Engine; without it the source's.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the recipe here, not to the terminal.")
 @click.pass_context
 def command(
-    ctx: click.Context, source: Path, model: Path | None, dialect: str | None, base: str | None,
+    ctx: click.Context, source: Path, model: str | None, dialect: str | None, base: str | None,
     target: str | None, output: Path | None,
 ) -> None:  # fmt: skip
     """Turn SOURCE into a recipe: a llama-quantize command or script, a list of rules, a .recipe file, or a GGUF.

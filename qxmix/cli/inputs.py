@@ -10,6 +10,7 @@ import click
 
 from qxmix.container.header import read_header
 from qxmix.container.recognize import HEAD_NBYTES, looks_like_recipe
+from qxmix.container.remote.address import is_remote
 from qxmix.errors import ModelFileError, Problem, RecipeError
 from qxmix.quants import ENGINES
 
@@ -31,13 +32,14 @@ class EngineName(click.Choice[str]):
 
 
 def open_model(path: str | Path) -> ModelHeader:
-    """The header of a model.
+    """The header of a model: a file, a first shard or an address.
 
     Raises:
         ModelFileError: it is none; of a recipe, what to do with it.
 
     """
-    refuse_recipe(path)
+    if not is_remote(path):
+        refuse_recipe(path)
     return read_header(path)
 
 

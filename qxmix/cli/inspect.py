@@ -13,22 +13,24 @@ from qxmix.container.gguf_format import GENERAL_TYPE, MAGIC
 from qxmix.container.imatrix import load_imatrix
 from qxmix.container.parse import parse_gguf
 from qxmix.container.recognize import HEAD_NBYTES, looks_like_dat
+from qxmix.container.remote.address import is_remote
 from qxmix.container.source import mapped
 from qxmix.report.inspect import imatrix_facts, imatrix_text, model_facts, model_text
 
 
 @click.command("inspect")
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", type=click.Path(path_type=str))
 @click.option("every", "--all", is_flag=True, help="List every tensor (or imatrix entry), and strings in full.")
 @click.option("as_json", "--json", is_flag=True, help="Print one JSON object, tensors included.")
-def command(model: Path, *, every: bool, as_json: bool) -> None:
+def command(model: str, *, every: bool, as_json: bool) -> None:
     """Show the types, sizes and metadata of MODEL: a GGUF file, a first shard, or an importance matrix.
 
     Only the header is read, so a model of any size takes a moment.
     """
     terminal = sys.stdout.isatty() and not as_json
-    refuse_recipe(model)
-    if _is_imatrix(model):
+    if not is_remote(model):
+        refuse_recipe(model)
+    if not is_remote(model) and _is_imatrix(Path(model)):
         facts = imatrix_facts(load_imatrix(model))
         text = "" if as_json else imatrix_text(facts, every=every, terminal=terminal)
     else:

@@ -25,6 +25,7 @@ COMMANDS = {
     "diff": ("diff", "Compare two recipes, plans, lock files or models."),
     "import": ("import_", "Turn a llama-quantize command or a GGUF into a recipe."),
     "export": ("export", "Turn a recipe into a llama-quantize command."),
+    "header": ("header", "Write a model's header to a small file to plan from."),
     "inspect": ("inspect", "Show what is in a model or an importance matrix."),
     "imatrix": ("imatrix", "Make, merge, convert, compare and describe importance matrices."),
     "types": ("types", "List all tensor types and what qxmix does with each."),

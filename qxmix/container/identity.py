@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+from qxmix.container import header_only
+
 if TYPE_CHECKING:
     from qxmix.container.model import ModelHeader
 
@@ -13,7 +15,8 @@ def header_sha256(header: ModelHeader) -> str:
     """Hash of everything in a model but its weights: metadata, and name, shape and type of each tensor, in order."""
     digest = hashlib.sha256()
     for field in header.metadata:
-        digest.update(field.raw)
+        if field.key != header_only.KEY:
+            digest.update(field.raw)
     for tensor in header.tensors:
         digest.update(f"{tensor.name}\0{tensor.shape}\0{tensor.type_id}\n".encode())
     return digest.hexdigest()

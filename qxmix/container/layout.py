@@ -138,12 +138,12 @@ def split_by_size(
     table_nbytes, data_nbytes = _empty_header_nbytes(metadata, no, len(tensors)), 0
     for tensor in tensors:
         alignment = alignment_of(metadata) if no == 0 else DEFAULT_ALIGNMENT
-        grown = table_nbytes + len(_table_entry(tensor, 0)), data_nbytes + pad(tensor.nbytes, alignment)
+        grown = table_nbytes + len(table_entry(tensor, 0)), data_nbytes + pad(tensor.nbytes, alignment)
         too_large = max_nbytes is not None and pad(grown[0], alignment) + grown[1] > max_nbytes
         too_many = max_tensors is not None and n_members >= max_tensors
         if n_members and (too_large or too_many):
             no, n_members = no + 1, 0
-            table_nbytes = _empty_header_nbytes(metadata, no, len(tensors)) + len(_table_entry(tensor, 0))
+            table_nbytes = _empty_header_nbytes(metadata, no, len(tensors)) + len(table_entry(tensor, 0))
             data_nbytes = pad(tensor.nbytes, DEFAULT_ALIGNMENT)
         else:
             table_nbytes, data_nbytes = grown
@@ -183,7 +183,7 @@ def _lay_out_file(
     parts += [f.raw for f in metadata]
     relative, end = [], 0
     for tensor in tensors:
-        parts.append(_table_entry(tensor, end))
+        parts.append(table_entry(tensor, end))
         relative.append(end)
         end += pad(tensor.nbytes, alignment)
     header = b"".join(parts)
@@ -191,8 +191,8 @@ def _lay_out_file(
     return OutputFile(suffix, header, len(header) + end), [len(header) + offset for offset in relative]
 
 
-def _table_entry(tensor: OutputTensor, offset: int) -> bytes:
-    """``name | n_dims u32 | dim u64 ... | type u32 | offset u64``."""
+def table_entry(tensor: OutputTensor, offset: int) -> bytes:
+    """A row of the tensor table: ``name | n_dims u32 | dim u64 ... | type u32 | offset u64``."""
     name = tensor.name.encode()
     dims = b"".join(map(U64.pack, tensor.shape))
     return b"".join(

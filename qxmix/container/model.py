@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from qxmix.quants import QuantType, by_id
 
@@ -91,6 +91,8 @@ class ModelHeader:
     """Metadata of the first shard, in file order."""
     tensors: tuple[TensorInfo, ...]
     """All tensors, shard by shard, each shard in file order."""
+    weights: Literal["here", "absent", "remote"] = "here"
+    """Whether the files hold the weights: a header file has none, those of a remote model are not read."""
 
     def get(self, key: str) -> Scalar | None:
         """The scalar or string under ``key``; None where it is missing or an array."""

@@ -20,6 +20,7 @@ from qxmix.container.gguf_format import (
     U32,
     pad,
 )
+from qxmix.container.header_only import Shard, bounds, read_shards
 from qxmix.container.model import MetadataField, Scalar, TensorInfo
 from qxmix.container.reader import MIN_FIELD_NBYTES, Cursor, read_metadata
 from qxmix.container.recognize import HEAD_NBYTES, problem_with_start
@@ -46,6 +47,10 @@ class GgufFile:
     alignment: int
     metadata: tuple[MetadataField, ...]
     tensors: tuple[TensorInfo, ...]
+    data_start: int
+    """Where the tensor data start, in bytes from the start of the file."""
+    absent: tuple[Shard, ...] = ()
+    """Of a file that holds a model's header and none of its weights, the files that hold them; else none."""
 
     def get(self, key: str) -> Scalar | None:
         """The scalar or string under ``key``; None where it is missing or an array."""
@@ -81,17 +86,33 @@ def parse_gguf(path: Path, shard: int = 0, role: str = "model") -> GgufFile:
 
 def parse_mapped(path: Path, data: mmap, shard: int = 0) -> GgufFile:
     """Parse the header of a GGUF file that is already mapped; see :func:`parse_gguf`."""
-    problem = problem_with_start(path, data[:HEAD_NBYTES], len(data))
+    return parse_start(path, data, len(data), shard)
+
+
+def parse_start(path: Path, data: mmap | bytes, nbytes: int, shard: int = 0) -> GgufFile:
+    """Parse the header of a file of ``nbytes`` bytes of which ``data`` are the first; see :func:`parse_gguf`.
+
+    Raises:
+        ModelFileError: it is no GGUF, or its header is damaged.
+        MoreNeeded: the header goes on behind ``data``.
+
+    """
+    problem = problem_with_start(path, data[:HEAD_NBYTES], nbytes)
     if problem:
         raise bad_file(path, problem)
-    cursor = Cursor(path, data)
+    cursor = Cursor(path, data, nbytes)
     _, _, n_tensors, n_fields = cursor.take(FILE_HEAD, "the file's head")
     _check_counts(cursor, n_tensors, n_fields)
     metadata = read_metadata(cursor, n_fields)
     alignment = _alignment(path, metadata)
     entries = _read_tensor_table(cursor, n_tensors)
-    tensors = _place(path, entries, pad(cursor.pos, alignment), len(data), alignment=alignment, shard=shard)
-    return GgufFile(path, len(data), alignment, metadata, tensors)
+    absent, start = read_shards(path, metadata, n_tensors), pad(cursor.pos, alignment)
+    tensors = (
+        _place_absent(path, entries, absent)
+        if absent
+        else _place(path, entries, start, cursor.end, alignment=alignment, shard=shard)
+    )
+    return GgufFile(path, cursor.end, alignment, metadata, tensors, start, absent)
 
 
 def _check_counts(cursor: Cursor, n_tensors: int, n_fields: int) -> None:
@@ -147,6 +168,17 @@ def _read_entry(cursor: Cursor, index: int) -> _Entry:
         shape = shape[:-1]
     # A scalar is written without dimensions by some converters; it is a row of one weight.
     return _Entry(name, shape or (1,), type_id, offset)
+
+
+def _place_absent(path: Path, entries: list[_Entry], shards: tuple[Shard, ...]) -> tuple[TensorInfo, ...]:
+    """Where the data lie in the files that are not here; what a later shard aligns to is not known."""
+    return tuple(
+        tensor
+        for no, (shard, (first, last)) in enumerate(zip(shards, bounds(shards), strict=True))
+        for tensor in _place(
+            path, entries[first:last], shard.data_start, shard.nbytes, alignment=MIN_ALIGNMENT, shard=no
+        )
+    )
 
 
 def _place(

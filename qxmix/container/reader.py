@@ -23,14 +23,18 @@ MIN_FIELD_NBYTES = 8 + 1 + 4 + 1
 """Bytes of the smallest field: length and one byte of key, value type, one byte of value."""
 
 
+class MoreNeeded(Exception):  # noqa: N818 - no error: whoever reads a file piece by piece reads on
+    """The header goes on behind the part of the file that is at hand."""
+
+
 class Cursor:
-    """A position in the mapped file that cannot be moved past its end."""
+    """A position in a file that cannot be moved past its end."""
 
     __slots__ = ("data", "end", "path", "pos")
 
-    def __init__(self, path: Path, data: mmap) -> None:
-        """Start at the first byte of ``data``."""
-        self.path, self.data, self.pos, self.end = path, data, 0, len(data)
+    def __init__(self, path: Path, data: mmap | bytes, nbytes: int | None = None) -> None:
+        """Start at the first byte of ``data``: the whole file, or the start of one of ``nbytes`` bytes."""
+        self.path, self.data, self.pos, self.end = path, data, 0, len(data) if nbytes is None else nbytes
 
     def take(self, layout: struct.Struct, what: str) -> tuple[int, ...]:
         """Unpack ``layout`` and move behind it."""
@@ -52,6 +56,8 @@ class Cursor:
                 "download or convert it again",
             )
         self.pos += nbytes
+        if self.pos > len(self.data):
+            raise MoreNeeded
 
     def string(self, what: str, length: struct.Struct = U64) -> bytes:
         """Read the bytes of a string; ``length`` is how its length is stored."""
@@ -137,6 +143,8 @@ def _skip_strings(cursor: Cursor, count: int, what: str) -> None:
         for _ in repeat(None, count):
             pos += unpack_from(data, pos)[0] + 8
     except (struct.error, OverflowError):
+        if len(data) < cursor.end and pos <= cursor.end:
+            raise MoreNeeded from None
         pos = max(pos, cursor.end + 1)
     cursor.skip(pos - cursor.pos, what)
 

@@ -11,14 +11,19 @@ from qxmix.container.parse import GgufFile, parse_gguf
 from qxmix.container.source import bad_file, show
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 _SHARD_NAME = re.compile(r"(?P<stem>.+)-(?P<no>\d{5})-of-(?P<count>\d{5})\.gguf", re.DOTALL)
 _LISTED = 3
 
 
-def with_all_shards(first: GgufFile) -> tuple[GgufFile, ...]:
+def with_all_shards(first: GgufFile, read: Callable[[Path, int], GgufFile] | None = None) -> tuple[GgufFile, ...]:
     """The file and, if it is the first shard of a split model, the others in order.
+
+    Args:
+        first: The first shard, or the whole model.
+        read: Reads the shard of the given path and number; None where they stand beside the first one on disk.
 
     Raises:
         ModelFileError: it is a later shard, another one is missing, or they do not belong together.
@@ -37,13 +42,14 @@ def with_all_shards(first: GgufFile) -> tuple[GgufFile, ...]:
         )
     paths = [first.path.with_name(f"{match['stem']}{shard_suffix(i, count)}.gguf") for i in range(count)]
     if no != 0:
-        missing = "" if paths[0].exists() else " (it is missing here)"
+        missing = "" if read is not None or paths[0].exists() else " (it is missing here)"
         raise bad_file(
             first.path,
             f"is shard {no + 1} of {count}; give the first, {show(paths[0].name, 200)}{missing}",
         )
-    _refuse_missing(paths)
-    shards = (first, *(parse_gguf(path, i) for i, path in enumerate(paths) if i))
+    if read is None:
+        _refuse_missing(paths)
+    shards = (first, *((read or parse_gguf)(path, i) for i, path in enumerate(paths) if i))
     _check_together(shards, count)
     return shards
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qxmix import quants
+from qxmix.container.weights import require_weights
 from qxmix.errors import ModelFileError, PlanError, Problem, RunError
 from qxmix.execute.output import decimal, explain
 
@@ -35,6 +36,7 @@ def preflight(plan: Plan, output: Output, *, overwrite: bool = False, strict: bo
     policy = [p for p in plan.problems if p.severity in severities] + list(_impossible(plan))
     if policy:
         raise PlanError(policy)
+    require_weights(plan.header)
     inputs = list(_bad_sources(plan)) + list(_bad_importances(plan))
     if inputs:
         raise ModelFileError(inputs)
