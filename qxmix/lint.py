@@ -45,6 +45,8 @@ IDS = {
     "requantize": "the model is quantized already",
     "larger-than-model": "the tensors become larger than they are in the model",
     "silence-unknown": "an id that is silenced and that there is not",
+    "rule-buys-little": "bytes that a rule spends would take more off the predicted loss elsewhere (lint --measure)",
+    "rule-costs-much": "more bytes for a rule would take more off the predicted loss than elsewhere (lint --measure)",
     "lock": "the plan differs from its lock file",
     "expect": "a rule decides more or fewer tensors than it expects",
     "limit-bpw": "more bits per weight than the recipe allows",

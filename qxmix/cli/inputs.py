@@ -15,7 +15,9 @@ from qxmix.errors import ModelFileError, Problem, RecipeError
 from qxmix.quants import ENGINES
 
 if TYPE_CHECKING:
+    from qxmix.container.imatrix import Imatrix
     from qxmix.container.model import ModelHeader
+    from qxmix.measurement import Measurement
 
 
 class EngineName(click.Choice[str]):
@@ -41,6 +43,20 @@ def open_model(path: str | Path) -> ModelHeader:
     if not is_remote(path):
         refuse_recipe(path)
     return read_header(path)
+
+
+def open_measurement(path: Path, header: ModelHeader, imatrix: Imatrix | None) -> Measurement:
+    """A measurement of this model with this importance matrix.
+
+    Raises:
+        ModelFileError: it is none, or of others.
+
+    """
+    from qxmix.measurement import check_belongs, load_measurement  # noqa: PLC0415 - for those who have one
+
+    measurement = load_measurement(path)
+    check_belongs(measurement, path, header, imatrix)
+    return measurement
 
 
 def refuse_recipe(path: str | Path) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from qxmix.cli.inputs import open_model
+from qxmix.cli.inputs import open_measurement, open_model
 from qxmix.cli.plan import exit_code
 from qxmix.container.imatrix import load_imatrix
 from qxmix.errors import severity_order
@@ -18,6 +20,10 @@ from qxmix.recipe import load_recipe
 from qxmix.report.plan import headline, problem_counts, problems_text
 from qxmix.report.plan_json import problem_json
 from qxmix.report.text import table, wrapped
+
+if TYPE_CHECKING:
+    from qxmix.errors import Problem
+    from qxmix.plan import Plan
 
 
 def _print_ids(ctx: click.Context, _param: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's signature
@@ -31,19 +37,24 @@ def _print_ids(ctx: click.Context, _param: click.Parameter, value: bool) -> None
 @click.argument("model", type=click.Path(path_type=str))
 @click.option("--imatrix", type=click.Path(path_type=str), help="Importance matrix, .dat or GGUF.")
 @click.option("--strict", is_flag=True, help="Warnings are exit code 3, too.")
+@click.option("--measure", type=click.Path(path_type=Path), help="Of qxmix measure: rules that buy little, cost much.")
 @click.option("as_json", "--json", is_flag=True, help="Print a JSON list of problems.")
 @click.option(
     "--ids", is_flag=True, is_eager=True, expose_value=False, callback=_print_ids, help="List the ids and exit."
 )
 @click.pass_context
-def command(ctx: click.Context, recipe: str, model: str, imatrix: str | None, *, strict: bool, as_json: bool) -> None:
+def command(
+    ctx: click.Context, recipe: str, model: str, imatrix: str | None, measure: Path | None,
+    *, strict: bool, as_json: bool,
+) -> None:  # fmt: skip
     """Say what in RECIPE looks wrong for MODEL, of which only the header is read.
 
     All that plan reports, and suspicions: rules that others take tensors from, layers a pattern leaves out, tensors
     that nobody thought of.  A recipe silences an id with a reason: silence: {layer-gap: "the last layer is special"}.
     """
     plan = make_plan(load_recipe(recipe), open_model(model), load_imatrix(imatrix) if imatrix else None)
-    plan = replace(plan, problems=tuple(sorted((*plan.problems, *lint(plan)), key=severity_order)))
+    found = (*plan.problems, *lint(plan), *(_worth(plan, measure) if measure is not None else ()))
+    plan = replace(plan, problems=tuple(sorted(found, key=severity_order)))
     if as_json:
         click.echo(json.dumps([problem_json(p) for p in plan.problems], indent=1))
     else:
@@ -55,3 +66,12 @@ def command(ctx: click.Context, recipe: str, model: str, imatrix: str | None, *,
             + (problem_counts(plan.problems) or "Nothing to say.")
         )
     ctx.exit(exit_code(plan, strict=strict))
+
+
+def _worth(plan: Plan, measure: Path) -> tuple[Problem, ...]:
+    # The solver, for those who have a measurement.
+    from qxmix.solve.predict import predictor_of  # noqa: PLC0415
+    from qxmix.solve.worth import worth  # noqa: PLC0415
+
+    measurement = open_measurement(measure, plan.header, plan.imatrix)
+    return worth(plan, predictor_of(plan.header, measurement), measurement.types)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qxmix.cli.inputs import open_model
+from qxmix.cli.inputs import open_measurement, open_model
 from qxmix.container.imatrix import load_imatrix
 from qxmix.errors import PlanError, severity_order
 from qxmix.lint import lint
@@ -27,6 +27,7 @@ from qxmix.report.plan_markdown import plan_markdown
 
 if TYPE_CHECKING:
     from qxmix.plan import Plan
+    from qxmix.report.predicted import Predicted
 
 
 class Size(click.ParamType[int]):
@@ -79,13 +80,14 @@ def make_split(split_max_size: int | None, split_max_tensors: int | None, *, kee
 @click.option("as_map", "--map", is_flag=True, help="Draw bits per weight, parts down and layers across.")
 @click.option("--html", type=click.Path(path_type=Path), help="Write a page to look at, complete in one file.")
 @click.option("--lock", type=click.Path(path_type=Path), help="Write the types and hashes to this file.")
+@click.option("--measure", type=click.Path(path_type=Path), help="Of qxmix measure: adds the predicted divergence.")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), help="Workers that the memory estimate is for.")
 @split_options
 @click.pass_context
 def command(
     ctx: click.Context, recipe: str, model: str, imatrix: str | None, jobs: int | None,
     split_max_size: int | None, split_max_tensors: int | None,
-    lock: Path | None, html: Path | None,
+    lock: Path | None, html: Path | None, measure: Path | None,
     *, strict: bool, every: bool, as_json: bool, markdown: bool, as_map: bool, keep_split: bool,
 ) -> None:  # fmt: skip
     """Show what RECIPE makes of MODEL: every type, why, and the exact size.
@@ -102,8 +104,10 @@ def command(
     suspicions = tuple(p for p in lint(plan) if p.severity == "warning")
     plan = replace(plan, problems=tuple(sorted((*plan.problems, *suspicions), key=severity_order)))
     n_workers = jobs or os.cpu_count() or 1
+    predicted = _predicted(plan, measure) if measure is not None else None
     if as_json:
-        click.echo(json.dumps(plan_json(plan, n_workers=n_workers), indent=1))
+        more = {"predicted": predicted.as_json()} if predicted else {}
+        click.echo(json.dumps(plan_json(plan, n_workers=n_workers) | more, indent=1))
     elif markdown:
         click.echo(plan_markdown(plan))
     elif as_map:
@@ -111,6 +115,8 @@ def command(
         click.echo(map_text(plan, width=shutil.get_terminal_size().columns, colour=colour))
     else:
         click.echo(plan_text(plan, n_workers=n_workers, every=every, terminal=sys.stdout.isatty()))
+    if predicted and not as_json:
+        click.echo("\n" + predicted.as_text(terminal=sys.stdout.isatty() and not markdown))
     if html is not None:
         from qxmix.report.page import plan_page, write_page  # noqa: PLC0415 - jinja2, for pages alone
 
@@ -119,6 +125,12 @@ def command(
     if lock is not None and code == 0:
         write_lock(plan, lock)
     ctx.exit(code)
+
+
+def _predicted(plan: Plan, measure: Path) -> Predicted:
+    from qxmix.report.predicted import predicted_of  # noqa: PLC0415 - the solver, for those who have a measurement
+
+    return predicted_of(plan, open_measurement(measure, plan.header, plan.imatrix))
 
 
 def exit_code(plan: Plan, *, strict: bool) -> int:

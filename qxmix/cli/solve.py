@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qxmix.cli.inputs import open_model
+from qxmix.cli.inputs import open_measurement, open_model
 from qxmix.cli.plan import Size, make_split, split_options
 from qxmix.cli.solve_options import SelectorSize, SelectorTypes, Tie, candidate_types
 from qxmix.cli.streams import notice
 from qxmix.container.imatrix import load_imatrix
 from qxmix.errors import RunError, severity_order
 from qxmix.lint import lint
-from qxmix.measurement import check_belongs, load_measurement
 from qxmix.recipe import load_recipe
-from qxmix.recipe.load import load_recipe_text
 from qxmix.recipe.model import TARGETS
 from qxmix.report.solve import curve_text, solved_text
 from qxmix.report.text import wrapped
+from qxmix.solve.base import unruled
 from qxmix.solve.curve import curve
 from qxmix.solve.make import solve_recipe
 from qxmix.solve.predict import predictor_of
@@ -30,7 +29,7 @@ from qxmix.solve.request import Budget, Limits, Request
 if TYPE_CHECKING:
     from qxmix.container.imatrix import Imatrix
     from qxmix.measurement import Measurement
-    from qxmix.recipe.model import Recipe
+    from qxmix.recipe.model import Recipe, Target
     from qxmix.solve.make import Solved
     from qxmix.solve.request import Bound, Share
 
@@ -61,7 +60,7 @@ if TYPE_CHECKING:
 @split_options
 def command(
     *, model: str, measure: Path | None, size: int | None, bpw: float | None, shares: tuple[Share, ...],
-    output: Path | None, imatrix: str | None, base: str | None, target: str | None, types: str | None,
+    output: Path | None, imatrix: str | None, base: str | None, target: Target | None, types: str | None,
     floors: tuple[Bound, ...], ceilings: tuple[Bound, ...], bans: tuple[Bound, ...],
     ties: tuple[tuple[tuple[str, ...], ...], ...], max_types: int | None, as_curve: bool,
     split_max_size: int | None, split_max_tensors: int | None, keep_split: bool,
@@ -75,9 +74,7 @@ def command(
         raise click.UsageError("say how large it may be: --size, --bpw, or --budget for some tensors and for the rest")
     header = open_model(model)
     matrix = load_imatrix(imatrix) if imatrix else None
-    measurement = _measurement(measure)
-    if measurement is not None and measure is not None:
-        check_belongs(measurement, measure, header, matrix)
+    measurement = open_measurement(measure, header, matrix) if measure is not None else None
     recipe = _base(base, target, measurement)
     request = Request(
         header, matrix, recipe, Budget(size, bpw, shares),
@@ -95,19 +92,14 @@ def command(
     _report(solved, output)
 
 
-def _measurement(path: Path | None) -> Measurement | None:
-    return load_measurement(path) if path is not None else None
-
-
-def _base(base: str | None, target: str | None, measurement: Measurement | None) -> Recipe:
+def _base(base: str | None, target: Target | None, measurement: Measurement | None) -> Recipe:
     """The recipe whose rules are pinned; without one, a recipe of no rules."""
     if base is not None:
         recipe = load_recipe(base)
         if target not in (None, recipe.target):
             raise click.UsageError(f"--target {target}: the recipe {base} is for {recipe.target}")
         return recipe
-    chosen = target or (measurement.target if measurement else "any")
-    return load_recipe_text(f"qxmix: 1\nname: base\ntarget: {chosen}\ndefault: q8_0\nfallback: error\n", "base")
+    return unruled(target or (measurement.target if measurement else "any"))
 
 
 def _ties(given: tuple[tuple[tuple[str, ...], ...], ...]) -> tuple[tuple[tuple[str, ...], ...]]:

@@ -1,0 +1,151 @@
+"""Predictions from a measurement: losses of tensors, calibration on whole recipes, where a plan's loss comes from."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import jsonschema
+import pytest
+from click.testing import CliRunner
+
+from qxmix.cli.main import main
+from qxmix.measurement import save_measurement
+from qxmix.plan import Split, make_plan
+from qxmix.recipe.load import load_recipe_text
+from qxmix.resources import data_dir
+from qxmix.solve.attribute import attribute
+from qxmix.solve.base import unruled
+from qxmix.solve.calibrate import UNCALIBRATED, calibrate
+from qxmix.solve.make import solve_recipe
+from qxmix.solve.predict import predictor_of
+from qxmix.solve.request import Budget, Limits, Request
+from qxmix.solve.worth import worth
+from tests.planning.models import Model, header, write
+from tests.planning.zoo import dense
+from tests.solve.measured import TYPES, measurement_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HEAD = "qxmix: 1\nname: mine\ntarget: any\nfallback: error\n"
+
+
+def small() -> Model:
+    return dense("llama", 6, 512, 1024, 8, 2, head=64, n_vocab=2048)
+
+
+@pytest.mark.parametrize(("gain", "slope"), [(1.0, 1.0), (2.5, 1.0), (0.6, 0.8), (3.0, 1.3)])
+def test_calibration_finds_the_law_of_the_recipes(gain: float, slope: float) -> None:
+    sums = [0.01, 0.03, 0.1, 0.5]
+    found = calibrate(sums, [gain * s**slope for s in sums])
+    assert (found.gain, found.slope) == pytest.approx((gain, slope))
+    value, low, high = found.of(0.05)
+    assert value == pytest.approx(gain * 0.05**slope)
+    assert low < value < high
+
+
+def test_one_recipe_tells_the_gain_and_little_of_how_far_it_holds() -> None:
+    found = calibrate([0.1], [0.2])
+    assert (found.gain, found.slope) == pytest.approx((2.0, 1.0))
+    assert found.spread > 0.1
+    assert calibrate([], []) == UNCALIBRATED
+
+
+def test_a_wild_slope_of_noisy_points_is_bounded() -> None:
+    assert calibrate([0.10, 0.11, 0.12], [0.1, 0.4, 0.9]).slope <= 1.6
+
+
+def test_the_loss_of_a_plan_is_the_sum_that_was_measured() -> None:
+    model = small()
+    measurement = measurement_of(model, gain=2.0)
+    predictor = predictor_of(header(model), measurement)
+    plan = make_plan(load_recipe_text(HEAD + "default: q5_0\n", "mine"), header(model))
+    found = attribute(plan, predictor)
+    expected = sum(
+        t.sensitivity.value * trial.error
+        for t in measurement.tensors
+        for trial in t.trials
+        if t.sensitivity and trial.type == "Q5_0"
+    )
+    assert found.loss == pytest.approx(expected)
+    assert found.predicted.value == pytest.approx(2.0 * expected, rel=0.02)
+    assert sum(p.share for p in found.tensors) == pytest.approx(1)
+    assert sum(p.share for p in found.categories) == pytest.approx(1)
+    assert not found.unknown
+
+
+def test_types_that_were_not_measured_are_estimated_from_those_that_were() -> None:
+    model = small()
+    predictor = predictor_of(header(model), measurement_of(model))
+    name = "blk.0.ffn_down.weight"
+    losses = [predictor.loss(name, kind) for kind in ("Q4_K", "Q4_0", "Q3_K")]
+    assert None not in losses
+    assert losses[0] < losses[1] < losses[2]  # type: ignore[operator]
+
+
+def test_without_sensitivities_it_is_called_a_guess() -> None:
+    model = small()
+    assert predictor_of(header(model), measurement_of(model, sensitive=False)).basis == "errors"
+    assert predictor_of(header(model), measurement_of(model)).basis == "measured"
+    assert predictor_of(header(model), None).basis == "guess"
+
+
+def test_solved_recipes_beat_pure_ones_of_their_size() -> None:
+    model = small()
+    head = header(model)
+    predictor = predictor_of(head, measurement_of(model))
+    for kind in ("q4_k", "q5_0", "q6_k"):
+        pure = make_plan(load_recipe_text(HEAD + f"default: {kind}\n", "pure"), head)
+        asked = Request(head, None, unruled("any"), Budget(pure.file_nbytes), TYPES, Limits(), Split(), "solved")
+        solved = solve_recipe(asked, predictor, ())
+        assert solved.plan.file_nbytes <= pure.file_nbytes
+        assert solved.loss < 0.8 * attribute(pure, predictor).loss
+        assert attribute(solved.plan, predictor).loss == pytest.approx(solved.loss)
+        assert "GUESS" not in solved.text
+        # What is best leaves nothing to name.
+        assert not worth(solved.plan, predictor, TYPES)
+
+
+def test_rules_that_buy_little_and_cost_much_are_named() -> None:
+    model = small()
+    predictor = predictor_of(header(model), measurement_of(model))
+    shares = {p.name: p.share for p in attribute(make_plan(unruled("any"), header(model)), predictor).tensors}
+    names = [n for n in shares if "ffn_up" in n]
+    poor, rich = (f"  - {{match: '^{n}$', type: {t}}}\n" for n, t in ((names[0], "q3_k"), (names[-1], "q8_0")))
+    rules = f"default: q5_k\nrules:\n{poor}{rich}"
+    plan = make_plan(load_recipe_text(HEAD + rules, "mine"), header(model))
+    found = {(str(p.where), p.id) for p in worth(plan, predictor, TYPES)}
+    assert ("mine:7: rules[0]", "rule-costs-much") in found
+    assert ("mine:8: rules[1]", "rule-buys-little") in found
+    silenced = rules.replace("type: q3_k", "type: q3_k, silence: {rule-costs-much: wanted}")
+    plan = make_plan(load_recipe_text(HEAD + silenced, "mine"), header(model))
+    assert "rule-costs-much" not in {p.id for p in worth(plan, predictor, TYPES)}
+
+
+def test_plan_and_lint_take_a_measurement(tmp_path: Path) -> None:
+    model = small()
+    path, measured, recipe = write(model, tmp_path / "m.gguf"), tmp_path / "m.json", tmp_path / "r.yaml"
+    save_measurement(measurement_of(model), measured)
+    recipe.write_text(HEAD + "default: q5_k\nrules:\n  - {match: '^blk.5.ffn_up', type: q8_0}\n")
+    run = CliRunner().invoke
+    shown = run(main, ["plan", str(recipe), str(path), "--measure", str(measured)])
+    assert shown.exit_code == 0, shown.output
+    assert "Predicted divergence" in shown.stdout
+    assert "ffn_down" in shown.stdout
+    content = json.loads(run(main, ["plan", str(recipe), str(path), "--measure", str(measured), "--json"]).stdout)
+    jsonschema.validate(content, json.loads((data_dir("schemas") / "plan.schema.json").read_text()))
+    assert content["predicted"]["low"] < content["predicted"]["value"] < content["predicted"]["high"]
+    linted = run(main, ["lint", str(recipe), str(path), "--measure", str(measured)])
+    assert "[rule-buys-little]" in linted.stdout
+    solved = run(main, ["solve", str(path), "-m", str(measured), "--bpw", "5"])
+    assert solved.exit_code == 0
+    assert "m.json of made up" in solved.stdout
+
+
+def test_a_measurement_of_another_model_is_refused(tmp_path: Path) -> None:
+    path, measured = write(small(), tmp_path / "m.gguf"), tmp_path / "m.json"
+    save_measurement(measurement_of(dense("llama", 5, 512, 1024, 8, 2, head=64)), measured)
+    refused = CliRunner().invoke(main, ["solve", str(path), "-m", str(measured), "--bpw", "5"])
+    assert refused.exit_code == 1
+    assert "of another model (made up" in refused.output
