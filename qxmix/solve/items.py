@@ -11,7 +11,7 @@ from qxmix.planning.engine_rows import why_not_run
 from qxmix.planning.fallback import misfit
 from qxmix.planning.importance import find_entry, missing_is
 from qxmix.quants import get
-from qxmix.recipe.categories import layer_of
+from qxmix.recipe.categories import name_parts
 from qxmix.recipe.model import KEEP
 from qxmix.solve.model import Item, Option, undominated
 
@@ -106,13 +106,13 @@ def _grouped(names: Sequence[str], limits: Limits, shares: Sequence[Share]) -> l
 
 def _tie_key(name: str, limits: Limits) -> object:
     """Equal for tensors that are tied."""
-    layer = layer_of(name)
-    if layer is not None:
-        part = name.split(".", 2)[2]
+    of = name_parts(name)
+    if of.layer is not None:
+        rest = name.removeprefix(f"{of.stack}.{of.layer}.")
         for i, starts in enumerate(limits.ties):
-            start = next((s for s in starts if part.startswith(s)), None)
+            start = next((s for s in starts if rest.startswith(s)), None)
             if start is not None:
-                return layer, i, part.removeprefix(start)
+                return of.stack, of.layer, i, rest.removeprefix(start)
     return name
 
 

@@ -46,7 +46,7 @@ class Prior:
         layer = layer_of(name)
         if len(values) == 1 or layer is None:
             return factor * values[0]
-        found = factor * _at(self.depths, values, layer / max(1, n_layer - 1)) / max(1, n_layer)
+        found = factor * _at(self.depths, values, min(1.0, layer / max(1, n_layer - 1))) / max(1, n_layer)
         # Layers between which nothing is known to differ are equal to the bit, and get their types in runs.
         return float(f"{found:.3g}")
 

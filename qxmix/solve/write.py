@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from qxmix.dialects.recover import layer_text
 from qxmix.dialects.write import quoted, recipe_name
 from qxmix.quants import get
-from qxmix.recipe.categories import layer_of
+from qxmix.recipe.categories import name_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -73,21 +73,21 @@ def _settings(base: Recipe) -> Iterator[str]:
 
 def _rules(fates: dict[str, Fate], n_layer: int) -> Iterator[str]:
     """Parts whose types are equal in all layers share their rules."""
-    parts: dict[str, dict[Fate, list[int]]] = defaultdict(lambda: defaultdict(list))
+    parts: dict[tuple[str, str], dict[Fate, list[int]]] = defaultdict(lambda: defaultdict(list))
     for tensor, fate in fates.items():
-        layer = layer_of(tensor)
-        if layer is None:
+        of = name_parts(tensor)
+        if of.layer is None:
             yield f"  - {{match: {quoted(f'^{re.escape(tensor)}$')}, type: {fate.type.lower()}{fate.words}}}"
         else:
-            parts[tensor.split(".", 2)[2]][fate].append(layer)
-    rules: dict[tuple[Fate, str], list[str]] = {}
-    for part, layers in parts.items():
+            parts[of.stack, tensor.removeprefix(f"{of.stack}.{of.layer}.")][fate].append(of.layer)
+    rules: dict[tuple[str, Fate, str], list[str]] = {}
+    for (stack, rest), layers in parts.items():
         for fate, found in sorted(layers.items(), key=lambda pair: _bits(pair[0])):
             where = "" if len(layers) == 1 else layer_text(found, n_layer)
-            rules.setdefault((fate, where), []).append(part)
-    for (fate, where), names in rules.items():
+            rules.setdefault((stack, fate, where), []).append(rest)
+    for (stack, fate, where), rests in rules.items():
         layers_word = f", layers: {quoted(where) if ',' in where or '!' in where else where}" if where else ""
-        pattern = quoted(_pattern(names, list(fates)))
+        pattern = quoted(_pattern(stack, rests, list(fates)))
         yield f"  - {{match: {pattern}{layers_word}, type: {fate.type.lower()}{fate.words}}}"
 
 
@@ -95,13 +95,22 @@ def _bits(fate: Fate) -> float:
     return 0.0 if fate.type == "keep" else -get(fate.type).bpw
 
 
-def _pattern(parts: list[str], tensors: Sequence[str]) -> str:
-    """A pattern of these parts in all layers, and of no other of the tensors; short where that will do."""
-    stems = [re.escape(part.removesuffix(".weight")) for part in parts]
-    one_of = stems[0] if len(stems) == 1 else f"({'|'.join(stems)})"
-    short, whole = rf"\.{one_of}\.", rf"^blk\.\d+\.{one_of}\.weight$"
-    if any(not part.endswith(".weight") for part in parts):
-        escaped = "|".join(map(re.escape, parts))
-        return rf"^blk\.\d+\.({escaped})$"
-    found = {t for t in tensors if re.search(short, t)}
-    return short if found == {t for t in tensors if re.search(whole, t)} else whole
+def _pattern(stack: str, rests: list[str], tensors: Sequence[str]) -> str:
+    """A pattern of these parts in all layers of a stack, and of no other of the tensors; short where that will do.
+
+    Args:
+        stack: What the layers are called: ``blk``.
+        rests: Ends of names: ``ffn_up.weight``.
+        tensors: All names that rules are for.
+
+    """
+    whole = rf"^{re.escape(stack)}\.\d+\.{_one_of(rests)}$"
+    if any(not rest.endswith(".weight") for rest in rests):
+        return whole
+    short = rf"\.{_one_of([rest.removesuffix('.weight') for rest in rests])}\."
+    return short if all(bool(re.search(short, t)) == bool(re.search(whole, t)) for t in tensors) else whole
+
+
+def _one_of(texts: list[str]) -> str:
+    escaped = [re.escape(text) for text in texts]
+    return escaped[0] if len(escaped) == 1 else f"({'|'.join(escaped)})"

@@ -191,3 +191,16 @@ def test_the_prior_knows_all_types_that_are_candidates() -> None:
     assert all(0 < error < 2 for error in prior.errors.values())
     assert prior.error("Q4_K_R4") == prior.error("Q4_K")
     assert prior.error("Q2_K") > prior.error("Q3_K") > prior.error("Q4_K") > prior.error("Q5_K")  # type: ignore[operator]
+
+
+def test_stacks_of_other_names_are_told_apart() -> None:
+    shapes = {"token_embd.weight": (512, 320)}
+    for stack in ("enc.blk", "dec.blk", "blk"):
+        for i in range(3):
+            shapes |= {f"{stack}.{i}.ffn_up.weight": (512, 1024), f"{stack}.{i}.ffn_down.weight": (1024, 512)}
+    model = Model("t5", small().facts, shapes)
+    limits = Limits(floors=(Bound(Selector(r"^enc\..*ffn_up"), ("Q8_0",)), Bound(Selector(r"^blk\.1\."), ("Q6_K",))))
+    found = solved(request(model, Budget(bpw=4.8), limits=limits))
+    types = {t.name: t.type for t in found.plan.tensors}
+    assert {types[f"enc.blk.{i}.ffn_up.weight"] for i in range(3)} == {"Q8_0"}
+    assert {types[f"dec.blk.{i}.ffn_up.weight"] for i in range(3)} != {"Q8_0"}
