@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -19,6 +20,7 @@ from qxmix.recipe.tree import MAX_NBYTES, read_text
 from qxmix.report.plan import sizes
 
 if TYPE_CHECKING:
+    from qxmix.container.model import ModelHeader
     from qxmix.dialects.model import Dialect, SourceMix
     from qxmix.dialects.prove import Proof
     from qxmix.quants import Engine
@@ -33,12 +35,13 @@ MAX_SHOWN = 20
 @click.option("--model", type=click.Path(path_type=str), help="GGUF to prove on that the recipe decides alike.")
 @click.option("--dialect", type=EngineName("thireus"), help="Whose recipe it is; without it the text tells.")
 @click.option("--base", metavar="TYPE", help="The mix that decides what no rule does, for lists without it: Q4_K_M.")
+@click.option("--set", "given", metavar="NAME=VALUE", multiple=True, help="Value of a variable that a script asks for.")
 @click.option("--target", type=EngineName(), help="Engine; without it the source's.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the recipe here, not to the terminal.")
 @click.pass_context
 def command(
     ctx: click.Context, source: Path, model: str | None, dialect: str | None, base: str | None,
-    target: str | None, output: Path | None,
+    given: tuple[str, ...], target: str | None, output: Path | None,
 ) -> None:  # fmt: skip
     """Turn SOURCE into a recipe: a llama-quantize command or script, a list of rules, a .recipe file, or a GGUF.
 
@@ -50,13 +53,14 @@ def command(
         raise RunError(f"{output} exists; choose another name or remove it")
     proof: Proof | None
     if _is_gguf(source):
-        if dialect or base:
-            raise click.UsageError("a GGUF has the types of all its tensors; leave out --dialect and --base")
+        if dialect or base or given:
+            raise click.UsageError("a GGUF has the types of all its tensors; leave out --dialect and --base, and --set")
         text, proof = recover(open_model(source), cast("Engine | None", target), open_model(model) if model else None)
     else:
-        mix = _read(source, cast("Dialect | None", dialect), base)
+        header = open_model(model) if model else None
+        mix = _read(source, cast("Dialect | None", dialect), base, _values(given), header)
         text = recipe_text(mix, "imported" if source == _STDIN else source.stem, cast("Engine", target or mix.engine))
-        proof = prove(mix, text, open_model(model)) if model else None
+        proof = prove(mix, text, header) if header else None
     _write(text, output)
     if proof is None:
         click.echo("Not proved on a model; --model MODEL compares every type.", err=True)
@@ -65,11 +69,24 @@ def command(
     ctx.exit(PlanError.exit_code if proof.different else 0)
 
 
-def _read(source: Path, dialect: Dialect | None, base: str | None) -> SourceMix:
+def _read(
+    source: Path, dialect: Dialect | None, base: str | None, given: dict[str, str], header: ModelHeader | None
+) -> SourceMix:
     if source != _STDIN:
-        return read_source(source, dialect, base)
+        return read_source(source, dialect, base, given, header)
     where = Path("standard input")
-    return parse_source(read_text(sys.stdin.buffer.read(MAX_NBYTES + 1), str(where)), where, dialect, base)
+    text = read_text(sys.stdin.buffer.read(MAX_NBYTES + 1), str(where))
+    return parse_source(text, where, dialect, base, given, header)
+
+
+def _values(given: tuple[str, ...]) -> dict[str, str]:
+    values = {}
+    for item in given:
+        key, sign, value = item.partition("=")
+        if not sign or not re.fullmatch(r"\w+", key):
+            raise click.UsageError(f"--set '{item}' is no NAME=VALUE, like --set q=Q4_K_M")
+        values[key] = value
+    return values
 
 
 def _is_gguf(path: Path) -> bool:
@@ -93,8 +110,13 @@ def _write(text: str, output: Path | None) -> None:
 def _show(proof: Proof) -> None:
     plan = proof.plan
     size = f"{sizes(plan.data_nbytes)} of tensors, {plan.bpw:.3f} bits per weight"
-    if not proof.different:
+    if not proof.different and not proof.caveats:
         click.echo(f"Proved: all {len(plan.tensors):,} tensors get the type that the source gives; {size}", err=True)
+        return
+    if not proof.different:
+        for caveat in proof.caveats:
+            click.echo(f"Note: {caveat}", err=True)
+        click.echo(f"Alike: all {len(plan.tensors):,} tensors get the type that the source means; {size}", err=True)
         return
     click.echo(f"Different: {len(proof.different):,} of {len(plan.tensors):,} tensors; {size}", err=True)
     for name, theirs, ours in proof.different[:MAX_SHOWN]:

@@ -6,12 +6,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from qxmix.dialects.mixes import mix_name
-from qxmix.dialects.shell import Word, read_script
+from qxmix.dialects.plain import shell_text
+from qxmix.dialects.shell import read_script
 from qxmix.errors import Problem, RecipeError
 from qxmix.quants import find
+from qxmix.recipe.schema import near
 
 if TYPE_CHECKING:
-    from qxmix.dialects.model import Dialect, TypeFlag
+    from collections.abc import Iterable, Mapping
+
+    from qxmix.dialects.model import Dialect, SourceMix, TypeFlag
+    from qxmix.dialects.shell_words import Word
     from qxmix.quants import Engine
 
 _FLAGS: dict[str, TypeFlag] = {
@@ -51,11 +56,11 @@ _REFUSED = {
     "--target-size": (1, "qxmix chooses no types by itself"),
     "--state-file": (1, "qxmix chooses no types by itself"),
 }
-_ONLY_IK = {
+_ONLY_IK = frozenset({
     "--custom-q", "--extra-output-tensor", "--repack", "--repack-pattern", "--symmetric-q40", "--slow-iq2ks",
     "--hide-imatrix", "--ignore-imatrix-rules", "--partial-requant", *_IK_FLAGS,
-}  # fmt: skip
-_ONLY_ML = {"--tensor-type", "--tensor-type-file", "--prune-layers", "--max-buffer-size", "--target-bpw"}
+})  # fmt: skip
+_ONLY_ML = frozenset({"--tensor-type", "--tensor-type-file", "--prune-layers", "--max-buffer-size", "--target-bpw"})
 
 
 @dataclass(slots=True)
@@ -65,7 +70,7 @@ class Command:
     engine: Engine
     base: str | None = None
     rules: list[tuple[str, Word]] = field(default_factory=list)
-    """``one`` or ``many`` items, and the word they stand in, in the order of the options."""
+    """``one`` or ``many`` items or a ``file`` of them, and the word they stand in, in the order of the options."""
     files: list[Word] = field(default_factory=list)
     flags: dict[TypeFlag, str] = field(default_factory=dict)
     has_imatrix: bool = False
@@ -76,47 +81,78 @@ class Command:
     notes: list[str] = field(default_factory=list)
 
 
-def find_command(text: str, name: str, dialect: Dialect | None) -> Command | None:
+def find_command(
+    text: str, name: str, suffix: str, dialect: Dialect | None, given: Mapping[str, str]
+) -> Command | None:
     """The command line in a text, or None where there is none.
 
+    Args:
+        text: The text.
+        name: Its name, for messages.
+        suffix: That of its file.
+        dialect: Whose command it is; None tells it from its options and types.
+        given: Values of variables that the text does not tell.
+
     Raises:
-        RecipeError: there are several, or it has options that cannot be carried over, all named in one error.
+        RecipeError: it has options that cannot be carried over, all named in one error.
 
     """
-    if "llama-quantize" not in text and "--custom-q" not in text and "--tensor-type" not in text:
-        return None
-    found = [c for c in read_script(text, name).commands if any(_is_quantize(w.text) for w in c)]
-    programs = [c for c in found if any(_is_program(w.text) for w in c)]
-    if len(programs) > 1:
-        lines = ", ".join(str(c[0].line) for c in programs)
-        raise RecipeError(Problem(name, f"has {len(programs)} llama-quantize commands (lines {lines}); leave one"))
-    if not found:
-        return None
+    commands = read_script(shell_text(text, suffix), name, given).commands
+    found = [rest for c in commands if (rest := _behind_program(c)) is not None]
     # Options that were pasted alone may stand on lines of their own.
-    words = programs[0] if programs else [w for c in found for w in c]
-    start = next((i for i, w in enumerate(words) if _is_program(w.text)), -1) + 1
-    return _read(words[start:], name, dialect)
+    words = found[0] if found else [w for c in commands if c[0].text.startswith("--") for w in c]
+    return _read(words, name, dialect) if found or words else None
+
+
+def engine_of(texts: Iterable[str], dialect: Dialect | None) -> Engine:
+    """Whose command line the words are: as it is said, else told by options, mixes and types that one engine has."""
+    if dialect is not None:
+        return "llama.cpp" if dialect == "llama.cpp" else "ik_llama.cpp"
+    words = list(texts)
+    if _ONLY_IK.intersection(words):
+        return "ik_llama.cpp"
+    if _ONLY_ML.intersection(words):
+        return "llama.cpp"
+    types = [t for w in words if (t := find(w)) is not None]
+    only_ik = any(mix_name(w, "ik_llama.cpp") and not mix_name(w, "llama.cpp") for w in words)
+    return "ik_llama.cpp" if only_ik or any("llama.cpp" not in t.engines for t in types) else "llama.cpp"
+
+
+def _behind_program(words: list[Word]) -> list[Word] | None:
+    """The arguments of a command that runs ``llama-quantize``, by itself or in a container."""
+    texts = [w.text for w in words]
+    if "run" in texts and "--quantize" in texts:
+        return words[texts.index("--quantize") + 1 :]
+    at = next((i for i, t in enumerate(texts) if _is_program(t)), None)
+    if at is None or (at and not _starts_programs(texts, at)) or not words[at + 1 :]:
+        return None
+    if texts[at - 1] == "--entrypoint":
+        at = next((i for i in range(at + 1, len(texts)) if _is_image(texts, i)), at)
+    return words[at + 1 :]
+
+
+def _starts_programs(texts: list[str], at: int) -> bool:
+    """Whether what stands before the program runs it, as ``make llama-quantize`` does not."""
+    return any(t.startswith("--") for t in texts[at + 1 :]) or any(t.endswith(".gguf") for t in texts[at + 1 :])
+
+
+def _is_image(texts: list[str], at: int) -> bool:
+    takes = ("-v", "-e", "-w", "-u", "--volume", "--env", "--name", "--gpus", "--mount", "--workdir", "--user")
+    return not texts[at].startswith("-") and texts[at - 1] not in takes
 
 
 def _is_program(text: str) -> bool:
-    return text.replace("\\", "/").rpartition("/")[2].removesuffix(".exe") in ("llama-quantize", "quantize")
-
-
-def _is_quantize(text: str) -> bool:
-    return _is_program(text) or text in ("--custom-q", "--tensor-type", "--tensor-type-file")
+    last = text.replace("\\", "/").rpartition("/")[2].lower()
+    return last.removesuffix(".exe") in ("llama-quantize", "quantize")
 
 
 def _read(words: list[Word], name: str, dialect: Dialect | None) -> Command:
-    command = Command(_engine(words, dialect))
+    command = Command(engine_of((w.text for w in words), dialect))
     refused: list[str] = []
-    plain: list[Word] = []
     left = list(words)
-    while left:
+    while left and left[0].text.startswith("--"):
         word = left.pop(0)
         option = word.text
-        if not option.startswith("--"):
-            plain.append(word)
-            continue
         n_args = _n_args(option)
         args = [left.pop(0) for _ in range(min(n_args, len(left)))]
         if len(args) < n_args:
@@ -128,21 +164,8 @@ def _read(words: list[Word], name: str, dialect: Dialect | None) -> Command:
         raise RecipeError(
             Problem(name, f"cannot be carried over: {'; '.join(refused)}; remove them to import the rest")
         )
-    _positional(command, plain)
+    _positional(command, left)
     return command
-
-
-def _engine(words: list[Word], dialect: Dialect | None) -> Engine:
-    if dialect is not None:
-        return "llama.cpp" if dialect == "llama.cpp" else "ik_llama.cpp"
-    texts = {w.text for w in words}
-    if texts & _ONLY_IK:
-        return "ik_llama.cpp"
-    if texts & _ONLY_ML:
-        return "llama.cpp"
-    types = [t for w in words if (t := find(w.text)) is not None]
-    only_ik = any(mix_name(w.text, "ik_llama.cpp") and not mix_name(w.text, "llama.cpp") for w in words)
-    return "ik_llama.cpp" if only_ik or any("llama.cpp" not in t.engines for t in types) else "llama.cpp"
 
 
 def _n_args(option: str) -> int:
@@ -176,10 +199,11 @@ def _take(command: Command, option: str, args: list[Word], name: str) -> str:
             raise RecipeError(Problem(f"{name}:{args[0].line}", text))
         if option == "--tensor-type-file":
             command.files.append(args[0])
-        else:
-            command.rules.append(("one" if option == "--tensor-type" else "many", args[0]))
+        kinds = {"--tensor-type": "one", "--custom-q": "many", "--tensor-type-file": "file"}
+        command.rules.append((kinds[option], args[0]))
     else:
-        return "unknown option"
+        hint = near(option, [*_FLAGS, *_SWITCHES, "--custom-q", "--tensor-type", "--tensor-type-file", "--imatrix"])
+        return f"unknown option{hint}"
     return ""
 
 
@@ -196,12 +220,22 @@ def _take_flag(command: Command, option: str, arg: Word) -> str:
 
 def _positional(command: Command, words: list[Word]) -> None:
     """``in.gguf [out.gguf] TYPE [nthreads]``; without a TYPE the base stays None."""
-    types = [(i, found) for i, w in enumerate(words) if (found := mix_name(w.text, command.engine))]
-    named = [(i, found) for i, found in types if i > 0 and not words[i].text.isdecimal()] or [
-        t for t in types if t[0] > 0
-    ]
-    if not named:
-        return
-    place, command.base = named[0]
-    if len(words) > place + 1:
-        command.notes.append(f"{words[place + 1].text} threads are left out: 'qxmix apply -j' takes their number")
+    for place in (1, 2):
+        if len(words) > place and (found := mix_name(words[place].text, command.engine)):
+            command.base = found
+            if len(words) > place + 1:
+                threads = words[place + 1].text
+                command.notes.append(f"{threads} threads are left out: 'qxmix apply -j' takes their number")
+            return
+
+
+def options_of(mix: SourceMix) -> dict[str, str]:
+    """Types by the option that gives them."""
+    names = {flag: option for option, flag in _FLAGS.items()}
+    return {names[flag]: kind for flag, kind in mix.flags.items()}
+
+
+def switches_of(mix: SourceMix) -> list[str]:
+    """Options without a value that were given."""
+    given = (mix.pure, mix.leave_output, mix.allow_requantize, mix.ignore_imatrix_rules)
+    return [option for option, is_given in zip(_SWITCHES, given, strict=True) if is_given]

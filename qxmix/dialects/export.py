@@ -7,11 +7,11 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from qxmix.dialects.items import spelled
 from qxmix.dialects.mixes import FLOATS, default_type, mix_of
-from qxmix.dialects.model import SourceMix, SourceRule
-from qxmix.dialects.parse import spelled
 from qxmix.dialects.patterns import name_patterns
-from qxmix.dialects.simulate import source_types
+from qxmix.dialects.proof.arguments import Reading
+from qxmix.dialects.proof.decide import source_types
 from qxmix.errors import PlanError, Problem
 from qxmix.planning.gate import never_quantized
 from qxmix.quants import get
@@ -129,9 +129,9 @@ def _check(plan: Plan, exported: Exported) -> None:
         PlanError: a tensor would get another type.
 
     """
-    rules = tuple(SourceRule(p, get(kind).name, "export") for p, kind in exported.items)
-    mix = SourceMix(exported.engine, "export", rules, exported.base, has_imatrix=plan.imatrix is not None)
-    types = source_types(mix, plan.header)
+    rules = tuple((pattern, get(kind).name) for pattern, kind in exported.items)
+    asked = Reading(exported.engine, "export", rules, exported.base, has_imatrix=plan.imatrix is not None)
+    types = source_types(asked, plan.header)
     wrong: dict[str, list[str]] = defaultdict(list)
     for tensor in plan.tensors:
         if (found := types[tensor.name]) != tensor.type:

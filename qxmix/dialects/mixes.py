@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qxmix.dialects.model import MIX_FLAGS
 from qxmix.quants import ENGINES, QUANT_TYPES, find, get
 from qxmix.recipe.load import shipped_names
 
 if TYPE_CHECKING:
+    from qxmix.dialects.model import TypeFlag
     from qxmix.quants import Engine
 
 _ALIASES = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M", "Q1_0_G128": "Q1_0"}
@@ -30,9 +32,17 @@ _DEFAULTS = {
 }
 """Mixes that are not called like the type they give by default, with that type and ``general.file_type``."""
 COPY = "COPY"
-"""llama.cpp's word for carrying every tensor over."""
+"""The engines' word for carrying every tensor over."""
 _NO_MIX = frozenset({"Q3_K", "Q4_K", "Q5_K", "IQ2_S_R4"})
 """Types whose file type is that of a mix with another name."""
+MANY_EXPERTS = 8
+"""From as many on, ik_llama.cpp's mixes below 3 bits treat the first layer's feed-forward part apart."""
+_FEW_FLAGS: dict[str, tuple[TypeFlag, ...]] = {
+    **dict.fromkeys(("IQ1_S_R4", "IQ1_M_R4", "IQ2_KT"), ("ffn_down",)),
+    **dict.fromkeys(("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ2_KS"), ("attn_output",)),
+    **dict.fromkeys(("IQ2_XXS_R4", "IQ2_XS_R4", "IQ2_M_R4"), ("attn_output",)),
+}
+"""Mixes of ik_llama.cpp that do not ask all of its flags, and those that they ask."""
 FLOATS = frozenset({"F32", "F16", "BF16"})
 
 
@@ -49,6 +59,11 @@ def mix_name(text: str, engine: Engine) -> str | None:
 def default_type(mix: str) -> str:
     """Upper-case type that a mix gives to what it has no rule for."""
     return _DEFAULTS[mix][0] if mix in _DEFAULTS else get(mix).name
+
+
+def asked_flags(mix: str) -> tuple[TypeFlag, ...]:
+    """The flags that a mix of ik_llama.cpp asks inside of its rules."""
+    return _FEW_FLAGS.get(mix, MIX_FLAGS)
 
 
 def file_type(mix: str, engine: Engine) -> int | None:
@@ -79,5 +94,4 @@ def _known(engine: Engine) -> tuple[str, ...]:
         for t in QUANT_TYPES
         if t.writable and engine in t.engines and t.ftype[ENGINES.index(engine)] is not None and t.name not in _NO_MIX
     ]
-    copy = [COPY] if engine == "llama.cpp" else []
-    return tuple(n for n in dict.fromkeys((*mixes, *copy, *types)) if n != other)
+    return tuple(n for n in dict.fromkeys((*mixes, COPY, *types)) if n != other)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from qxmix.dialects.proof.arguments import Reading
     from qxmix.quants import Engine
 
 Dialect = Literal["llama.cpp", "ik_llama.cpp", "thireus"]
@@ -45,6 +46,8 @@ class SourceMix:
     origin: str
     """What it was read from, for the comment on top of the recipe."""
     rules: tuple[SourceRule, ...]
+    reading: Reading
+    """The proof's own reading of the source."""
     base: str | None = None
     """Upper-case name of the mix that decides what no rule does (``Q5_K_M``); None: such tensors stay as they are."""
     pure: bool = False

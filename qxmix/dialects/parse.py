@@ -4,40 +4,62 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qxmix.dialects.command import Command, find_command
+from qxmix.dialects.command import Command, engine_of, find_command, options_of, switches_of
+from qxmix.dialects.items import parse_items
 from qxmix.dialects.mixes import mix_name
 from qxmix.dialects.model import Dialect, SourceMix, SourceRule
+from qxmix.dialects.plain import shell_text
+from qxmix.dialects.proof.source import arguments_of_call, call_of, read_call, read_list
 from qxmix.dialects.shell import read_script
 from qxmix.errors import Problem, RecipeError
-from qxmix.quants import QUANT_TYPES, find
-from qxmix.recipe.patterns import pattern_error
-from qxmix.recipe.schema import near
+from qxmix.planning.gate import never_quantized
+from qxmix.quants import find
+from qxmix.recipe.patterns import search
 from qxmix.recipe.tree import MAX_NBYTES, read_text
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from qxmix.container.model import ModelHeader
+    from qxmix.dialects.proof.arguments import Reading
+    from qxmix.dialects.proof.blocks import Call
+    from qxmix.dialects.shell_words import Word
     from qxmix.quants import Engine
 
-_IK_CASE = re.compile(r"Q\d_K\Z|Q8_KV")
 _ASSIGNED = re.compile(r"(\s*#.*\n)*\s*\w+=[\"']")
-_ALIEN_GROUP = re.compile(r"(?<!\\)\(\?(?![:=!])")
+_RULES = re.compile(
+    r"(?!.*(?:\s-|quantize))(?:"
+    r"[^\s=,\"'$;|<>]+=\w+(?:[,\s]+[^\s=,\"'$;|<>]+=\w+)*,?|[^=\"';|<>-][^=\"';|<>]*=\w+,?)"
+)
+"""A line with rules alone: several in a row, or one whose pattern may have spaces in it."""
+_NEVER = re.compile(r"norm|bias")
+_EVERYTHING = (".*", "", ".", "weight", ".+")
+_NO_EFFECT = "--attn-qkv-type"
+_TWO_WAYS = "the text can be read in two ways; write the command out plainly, its rules in single quotes"
 
 
-def read_source(path: Path, dialect: Dialect | None, base: str | None) -> SourceMix:
+def read_source(
+    path: Path, dialect: Dialect | None, base: str | None,
+    given: Mapping[str, str] | None = None, header: ModelHeader | None = None,
+) -> SourceMix:  # fmt: skip
     """Read a file with a recipe of another tool.
 
     Args:
         path: The file: a script or command line, a list of ``pattern=type``, or a recipe of Thireus' suite.
         dialect: Whose it is; None tells it from the text.
         base: The mix that decides what no rule does, for lists that do not say.
+        given: Values of variables that a script does not tell.
+        header: The model it is for; lists whose rules take all of its tensors need no ``base``.
 
     Raises:
-        RecipeError: it does not parse, says nothing, or has options that cannot be carried over.
+        RecipeError: it does not parse, says nothing, or has options or words that cannot be carried over.
 
     """
-    return parse_source(_text(path), path, dialect, base)
+    return parse_source(_text(path), path, dialect, base, given, header)
 
 
 def _text(path: Path) -> str:
@@ -52,67 +74,165 @@ def _text(path: Path) -> str:
     return read_text(data, str(path))
 
 
-def parse_source(text: str, path: Path, dialect: Dialect | None, base: str | None) -> SourceMix:
+def parse_source(
+    text: str, path: Path, dialect: Dialect | None, base: str | None,
+    given: Mapping[str, str] | None = None, header: ModelHeader | None = None,
+) -> SourceMix:  # fmt: skip
     """Parse the text of a source; the arguments and errors are those of :func:`read_source`."""
-    command = None if dialect == "thireus" else find_command(text, str(path), dialect)
-    mix = _from_command(command, path, base) if command else _from_list(text, path, dialect, base)
+    known = given or {}
+    call = None if dialect == "thireus" or _is_list(text) else call_of(text, str(path), path.suffix.lower(), known)
+    if call is None:
+        mix = _from_list(text, path, dialect, base, header)
+    else:
+        mix = _from_call(call, text, path, dialect, base, known, header)
     if not mix.rules and mix.base is None:
         raise RecipeError(Problem(str(path), "holds no 'pattern=type' and no llama-quantize command line"))
     return mix
 
 
-def _from_command(command: Command, path: Path, base: str | None) -> SourceMix:
+def _is_list(text: str) -> bool:
+    """Whether every line is a comment, or rules, whatever the comments speak of."""
+    rows = [r.strip() for r in text.split("\n")]
+    said = [r for r in rows if r and not r.startswith("#")]
+    return bool(said) and all(_RULES.fullmatch(r) for r in said)
+
+
+def _from_call(
+    call: Call, text: str, path: Path, dialect: Dialect | None, base: str | None, given: Mapping[str, str],
+    header: ModelHeader | None,
+) -> SourceMix:  # fmt: skip
+    """Read the command twice, once for the recipe and once for the proof, and hold the two against each other."""
+    name = str(path)
+    engine = engine_of((a.text for a in call.arguments), dialect)
+    if base is not None:
+        _base(base, engine)
+    arguments = arguments_of_call(call, name, engine, base)
+    command = find_command(text, name, path.suffix.lower(), dialect, given)
+    if command is None:
+        raise RecipeError(Problem(f"{name}:{call.line}", _TWO_WAYS))
+    files = {w.text: _listed(w, path) for w in command.files}
+    named = {
+        v.text: files.get(v.text, ("", ""))[1] for o, v in arguments.options if v and o.text == "--tensor-type-file"
+    }
+    reading = read_call(arguments, call, name, engine, base, named)
+    mix = _from_command(command, path, base, files, reading)
+    _compare(mix, f"{name}:{call.line}")
+    if mix.base is None:
+        _check_covered(mix, header, path, pasted=True)
+    skipped = [f"other commands were not read: {', '.join(call.skipped)}"] if call.skipped else []
+    return replace(mix, notes=(*mix.notes, *skipped))
+
+
+def _compare(mix: SourceMix, where: str) -> None:
+    """Both readings say the same.
+
+    Raises:
+        RecipeError: they do not; the first difference is named.
+
+    """
+    reading = mix.reading
+    theirs = [f"{pattern}={kind.lower()}" for pattern, kind in reading.rules]
+    ours = [f"{r.pattern}={r.type.lower()}" for r in mix.rules]
+    theirs += [f"{option} {kind.lower()}" for option, kind in sorted(reading.flags.items()) if option != _NO_EFFECT]
+    ours += [f"{option} {kind.lower()}" for option, kind in sorted(options_of(mix).items())]
+    theirs += [str(reading.base), *sorted(reading.switches), str(reading.has_imatrix)]
+    ours += [str(mix.base), *sorted(switches_of(mix)), str(mix.has_imatrix)]
+    if theirs != ours:
+        pairs = zip_longest(theirs, ours, fillvalue="nothing")
+        their, our = next((a, b) for a, b in pairs if a != b)
+        raise RecipeError(Problem(where, f"llama-quantize is told '{their}' where the text has '{our}'; {_TWO_WAYS}"))
+
+
+def _listed(word: Word, path: Path) -> tuple[str, str]:
+    """Name and text of a ``--tensor-type-file``."""
+    listed = next((p for p in (path.parent / word.text, Path(word.text)) if p.is_file()), None)
+    if listed is None:
+        text = f"the --tensor-type-file '{word.text}' is not there; put it beside {path.name}"
+        raise RecipeError(Problem(f"{path}:{word.line}", text))
+    return str(listed), _text(listed)
+
+
+def _from_command(
+    command: Command, path: Path, base: str | None, files: Mapping[str, tuple[str, str]], reading: Reading
+) -> SourceMix:
     engine = command.engine
     notes = list(command.notes)
     rules: list[SourceRule] = []
     for option, word in command.rules:
-        rules += parse_items(word.text, f"{path}", word.first_line or word.line, engine, notes, lines=option != "one")
-    for word in command.files:
-        listed = next((p for p in (path.parent / word.text, Path(word.text)) if p.is_file()), None)
-        if listed is None:
-            text = f"the --tensor-type-file '{word.text}' is not there; put it beside {path.name}"
-            raise RecipeError(Problem(f"{path}:{word.line}", text))
-        rules += parse_items(_text(listed), str(listed), 1, engine, notes)
+        if option == "file":
+            name, text = files[word.text]
+            rules += parse_items(text, name, 1, engine, notes)
+        else:
+            line = word.first_line or word.line
+            rules += parse_items(word.text, f"{path}", line, engine, notes, lines=option != "one")
     mix = command.base if base is None else _base(base, engine)
-    if mix is None:
-        text = f"no TYPE of {engine} like Q4_K_M stands behind the files of the command; add it, or give --base TYPE"
-        raise RecipeError(Problem(str(path), text))
     return SourceMix(
-        engine, f"{path.name}, a llama-quantize command line of {engine}", tuple(rules), mix, command.pure,
+        engine, f"{path.name}, a llama-quantize command line of {engine}", tuple(rules), reading, mix, command.pure,
         command.has_imatrix, command.leave_output, command.allow_requantize, command.ignore_imatrix_rules,
         command.flags, tuple(dict.fromkeys(notes)),
     )  # fmt: skip
 
 
-def _from_list(text: str, path: Path, dialect: Dialect | None, base: str | None) -> SourceMix:
+def _from_list(
+    text: str, path: Path, dialect: Dialect | None, base: str | None, header: ModelHeader | None
+) -> SourceMix:
     notes: list[str] = []
-    body, line = text, 1
-    if _ASSIGNED.match(text):
+    body, line = shell_text(text, ""), 1
+    if not _is_list(body) and _ASSIGNED.match(body):
         # A list pasted with its variable: custom="...".
-        value = next(iter(read_script(text, str(path)).variables.values()))
+        value = next(iter(read_script(body, str(path)).variables.values()))
         body, line = value.text, value.first_line
     found = dialect or _told(body, path, base)
     engine: Engine = "llama.cpp" if found == "llama.cpp" else "ik_llama.cpp"
     rules = parse_items(body, str(path), line, engine, notes)
+    mix = _base(base, engine) if base else None
+    reading = read_list(text, str(path), engine, base)
     if found == "thireus":
-        origin = f"{path.name}, a recipe of Thireus' GGUF Tool Suite"
-        return SourceMix(found, origin, tuple(rules), None if base is None else _base(base, engine))
-    if base is None and rules:
+        kind = "a recipe of Thireus' GGUF Tool Suite"
+    else:
+        kind = f"a {'--custom-q' if engine == 'ik_llama.cpp' else '--tensor-type'} list of {engine}"
+    result = SourceMix(found, f"{path.name}, {kind}", tuple(rules), reading, mix, notes=tuple(notes))
+    _compare(result, str(path))
+    if mix is None and rules and found != "thireus":
+        _check_covered(result, header, path)
+    return result
+
+
+def _check_covered(mix: SourceMix, header: ModelHeader | None, path: Path, *, pasted: bool = False) -> None:
+    """Nothing is left for a mix to decide.
+
+    Raises:
+        RecipeError: something is, or may be.
+
+    """
+    if any(r.pattern in _EVERYTHING for r in mix.rules):
+        return
+    give = "give the TYPE of its llama-quantize command line with --base, for example --base Q4_K_M"
+    if header is None and pasted:
+        text = "the TYPE that decides what no rule does stands in no command; add it, or give --base TYPE"
+        raise RecipeError(Problem(str(path), text))
+    if header is None:
         text = (
-            "a list of rules does not say which mix decides what no rule does; "
-            "give the TYPE of its llama-quantize command line with --base, for example --base Q4_K_M"
+            f"a list of rules does not say which mix decides what no rule does; {give}, "
+            "or --model MODEL if its rules take every tensor"
         )
         raise RecipeError(Problem(str(path), text))
-    kind = "--custom-q" if engine == "ik_llama.cpp" else "--tensor-type"
-    mix = _base(base, engine) if base else None
-    return SourceMix(found, f"{path.name}, a {kind} list of {engine}", tuple(rules), mix, notes=tuple(notes))
+    free = [t for t in header.tensors if not never_quantized(t, (mix.engine,), header.architecture)]
+    left = [t.name for t in free if not any(search(r.pattern, t.name, r.where) for r in mix.rules)]
+    if left:
+        more = f" and {len(left) - 1:,} more tensors" if len(left) > 1 else ""
+        text = f"no rule decides {left[0]}{more}, and nothing here says which mix does; {give}"
+        raise RecipeError(Problem(str(path), text))
 
 
 def _told(text: str, path: Path, base: str | None) -> Dialect:
-    """Whose list it is: told by anchors, by types that only one engine has, else by comments."""
+    """Whose list it is: told by what it names, by types that only one engine has, else by comments."""
     rows = [r.strip() for r in text.split("\n") if r.strip()]
-    items = [i.strip().partition("=") for r in rows if not r.startswith("#") for i in r.split(",")]
-    if items and all(p.startswith("^") and p.endswith("$") for p, _, _ in items) and base is None:
+    items = [i.strip().rpartition("=") for r in rows if not r.startswith("#") for i in r.split(",")]
+    anchored = items and all(p.startswith("^") and p.endswith("$") for p, _, _ in items)
+    # Thireus' suite gives every tensor a type, also those that no engine quantizes.
+    every = any(_NEVER.search(p) for p, _, _ in items)
+    if base is None and items and (anchored or every or path.suffix == ".recipe"):
         return "thireus"
     types = [t for _, _, name in items if (t := find(name))]
     if any("llama.cpp" not in t.engines for t in types):
@@ -129,75 +249,3 @@ def _base(text: str, engine: Engine) -> str:
     if found is None:
         raise RecipeError(Problem("--base", f"'{text}' is no TYPE of {engine}'s llama-quantize"))
     return found
-
-
-def parse_items(
-    text: str, name: str, line: int, engine: Engine, notes: list[str], *, lines: bool = True
-) -> list[SourceRule]:
-    """Parse ``pattern=type`` items.
-
-    Args:
-        text: The items, separated by commas and newlines (ik_llama.cpp) or white space (llama.cpp).
-        name: The file, for messages.
-        line: Where the text starts in it.
-        engine: The engine whose list it is.
-        notes: Grows by what the engine itself would not take.
-        lines: False for the one item of a ``--tensor-type``, which may have spaces in it.
-
-    Raises:
-        RecipeError: an item has no type, an unknown one, or a pattern that does not compile; all of them at once.
-
-    """
-    rules: list[SourceRule] = []
-    problems: list[Problem] = []
-    comments: list[str] = []
-    for number, row in enumerate(text.split("\n") if lines else [text], line):
-        stripped = row.strip()
-        if stripped.startswith("#"):
-            comments.append(stripped.lstrip("#").strip())
-            continue
-        parts = stripped.split(",") if engine == "ik_llama.cpp" else stripped.split() if lines else [stripped]
-        for item in filter(None, (p.strip() for p in parts)):
-            found = _item(item, f"{name}:{number}", engine, notes)
-            if isinstance(found, Problem):
-                problems.append(found)
-            else:
-                rules.append(replace(found, comments=tuple(filter(None, comments))))
-            comments = []
-    if problems:
-        raise RecipeError(problems)
-    return rules
-
-
-def _item(item: str, where: str, engine: Engine, notes: list[str]) -> SourceRule | Problem:
-    pattern, sign, name = item.partition("=")
-    if not sign or not pattern or not name:
-        return Problem(where, f"'{item}' is no 'pattern=type'; {engine} stops there, too")
-    found = find(name)
-    if found is None:
-        hint = near(name.upper().replace("-", "_"), [t.name for t in QUANT_TYPES if t.writable])
-        return Problem(where, f"'{item}': unknown type '{name}'{hint or '; qxmix types lists them'}")
-    if engine not in found.engines:
-        return Problem(where, f"'{item}': {found.name} is not a type of {engine}; is it the other engine's recipe?")
-    if engine == "llama.cpp":
-        pattern = pattern.lower()
-    if fault := _pattern_fault(pattern, engine):
-        return Problem(where, f"'{item}': {fault}")
-    if engine == "ik_llama.cpp" and name != spelled(found.name):
-        notes.append(f"ik_llama.cpp takes types as it spells them: '{spelled(found.name)}', not '{name}'")
-    return SourceRule(pattern, found.name, where)
-
-
-def _pattern_fault(pattern: str, engine: Engine) -> str:
-    """What is wrong with a pattern, or an empty string."""
-    if not pattern.isprintable():
-        return "there is a control character in the pattern; remove it"
-    if _ALIEN_GROUP.search(pattern):
-        return f"{engine} compiles patterns as ECMAScript, which knows no such group '(?'"
-    return pattern_error(pattern)
-
-
-def spelled(name: str) -> str:
-    """A type as ik_llama.cpp's options want it: lower case but for the K of plain K-quants and of Q8_KV."""
-    lower = name.lower()
-    return lower.replace("_k", "_K") if _IK_CASE.match(name) else lower

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qxmix.dialects.simulate import EMPTY_IMATRIX, source_types
+from qxmix.dialects.proof.decide import EMPTY_IMATRIX, source_types
 from qxmix.plan import make_plan
 from qxmix.quants import find
 from qxmix.recipe import load_recipe
@@ -25,6 +25,8 @@ class Proof:
     plan: Plan
     different: tuple[tuple[str, str, str], ...]
     """Tensor, its type under the source, its type under the recipe."""
+    caveats: tuple[str, ...] = ()
+    """Why the source's engine does not take the source as it stands, though it can be told what is meant."""
 
 
 def prove(mix: SourceMix, text: str, header: ModelHeader) -> Proof:
@@ -34,10 +36,10 @@ def prove(mix: SourceMix, text: str, header: ModelHeader) -> Proof:
         path.write_text(text, encoding="utf-8")
         recipe = load_recipe(path)
     plan = make_plan(recipe, header, EMPTY_IMATRIX if mix.has_imatrix else None)
-    source = source_types(mix, header)
+    source = source_types(mix.reading, header)
     plain = recipe.target != mix.engine
     pairs = ((t.name, _plain(source[t.name]) if plain else source[t.name], t.type) for t in plan.tensors)
-    return Proof(plan, tuple(p for p in pairs if p[1] != p[2]))
+    return Proof(plan, tuple(p for p in pairs if p[1] != p[2]), mix.reading.caveats)
 
 
 def _plain(name: str) -> str:

@@ -2,59 +2,22 @@
 
 People publish recipes as scripts.  A list of rules stands in a variable, a pipeline of ``grep`` and ``sed`` drops its
 comments and joins its lines with commas, and ``llama-quantize`` gets the variable.  So a substitution ``$( ... )``
-stands for the variable that it reads, as it is; whoever parses the rules skips comments and takes newlines for commas.
+stands for the variable or here-document that it reads, as it is; whoever parses the rules skips comments and takes
+newlines for commas.  What a shell really makes of the text is the proof's to say; here comments and lines are kept.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from qxmix.errors import Problem, RecipeError
-from qxmix.recipe.tree import MAX_NBYTES
+from qxmix.dialects.shell_words import ENDS, HEREDOC, Reader, Word, read_word
 
-_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=")
-_VARIABLE = re.compile(r"\$(?:\{([A-Za-z_]\w*)[^}]*\}|([A-Za-z_]\w*))")
-_SHOWN = 40
-"""Most characters of a substitution that a message quotes."""
-_ENDS = frozenset(";&|\n()<>")
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
-
-@dataclass(frozen=True, slots=True)
-class Word:
-    """One word of a command."""
-
-    text: str
-    line: int
-    """Where it starts, from 1."""
-    unknown: tuple[str, ...] = ()
-    """Variables and substitutions in it whose value the text does not tell."""
-    first_line: int = 0
-    """Where the value of the variable in it starts; its own line where there is none."""
-
-
-@dataclass(slots=True)
-class _Reader:
-    """A position in the text, and what is known so far."""
-
-    text: str
-    name: str
-    pos: int = 0
-    variables: dict[str, Word] = field(default_factory=dict)
-    commands: list[list[Word]] = field(default_factory=list)
-
-    counted: tuple[int, int] = (0, 1)
-    """The position up to which lines are counted, and the line it is on."""
-
-    @property
-    def line(self) -> int:
-        start, line = self.counted
-        line += self.text.count("\n", start, self.pos)
-        self.counted = (self.pos, line)
-        return line
-
-    def fail(self, line: int, text: str) -> RecipeError:
-        return RecipeError(Problem(f"{self.name}:{line}", text))
+_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(\+?)=")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +29,20 @@ class Script:
     variables: dict[str, Word]
 
 
-def read_script(text: str, name: str) -> Script:
+def read_script(text: str, name: str, given: Mapping[str, str] | None = None) -> Script:
     """All commands and variables of a script.
+
+    Args:
+        text: The script.
+        name: Its name, for messages.
+        given: Values of variables that it does not tell.
 
     Raises:
         RecipeError: a quote or parenthesis is not closed.
 
     """
-    reader = _Reader(text.replace("\r\n", "\n"), name)
+    known = {key: Word(value, 1) for key, value in (given or {}).items()}
+    reader = Reader(text.replace("\r\n", "\n"), name, variables=known, given=frozenset(known))
     command: list[Word] = []
     while reader.pos < len(reader.text):
         char = reader.text[reader.pos]
@@ -84,131 +53,113 @@ def read_script(text: str, name: str) -> Script:
             reader.pos += 1
         elif char == "#":
             reader.pos = _line_end(reader)
-        elif char in _ENDS:
+        elif found := HEREDOC.match(reader.text, reader.pos):
+            _here_document(reader, command, found)
+            command = []
+        elif char in "<>" or reader.text.startswith("&>", reader.pos):
+            _skip_redirection(reader, command)
+        elif char in ENDS:
             reader.pos += 1
             _finish(reader, command)
             command = []
         else:
-            command.append(_word(reader))
+            command += _words(reader)
     _finish(reader, command)
     return Script(reader.commands, reader.variables)
 
 
-def _skip_comments(reader: _Reader) -> None:
+def _here_document(reader: Reader, command: list[Word], found: re.Match[str]) -> None:
+    """``read -d '' name <<END`` is an assignment; other here-documents are skipped."""
+    line = reader.line
+    if command and command[0].text == "read":
+        lead = len(found[3]) - len(found[3].lstrip(" \t\n"))
+        first = line + 1 + found[3][:lead].count("\n")
+        reader.variables[command[-1].text] = Word(found[3].strip(" \t\n"), line, (), first)
+    else:
+        _finish(reader, command)
+    reader.pos = found.end()
+
+
+def _skip_redirection(reader: Reader, command: list[Word]) -> None:
+    """Drop ``2>&1``, ``> log`` and their like: they are the shell's."""
+    if reader.text[reader.pos - 1 : reader.pos].isdigit() and command and command[-1].text.isdecimal():
+        command.pop()
+    found = re.compile(r"&?[<>|&]+[ \t]*").match(reader.text, reader.pos)
+    assert found is not None
+    reader.pos = found.end()
+    if reader.pos < len(reader.text) and reader.text[reader.pos] not in " \t\n;":
+        read_word(reader)
+
+
+def _skip_comments(reader: Reader) -> None:
     """Drop lines that are comments inside of a continued command: to the shell they end it, to who wrote them not."""
     while found := re.compile(r"[ \t]*#[^\n]*\n").match(reader.text, reader.pos):
         reader.pos = found.end()
 
 
-def _line_end(reader: _Reader) -> int:
+def _line_end(reader: Reader) -> int:
     end = reader.text.find("\n", reader.pos)
     return len(reader.text) if end < 0 else end
 
 
-def _finish(reader: _Reader, command: list[Word]) -> None:
+def _finish(reader: Reader, command: list[Word]) -> None:
     """Take in assignments; what is left is a command."""
-    words = [w for w in command if w.text not in ("export", "declare", "local")]
+    words = list(command)
     while words and (found := _ASSIGNMENT.match(words[0].text)):
-        word = words.pop(0)
-        first = word.first_line or word.line
-        reader.variables[found[1]] = Word(word.text[found.end() :], word.line, word.unknown, first)
-    if words:
+        _assign(reader, words.pop(0), found)
+    if words and words[0].text in ("export", "declare", "local", "readonly", "typeset"):
+        for word in words[1:]:
+            if found := _ASSIGNMENT.match(word.text):
+                _assign(reader, word, found)
+    elif words:
         reader.commands.append(words)
 
 
-def _word(reader: _Reader) -> Word:
-    line, first = reader.line, 0
-    parts: list[str] = []
-    unknown: list[str] = []
-    while reader.pos < len(reader.text):
-        char = reader.text[reader.pos]
-        if char in " \t" or char in _ENDS or reader.text.startswith("\\\n", reader.pos):
-            break
-        if char == "'":
-            end = reader.text.find("'", reader.pos + 1)
-            if end < 0:
-                raise reader.fail(reader.line, "a ' is opened here and never closed")
-            parts.append(reader.text[reader.pos + 1 : end])
-            reader.pos = end + 1
-        elif char == '"':
-            first = _double_quoted(reader, parts, unknown) or first
-        elif char in "$`":
-            first = _expansion(reader, parts, unknown) or first
-        elif char == "\\":
-            parts.append(reader.text[reader.pos + 1 : reader.pos + 2])
-            reader.pos += 2
-        else:
-            parts.append(char)
-            reader.pos += 1
-    text = "".join(parts)
-    if len(text) > MAX_NBYTES:
-        raise reader.fail(line, f"a word grows to {len(text):,} characters, which is no recipe")
-    return Word(text, line, tuple(unknown), first)
+def _assign(reader: Reader, word: Word, found: re.Match[str]) -> None:
+    if found[1] in reader.given:
+        return
+    first, text, unknown = word.first_line or word.line, word.text[found.end() :], word.unknown
+    if found[2] and (old := reader.variables.get(found[1])):
+        first, text, unknown = old.first_line or old.line, old.text + text, (*old.unknown, *unknown)
+    reader.arrays.pop(found[1], None)
+    reader.variables[found[1]] = Word(text, word.line, unknown, first)
 
 
-def _double_quoted(reader: _Reader, parts: list[str], unknown: list[str]) -> int:
-    """Read up to the closing quote; returns where a variable's value starts that was put in, or 0."""
-    line, first = reader.line, 0
-    reader.pos += 1
-    while reader.pos < len(reader.text):
-        char = reader.text[reader.pos]
-        if char == '"':
-            reader.pos += 1
-            return first
-        if char in "$`" and not reader.text.startswith(('$"', "$=", "$|", "$)", "$ ", "$\n", "$,"), reader.pos):
-            first = _expansion(reader, parts, unknown) or first
-        elif char == "\\" and reader.text[reader.pos + 1 : reader.pos + 2] in ('"', "\\", "$", "`", "\n"):
-            # Before anything else a backslash stays, which is why regular expressions survive double quotes.
-            parts.append(reader.text[reader.pos + 1].replace("\n", ""))
-            reader.pos += 2
-        else:
-            parts.append(char)
-            reader.pos += 1
-    raise reader.fail(line, 'a " is opened here and never closed')
-
-
-def _expansion(reader: _Reader, parts: list[str], unknown: list[str]) -> int:
-    """Put in a variable, or for a substitution the first variable that it reads."""
-    text = reader.text
+def _words(reader: Reader) -> list[Word]:
+    """A word, or several where it is a list put in, or a text put in without quotes; none where it assigns a list."""
     start = reader.pos
-    if text.startswith("$(", start):
-        reader.pos = _closing(reader)
-    elif text[start] == "`":
-        end = text.find("`", start + 1)
-        if end < 0:
-            raise reader.fail(reader.line, "a ` is opened here and never closed")
-        reader.pos = end + 1
-    else:
-        found = _VARIABLE.match(text, start)
-        if found is None:
-            parts.append(text[start])
-            reader.pos += 1
-            return 0
+    if found := re.compile(r"([A-Za-z_]\w*)(\+?)=\(").match(reader.text, start):
         reader.pos = found.end()
-    inside = text[start : reader.pos]
-    names = [m[1] or m[2] for m in _VARIABLE.finditer(inside)]
-    value = next((reader.variables[n] for n in names if n in reader.variables), None)
-    if value is None:
-        unknown.append(inside if len(inside) <= _SHOWN else f"{inside[:_SHOWN]}...")
-        parts.append(inside)
-        return 0
-    parts.append(value.text)
-    unknown.extend(value.unknown)
-    return value.first_line or value.line
+        items = _list(reader)
+        if found[1] not in reader.given:
+            reader.arrays[found[1]] = [*(reader.arrays.get(found[1], []) if found[2] else []), *items]
+        return []
+    whole = re.compile(r'("?)\$\{?([A-Za-z_]\w*)(\[[@*]\])?\}?\1(?=[\s;&|()<>]|\Z)').match(reader.text, start)
+    if whole and whole[2] in reader.arrays and whole[3]:
+        reader.pos = whole.end()
+        return list(reader.arrays[whole[2]])
+    if whole and not whole[1] and not whole[3] and whole[2] in reader.variables:
+        reader.pos = whole.end()
+        value = reader.variables[whole[2]]
+        return [replace(value, text=part) for part in value.text.split()]
+    return [read_word(reader)]
 
 
-def _closing(reader: _Reader) -> int:
-    """Position behind the parenthesis that closes a ``$(``; quotes inside are stepped over."""
-    depth, quote, pos = 0, "", reader.pos + 1
-    while pos < len(reader.text):
-        char = reader.text[pos]
-        if quote:
-            quote = "" if char == quote else quote
-        elif char in "'\"":
-            quote = char
-        elif char in "()":
-            depth += 1 if char == "(" else -1
-            if depth == 0:
-                return pos + 1
-        pos += 1
-    raise reader.fail(reader.line, "a $( is opened here and never closed")
+def _list(reader: Reader) -> list[Word]:
+    """The words up to the parenthesis that closes a list."""
+    line = reader.line
+    items: list[Word] = []
+    while reader.pos < len(reader.text):
+        char = reader.text[reader.pos]
+        if char == ")":
+            reader.pos += 1
+            return items
+        if char in " \t\n":
+            reader.pos += 1
+        elif char == "#":
+            reader.pos = _line_end(reader)
+        elif char in ENDS:
+            raise reader.fail(reader.line, f"a list has '{char}' in it without quotes; put it into quotes")
+        else:
+            items += _words(reader)
+    raise reader.fail(line, "a ( is opened here and never closed")

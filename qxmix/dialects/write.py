@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qxmix.dialects.mixes import FLOATS, default_type, file_type, shipped_recipe
-from qxmix.dialects.simulate import MANY_EXPERTS, mix_flags
+from qxmix.dialects.mixes import FLOATS, MANY_EXPERTS, asked_flags, default_type, file_type, shipped_recipe
 from qxmix.errors import Problem, RecipeError
 from qxmix.quants import get
 from qxmix.recipe.patterns import search
@@ -160,10 +159,10 @@ def _last(mix: SourceMix, target: Engine) -> Iterator[str]:
         where = "category: token_embd" if mix.engine == "llama.cpp" else r"match: '^token_embd\.weight$'"
         yield "  # The output of a tied model is its embeddings."
         yield f"  - {{{where}, when: {{tied: true}}, type: {kind}}}"
-    asked = mix_flags(mix.base)
+    asked = asked_flags(mix.base)
     for flag, part in _MIX_PARTS.items():
         if flag in mix.flags and flag in asked:
-            kind = _type(mix.flags[flag], target, f"the flag for {flag}")  # type: ignore[index]
+            kind = _type(mix.flags[flag], target, f"the flag for {flag}")
             if asked == ("ffn_down",):
                 few, many = f"when: {{n_expert: '<{MANY_EXPERTS}'}}", f"when: {{n_expert: '>={MANY_EXPERTS}'}}"
                 yield rf"  - {{match: '^(?!.*_shexp\.weight).*ffn_down', {few}, type: {kind}}}"

@@ -11,8 +11,8 @@ import pytest
 
 from qxmix.dialects.export import export
 from qxmix.dialects.parse import parse_source
+from qxmix.dialects.proof.decide import source_types
 from qxmix.dialects.prove import prove
-from qxmix.dialects.simulate import source_types
 from qxmix.dialects.write import recipe_text
 from qxmix.errors import PlanError
 from qxmix.plan import make_plan
@@ -48,7 +48,7 @@ def test_the_printed_command_is_read_back_to_the_same_types(recipe: str, to: str
     command = export(plan, "ik_llama.cpp" if to == "ik" else "llama.cpp").command("m.gguf", "o.gguf", None, None)
     mix = parse_source(command, PATH, None, None)
     assert mix.notes == ()
-    assert source_types(mix, plan.header) == types(plan)
+    assert source_types(mix.reading, plan.header) == types(plan)
     assert prove(mix, recipe_text(mix, "again", mix.engine), plan.header).different == ()
 
 
@@ -126,7 +126,7 @@ def test_the_engine_itself_says_the_same(tmp_path: Path, model: str) -> None:
     for case in ENGINE_CASES:
         *options, mix = shlex.split(case)
         read = parse_source(shlex.join(["llama-quantize", *options, "in.gguf", mix]), PATH, "ik_llama.cpp", None)
-        assert source_types(read, head) == dry_run(path, options, mix), case
+        assert source_types(read.reading, head) == dry_run(path, options, mix), case
         assert prove(read, recipe_text(read, "r", "ik_llama.cpp"), head).different == (), case
     plan = plan_of("ik_llama.cpp/iq4_k", MORE[model])
     exported = export(plan, "ik_llama.cpp")

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from qxmix.container.header import read_header
 from qxmix.dialects.mixes import default_type, file_type, mix_name
 from qxmix.dialects.parse import parse_source
+from qxmix.dialects.proof.decide import source_types
 from qxmix.dialects.prove import prove
-from qxmix.dialects.simulate import source_types
 from qxmix.dialects.write import recipe_text
 from qxmix.errors import RecipeError
 from qxmix.plan import make_plan
@@ -153,7 +153,7 @@ def test_thireus() -> None:
     text = "## Quant mix recipe\n^token_embd\\.weight$=iq3_s\n^blk\\.([0-9]|1[0-9])\\.ffn_down\\.weight$=q5_K\n"
     mix = source(text)
     assert mix.dialect == "thireus"
-    found = source_types(mix, header(MODELS["llama1-7b"]))
+    found = source_types(mix.reading, header(MODELS["llama1-7b"]))
     assert found["blk.19.ffn_down.weight"] == "Q5_K"
     assert found["blk.20.ffn_down.weight"] == "F16"
     assert proof(text, MODELS["llama1-7b"]).different == ()

@@ -1,0 +1,140 @@
+"""Blocks of a script, and what is known at a place in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from qxmix.errors import Problem, RecipeError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from qxmix.dialects.proof.expand import Argument, Expander, Value
+    from qxmix.dialects.proof.lexer import Token
+
+OPENING = frozenset({"if", "while", "until", "case", "for", "select", "{"})
+CLOSING = frozenset({"fi", "done", "esac", "}"})
+_SHOWN = 8
+"""Most values of a loop that a message names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The words behind ``llama-quantize``, or options that were pasted without it."""
+
+    arguments: tuple[Argument, ...]
+    line: int
+    has_program: bool
+    skipped: tuple[str, ...] = ()
+    """Other programs that the text runs, ``python (line 3)``."""
+    caveats: tuple[str, ...] = ()
+    """Where the reading is what its author meant, and not what a shell does."""
+
+
+@dataclass(slots=True)
+class Block:
+    """A loop, a condition, a function or a subshell that is open."""
+
+    word: str
+    line: int
+    before: dict[str, Value]
+    changed: set[str] = field(default_factory=set)
+    loop: str = ""
+    """The variable of a loop whose value was not given."""
+    values: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class State:
+    """What is known at a place in the script, and what was found before it."""
+
+    name: str
+    given: Mapping[str, str]
+    variables: dict[str, Value]
+    blocks: list[Block] = field(default_factory=list)
+    calls: list[tuple[list[Argument], int]] = field(default_factory=list)
+    options: list[Argument] = field(default_factory=list)
+    options_line: int = 0
+    skipped: list[str] = field(default_factory=list)
+    lost: list[tuple[int, str]] = field(default_factory=list)
+    left: int = 0
+    """Line of an ``exit`` that no condition guards."""
+    functions: set[str] = field(default_factory=set)
+    follows: bool = False
+    """The command before is sure to succeed, so that what stands behind its ``&&`` is run."""
+    defines: bool = False
+    """The next brace opens the body of a function."""
+
+    def fail(self, line: int, text: str) -> RecipeError:
+        """An error at a line."""
+        return RecipeError(Problem(f"{self.name}:{line}", text))
+
+
+def keyword(state: State, head: str, line: int) -> None:
+    """Take in a reserved word that opens, parts or closes a block."""
+    if head in OPENING:
+        word = "function" if state.defines and head == "{" else head
+        state.defines = False
+        state.blocks.append(Block(word, line, dict(state.variables)))
+    elif head in ("else", "elif") and state.blocks:
+        block = state.blocks[-1]
+        block.changed |= _changes(block, state)
+        state.variables = dict(block.before)
+    elif head in CLOSING and state.blocks:
+        _close(state)
+
+
+def _changes(block: Block, state: State) -> set[str]:
+    return {n for n in {*block.before, *state.variables} if block.before.get(n, ...) != state.variables.get(n, ...)}
+
+
+def _close(state: State) -> None:
+    """Leave a block: what was set in it is set or not."""
+    block = state.blocks.pop()
+    if block.word == "{" or (block.word == "for" and not block.loop):
+        return
+    for name in block.changed | _changes(block, state):
+        state.variables[name] = None
+
+
+def parenthesis(state: State, token: Token) -> None:
+    """Open or close a subshell."""
+    if token.operator == "(":
+        state.blocks.append(Block("(", token.line, dict(state.variables)))
+    elif state.blocks and state.blocks[-1].word == "(":
+        # A subshell leaves nothing behind.
+        state.variables = state.blocks.pop().before
+
+
+def open_loop(state: State, words: list[Token], expander: Expander) -> None:
+    """Enter ``for NAME in WORDS``: with the value that was given for it, if one was."""
+    block = Block("for", words[0].line, dict(state.variables))
+    state.blocks.append(block)
+    name = words[1].bare if len(words) > 1 else ""
+    if name in state.given:
+        state.variables[name] = state.given[name]
+        return
+    found = [a for w in words[3:] for a in expander.words(w)]
+    block.loop = name or "..."
+    block.values = tuple(a.text for a in found if not a.unknown)
+    state.variables[name] = None
+
+
+def check_loops(state: State, line: int) -> None:
+    """Nothing runs more than once.
+
+    Raises:
+        RecipeError: the place is in a loop whose variable has no given value.
+
+    """
+    loop = next((b for b in state.blocks if b.loop), None)
+    if loop is None:
+        return
+    values = loop.values or ("VALUE",)
+    shown = ", ".join(values[:_SHOWN]) + (", ..." if len(values) > _SHOWN else "")
+    over = f" ({shown})" if loop.values else ""
+    raise state.fail(
+        line, f"llama-quantize stands in a loop over {loop.loop}{over}; import it once for each value: "
+        f"--set {loop.loop}={values[0]}",
+    )  # fmt: skip

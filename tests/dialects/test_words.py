@@ -1,0 +1,159 @@
+"""Every word of a source is consumed by a rule of the grammar or refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from qxmix.dialects.parse import parse_source
+from qxmix.errors import RecipeError
+
+COMMAND = "./llama-quantize "
+FILES = " m.gguf o.gguf Q4_K_M"
+RULES = [("attn_v", "Q8_0"), ("ffn_down", "Q6_K")]
+
+
+def rules(text: str, suffix: str = ".sh", **given: str) -> list[tuple[str, str]]:
+    mix = parse_source(text, Path(f"x{suffix}"), None, None, given)
+    assert [(r.pattern, r.type) for r in mix.rules] == list(mix.reading.rules)
+    return list(mix.reading.rules)
+
+
+def error_of(text: str, suffix: str = ".sh", base: str | None = None, **given: str) -> str:
+    with pytest.raises(RecipeError) as caught:
+        parse_source(text, Path(f"x{suffix}"), None, base, given)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--tensor-type attn_v=q8_0 ffn_down=q6_k" + FILES, "'ffn_down=q6_k' is neither an option nor a file"),
+        ('--custom-q "attn_v=q8_0", "ffn_down=q6_K"' + FILES, "'ffn_down=q6_K' is neither an option nor a file"),
+        ("--custom-q 'attn_v=q8_0, ffn_down=q6_K'" + FILES, "' ffn_down=q6_K' has white space around it"),
+        ("\u2014tensor-type attn_v=q8_0" + FILES, "a dash that is no hyphen (U+2014); write --tensor-type"),
+        ("\u2013-pure" + FILES, "a dash that is no hyphen (U+2013); write --pure"),
+        ("\u2212-pure" + FILES, "(U+2212)"),
+        ("-tensor-type attn_v=q8_0" + FILES, "'-tensor-type' has one dash"),
+        (
+            "--tensor-type \u201cattn_v=q8_0\u201d" + FILES,
+            "a quotation mark that a shell does not know (\u201c, U+201C)",
+        ),
+        ("--pure\u00a0m.gguf o.gguf Q4_K_M", "cannot be seen (U+00A0"),
+        ("--tensor-type=attn_v=q8_0" + FILES, "write --tensor-type attn_v=q8_0 with a space"),
+        ("m.gguf o.gguf Q4_K_M --tensor-type attn_v=q8_0", "'--tensor-type' stands behind the files"),
+        ("m.gguf o.gguf Q4_K_M 8 extra", "'extra' stands behind the number of threads"),
+        ("m.gguf o.gguf Q4_K_M extra", "'extra' stands behind Q4_K_M, where only a number of threads may"),
+        ("m.gguf o.gguf p.gguf Q4_K_M", "'p.gguf' is neither an option nor in.gguf"),
+        ("m.gguf 15b.gguf 7", "reads '15b.gguf' as file type 15"),
+        ('"${ARGS[@]}"' + FILES, "'${ARGS[@]}' is not told by this text; put in its place"),
+        ("$A" + FILES, "'$A' is not told by this text; put its value in its place, or give it with --set A=VALUE"),
+        ('"$@"' + FILES, "'$@' is not told by this text"),
+        ("%OPTS%" + FILES, "'%OPTS%' is a variable of cmd.exe"),
+        ("$(cat options)" + FILES, "'$(cat options)' is not told"),
+        ("`cat options`" + FILES, "'`cat options`' is not told"),
+        ("--tensor-type blk.[0-9].attn_v=q8_0" + FILES, "'[0-9]' in 'blk.[0-9].attn_v=q8_0'; put the word into single"),
+        ("--tensor-type attn_{q,k}=q8_0" + FILES, "'{q,k}' in 'attn_{q,k}=q8_0'"),
+        ("*.gguf o.gguf Q4_K_M", "'*' in '*.gguf'"),
+        ("$DIR/m.gguf $DIR/o.gguf Q4_K_M", "'$DIR' is not told"),
+        ("m.gguf o.gguf ${QUANT:-Q4_K_M}", "--set QUANT=VALUE"),
+        ("--imatrix <(cat x)" + FILES, "<(cat x)"),
+        ("--custom-q a=q6_K --output-tensor-type Q8_0" + FILES, "drops '--output-tensor-type Q8_0' without a word"),
+    ],
+)
+def test_a_word_that_is_lost_is_named(words: str, message: str) -> None:
+    assert message in error_of(COMMAND + words)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{c}{r} m.gguf o.gguf Q4_K_M 8 2>&1 | tee log.txt",
+        "{c}{r} m.gguf o.gguf Q4_K_M > log 2>&1 &",
+        "{c}{r} m.gguf o.gguf Q4_K_M $(nproc)",
+        "cd /models && {c}{r} m.gguf o.gguf Q4_K_M; ls -la *.gguf",
+        "if [ ! -f o.gguf ]; then\n  {c}{r} m.gguf o.gguf Q4_K_M\nfi",
+        "ARGS=(--tensor-type attn_v=q8_0)\nARGS+=(--tensor-type 'ffn_down=q6_k')\n{c}\"${{ARGS[@]}}\" m.gguf Q4_K_M",
+        'A="{r}"\n{c} $A m.gguf o.gguf Q4_K_M',
+        "q=Q4_K_M\n{c}{r} m.gguf m-$q.gguf ${{q}}",
+        '{c}{r} "$MODEL/m.gguf" "$MODEL/o-$q.gguf" Q4_K_M',
+        "Use this:\n\n```bash\n$ {c}{r} m.gguf o.gguf Q4_K_M\n```\nIt isn't slow.",
+        "CUDA_VISIBLE_DEVICES=0 time nohup numactl -N 0 -m 0 {c}{r} m.gguf o.gguf Q4_K_M",
+        "sudo -E env A=b {c}{r} m.gguf o.gguf Q4_K_M",
+        "docker run --rm -v /m:/m ghcr.io/ggml-org/llama.cpp:full --quantize {r} /m/m.gguf /m/o.gguf Q4_K_M",
+        "docker run --rm -v /m:/m --entrypoint llama-quantize image {r} /m/m.gguf /m/o.gguf Q4_K_M",
+        "cmake --build build --target llama-quantize\n./build/bin/llama-quantize {r} m.gguf o.gguf Q4_K_M",
+        ".\\llama-quantize.exe {r} ^\n  m.gguf o.gguf Q4_K_M",
+        "set OPTS={r}\nllama-quantize.exe %OPTS% m.gguf o.gguf Q4_K_M",
+        ".\\llama-quantize.exe {r} `\n  m.gguf o.gguf Q4_K_M",
+        "$m = 'm.gguf'\n& .\\llama-quantize.exe {r} $m o.gguf Q4_K_M",
+    ],
+)
+def test_what_stands_around_a_command_is_understood(text: str) -> None:
+    options = "--tensor-type attn_v=q8_0 --tensor-type ffn_down=q6_k"
+    assert rules(text.format(c=COMMAND, r=options)) == RULES
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "custom='attn_v=q8_0\n# why\nffn_down=q6_K'\ncustom=$(echo \"$custom\" | grep -v '^#' | tr '\\n' ',')\n",
+        (
+            'custom="\n# why\nattn_v=q8_0\n\nffn_down=q6_K\n"\ncustom=$(\n  echo "$custom" | grep -v \'^#\' | \\\n'
+            "  sed -Ez 's:\\n+:,:g;s:,$::;s:^,::'\n)\n"
+        ),
+        "read -r -d '' custom <<'EOF'\nattn_v=q8_0\nffn_down=q6_K\nEOF\ncustom=$(echo \"$custom\" | paste -sd,)\n",
+        "custom=$(cat <<EOF | grep -v '^#' | sed ':a;N;$!ba;s/\\n/,/g'\nattn_v=q8_0\n# why\nffn_down=q6_K\nEOF\n)\n",
+        "custom=attn_v=q8_0\ncustom+=,ffn_down=q6_K\n",
+    ],
+)
+def test_pipelines_that_clean_a_list_are_followed(text: str) -> None:
+    assert rules(f'{text}./llama-quantize --custom-q "$custom" m.gguf o.gguf Q4_K_M') == RULES
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("custom=$(echo 'attn_v=q8_0' | sed s/q8/q6/)\n", "llama-quantize is told 'attn_v=q6_0' where the text has"),
+        ("custom=$(echo 'attn_v=q8_0' | awk '{print}')\n", "the value of --custom-q is $custom"),
+        ("[ -z \"$1\" ] && custom='attn_v=q8_0'\n", "the value of --custom-q is $custom"),
+        ("if true; then\n custom='attn_v=q8_0'\nfi\n", "the value of --custom-q is $custom"),
+        ("custom='attn_v=q8_0'\nsource settings.sh\n", "the value of --custom-q is $custom"),
+        ("exit 0\n", "the script ends here"),
+    ],
+)
+def test_what_cannot_be_followed_is_not_known(text: str, message: str) -> None:
+    assert message in error_of(f'{text}./llama-quantize --custom-q "$custom" m.gguf o.gguf Q4_K_M')
+
+
+def test_a_loop_says_so_and_its_advice_works() -> None:
+    text = 'for q in Q4_K_M IQ4_XS; do\n  ./llama-quantize --tensor-type attn_v=q8_0 m.gguf "m-$q.gguf" $q\ndone\n'
+    message = error_of(text)
+    assert "x.sh:2: llama-quantize stands in a loop over q (Q4_K_M, IQ4_XS)" in message
+    assert message.endswith("--set q=Q4_K_M")
+    assert [parse_source(text, Path("x.sh"), None, None, {"q": q}).base for q in ("Q4_K_M", "IQ4_XS")] == [
+        "Q4_K_M", "IQ4_XS",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("base", [None, "Q4_K_M"])
+def test_rules_on_lines_that_are_not_read_are_named(base: str | None) -> None:
+    text = "./llama-quantize \\\n --tensor-type attn_v=q8_0\n --tensor-type ffn_down=q6_k m.gguf o.gguf Q4_K_M"
+    assert "x.sh:3: '--tensor-type' stands on a line of its own" in error_of(text, base=base)
+    assert rules(text.replace("q8_0\n", "q8_0 \\\n")) == RULES
+
+
+def test_a_comment_that_ends_the_command_is_told() -> None:
+    text = "./llama-quantize --tensor-type attn_v=q8_0 \\\n  # --pure \\\n  m.gguf o.gguf Q4_K_M"
+    mix = parse_source(text, Path("x.sh"), None, None)
+    assert mix.reading.caveats == ("a comment stands inside of the continued command on line 2, where a shell ends it",)
+
+
+def test_lists_are_told_by_what_is_in_them() -> None:
+    text = (
+        '# made with llama-quantize --custom-q "$x"\n# it\'s mine\n^token_embd\\.weight$=q8_0\n^output\\.weight$=q6_K\n'
+    )
+    assert parse_source(text, Path("a.recipe"), None, None).dialect == "thireus"
+    older = "## head\noutput_norm\\.weight=f32\ntoken_embd\\.weight=q8_0\nblk\\.(0|1)\\.ffn_up\\.weight=iq3_k\n"
+    assert parse_source(older, Path("a.txt"), None, None).dialect == "thireus"
