@@ -50,6 +50,10 @@ class Side:
     entries: Mapping[str, Entry]
     problems: tuple[Problem, ...] = ()
     """What a recipe's plan would be refused for; its types stand all the same."""
+    file_nbytes: int | None = None
+    """Bytes of all files, headers included; None where the side does not tell."""
+    n_fallbacks: int | None = None
+    """Tensors that got another type than was asked for; None where the side does not tell."""
 
     @property
     def nbytes(self) -> int | None:
@@ -116,11 +120,11 @@ def load_sides(a: str, b: str, model: str | None, imatrix: Imatrix | None) -> tu
     """
     header = read_header(model) if model is not None else None
     if header is None:
-        header = next((read_header(s) for s in (a, b) if _kind(s) == "model"), None)
-    return _load(a, header, imatrix), _load(b, header, imatrix)
+        header = next((read_header(s) for s in (a, b) if kind_of(s) == "model"), None)
+    return load_side(a, header, imatrix), load_side(b, header, imatrix)
 
 
-def _kind(text: str) -> str:
+def kind_of(text: str) -> str:
     """``model``, ``json`` or ``recipe``, told from the first bytes; a name that is no file is a shipped recipe."""
     if is_remote(text):
         return "model"
@@ -134,8 +138,20 @@ def _kind(text: str) -> str:
     return "json" if start.lstrip().startswith(b"{") else "recipe"
 
 
-def _load(text: str, header: ModelHeader | None, imatrix: Imatrix | None) -> Side:
-    kind = _kind(text)
+def load_side(text: str, header: ModelHeader | None, imatrix: Imatrix | None) -> Side:
+    """Load one side.
+
+    Args:
+        text: A path, or the name of a shipped recipe.
+        header: The model that recipes are planned on, or None.
+        imatrix: What they are planned with, or None.
+
+    Raises:
+        DiffError: a recipe has no model, or a JSON file is neither plan nor lock.
+        QxmixError: whatever reading it finds.
+
+    """
+    kind = kind_of(text)
     if kind == "model":
         return _of_header(text, read_header(text))
     if kind == "json":
@@ -150,11 +166,14 @@ def _load(text: str, header: ModelHeader | None, imatrix: Imatrix | None) -> Sid
     errors = tuple(replace(p, text=p.text + on) for p in plan.problems if p.severity == "error")
     if undecided := [p for p in errors if p.id == "fallback-error"]:
         raise RecipeError(undecided)
-    return Side(text, {t.name: Entry(t.type, t.source.shape, t.nbytes) for t in plan.tensors}, errors)
+    n_fallbacks = sum(t.requested != t.type for t in plan.tensors)
+    entries = {t.name: Entry(t.type, t.source.shape, t.nbytes) for t in plan.tensors}
+    return Side(text, entries, errors, plan.file_nbytes, n_fallbacks)
 
 
 def _of_header(label: str, header: ModelHeader) -> Side:
-    return Side(label, {t.name: Entry(t.type, t.shape, t.nbytes) for t in header.tensors})
+    entries = {t.name: Entry(t.type, t.shape, t.nbytes) for t in header.tensors}
+    return Side(label, entries, file_nbytes=sum(header.file_nbytes))
 
 
 def _of_json(text: str, header: ModelHeader | None) -> Side:
@@ -168,13 +187,16 @@ def _of_json(text: str, header: ModelHeader | None) -> Side:
     try:
         if content["qxmix_plan"] == 1:
             tensors = content["tensors"]
-            return Side(text, {str(t["name"]): _entry(t["type"], t["shape"], t["nbytes"]) for t in tensors})
+            entries = {str(t["name"]): _entry(t["type"], t["shape"], t["nbytes"]) for t in tensors}
+            n_fallbacks = sum(t["requested"] != t["type"] for t in tensors)
+            return Side(text, entries, (), int(content["file_nbytes"]), n_fallbacks)
     except (KeyError, TypeError, ValueError):
         pass
     try:
         if content["qxmix_lock"] == 1:
             shapes = {t.name: t.shape for t in header.tensors} if header is not None else {}
-            return Side(text, {str(n): _sized(str(t), shapes.get(n)) for n, t in content["tensors"].items()})
+            entries = {str(n): _sized(str(t), shapes.get(n)) for n, t in content["tensors"].items()}
+            return Side(text, entries, file_nbytes=sum(map(int, content["file_nbytes"])))
     except (KeyError, TypeError, ValueError, AttributeError):
         pass
     raise DiffError(

@@ -64,7 +64,7 @@ def command(
     for path in (*files, *([base] if base else [])):
         refuse_recipe(path)
     settings = Settings(engine, ctx, chunks, threads)
-    with _progress() as on_chunk:
+    with chunk_progress() as on_chunk:
         results = evaluate(files, read_text(text), base=base, settings=settings, on_chunk=on_chunk)
     if as_json:
         click.echo(json.dumps([as_object(result, settings.engine) for result in results], indent=2))
@@ -73,7 +73,7 @@ def command(
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
+def chunk_progress() -> Iterator[Callable[[int, int], None]]:
     """Show a bar on a terminal, a line now and then elsewhere."""
     if not sys.stderr.isatty():
         yield _lines()

@@ -1,0 +1,92 @@
+"""``qxmix compare``: recipes, plans and models side by side."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from qxmix.cli.inputs import EngineName, open_measurement, open_model
+from qxmix.container.imatrix import load_imatrix
+from qxmix.report.lineup import draw_lineup, lineup_json, lineup_markdown, lineup_text, sorted_entrants
+from qxmix.report.look import check_picture
+from qxmix.report.text import wrapped
+from qxmix.solve.lineup import Entrant, evaluate_all, line_up
+from qxmix.solve.predict import predictor_of
+
+if TYPE_CHECKING:
+    from qxmix.container.imatrix import Imatrix
+    from qxmix.container.model import ModelHeader
+    from qxmix.quants import Engine
+
+
+@click.command("compare")
+@click.argument("names", metavar="A B...", nargs=-1, required=True, type=click.Path(path_type=str))
+@click.option("--model", type=click.Path(path_type=Path), help="What recipes are planned on, and applied to.")
+@click.option("--imatrix", type=click.Path(path_type=str), help="Importance matrix, .dat or GGUF.")
+@click.option("-m", "--measure", type=click.Path(path_type=Path), help="Of qxmix measure: adds predicted divergence.")
+@click.option("--text", type=click.Path(path_type=Path), help="Text to run: adds perplexity and divergence.")
+@click.option("--base", type=click.Path(path_type=Path), help="What they diverge from.  [default: --model]")
+@click.option("--chunks", type=click.IntRange(min=1), help="Chunks from the start of the text.  [default: all]")
+@click.option("--ctx", default=512, show_default=True, type=click.IntRange(min=8), help="Tokens per chunk.")
+@click.option("--engine", type=EngineName(), default="ik_llama.cpp", show_default=True, help="Who runs them.")
+@click.option("-j", "--threads", type=click.IntRange(min=1), help="Threads of the engine.  [default: all processors]")
+@click.option(
+    "--sort",
+    type=click.Choice(["size", "divergence", "name"]),
+    default="size",
+    show_default=True,
+    help="Least first.",
+)
+@click.option("--markdown", is_flag=True, help="Print a Markdown table, for a model card.")
+@click.option("as_json", "--json", is_flag=True, help="A list of objects, as in schemas/compare.schema.json.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw divergence against size: .png, .svg or .pdf.")
+def command(
+    *, names: tuple[str, ...], model: Path | None, imatrix: str | None, measure: Path | None, text: Path | None,
+    base: Path | None, chunks: int | None, ctx: int, engine: Engine, threads: int | None, sort: str,
+    markdown: bool, as_json: bool, plot: Path | None,
+) -> None:  # fmt: skip
+    """Show recipes, plans (qxmix plan --json), lock files and GGUF models side by side.
+
+    Bytes, bits per weight, types and fallbacks always; with a measurement the predicted divergence; with a text what
+    the files really lose, recipes being applied to MODEL in a folder that is deleted again.  All figures of a call come
+    from one run of one engine: compare those, not figures of two calls.
+    """
+    if markdown and as_json:
+        raise click.UsageError("--markdown and --json exclude each other")
+    if measure is not None and model is None:
+        raise click.UsageError("--measure is about a model; give that with --model")
+    if plot is not None:
+        if measure is None and text is None:
+            raise click.UsageError("--plot draws divergence; give --measure, or --text")
+        check_picture(plot)
+    header = open_model(model) if model is not None else None
+    matrix = load_imatrix(imatrix) if imatrix else None
+    predictor = predictor_of(header, open_measurement(measure, header, matrix)) if measure and header else None
+    entrants = line_up(names, header, matrix, predictor)
+    for entrant in entrants:
+        for problem in entrant.side.problems:
+            click.echo(wrapped(f"Warning: apply would refuse: {problem}", terminal=sys.stderr.isatty()), err=True)
+    if text is not None:
+        entrants = _evaluated(entrants, header, matrix, text, base or model, (engine, ctx, chunks, threads))
+    found = sorted_entrants(entrants, sort)
+    if as_json:
+        click.echo(json.dumps(lineup_json(found), indent=1))
+    else:
+        click.echo(lineup_markdown(found) if markdown else lineup_text(found, terminal=sys.stdout.isatty()))
+    if plot is not None:
+        draw_lineup(found, plot)
+
+
+def _evaluated(
+    entrants: tuple[Entrant, ...], header: ModelHeader | None, imatrix: Imatrix | None, text: Path, base: Path | None,
+    run: tuple[Engine, int, int | None, int | None],
+) -> tuple[Entrant, ...]:  # fmt: skip
+    from qxmix.cli.eval import chunk_progress, read_text  # noqa: PLC0415 - engines, for those who have a text
+    from qxmix.engines.evaluate import Settings  # noqa: PLC0415
+
+    with chunk_progress() as on_chunk:
+        return evaluate_all(entrants, header, imatrix, read_text(text), base, Settings(*run), on_chunk)

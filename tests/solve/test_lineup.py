@@ -1,0 +1,104 @@
+"""``qxmix compare``: entrants of every kind in one table, evaluated in one run."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import jsonschema
+import pytest
+from click.testing import CliRunner, Result
+
+import qxmix
+from qxmix.cli.main import main
+from qxmix.measurement import save_measurement
+from qxmix.plan import make_plan
+from qxmix.planning.lock import write_lock
+from qxmix.recipe import load_recipe
+from qxmix.resources import data_dir
+from tests.planning.models import write
+from tests.planning.zoo import dense
+from tests.solve.measured import measurement_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def run(*args: object) -> Result:
+    done = CliRunner().invoke(main, ["compare", *map(str, args)])
+    assert done.exception is None or done.exit_code, done.exception
+    return done
+
+
+def objects(*args: object) -> list[dict[str, object]]:
+    done = run(*args, "--json")
+    assert done.exit_code == 0, done.output
+    found: list[dict[str, object]] = json.loads(done.stdout)
+    jsonschema.validate(found, json.loads((data_dir("schemas") / "compare.schema.json").read_text()))
+    return found
+
+
+def test_recipes_plans_locks_and_models_in_one_table(demo_model: Path, tmp_path: Path) -> None:
+    plan = make_plan(load_recipe("pure/q5_0"), qxmix.read_header(demo_model))
+    lock, planned = tmp_path / "q5.lock", tmp_path / "q5.json"
+    write_lock(plan, lock)
+    shown = CliRunner().invoke(main, ["plan", "pure/q5_0", str(demo_model), "--json"])
+    planned.write_text(shown.stdout)
+    found = objects(demo_model, "pure/q4_0", planned, lock, "--model", demo_model)
+    by_name = {str(o["name"]): o for o in found}
+    assert [o["nbytes"] for o in found] == sorted(o["nbytes"] for o in found)  # type: ignore[type-var]
+    assert by_name[str(lock)]["nbytes"] == by_name[str(planned)]["nbytes"] == plan.file_nbytes
+    assert by_name[str(demo_model)]["nbytes"] == demo_model.stat().st_size
+    assert by_name["pure/q4_0"]["n_fallbacks"] == 0
+    markdown = run(demo_model, "pure/q4_0", "--markdown").stdout.splitlines()
+    assert markdown[0].startswith("| name | bytes |")
+    assert markdown[1].startswith("| --- | ---: |")
+    assert len(markdown) == 4
+
+
+def test_predicted_divergence_and_a_picture(tmp_path: Path) -> None:
+    model = dense("llama", 6, 512, 1024, 8, 2, head=64, n_vocab=2048)
+    path, measured, picture = write(model, tmp_path / "m.gguf"), tmp_path / "m.json", tmp_path / "p.svg"
+    save_measurement(measurement_of(model), measured)
+    args = ("pure/q4_k", "pure/q8_0", "pure/q5_k", "--model", path, "--measure", measured)
+    found = objects(*args, "--plot", picture, "--sort", "divergence")
+    values = [o["predicted"]["value"] for o in found]  # type: ignore[index]
+    assert [o["name"] for o in found] == ["pure/q8_0", "pure/q5_k", "pure/q4_k"]
+    assert values == sorted(values)
+    assert picture.read_text().startswith("<?xml")
+
+
+def test_measured_by_the_engine_in_one_run(
+    demo_model: Path, demo_imatrix: Path, demo_text: bytes, tmp_path: Path
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_bytes(demo_text)
+    args = ("pure/q4_0", "pure/q8_0", demo_model, "--model", demo_model, "--imatrix", demo_imatrix, "--text", text)
+    found = {str(o["name"]): o for o in objects(*args, "--chunks", 1, "--ctx", 64)}
+    klds = {name: o["measured"]["mean_kld"] for name, o in found.items()}  # type: ignore[index]
+    assert klds["pure/q4_0"] > klds["pure/q8_0"] > klds[str(demo_model)] == pytest.approx(0, abs=1e-6)
+    assert "write_seconds" in found["pure/q4_0"]
+    assert "write_seconds" not in found[str(demo_model)]
+    assert not list(tmp_path.glob("*.gguf"))
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (("pure/q4_0", "--plot", "x.png"), "--plot draws divergence"),
+        (("pure/q4_0", "--measure", "x.json"), "give that with --model"),
+        (("pure/q4_0", "--json", "--markdown"), "exclude each other"),
+        (("pure/q4_0",), "depends on the model; give"),
+        ((), "Missing argument"),
+    ],
+)
+def test_usage(args: tuple[str, ...], told: str) -> None:
+    done = run(*args)
+    assert done.exit_code == 2
+    assert told in done.output
+
+
+def test_a_picture_that_cannot_be_drawn_is_told_first(demo_model: Path, tmp_path: Path) -> None:
+    done = run("pure/q4_0", "--model", demo_model, "--text", tmp_path / "none.txt", "--plot", tmp_path / "x.bmp")
+    assert done.exit_code == 1
+    assert "a picture ends in" in done.output
