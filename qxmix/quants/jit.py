@@ -11,6 +11,8 @@ Policy, with its reasons:
   source file of the function it caches, so a change in ``search.py`` would leave a stale ``q4_0`` behind; here the
   stamp covers every module of this package that the kernel's module imports, and those of the functions that a factory
   made the kernel of.
+* With ``NUMBA_BOUNDSCHECK=1`` every access is checked, those of ``simd`` too, and the code is kept apart: code without
+  checks would otherwise be found in the cache and check nothing.
 """
 
 from __future__ import annotations
@@ -95,9 +97,15 @@ def kernel_dir(module: str) -> Path:
     """Where the compiled kernels of ``qxmix.quants.<module>`` are kept.
 
     The stamp is part of the name: two installations with different kernels do not overwrite each other.  So is the
-    processor: numba writes its index before the code, and on a shared disk two machines could mix them up.
+    processor: numba writes its index before the code, and on a shared disk two machines could mix them up.  And so is
+    whether bounds are checked, which numba itself does not look at.
     """
-    return cache_dir() / f"{module}-{source_stamp(module)}-{_processor()}"
+    return cache_dir() / f"{module}-{source_stamp(module)}-{_processor()}{'-checked' if checks_bounds() else ''}"
+
+
+def checks_bounds() -> bool:
+    """Whether kernels are compiled with a check of each index (``NUMBA_BOUNDSCHECK=1``)."""
+    return bool(numba.config.BOUNDSCHECK)
 
 
 @cache

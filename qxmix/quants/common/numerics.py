@@ -7,12 +7,23 @@ import numpy as np
 from qxmix.quants.jit import inlined
 
 _MAGIC = np.float32(12582912.0)  # 1.5 * 2**23: adding it leaves no bits below one
+_INF = np.float32(np.inf)
 
 
 @inlined
 def nint(x):
     """Round half to even as ``nearest_int`` of ggml does, but stay a float32; exact for ``|x| <= 2**22``."""
     return np.float32(np.float32(x + _MAGIC) - _MAGIC)
+
+
+@inlined
+def finite_or_0(x):
+    """``x``, or 0 where it is infinite or a NaN: the reciprocal of a scale, before it multiplies weights.
+
+    ``nearest_int`` of ggml makes a large negative number of an infinity and 0 of a NaN, so that levels that start at
+    zero all become zero; with a reciprocal of 0 they do so here, too, and none is a NaN, which has no integer.
+    """
+    return x if abs(x) < _INF else np.float32(0.0)
 
 
 @inlined

@@ -107,10 +107,10 @@ def _settle(levels: Levels) -> Callable[..., None]:
 
 @inlined
 def _step_length(v, u, scale, q, above, below):
-    """How far along the gradient the next level of a weight is."""
+    """How far along the gradient the next level of a weight is; a gradient that is a NaN moves nothing."""
     g = (scale * u) * (v - scale * q)
     gap = above if g > _0 else below
-    return gap / g if (g != _0) & (gap != _0) else _INF
+    return gap / g if (abs(g) > _0) & (gap != _0) else _INF
 
 
 def _move(levels: Levels) -> Callable[..., bool]:

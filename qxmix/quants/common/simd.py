@@ -1,156 +1,44 @@
-"""Vectors of ``WIDTH`` lanes as values inside kernels.
+"""What kernels do with vectors besides arithmetic: load, store, gather, choose, and look across lanes.
 
-A loop over lanes inside a loop over elements leaves its sums in memory: LLVM vectorizes the inner loop, but loads and
-stores every sum once per element, and guards the loop against arrays that might overlap.  Held in a vector, a sum
-stays in a register through all elements of a block.  Measured on the 37 trials of ``search_affine``: 0.25 ns instead
-of 0.5 to 0.7 ns per weight and trial, and a third of the time to compile.
-
-A ``Vector`` has float32, float64, uint32 or boolean lanes.  Operators work lane by lane and take a scalar of the very
-same type on either side; ``min``, ``max`` and ``abs`` mean what they mean for scalars in numba, also for NaN and signed
-zeros.  LLVM cuts a vector to what the CPU has: one AVX-512 register of float32, two of AVX2, four of SSE or NEON.  The
-operations are IEEE's whatever the width, so bytes do not depend on it.
+With ``NUMBA_BOUNDSCHECK=1`` an access outside of its array is an ``IndexError``, as it is for numba's own indexing.
 """
 
 from __future__ import annotations
 
-import operator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import intrinsic, lower_builtin, models, register_model
+from numba.extending import intrinsic
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from qxmix.quants.common.vector import DOUBLES, FLOATS, MASK, OF, WIDTH, Vector, call, extreme, repeat
 
-    Emit = Callable[[Any, list[Any]], Any]
-
-WIDTH = 16
-"""Lanes of a vector; divides ``LANES``."""
-
-_ELEMENT = {
-    types.float32: ir.FloatType(),
-    types.float64: ir.DoubleType(),
-    types.uint32: ir.IntType(32),
-    types.boolean: ir.IntType(1),
-}
+__all__ = ["WIDTH"]
 
 
-class Vector(types.Type):
-    """numba's type of a vector; ``dtype`` is the type of its lanes."""
-
-    def __init__(self, dtype: Any) -> None:
-        self.dtype = dtype
-        super().__init__(name=f"Vector({dtype})")
-
-    @property
-    def llvm(self) -> ir.VectorType:
-        """LLVM's type of the vector."""
-        return ir.VectorType(_ELEMENT[self.dtype], WIDTH)
+def _check(context: Any, builder: Any, array_type: Any, array: Any, index: Any, n: int) -> None:
+    """Where bounds are checked, leave the kernel with an ``IndexError`` unless ``index .. index + n`` are elements."""
+    if context.enable_boundscheck:
+        size = context.make_array(array_type)(context, builder, array).nitems
+        for at in (index, builder.add(index, index.type(n - 1))):
+            cgutils.do_boundscheck(context, builder, at, size)
 
 
-FLOATS, DOUBLES, MASK = Vector(types.float32), Vector(types.float64), Vector(types.boolean)
-WORDS = Vector(types.uint32)
-_OF = {types.float32: FLOATS, types.float64: DOUBLES, types.uint32: WORDS}
-
-
-@register_model(Vector)
-class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
-    def __init__(self, manager: Any, vector: Vector) -> None:
-        super().__init__(manager, vector, vector.llvm)
-
-
-def _repeat(builder: Any, value: Any, vector: Any) -> Any:
-    """The scalar in every lane."""
-    undefined = ir.Constant(vector.llvm, ir.Undefined)
-    one = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [0] * WIDTH))
-
-
-def _common(args: tuple[Any, ...]) -> Vector | None:
-    """The vector type of operands that may be mixed with scalars of its lanes' type; None where they do not fit."""
-    found = {a for a in args if isinstance(a, Vector)} | {_OF.get(a) for a in args if not isinstance(a, Vector)}
-    return found.pop() if len(found) == 1 and any(isinstance(a, Vector) for a in args) else None
-
-
-def _define(
-    op: Any, emit: Callable[[Any, list[Any]], Any], *, kinds: tuple[Vector, ...], result: Vector | None
-) -> None:
-    """Give a Python operator its meaning for vectors: its types, and the LLVM instructions that ``emit`` builds."""
-
-    class Template(AbstractTemplate):  # type: ignore[misc]
-        key = op
-
-        def generic(self, args: tuple[Any, ...], kws: dict[str, Any]) -> Any:  # noqa: ARG002 - numba's interface
-            common = _common(args)
-            return signature(result or common, *args) if common in kinds else None
-
-    infer_global(op)(Template)
-
-    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:  # noqa: ARG001 - numba's interface
-        common = _common(sig.args)
-        operands = [
-            a if isinstance(t, Vector) else _repeat(builder, a, common) for a, t in zip(args, sig.args, strict=True)
-        ]
-        return emit(builder, operands)
-
-    scalar = types.Number
-    arguments = [(Vector,)] if op in {abs, operator.neg} else [(Vector, Vector), (Vector, scalar), (scalar, Vector)]
-    for each in arguments:
-        lower_builtin(op, *each)(lower)
-
-
-def _instruction(name: str) -> Emit:
-    return lambda builder, operands: getattr(builder, name)(*operands)
-
-
-def _comparison(sign: str) -> Emit:
-    return lambda builder, operands: builder.fcmp_ordered(sign, *operands)
-
-
-def _extreme(sign: str) -> Emit:
-    """The second operand where it compares so with the first, else the first: what numba makes of min and max."""
-    return lambda builder, v: builder.select(builder.fcmp_ordered(sign, v[1], v[0]), v[1], v[0])
-
-
-def _define_all() -> None:
-    numbers = (FLOATS, DOUBLES)
-    arithmetic = {
-        operator.add: _instruction("fadd"),
-        operator.sub: _instruction("fsub"),
-        operator.mul: _instruction("fmul"),
-        operator.truediv: _instruction("fdiv"),
-        operator.neg: _instruction("fneg"),
-        min: _extreme("<"),
-        max: _extreme(">"),
-        abs: lambda builder, v: _call(builder, "llvm.fabs", v),
-    }
-    for op, emit in arithmetic.items():
-        _define(op, emit, kinds=numbers, result=None)
-    signs = {operator.lt: "<", operator.le: "<=", operator.gt: ">", operator.ge: ">=", operator.eq: "=="}
-    for op, sign in signs.items():
-        _define(op, _comparison(sign), kinds=numbers, result=MASK)
-    _define(operator.ne, lambda builder, v: builder.fcmp_unordered("!=", *v), kinds=numbers, result=MASK)
-    bitwise = {operator.and_: "and_", operator.or_: "or_", operator.xor: "xor"}
-    for op, name in bitwise.items():
-        _define(op, _instruction(name), kinds=(MASK, WORDS), result=None)
-    _define(operator.lshift, _instruction("shl"), kinds=(WORDS,), result=None)
-    _define(operator.rshift, _instruction("lshr"), kinds=(WORDS,), result=None)
-
-
-def _call(builder: Any, name: str, operands: list[Any]) -> Any:
-    """Call an intrinsic of LLVM that works lane by lane."""
-    kind = operands[0].type
-    full = f"{name}.v{WIDTH}f{32 if kind == FLOATS.llvm else 64}"
-    function = ir.FunctionType(kind, [kind] * len(operands))
-    return builder.call(cgutils.get_or_insert_function(builder.module, function, full), operands)
-
-
-_define_all()
+def _check_lanes(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> None:
+    """Check an index that is a vector of floats, before a NaN among them becomes some integer."""
+    if context.enable_boundscheck:
+        n = context.make_array(array_type)(context, builder, array).nitems
+        end = repeat(builder, builder.sitofp(n, ir.FloatType()), FLOATS)
+        start = repeat(builder, ir.Constant(ir.FloatType(), 0.0), FLOATS)
+        within = builder.and_(builder.fcmp_ordered(">=", index, start), builder.fcmp_ordered("<", index, end))
+        bits = ir.IntType(WIDTH)
+        bad = builder.icmp_unsigned("!=", builder.bitcast(within, bits), ir.Constant(bits, -1))
+        with cgutils.if_unlikely(builder, bad):
+            context.call_conv.return_user_exc(builder, IndexError, ("index of a lane is out of bounds",))
 
 
 def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any, vector: Vector) -> Any:
+    _check(context, builder, array_type, array, index, WIDTH)
     data = context.make_array(array_type)(context, builder, array).data
     return builder.bitcast(builder.gep(data, [index]), vector.llvm.as_pointer())
 
@@ -158,7 +46,7 @@ def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any
 @intrinsic
 def load(typing_context, array, index):  # noqa: ARG001 - numba's interface, here and below
     """Elements ``index .. index + WIDTH`` of the flat contents of a C-contiguous float or uint32 array."""
-    vector = _OF[array.dtype]
+    vector = OF[array.dtype]
 
     def build(context, builder, sig, args):
         at = _pointer(context, builder, sig.args[0], args[0], args[1], vector)
@@ -182,8 +70,8 @@ def store(typing_context, array, index, vector):  # noqa: ARG001
 @intrinsic
 def splat(typing_context, value):  # noqa: ARG001
     """The scalar in every lane."""
-    vector = _OF[value]
-    return vector(value), lambda context, builder, sig, args: _repeat(builder, args[0], vector)  # noqa: ARG005
+    vector = OF[value]
+    return vector(value), lambda context, builder, sig, args: repeat(builder, args[0], vector)  # noqa: ARG005
 
 
 @intrinsic
@@ -210,6 +98,7 @@ def gather(typing_context, table, index):  # noqa: ARG001
 
     def build(context, builder, sig, args):
         data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        _check_lanes(context, builder, sig.args[0], args[0], args[1])
         at = builder.fptosi(args[1], ir.VectorType(ir.IntType(32), WIDTH))
         pointers = builder.gep(data, [at], source_etype=ir.FloatType())
         pointers.type = ir.VectorType(ir.PointerType(), WIDTH)  # LLVM's rule for an index that is a vector
@@ -227,6 +116,7 @@ def store_bytes(typing_context, array, index, vector):  # noqa: ARG001
     """Write whole numbers 0..255 that are floats to elements ``index .. index + WIDTH`` of a flat uint8 array."""
 
     def build(context, builder, sig, args):
+        _check(context, builder, sig.args[0], args[0], args[1], WIDTH)
         data = context.make_array(sig.args[0])(context, builder, args[0]).data
         at = builder.bitcast(builder.gep(data, [args[1]]), ir.VectorType(ir.IntType(8), WIDTH).as_pointer())
         whole = builder.fptosi(args[2], ir.VectorType(ir.IntType(32), WIDTH))
@@ -239,7 +129,7 @@ def store_bytes(typing_context, array, index, vector):  # noqa: ARG001
 @intrinsic
 def truncate(typing_context, vector):  # noqa: ARG001
     """Each lane without its fraction, toward zero."""
-    return vector(vector), lambda context, builder, sig, args: _call(builder, "llvm.trunc", list(args))  # noqa: ARG005
+    return vector(vector), lambda context, builder, sig, args: call(builder, "llvm.trunc", list(args))  # noqa: ARG005
 
 
 @intrinsic
@@ -279,7 +169,7 @@ def _folded(builder: Any, value: Any, sign: str) -> Any:
     while n > 1:
         n //= 2
         halves = [ir.Constant(ir.VectorType(ir.IntType(32), n), list(range(at, at + n))) for at in (0, n)]
-        value = _extreme(sign)(builder, [builder.shuffle_vector(value, value, half) for half in halves])
+        value = extreme(sign)(builder, [builder.shuffle_vector(value, value, half) for half in halves])
     return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
 
 
@@ -298,7 +188,7 @@ def greatest_lane(typing_context, vector):  # noqa: ARG001
 @intrinsic
 def root(typing_context, vector):  # noqa: ARG001
     """Square root of each lane."""
-    return vector(vector), lambda context, builder, sig, args: _call(builder, "llvm.sqrt", list(args))  # noqa: ARG005
+    return vector(vector), lambda context, builder, sig, args: call(builder, "llvm.sqrt", list(args))  # noqa: ARG005
 
 
 def _product_sum(context: Any, builder: Any, sig: Any, args: Any) -> Any:  # noqa: ARG001
@@ -306,7 +196,7 @@ def _product_sum(context: Any, builder: Any, sig: Any, args: Any) -> Any:  # noq
     total, a, b = args
     triple, _, features = context.codegen().magic_tuple()
     if "+fma" in features.split(",") or triple.startswith(("aarch64", "arm64")):
-        return _call(builder, "llvm.fma", [a, b, total])
+        return call(builder, "llvm.fma", [a, b, total])
     return builder.fadd(total, builder.fmul(a, b))
 
 
@@ -341,6 +231,7 @@ def load_word(typing_context, array, index):  # noqa: ARG001
     """The little-endian uint32 at bytes ``index .. index + 4`` of a flat uint8 array."""
 
     def build(context, builder, sig, args):
+        _check(context, builder, sig.args[0], args[0], args[1], 4)
         data = context.make_array(sig.args[0])(context, builder, args[0]).data
         return builder.load(builder.bitcast(builder.gep(data, [args[1]]), ir.IntType(32).as_pointer()), align=1)
 
@@ -352,6 +243,7 @@ def store_word(typing_context, array, index, word):  # noqa: ARG001
     """Write a uint32 little-endian to bytes ``index .. index + 4`` of a flat uint8 array."""
 
     def build(context, builder, sig, args):
+        _check(context, builder, sig.args[0], args[0], args[1], 4)
         data = context.make_array(sig.args[0])(context, builder, args[0]).data
         at = builder.bitcast(builder.gep(data, [args[1]]), ir.IntType(32).as_pointer())
         builder.store(args[2], at, align=1)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qxmix.quants.common.lanes import row_mean_squares, usable_importance
-from qxmix.quants.common.numerics import nint
+from qxmix.quants.common.numerics import finite_or_0, nint
 from qxmix.quants.grid.grids import grid_points, load_grid
 from qxmix.quants.grid.search import SUPER_BLOCK, grid_snap, grid_sums
 from qxmix.quants.jit import inlined, kernel
@@ -107,7 +107,7 @@ def _finish(live, groups_per_block, bytes_per_block, even, index, scale, chosen,
             chosen[:] = 0
         return _0
     d = largest / np.float32(31.0)
-    inverse = _1 / d
+    inverse = finite_or_0(_1 / d)
     for b in range(len(live)):
         ls[b] = np.uint8(np.int32(min(max(nint(_HALF * (inverse * scale[b] - _1)), _0), np.float32(15.0))))
     return d
@@ -176,7 +176,7 @@ def grid_encoder(
                 for g in range(b * per_block, (b + 1) * per_block):
                     off |= not on_grid[g]
                 active[b] &= off and (scale[b] != _0 if again == ROUNDS else scale[b] > _0)
-                inverse[b, 0] = _1 / scale[b]
+                inverse[b, 0] = finite_or_0(_1 / scale[b])
                 step[b, 0] = scale[b]
             snap(x, waux, energy, inverse, step, 1, 1, active, per_block, code, snapped, index, offsets, neighbours,
                  distance)  # fmt: skip
@@ -228,8 +228,9 @@ def grid_encoder(
             start(x, w, wx, largest, live, top, reach, scale)
             for b in range(n_blocks):
                 for t in range(lanes):
-                    inverse[b, t] = trial_tops[t] / reach[b]
-                    step[b, t] = _1 / inverse[b, t]
+                    reciprocal = trial_tops[t] / reach[b]
+                    inverse[b, t] = finite_or_0(reciprocal)
+                    step[b, t] = _1 / reciprocal
             snap(x, waux, energy, inverse, step, n_trials, lanes, live, per_block, code, snapped, index, offsets,
                  neighbours, distance)  # fmt: skip
             sums(w, wx, snapped, lanes, live, per_block, s1, s2)

@@ -1,0 +1,60 @@
+"""Every encoder on extreme weights and importances, every decoder on random bytes; run with ``NUMBA_BOUNDSCHECK=1``.
+
+``python -m tests.quants.bounds.sweep TYPE...`` prints ``TYPE seconds`` for each; an index out of bounds ends it with
+its traceback, a crash with a signal.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import numpy as np
+
+from qxmix.quants import codec_of, get
+from qxmix.quants.codec import SEARCHES
+from qxmix.quants.jit import checks_bounds
+from tests.quants.bounds.extremes import importances, weights
+
+SLOW = ("IQ1_KT", "IQ2_KT", "IQ3_KT", "IQ4_KT")
+"""Types with a tenth of the others' speed take every fourth row."""
+TELLING = ("none", "gamma", "one-tiny", "mixed")
+"""The importances that the searches other than the first are given."""
+
+
+def sweep_encoder(name: str) -> None:
+    quant_type, codec = get(name), codec_of(name)
+    n_cols = max(256, quant_type.block_size)
+    rows = weights(n_cols, quant_type.row_group)
+    rows = np.ascontiguousarray(rows[::4]) if name in SLOW else rows
+    packed = np.empty((len(rows), quant_type.row_nbytes(n_cols)), np.uint8)
+    back = np.empty_like(rows)
+    for kind, columns in importances(n_cols).items():
+        if kind == "none" and quant_type.importance == "required":
+            continue
+        for search in SEARCHES if codec.searches and kind in TELLING else SEARCHES[:1]:
+            codec.encode(rows, columns, packed, SEARCHES.index(search))
+            codec.decode(packed, back)
+
+
+def sweep_decoder(name: str) -> None:
+    quant_type, codec = get(name), codec_of(name)
+    n_cols = 2 * max(256, quant_type.block_size)
+    shape = 40 * quant_type.row_group, quant_type.row_nbytes(n_cols)
+    rows = np.empty((shape[0], n_cols), np.float32)
+    for packed in (
+        np.random.default_rng(3).integers(0, 256, shape, dtype=np.uint8),
+        np.zeros(shape, np.uint8),
+        np.full(shape, 255, np.uint8),
+    ):
+        codec.decode(packed, rows)
+
+
+if __name__ == "__main__":
+    if not checks_bounds():
+        sys.exit("NUMBA_BOUNDSCHECK=1 is not set")
+    for each in sys.argv[1:]:
+        start = time.process_time()
+        sweep_decoder(each)
+        sweep_encoder(each)
+        print(each, f"{time.process_time() - start:.1f}", flush=True)
