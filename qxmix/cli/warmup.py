@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 import click
 
-from qxmix.quants import QUANT_TYPES, codec_of, find
+from qxmix.quants import QUANT_TYPES, find
 
 
 @click.command()
@@ -22,7 +22,7 @@ def command(names: tuple[str, ...]) -> None:
 
     chosen = [_known(name) for name in names] or [t.name for t in QUANT_TYPES if t.codec]
     kernels = [Kernel(name, "decode") for name in chosen]
-    kernels += [Kernel(name, "encode") for name in chosen if codec_of(name).encode]
+    kernels += [Kernel(name, "encode") for name in chosen]
     todo = pending(kernels)
     if not todo:
         click.echo(f"All {len(kernels)} kernels are compiled already, in {cache_dir()}")

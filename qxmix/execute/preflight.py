@@ -59,7 +59,7 @@ def _impossible(plan: Plan) -> Iterable[Problem]:
             continue
         if not _has_codec(tensor.source_type):
             unread[tensor.source_type].append(tensor.name)
-        if not _has_codec(tensor.type) or quants.codec_of(tensor.type).encode is None:
+        if not _has_codec(tensor.type):
             unwritten[tensor.type].append(tensor.name)
     for type_name, names in unread.items():
         yield Problem(names[0], f"qxmix cannot read {type_name} weights{_more(names)}; keep such tensors as they are")

@@ -52,8 +52,6 @@ def quantize(
 
     """
     quant_type, codec = _known(type)
-    if codec.encode is None:
-        raise ValueError(f"qxmix decodes {quant_type.name} but does not encode it")
     if search not in SEARCHES:
         raise ValueError(f"unknown search {search!r}; there are {', '.join(get_args(Search))}")
     rows = np.ascontiguousarray(x, dtype=np.float32)

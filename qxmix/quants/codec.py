@@ -45,8 +45,7 @@ class Codec:
     """Encoder and decoder of one type.  Both fill what the caller allocated and trust its shape."""
 
     decode: Decoder
-    encode: Encoder | None = None
-    """None: the type can be read, not written."""
+    encode: Encoder
     searches: tuple[Search, ...] = ()
     """The searches between which the encoder really chooses; empty where ``search`` changes nothing."""
     search_block: BlockSearch | None = None

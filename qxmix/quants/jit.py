@@ -33,6 +33,8 @@ import numpy as np
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
 from numba.core.registry import cpu_target
 
+from qxmix.errors import RunError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -198,8 +200,7 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
     """Compile ``function`` with numba on its first call, or load it from the cache."""
     _name_apart(function)
     dispatcher = numba.njit(nogil=True, error_model="numpy")(function)
-    if not numba.config.DISABLE_JIT:
-        dispatcher._cache = _KernelCache(function)  # noqa: SLF001 - numba offers no public way to place its cache
+    dispatcher._cache = _KernelCache(function)  # noqa: SLF001 - numba offers no public way to place its cache
     return cast("Callable[P, R]", dispatcher)
 
 
@@ -221,3 +222,6 @@ def spliced(function: Callable[P, R]) -> Callable[P, R]:
 if sys.byteorder != "little":  # pragma: no cover - no such machine runs the engines
     msg = "qxmix packs little-endian fields by their bytes in memory and needs a little-endian machine"
     raise ImportError(msg)
+if numba.config.DISABLE_JIT:
+    msg = "qxmix's kernels exist only as compiled code: unset NUMBA_DISABLE_JIT"
+    raise RunError(msg)

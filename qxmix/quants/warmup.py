@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-import numba
 import numpy as np
 
 from qxmix.quants import codec_of, get
@@ -52,16 +51,15 @@ def compile_kernel(kernel: Kernel) -> Kernel:
     packed = np.zeros((n_rows, quant_type.row_nbytes(n_cols)), dtype=np.uint8)
     if kernel.direction == "decode":
         codec.decode(packed, rows)
-    elif codec.encode is not None:
+    else:
         codec.encode(rows, np.ones(n_cols, dtype=np.float32), packed, 0)
         if quant_type.importance != "required":
             codec.encode(rows, np.empty(0, dtype=np.float32), packed, 0)
-    if not numba.config.DISABLE_JIT:
-        marker = _marker(kernel)
-        # On a full disk the kernel is used and not kept.
-        with contextlib.suppress(OSError):
-            marker.parent.mkdir(parents=True, exist_ok=True)
-            marker.touch()
+    marker = _marker(kernel)
+    # On a full disk the kernel is used and not kept.
+    with contextlib.suppress(OSError):
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.touch()
     return kernel
 
 

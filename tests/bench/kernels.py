@@ -29,7 +29,6 @@ NO_COLUMNS = np.empty(0, dtype=np.float32)
 
 def ours(quant_type: QuantType) -> Encode:
     encode = codec_of(quant_type.name).encode
-    assert encode is not None
 
     def run(x: Floats, imatrix: Floats | None, out: np.ndarray) -> None:
         encode(x, NO_COLUMNS if imatrix is None else imatrix, out, 0)
@@ -155,7 +154,7 @@ def markdown(results: list[dict[str, object]]) -> str:
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write all figures to this file, too.")
 def main(names: tuple[str, ...], rounds: int, json_path: Path | None) -> None:
     """Print a Markdown table of speeds and errors for TYPEs, or for all that qxmix encodes."""
-    known = [find(n) for n in names] or [t for t in QUANT_TYPES if t.codec and codec_of(t.name).encode and t.bpw < 16]
+    known = [find(n) for n in names] or [t for t in QUANT_TYPES if t.codec and t.bpw < 16]
     chosen = [t for t in known if t is not None]
     if len(chosen) != len(known):
         raise click.UsageError(f"unknown type among {', '.join(names)}")

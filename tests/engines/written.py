@@ -9,7 +9,7 @@ from qxmix.container.imatrix import load_imatrix
 from qxmix.execute import apply
 from qxmix.plan import Plan, make_plan
 from qxmix.planning.engine_rows import why_not_run
-from qxmix.quants import QUANT_TYPES, QuantType, codec_of
+from qxmix.quants import QUANT_TYPES, QuantType
 from qxmix.recipe import load_recipe
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def encodable_types() -> list[QuantType]:
     """Types that qxmix writes, but for the floats."""
-    return [t for t in QUANT_TYPES if t.codec and t.codec != "floats" and codec_of(t.name).encode is not None]
+    return [t for t in QUANT_TYPES if t.codec and t.codec != "floats"]
 
 
 def pure_recipe(folder: Path, type_name: str, engine: str) -> Path:

@@ -30,7 +30,6 @@ MIX = {"output.weight": "Q8_0", "blk.1.attn_q.weight": "IQ4_NL", "token_embd.wei
 def encoded(data: NDArray[np.float32], type_name: str, importance: NDArray[np.float32] | None) -> bytes:
     """One matrix after the other, each in one call of the encoder."""
     encode = quants.codec_of(type_name).encode
-    assert encode is not None
     matrices = data.reshape(-1, *data.shape[-2:])
     out = []
     for i, matrix in enumerate(matrices):

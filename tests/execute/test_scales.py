@@ -29,7 +29,6 @@ def name_of(quant_type: QuantType) -> str:
 def encoded(quant_type: QuantType) -> NDArray[np.uint8]:
     """Sixteen rows of two blocks."""
     encode = quants.codec_of(quant_type.name).encode
-    assert encode is not None
     n_cols = 2 * max(quant_type.block_size, 32)
     rows = np.random.default_rng(3).normal(0, 0.1, (N_ROWS, n_cols)).astype(np.float32)
     packed = np.zeros((N_ROWS, quant_type.row_nbytes(n_cols)), np.uint8)

@@ -171,7 +171,6 @@ def _encode_cleaned(base: Codec, block: int, rows: Rows, columns: Columns, packe
     ik_llama.cpp does that for its interleaved types and not for their plain types.  It matters where a block is all but
     zero: its bytes differ, its weights hardly.
     """
-    assert base.encode is not None
     found = np.empty((len(rows), len(columns) // block), np.bool_)
     _find_degenerate(rows, columns, block, found)
     if not found.any():
@@ -191,7 +190,6 @@ def interleaved(base: Codec, unit: Unit, *, clean: int = 0) -> Codec:
     ``clean`` is the size of the blocks in which degenerate importances are replaced; 0 where they never are.
     """
     plain_encode = base.encode
-    assert plain_encode is not None
     moves_of_unit = cache(fewest_moves.__get__(unit))
 
     def encode(rows: Rows, columns: Columns, packed: Packed, search: int) -> None:

@@ -168,9 +168,7 @@ def _store_ternary_rows(rows, packed):
 
 
 def _encode_q2_k(rows: Rows, columns: Columns, packed: Packed, search: int) -> None:
-    encode = Q2_K["Q2_K"].encode
-    assert encode is not None
-    encode(rows, columns, packed, search)
+    Q2_K["Q2_K"].encode(rows, columns, packed, search)
     if len(columns) == 0:
         _store_ternary_rows(rows, packed)
 
