@@ -14,7 +14,7 @@ import regex
 
 from qxmix.container.imatrix import Imatrix
 from qxmix.dialects.proof.mixes import default_type
-from qxmix.errors import Problem, RecipeError
+from qxmix.errors import Place, Problem, RecipeError
 from qxmix.plan import make_plan
 from qxmix.planning.facts import model_facts
 from qxmix.planning.fallback import effective_type
@@ -100,7 +100,8 @@ def _base_types(reading: Reading, header: ModelHeader, taken: Collection[str]) -
         text = f"the mix {mix} of {reading.engine} is none of the recipes that come with qxmix"
         raise RecipeError(Problem(reading.origin, text)) from None
     if reading.engine == "llama.cpp" and taken:
-        recipe = replace(recipe, keep=(f"^(?:{'|'.join(map(regex.escape, taken))})$",))
+        places = {**recipe.places, "keep": Place(reading.origin)}
+        recipe = replace(recipe, keep=(f"^(?:{'|'.join(map(regex.escape, taken))})$",), places=places)
     plan = make_plan(recipe, header, EMPTY_IMATRIX if reading.has_imatrix else None)
     return {t.name: t.requested for t in plan.tensors}
 
