@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qxmix.cli.inputs import EngineName, open_measurement, open_model
+from qxmix.cli.inputs import EngineName, open_measurement, open_model, read_text
+from qxmix.cli.progress import chunks_shown
 from qxmix.container.imatrix import load_imatrix
 from qxmix.report.lineup import draw_lineup, lineup_json, lineup_markdown, lineup_text, sorted_entrants
 from qxmix.report.look import check_picture
@@ -85,8 +86,7 @@ def _evaluated(
     entrants: tuple[Entrant, ...], header: ModelHeader | None, imatrix: Imatrix | None, text: Path, base: Path | None,
     run: tuple[Engine, int, int | None, int | None],
 ) -> tuple[Entrant, ...]:  # fmt: skip
-    from qxmix.cli.eval import chunk_progress, read_text  # noqa: PLC0415 - engines, for those who have a text
     from qxmix.engines.evaluate import Settings  # noqa: PLC0415
 
-    with chunk_progress() as on_chunk:
+    with chunks_shown("Evaluating") as on_chunk:
         return evaluate_all(entrants, header, imatrix, read_text(text), base, Settings(*run), on_chunk)

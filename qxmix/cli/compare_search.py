@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from qxmix.cli.eval import read_text
-from qxmix.cli.inputs import EngineName, open_model
+from qxmix.cli.inputs import EngineName, open_model, read_text
 from qxmix.cli.streams import notice
 from qxmix.container.imatrix import load_imatrix
 from qxmix.experiment.model import ORDER, TYPES, Case, Experiment

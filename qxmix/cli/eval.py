@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
-import time
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from qxmix.cli.inputs import EngineName, refuse_recipe
-from qxmix.cli.progress import QUIET_SECONDS
-from qxmix.errors import ModelFileError
+from qxmix.cli.inputs import EngineName, read_text, refuse_recipe
+from qxmix.cli.progress import chunks_shown
 from qxmix.report.text import table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
 
     from qxmix.engines.evaluate import Evaluated
     from qxmix.quants import Engine
@@ -64,53 +61,12 @@ def command(
     for path in (*files, *([base] if base else [])):
         refuse_recipe(path)
     settings = Settings(engine, ctx, chunks, threads)
-    with chunk_progress() as on_chunk:
+    with chunks_shown("Evaluating") as on_chunk:
         results = evaluate(files, read_text(text), base=base, settings=settings, on_chunk=on_chunk)
     if as_json:
         click.echo(json.dumps([as_object(result, settings.engine) for result in results], indent=2))
     else:
         click.echo(results_text(results, base, terminal=sys.stdout.isatty()))
-
-
-@contextmanager
-def chunk_progress() -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on a terminal, a line now and then elsewhere."""
-    if not sys.stderr.isatty():
-        yield _lines()
-        return
-    with click.progressbar(length=1, label="Evaluating", file=sys.stderr) as bar:
-
-        def on_chunk(done: int, total: int) -> None:
-            bar.length = total
-            bar.update(done - bar.pos)
-
-        yield on_chunk
-
-
-def _lines() -> Callable[[int, int], None]:
-    said = time.monotonic()
-
-    def on_chunk(done: int, total: int) -> None:
-        nonlocal said
-        if time.monotonic() - said >= QUIET_SECONDS and done < total:
-            said = time.monotonic()
-            click.echo(f"{done} of {total} chunks", err=True)
-
-    return on_chunk
-
-
-def read_text(path: Path) -> bytes:
-    """The text to evaluate on.
-
-    Raises:
-        ModelFileError: it cannot be read.
-
-    """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        msg = f"{path}: the text cannot be read: {error.strerror}"
-        raise ModelFileError(msg) from None
 
 
 def as_object(result: Evaluated, engine: Engine) -> dict[str, object]:

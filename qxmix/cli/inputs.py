@@ -59,6 +59,19 @@ def open_measurement(path: Path, header: ModelHeader, imatrix: Imatrix | None) -
     return measurement
 
 
+def read_text(path: Path) -> bytes:
+    """The bytes of a text.
+
+    Raises:
+        ModelFileError: it cannot be read.
+
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelFileError(Problem(str(path), f"the text cannot be read: {error.strerror}")) from None
+
+
 def refuse_recipe(path: str | Path) -> None:
     """Let pass whatever is not a recipe.
 

@@ -8,11 +8,13 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import click
+
 from qxmix.cli.streams import notice
 from qxmix.report.text import human_nbytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from qxmix.execute.result import OnProgress, Progress
 
@@ -56,6 +58,33 @@ def shown() -> Iterator[OnProgress]:
             bar.update(task, description=text, completed=progress.done_nbytes, total=progress.total_nbytes)
 
         yield on_progress
+
+
+@contextmanager
+def chunks_shown(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield what to call with the number of chunks that are done and of all: a bar on a terminal, lines elsewhere."""
+    if not sys.stderr.isatty():
+        yield _chunk_lines()
+        return
+    with click.progressbar(length=1, label=label, file=sys.stderr) as bar:
+
+        def on_chunk(done: int, total: int) -> None:
+            bar.length = total
+            bar.update(done - bar.pos)
+
+        yield on_chunk
+
+
+def _chunk_lines() -> Callable[[int, int], None]:
+    said = time.monotonic()
+
+    def on_chunk(done: int, total: int) -> None:
+        nonlocal said
+        if time.monotonic() - said >= QUIET_SECONDS and done < total:
+            said = time.monotonic()
+            notice(f"{done} of {total} chunks")
+
+    return on_chunk
 
 
 class _Lines:

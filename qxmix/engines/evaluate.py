@@ -79,9 +79,9 @@ def evaluate(
 
     """
     settings = settings or Settings()
-    text = _checked_text(text)
+    text = checked_text(text)
     headers = {path: read_header(path) for path in (*paths, *([base] if base else []))}
-    _check_headers(headers, settings.engine)
+    check_headers(headers, settings.engine)
     groups = list(_groups(paths, headers, base))
     results: list[Evaluated] = []
     for turn, group in enumerate(groups):
@@ -93,16 +93,28 @@ def evaluate(
     return results
 
 
-def _checked_text(text: bytes) -> bytes:
+def checked_text(text: bytes) -> bytes:
+    """The text as the engines' tools read their prompts, without a last newline.
+
+    Raises:
+        ModelFileError: it is not UTF-8.
+
+    """
     try:
         text.decode()
     except UnicodeDecodeError as error:
         msg = f"the text is not UTF-8: byte {error.start} is {text[error.start]:#04x}; convert it first"
         raise ModelFileError(msg) from None
-    return text.removesuffix(b"\n")  # as the engines' tools read their prompts
+    return text.removesuffix(b"\n")
 
 
-def _check_headers(headers: dict[Path, ModelHeader], engine: Engine) -> None:
+def check_headers(headers: dict[Path, ModelHeader], engine: Engine) -> None:
+    """Let pass models that ``engine`` can run to predict tokens.
+
+    Raises:
+        ModelFileError: one is not; all of them at once.
+
+    """
     problems = []
     for path, header in headers.items():
         foreign = {t.type for t in header.tensors if t.quant_type is None or engine not in t.quant_type.engines}
@@ -150,7 +162,7 @@ def _evaluate_group(
     with ExitStack() as stack:
 
         def opened(path: Path) -> Session:
-            n_ubatch = _n_ubatch(headers[path], settings.engine)
+            n_ubatch = ubatch_for(headers[path], settings.engine)
             session = Session(
                 settings.engine, path, n_ctx=settings.n_ctx, n_ubatch=n_ubatch, n_threads=settings.n_threads
             )
@@ -176,7 +188,8 @@ def _evaluate_group(
     ]
 
 
-def _n_ubatch(header: ModelHeader, engine: Engine) -> int:
+def ubatch_for(header: ModelHeader, engine: Engine) -> int:
+    """Tokens that an engine may compute at a time without wrong results."""
     if engine != "ik_llama.cpp":
         return N_UBATCH
     return min((_SMALL_UBATCH.get(t.type, N_UBATCH) for t in header.tensors), default=N_UBATCH)

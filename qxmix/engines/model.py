@@ -77,6 +77,19 @@ class LoadedModel:
         self.n_embd: int = library.llama_model_n_embd(self._model)
         self.weights = Weights(library, self._model)
         """Its tensors, to be overwritten if it was loaded ``in_place``."""
+        if observer:
+            self._make_room(observer, n_ubatch)
+
+    def _make_room(self, observer: Observer, n_tokens: int) -> None:
+        """Run some tokens unobserved, so that the engine's scratch memory gets the size that a whole pass needs.
+
+        Observed, a pass is computed in pieces, each with scratch of the size that its own operations ask for, and
+        ik_llama.cpp's joined up and gate of experts ask for too little: they wrote beyond it.  Scratch never shrinks.
+        """
+        observer.paused = True
+        self.logits(np.zeros(n_tokens, np.int32), n_tokens - 1)
+        self.clear()
+        observer.paused = False
 
     def tokenize(self, text: bytes) -> NDArray[np.int32]:
         """Tokens of ``text`` (UTF-8), with what the model wants around it; control tokens in it stay text."""

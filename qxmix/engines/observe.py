@@ -74,6 +74,8 @@ class Observer:
         self._consumer = consumer
         self._callback = _Callback(self._call)
         self._error: BaseException | None = None
+        self.paused = False
+        """Whether to see nothing for a while."""
         self._names: dict[int, bytes] = {}
 
     def install(self, params: Opaque) -> None:
@@ -104,7 +106,7 @@ class Observer:
         op = self._names.get(node.op)
         if op is None:
             op = self._names[node.op] = self._lib.ggml_op_name(node.op)
-        if op not in _OPS:
+        if op not in _OPS or self.paused:
             return False
         names = [name for name in _matrices(node, _OPS[op][0]) if self._consumer.wants(name)]
         if asked or not names:

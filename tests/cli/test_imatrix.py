@@ -12,6 +12,7 @@ import pytest
 
 from qxmix.container.imatrix import load_imatrix
 from qxmix.container.imatrix_write import write_imatrix
+from qxmix.container.moments import load_moments
 from qxmix.resources import data_dir
 from tests.importance.activations import dense_tokens, measured, routed_tokens
 
@@ -85,3 +86,35 @@ def test_a_model_is_no_matrix(demo_model: Path, tmp_path: Path) -> None:
     assert "is a model, not an importance matrix" in run("stats", demo_model, code=1).stderr
     assert "No such command 'steal'" in run("steal", code=2).stderr
     run("merge", "-o", tmp_path / "m.gguf", code=2)
+
+
+def test_make(demo_moe_model: Path, demo_text: bytes, tmp_path: Path) -> None:
+    text, out, moments = tmp_path / "t.txt", tmp_path / "m.gguf", tmp_path / "m.moments.gguf"
+    text.write_bytes(demo_text)
+    options = ("--text", text, "--ctx", 32, "--first-chunk", 2, "--chunks", 2, "-j", 1)
+    done = run("make", demo_moe_model, *options, "-o", out, "--moments", moments)
+    assert done.stdout.splitlines() == [
+        f"{moments}: second moments of 14 tensors",
+        f"{out}: 14 entries, 2 chunks",
+    ]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.gguf", "m.moments.gguf", "t.txt"]
+    imatrix, second = load_imatrix(out), load_moments(moments)
+    assert (imatrix.datasets, imatrix.n_chunks, imatrix.chunk_size) == (("t.txt",), 2, 32)
+    assert list(second.entries) == list(imatrix.entries)
+    assert imatrix.counts["blk.0.ffn_up_exps.weight"].sum() == 2 * 64  # two experts per token
+    assert second.entries["blk.0.ffn_up_exps.weight"].n_correlations == 1
+    assert second.entries["blk.0.ffn_down_exps.weight"].n_correlations == 4
+
+
+def test_make_refuses_before_it_runs(demo_model: Path, demo_text: bytes, tmp_path: Path) -> None:
+    text, out = tmp_path / "t.txt", tmp_path / "m.gguf"
+    text.write_bytes(demo_text)
+    make = ("make", demo_model, "--text", text)
+    assert "name it .gguf" in run(*make, "-o", tmp_path / "m.imatrix", code=1).stderr
+    assert "second moments are a GGUF file of their own" in run(*make, "-o", out, "--moments", out, code=1).stderr
+    out.with_name("m.gguf.partial").write_bytes(b"")
+    assert "go on with --resume, or start over with --overwrite" in run(*make, "-o", out, code=1).stderr
+    assert "start over with --overwrite" in run(*make, "-o", out, "--resume", code=1).stderr
+    assert not out.exists()
+    missing = run("make", demo_model, "--text", tmp_path / "none", "-o", tmp_path / "n.gguf", code=1).stderr
+    assert "none: the text cannot be read: No such file or directory" in missing

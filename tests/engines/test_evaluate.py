@@ -131,7 +131,7 @@ def test_small_batches_for_types_whose_kernel_is_wrong(
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    assert evaluate_module._n_ubatch(read_header(path), engine) == n_ubatch
+    assert evaluate_module.ubatch_for(read_header(path), engine) == n_ubatch
 
 
 def test_texts_that_cannot_be_scored(demo_model: Path, demo_text: bytes) -> None:

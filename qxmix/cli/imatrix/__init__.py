@@ -7,6 +7,7 @@ import click
 from qxmix.cli.lazy import LazyGroup
 
 COMMANDS = {
+    "make": ("make", "Measure a matrix by running a text through a model."),
     "merge": ("merge", "Several matrices of one model as one."),
     "convert": ("convert", "From .dat to GGUF, or back; says what is lost."),
     "diff": ("diff", "What moved between two matrices, by category and layer."),

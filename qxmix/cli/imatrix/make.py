@@ -1,0 +1,101 @@
+"""``qxmix imatrix make``: measure a matrix, and second moments, by running a text."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from qxmix.cli.imatrix.writing import check_output, write_converted
+from qxmix.cli.inputs import open_model, read_text
+from qxmix.cli.progress import chunks_shown
+from qxmix.cli.streams import notice
+from qxmix.container.source import show_path
+from qxmix.errors import Problem, RunError
+
+if TYPE_CHECKING:
+    from qxmix.engines.calibrate import Calibration
+
+
+@click.command("make")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--text", required=True, type=click.Path(path_type=Path), help="Text to run, UTF-8.")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path),
+    help="File to write: .gguf, or .dat, which alone ik_llama.cpp reads and which has no counts per expert.",
+)  # fmt: skip
+@click.option("--moments", type=click.Path(path_type=Path), help="Second file to write: second moments, for feedback.")
+@click.option("--chunks", type=click.IntRange(min=1), help="Chunks to run.  [default: all]")
+@click.option("--first-chunk", default=0, show_default=True, type=click.IntRange(min=0), help="Chunk to begin with.")
+@click.option("--ctx", default=512, show_default=True, type=click.IntRange(min=8), help="Tokens per chunk.")
+@click.option("--process-output", is_flag=True, help="Measure the output matrix, too.")
+@click.option("-j", "--threads", type=click.IntRange(min=1), help="Threads of the engine.  [default: all processors]")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted make.")
+@click.option("--overwrite", is_flag=True, help="Replace outputs that exist, or start an interrupted make over.")
+def command(
+    *, model: Path, text: Path, output: Path, moments: Path | None, chunks: int | None, first_chunk: int, ctx: int,
+    process_output: bool, threads: int | None, resume: bool, overwrite: bool,
+) -> None:  # fmt: skip
+    """Run a text through MODEL in ik_llama.cpp and gather what goes into its matrices.
+
+    The text is cut into chunks in order, as llama-perplexity cuts it.  Calibrate on other chunks than you evaluate on.
+    What is gathered is kept beside the output, as NAME.partial, until all is written: an interrupted make goes on with
+    --resume.
+    """
+    from qxmix.engines.calibrate import Settings, calibrate  # noqa: PLC0415 - numpy and ctypes, for this command alone
+
+    state = output.with_name(output.name + ".partial")
+    _check_outputs(output, moments, state, overwrite=overwrite, resume=resume)
+    header = open_model(model)
+    settings = Settings(ctx, first_chunk, chunks, threads, moments=moments is not None, output=process_output)
+    resume = resume and state.exists()
+    try:
+        with chunks_shown("Measuring") as on_chunk:
+            done = calibrate(header, read_text(text), text.name, state, settings, resume=resume, on_chunk=on_chunk)
+    except KeyboardInterrupt:
+        if state.exists():
+            arguments = [a for a in sys.argv[1:] if a not in {"--resume", "--overwrite"}]
+            notice(f"What is gathered is kept. Go on with:\n  qxmix {shlex.join([*arguments, '--resume'])}")
+        raise
+    _write(done, output, moments)
+    state.unlink()
+
+
+def _check_outputs(output: Path, moments: Path | None, state: Path, *, overwrite: bool, resume: bool) -> None:
+    """Refuse what cannot be written, before anything is read."""
+    from qxmix.container.whole_file import refuse_existing  # noqa: PLC0415 - NumPy comes with it
+
+    check_output(output, overwrite=overwrite)
+    if moments is not None:
+        if moments.suffix != ".gguf" or moments == output:
+            text = "second moments are a GGUF file of their own; give --moments NAME.gguf"
+            raise RunError(Problem(show_path(moments), text))
+        refuse_existing(moments, overwrite=overwrite)
+    if state.exists() and not resume and not overwrite:
+        text = "an interrupted make is here; go on with --resume, or start over with --overwrite"
+        raise RunError(Problem(show_path(state), text))
+
+
+def _write(done: Calibration, output: Path, moments: Path | None) -> None:
+    from qxmix.container.moments import save_moments  # noqa: PLC0415 - NumPy comes with it
+    from qxmix.importance.coverage import coverage  # noqa: PLC0415
+    from qxmix.report.imatrix import coverage_json, coverage_lines  # noqa: PLC0415
+
+    if done.unseen:
+        more = f" and {len(done.unseen) - 1:,} more" if len(done.unseen) > 1 else ""
+        notice(f"Note: the engine never used {done.unseen[0]}{more}; a rule with 'when: {{has_importance: false}}' "
+               "selects such tensors")  # fmt: skip
+    imatrix = done.imatrix(output)
+    for line in coverage_lines(coverage_json(coverage(imatrix))):
+        notice(f"Note: {line}")
+    if moments is not None:
+        try:
+            save_moments(moments, done.moments(), datasets=imatrix.datasets, n_chunks=imatrix.n_chunks,
+                         chunk_size=imatrix.chunk_size)  # fmt: skip
+        except OSError as error:
+            raise RunError(Problem(show_path(moments), f"cannot be written: {error.strerror or error}")) from None
+        click.echo(f"{show_path(moments)}: second moments of {len(done.moments()):,} tensors")
+    write_converted(imatrix, output, imatrix.chunk_size)
