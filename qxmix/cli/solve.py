@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import click
 
 from qxmix.cli.inputs import open_measurement, open_model
 from qxmix.cli.plan import Size, make_split, split_options
-from qxmix.cli.solve_options import SelectorSize, SelectorTypes, Tie, candidate_types
+from qxmix.cli.solve_options import Against, SelectorSize, SelectorTypes, Tie, candidate_types
 from qxmix.cli.streams import notice
 from qxmix.container.imatrix import load_imatrix
 from qxmix.errors import RunError, severity_order
@@ -20,6 +21,7 @@ from qxmix.recipe import load_recipe
 from qxmix.recipe.model import TARGETS
 from qxmix.report.solve import curve_text, solved_text
 from qxmix.report.text import wrapped
+from qxmix.solve.against import random_chooser
 from qxmix.solve.base import unruled
 from qxmix.solve.curve import curve
 from qxmix.solve.make import solve_recipe
@@ -56,13 +58,14 @@ if TYPE_CHECKING:
     help="Parts of a layer that get one type: gate+up, qkv, experts, attn_q+attn_k, none.  [default: gate+up]",
 )  # fmt: skip
 @click.option("--max-types", type=click.IntRange(min=1), help="Most distinct types.")
+@click.option("--against", type=Against(), help="Beside the recipe N matched ones at random: random:20.")
 @click.option("--curve", "as_curve", is_flag=True, help="Print size against predicted divergence, and exit.")
 @split_options
 def command(
     *, model: str, measure: Path | None, size: int | None, bpw: float | None, shares: tuple[Share, ...],
     output: Path | None, imatrix: str | None, base: str | None, target: Target | None, types: str | None,
     floors: tuple[Bound, ...], ceilings: tuple[Bound, ...], bans: tuple[Bound, ...],
-    ties: tuple[tuple[tuple[str, ...], ...], ...], max_types: int | None, as_curve: bool,
+    ties: tuple[tuple[tuple[str, ...], ...], ...], max_types: int | None, against: int | None, as_curve: bool,
     split_max_size: int | None, split_max_tensors: int | None, keep_split: bool,
 ) -> None:  # fmt: skip
     """Find the types that lose least within a size, and write them as a recipe.
@@ -72,6 +75,8 @@ def command(
     """
     if not (size or bpw or as_curve or any(s.selector is None for s in shares)):
         raise click.UsageError("say how large it may be: --size, --bpw, or --budget for some tensors and for the rest")
+    if against and (output is None or shares or max_types):
+        raise click.UsageError("--against writes files beside -o, for a --size or --bpw of the whole model alone")
     header = open_model(model)
     matrix = load_imatrix(imatrix) if imatrix else None
     measurement = open_measurement(measure, header, matrix) if measure is not None else None
@@ -88,7 +93,12 @@ def command(
         click.echo(curve_text(curve(request, predictor), predictor, terminal=sys.stdout.isatty()))
         return
     solved = solve_recipe(request, predictor, _source(measurement, measure, matrix))
-    _write(solved, output)
+    _write(solved.text, output)
+    for number in range(1, 1 + (against or 0)):
+        assert output is not None, "checked above"
+        path = output.with_name(f"{output.stem}-random-{number}{output.suffix}")
+        other = solve_recipe(replace(request, name=path.stem), predictor, (), random_chooser(number))
+        _write(other.text, path)
     _report(solved, output)
 
 
@@ -121,12 +131,12 @@ def _bare(word: str) -> str:
     return word.rpartition("/")[2] if "/" in word and "=" not in word else word
 
 
-def _write(solved: Solved, output: Path | None) -> None:
+def _write(text: str, output: Path | None) -> None:
     if output is None:
-        click.echo(solved.text, nl=False)
+        click.echo(text, nl=False)
         return
     try:
-        output.write_text(solved.text, encoding="utf-8")
+        output.write_text(text, encoding="utf-8")
     except OSError as error:
         raise RunError(f"{output} cannot be written: {error.strerror or error}") from None
 

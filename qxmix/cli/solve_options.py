@@ -75,6 +75,19 @@ class Tie(click.ParamType[tuple[tuple[str, ...], ...]]):
         return _TIES.get(text, (parts,))
 
 
+class Against(click.ParamType[int]):
+    """``random:20``."""
+
+    name = "random:N"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """How many."""
+        kind, _, number = str(value).partition(":")
+        if kind != "random" or not number.isdigit() or not int(number):
+            self.fail(f"'{value}': write 'random:20'", param, ctx)
+        return int(number)
+
+
 def selector(text: str) -> Selector:
     """A category, or a regular expression.
 

@@ -37,7 +37,7 @@ def comment_lines(
     nbytes = _data_nbytes(choices, solution)
     n_weights = sum(t.n_weights for t in request.header.tensors)
     bpw = 8 * nbytes / n_weights
-    bound = (
+    bound = solution.chosen_by or (
         f"Sum of losses at most {100 * solution.gap:.2g} % above the least there is, "
         f"{_percent(solution.loss, solution.bound)} above the linear bound."
     )

@@ -11,7 +11,7 @@ from qxmix.planning.engine_rows import why_not_run
 from qxmix.planning.fallback import misfit
 from qxmix.planning.importance import find_entry, missing_is
 from qxmix.quants import get
-from qxmix.recipe.categories import name_parts
+from qxmix.recipe.categories import name_parts, part_of
 from qxmix.recipe.model import KEEP
 from qxmix.solve.model import Item, Option, undominated
 
@@ -50,7 +50,8 @@ def choices_of(request: Request, plan: Plan, losses: Callable[[TensorInfo], Mapp
 
     """
     free = [t for t in plan.tensors if is_free(t)]
-    options = {t.name: _options(request, t.source, losses(t.source)) for t in free}
+    sizes = _Sizes(request)
+    options = {t.name: _options(request, t.source, sizes.of(t.source), losses(t.source)) for t in free}
     if closed := [t.name for t in free if not options[t.name]]:
         more = f" and {len(closed) - 1} more tensors" if len(closed) > 1 else ""
         text = f"types, floors, ceilings and bans leave no type that its rows allow{more}; loosen one of them"
@@ -72,16 +73,37 @@ def share_of(name: str, shares: Sequence[Share]) -> int | None:
     return next(named, next(rest, None))
 
 
-def _options(request: Request, tensor: TensorInfo, losses: Mapping[str, float]) -> dict[str, Option]:
+class _Sizes:
+    """Which types a tensor can have, and in how many bytes: the same for one part of all layers, and found once."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._known: dict[object, dict[str, int]] = {}
+
+    def of(self, tensor: TensorInfo) -> dict[str, int]:
+        """Bytes in the file by type, as far as engines, rows and importance allow."""
+        request = self._request
+        has_entry = find_entry(tensor, request.imatrix, request.base.engines)[0] is not None
+        key = part_of(tensor.name), tensor.shape, tensor.type, has_entry
+        if key not in self._known:
+            self._known[key] = {
+                name: pad(get(name).nbytes(tensor.shape), request.header.alignment)
+                for name in request.types
+                if _can_be(request, tensor, name, has_entry=has_entry)
+            }
+        return self._known[key]
+
+
+def _options(
+    request: Request, tensor: TensorInfo, sizes: Mapping[str, int], losses: Mapping[str, float]
+) -> dict[str, Option]:
     """By type; a tensor that is quantized already, or that no type fits, may stay as it is."""
-    has_entry = find_entry(tensor, request.imatrix, request.base.engines)[0] is not None
-    possible = [name for name in request.types if _can_be(request, tensor, name, has_entry=has_entry)]
     found = {
-        name: Option(name, pad(get(name).nbytes(tensor.shape), request.header.alignment), losses[name])
-        for name in possible
-        if name in losses and request.limits.allows(tensor, name)
+        name: Option(name, nbytes, losses[name])
+        for name, nbytes in sizes.items()
+        if name in losses and request.limits.allows(tensor.name, name)
     }
-    if tensor.type not in _PLAIN or not possible:
+    if tensor.type not in _PLAIN or not sizes:
         found[KEEP] = Option(KEEP, pad(tensor.nbytes, request.header.alignment), 0.0)
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,12 +15,12 @@ from qxmix.recipe.model import KEEP
 from qxmix.solve.comment import comment_lines
 from qxmix.solve.few import solve_alike, solve_few
 from qxmix.solve.items import Choices, choices_of, share_of
+from qxmix.solve.model import Item, Solution
 from qxmix.solve.shares import Room
 from qxmix.solve.write import Fate, recipe_text
 
 if TYPE_CHECKING:
     from qxmix.plan import Plan, PlannedTensor
-    from qxmix.solve.model import Solution
     from qxmix.solve.predict import Predictor
     from qxmix.solve.request import Request
 
@@ -29,6 +30,10 @@ _NEAR = 2e-4
 """Share of the budget that is not worth another plan, when the recipe came out shorter than thought."""
 _TEXT_NBYTES = 4096
 """A first guess at the recipe's length."""
+
+
+Chooser = Callable[[Sequence[Item], Room], Solution | None]
+"""From items and the bytes there are for them to one option of each; None where nothing fits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +59,16 @@ class Solved:
         return self.solution.loss + settled_loss(self.choices, self.predictor)
 
 
-def solve_recipe(request: Request, predictor: Predictor, source: tuple[str, ...]) -> Solved:
+def solve_recipe(
+    request: Request, predictor: Predictor, source: tuple[str, ...], choose: Chooser | None = None
+) -> Solved:
     """Find the recipe that loses least within the budget.
 
     Args:
         request: What is asked.
         predictor: What each type costs each tensor.
         source: Lines for the recipe's head: what it was made from, and how to make it again.
+        choose: How options are chosen; None: so that they lose least.
 
     Raises:
         PlanError: no choice of types is small enough, or the limits leave a tensor none.
@@ -70,14 +78,15 @@ def solve_recipe(request: Request, predictor: Predictor, source: tuple[str, ...]
     choices = choices_of(request, base_plan, lambda t: predictor.losses(t, request.types))
     everything = sum(pad(t.nbytes, request.header.alignment) for t in base_plan.tensors)
     header_nbytes = base_plan.file_nbytes - everything - len(request.base.text.encode()) + _TEXT_NBYTES
+    choose = choose or (lambda items, room: solve_few(items, room, request.limits.max_types))
     best: Solved | None = None
     for _ in range(_MOST_PLANS):
-        found = _solved(request, predictor, choices, header_nbytes, source)
+        found = _solved(request, predictor, choices, header_nbytes, source, choose)
         limit = request.budget.nbytes
         if limit is None:
             return found
         left = limit - found.plan.file_nbytes
-        if left >= 0 and (best is None or found.solution.loss < best.solution.loss):
+        if left >= 0 and (best is None or found.plan.file_nbytes > best.plan.file_nbytes):
             best = found
         real = found.plan.file_nbytes - _settled_nbytes(choices, request) - found.solution.nbytes
         if (left >= 0 and header_nbytes - real <= limit * _NEAR) or real == header_nbytes:
@@ -89,10 +98,15 @@ def solve_recipe(request: Request, predictor: Predictor, source: tuple[str, ...]
 
 
 def _solved(
-    request: Request, predictor: Predictor, choices: Choices, header_nbytes: int, source: tuple[str, ...]
+    request: Request,
+    predictor: Predictor,
+    choices: Choices,
+    header_nbytes: int,
+    source: tuple[str, ...],
+    choose: Chooser,
 ) -> Solved:
     room = _room(request, choices, header_nbytes)
-    solution = solve_few(choices.items, room, request.limits.max_types)
+    solution = choose(choices.items, room)
     if solution is None:
         raise PlanError(_too_small(request, choices, header_nbytes))
     following = solve_alike(choices.items, room.grown(1.01), solution, request.limits.max_types)

@@ -38,6 +38,8 @@ class Solution:
     """No choice within the budget loses less than this: the optimum of the linear relaxation."""
     proven: float
     """As ``bound``, after the search; equal to ``loss`` where that is proven to be the least there is."""
+    chosen_by: str = ""
+    """A sentence, where it was not chosen to lose least."""
 
     @property
     def gap(self) -> float:

@@ -11,7 +11,7 @@ from qxmix.recipe.patterns import search
 
 if TYPE_CHECKING:
     from qxmix.container.imatrix import Imatrix
-    from qxmix.container.model import ModelHeader, TensorInfo
+    from qxmix.container.model import ModelHeader
     from qxmix.plan import Split
     from qxmix.recipe.model import Recipe
 
@@ -63,9 +63,11 @@ class Limits:
     max_types: int | None = None
     """Most distinct types among the tensors that are chosen for."""
 
-    def allows(self, tensor: TensorInfo, type_name: str) -> bool:
-        """Whether floors, ceilings and bans let the tensor have the type."""
-        name, bpw = tensor.name, get(type_name).bpw
+    def allows(self, name: str, type_name: str) -> bool:
+        """Whether floors, ceilings and bans let the tensor of this name have the type."""
+        if not (self.floors or self.ceilings or self.bans):
+            return True
+        bpw = get(type_name).bpw
         return not (
             any(b.holds(name) and bpw < get(b.types[0]).bpw for b in self.floors)
             or any(b.holds(name) and bpw > get(b.types[0]).bpw for b in self.ceilings)

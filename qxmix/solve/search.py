@@ -14,7 +14,6 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qxmix.solve.core import search_core
 from qxmix.solve.model import Found, Item, Solution
 from qxmix.solve.relax import Relaxed, Staircase, fixed, relax, staircase
 
@@ -80,6 +79,9 @@ def _least(stairs: Staircase, relaxed: Relaxed, best: Found, goal: _Goal, depth:
     """The best choice of this problem or ``best``, and what is proven about this problem's least loss."""
     if relaxed.split is None or goal.is_near(relaxed.bound, best.loss):
         return Found(best.chosen, best.loss, relaxed.bound)
+    # NumPy takes 0.1 s to import, and often the steps alone come near enough.
+    from qxmix.solve.core import search_core  # noqa: PLC0415
+
     found = search_core(stairs.items, relaxed, best, goal.budget, goal.tolerance)
     if depth == 0 or goal.is_near(found.proven, found.loss):
         return found

@@ -10,6 +10,8 @@ from click.testing import CliRunner, Result
 from qxmix.cli.main import main
 from qxmix.plan import make_plan
 from qxmix.recipe import load_recipe
+from qxmix.solve.attribute import attribute
+from qxmix.solve.predict import predictor_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,3 +81,19 @@ def test_too_small(demo_model: Path) -> None:
     done = run(demo_model, "--size", "100kB")
     assert done.exit_code == 3
     assert "the smallest choice has" in done.output
+
+
+def test_random_recipes_of_the_same_size(demo_model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "best.yaml"
+    done = run(demo_model, "--size", "1.3MB", "-o", output, "--against", "random:3")
+    assert done.exit_code == 0, done.output
+    header = qxmix.read_header(demo_model)
+    predictor = predictor_of(header, None)
+    plans = [make_plan(load_recipe(p), header) for p in (output, *sorted(tmp_path.glob("best-random-?.yaml")))]
+    assert len(plans) == 4
+    assert len({tuple(t.type for t in plan.tensors) for plan in plans}) == 4
+    best, *others = (attribute(plan, predictor).loss for plan in plans)
+    assert best < min(others)
+    assert all(0.99 * 1_300_000 <= plan.file_nbytes <= 1_300_000 for plan in plans)
+    assert run(demo_model, "--size", "1.3MB", "--against", "random:3").exit_code == 2
+    assert run(demo_model, "--size", "1.3MB", "-o", output, "--against", "hand:3").exit_code == 2
