@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from qxmix.container.imatrix import Imatrix
+    from qxmix.container.moments import Moments
 
 RECIPE = "qxmix.recipe"
 RECIPE_SHA256 = "qxmix.recipe.sha256"
 IMATRIX_FILE = "qxmix.imatrix.file"
 IMATRIX_SHA256 = "qxmix.imatrix.sha256"
+MOMENTS_SHA256 = "qxmix.moments.sha256"
 SOURCE_SHA256 = "qxmix.source.sha256"
 DATA_SHA256 = "qxmix.data.sha256"
 TENSOR_SHA256 = "qxmix.tensor.sha256"
@@ -39,7 +41,13 @@ def version() -> str:
         return "0+unknown"
 
 
-def provenance(recipe_text: str, recipe_sha256: str, imatrix: Imatrix | None, n_tensors: int) -> dict[str, str]:
+def provenance(
+    recipe_text: str,
+    recipe_sha256: str,
+    imatrix: Imatrix | None,
+    n_tensors: int,
+    moments: Moments | None = None,
+) -> dict[str, str]:
     """The string fields of the output's metadata.
 
     Args:
@@ -47,6 +55,7 @@ def provenance(recipe_text: str, recipe_sha256: str, imatrix: Imatrix | None, n_
         recipe_sha256: Of the recipe, in hex.
         imatrix: The importance matrix used; only its base name is noted, so that folders do not change the output.
         n_tensors: Tensors of the output, each with a digest and a key by which a later apply can take it over.
+        moments: The second moments used, or None.
 
     """
     fields = {VERSION: version(), RECIPE: recipe_text, RECIPE_SHA256: recipe_sha256}
@@ -54,6 +63,8 @@ def provenance(recipe_text: str, recipe_sha256: str, imatrix: Imatrix | None, n_
         # A name may be bytes that are no UTF-8, which metadata must be.
         name = imatrix.path.name.encode("utf-8", "replace").decode()
         fields |= {IMATRIX_FILE: name, IMATRIX_SHA256: imatrix.sha256}
+    if moments is not None:
+        fields[MOMENTS_SHA256] = moments.sha256
     per_tensor = "\n".join([_UNKNOWN] * n_tensors)
     blank = {SOURCE_SHA256: _UNKNOWN, DATA_SHA256: _UNKNOWN, TENSOR_SHA256: per_tensor, TENSOR_KEYS: per_tensor}
     return fields | blank

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qxmix.cli.inputs import open_model
+from qxmix.cli.inputs import open_model, open_moments
 from qxmix.cli.interrupt import Interrupted, stoppable
 from qxmix.cli.plan import Size, make_split, split_options
 from qxmix.cli.progress import shown
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     help="File to write, or a folder (one that is there, or NAME/). Default: the model's name with the recipe's, here.",
 )  # fmt: skip
 @click.option("--imatrix", type=click.Path(path_type=str), help="Importance matrix, .dat or GGUF.")
+@click.option("--moments", type=click.Path(path_type=str), help="Second moments, for 'feedback' in the recipe.")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), help="Workers. Default: one per processor.")
 @click.option("--overwrite", is_flag=True, help="Replace an output that exists, or start an interrupted one over.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted apply.")
@@ -63,8 +64,8 @@ if TYPE_CHECKING:
 @split_options
 @click.pass_context
 def command(
-    ctx: click.Context, recipe: str, model: str, output: str | None, imatrix: str | None, jobs: int | None,
-    memory: int | None, executor: str, reuse: str | None, cache: str | None, locked: Path | None,
+    ctx: click.Context, recipe: str, model: str, output: str | None, imatrix: str | None, moments: str | None,
+    jobs: int | None, memory: int | None, executor: str, reuse: str | None, cache: str | None, locked: Path | None,
     split_max_size: int | None, split_max_tensors: int | None,
     *, overwrite: bool, resume: bool, dry_run: bool, strict: bool, report: bool, as_json: bool, keep_split: bool,
 ) -> None:  # fmt: skip
@@ -75,7 +76,9 @@ def command(
     """
     split = make_split(split_max_size, split_max_tensors, keep_split=keep_split)
     loaded = load_recipe(recipe)
-    plan = make_plan(loaded, open_model(model), load_imatrix(imatrix) if imatrix else None, split)
+    plan = make_plan(
+        loaded, open_model(model), load_imatrix(imatrix) if imatrix else None, split, open_moments(moments)
+    )
     if locked is not None:
         check_lock(plan, locked)
     path = _output_path(plan, output)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import click
 
 from qxmix.container.header import read_header
+from qxmix.container.moments import load_moments
 from qxmix.container.recognize import HEAD_NBYTES, looks_like_recipe
 from qxmix.container.remote.address import is_remote
 from qxmix.errors import ModelFileError, Problem, RecipeError
@@ -17,6 +18,7 @@ from qxmix.quants import ENGINES
 if TYPE_CHECKING:
     from qxmix.container.imatrix import Imatrix
     from qxmix.container.model import ModelHeader
+    from qxmix.container.moments import Moments
     from qxmix.measurement import Measurement
 
 
@@ -70,6 +72,11 @@ def read_text(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ModelFileError(Problem(str(path), f"the text cannot be read: {error.strerror}")) from None
+
+
+def open_moments(path: str | None) -> Moments | None:
+    """The moments' file, if one is given."""
+    return load_moments(path) if path else None
 
 
 def refuse_recipe(path: str | Path) -> None:

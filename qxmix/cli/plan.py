@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qxmix.cli.inputs import open_measurement, open_model
+from qxmix.cli.inputs import open_measurement, open_model, open_moments
 from qxmix.container.imatrix import load_imatrix
 from qxmix.errors import PlanError, severity_order
 from qxmix.lint import lint
@@ -73,6 +73,7 @@ def make_split(split_max_size: int | None, split_max_tensors: int | None, *, kee
 @click.argument("recipe", type=click.Path(path_type=str))
 @click.argument("model", type=click.Path(path_type=str))
 @click.option("--imatrix", type=click.Path(path_type=str), help="Importance matrix, .dat or GGUF.")
+@click.option("--moments", type=click.Path(path_type=str), help="Second moments, for 'feedback' in the recipe.")
 @click.option("--strict", is_flag=True, help="Warnings (fallbacks, unmatched rules, ...) are exit code 3, too.")
 @click.option("every", "--all", is_flag=True, help="List every tensor, not groups.")
 @click.option("as_json", "--json", is_flag=True, help="Print one JSON object (schemas/plan.schema.json).")
@@ -85,7 +86,7 @@ def make_split(split_max_size: int | None, split_max_tensors: int | None, *, kee
 @split_options
 @click.pass_context
 def command(
-    ctx: click.Context, recipe: str, model: str, imatrix: str | None, jobs: int | None,
+    ctx: click.Context, recipe: str, model: str, imatrix: str | None, moments: str | None, jobs: int | None,
     split_max_size: int | None, split_max_tensors: int | None,
     lock: Path | None, html: Path | None, measure: Path | None,
     *, strict: bool, every: bool, as_json: bool, markdown: bool, as_map: bool, keep_split: bool,
@@ -99,7 +100,9 @@ def command(
         raise click.UsageError("--json, --markdown, --all and --map exclude each other")
     split = make_split(split_max_size, split_max_tensors, keep_split=keep_split)
     loaded = load_recipe(recipe)
-    plan = make_plan(loaded, open_model(model), load_imatrix(imatrix) if imatrix else None, split)
+    plan = make_plan(
+        loaded, open_model(model), load_imatrix(imatrix) if imatrix else None, split, open_moments(moments)
+    )
     # Notes are for whoever asks with `qxmix lint`; a plan shows what looks wrong.
     suspicions = tuple(p for p in lint(plan) if p.severity == "warning")
     plan = replace(plan, problems=tuple(sorted((*plan.problems, *suspicions), key=severity_order)))

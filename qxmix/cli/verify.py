@@ -19,13 +19,15 @@ from qxmix.report.result import verification_json, verification_text
 @click.argument("output", type=click.Path(path_type=str))
 @click.option("--source", type=click.Path(path_type=str), help="The model it was made from: make tensors again.")
 @click.option("--imatrix", type=click.Path(path_type=str), help="The importance matrix it was made with.")
+@click.option("--moments", type=click.Path(path_type=str), help="The moments it was made with.")
 @click.option("every", "--all", is_flag=True, help="Make everything again, not one piece of each tensor.")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), help="Workers. Default: one per processor.")
 @click.option("--executor", default="threads", show_default=True, help="As for apply.")
 @click.option("as_json", "--json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def command(
-    ctx: click.Context, output: str, source: str | None, imatrix: str | None, jobs: int | None, executor: str,
+    ctx: click.Context, output: str, source: str | None, imatrix: str | None, moments: str | None, jobs: int | None,
+    executor: str,
     *, every: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Check OUTPUT, written by `qxmix apply`, against the digests it carries.
@@ -33,14 +35,16 @@ def command(
     With --source the recipe in it is applied again to one piece of each tensor (--all: to everything) and the bytes are
     compared.
     """
-    if (imatrix or every) and source is None:
-        raise click.UsageError("--imatrix and --all say how to make tensors again, which needs --source MODEL")
+    if (imatrix or moments or every) and source is None:
+        raise click.UsageError(
+            "--imatrix, --moments and --all say how to make tensors again, which needs --source MODEL"
+        )
     header, model = open_model(output), open_model(source) if source else None
     parting = "Interrupted; not everything was compared."
     try:
         with stoppable(lambda: parting), shown() as on_progress:
             found = verify(
-                header, model, imatrix, every=every, n_workers=jobs, executor=executor, on_progress=on_progress
+                header, model, imatrix, moments, every=every, n_workers=jobs, executor=executor, on_progress=on_progress
             )
     except Interrupted as stopped:
         notice(parting)

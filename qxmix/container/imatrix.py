@@ -92,7 +92,7 @@ def find_importance(imatrix: Imatrix, tensor: TensorInfo, *, alternates: bool = 
     if own is not None and own.size == needed:
         return ImportanceMatch(tensor.name)
     if alternates:
-        for name in _alternates_of(tensor.name):
+        for name in twins_of(tensor.name):
             other = imatrix.entries.get(name)
             if other is not None and other.size == needed:
                 text = f"has no entry of its own in the importance matrix and takes that of {show(name)}, its twin"
@@ -111,7 +111,8 @@ def importance_of(imatrix: Imatrix, entry: str, n_cols: int, matrix: int = 0) ->
     return imatrix.entries[entry][matrix * n_cols : (matrix + 1) * n_cols]
 
 
-def _alternates_of(name: str) -> Iterator[str]:
+def twins_of(name: str) -> Iterator[str]:
+    """Names of the tensors that see the same input as this one."""
     for part, others in _ALTERNATES:
         if part in name:
             yield from (name.replace(part, other) for other in others)

@@ -24,7 +24,9 @@ halves hold; the moments themselves reach from 3e-8 to 6e4, and as halves were n
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -133,6 +135,31 @@ def read_second_moments(moments: Moments, name: str) -> SecondMoments:
     from qxmix.container.moments_files import read_entry  # noqa: PLC0415
 
     return read_entry(moments.path, name, moments.entries[name])
+
+
+def read_entry_of(path: str | PathLike[str], name: str, entry: MomentsEntry) -> SecondMoments:
+    """Read the second moments of the entry ``name`` of a file, wherever it is; see :func:`read_second_moments`."""
+    from qxmix.container.moments_files import read_entry  # noqa: PLC0415
+
+    return read_entry(Path(path), name, entry)
+
+
+def entry_digest(moments: SecondMoments) -> str:
+    """SHA-256, in hex, of everything that an entry says."""
+    digest = hashlib.sha256()
+    for part in (moments.diag, moments.counts, moments.correlations, moments.correlation_counts):
+        digest.update(part.tobytes())
+    return digest.hexdigest()
+
+
+@cache
+def _digest_of(path: Path, sha256: str, name: str, entry: MomentsEntry) -> str:  # noqa: ARG001 - part of the key
+    return entry_digest(read_entry_of(path, name, entry))
+
+
+def moments_digest(moments: Moments, name: str) -> str:
+    """``entry_digest`` of an entry of a file; read once."""
+    return _digest_of(moments.path, moments.sha256, name, moments.entries[name])
 
 
 def save_moments(

@@ -88,12 +88,15 @@ def refuse_changed_model(plan: Plan, recorded: Recorded) -> None:
 
 
 def _identity(plan: Plan) -> dict[str, str]:
-    decisions = [(t.name, t.source_type, t.type, t.action, t.importance, t.search, t.offset) for t in plan.tensors]
+    decisions = [
+        (t.name, t.source_type, t.type, t.action, t.importance, t.search, t.feedback, t.offset) for t in plan.tensors
+    ]
     headers = sha256(b"".join(file.header for file in plan.files))
     return {
         "qxmix": provenance.version(),
         "recipe": plan.recipe.sha256,
         "plan": sha256(repr(decisions).encode() + headers.digest()).hexdigest(),
+        "moments": plan.moments.sha256 if plan.moments else "none",
         "imatrix": plan.imatrix.sha256 if plan.imatrix else "none",
         "kernels": kernels.versions(plan),
         **_model(plan),

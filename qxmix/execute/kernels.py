@@ -36,11 +36,14 @@ def warm(plan: Plan) -> None:
     encoded = [t for t in plan.tensors if t.action == "encode"]
     if not encoded:
         return
+    from qxmix.quants.warmup import Kernel, compile_kernel  # noqa: PLC0415
     from qxmix.quants.warmup import warm as compile_missing  # noqa: PLC0415
 
     compile_missing(_kernels(encoded))
+    for name in sorted({t.type for t in encoded if t.feedback}):
+        compile_kernel(Kernel(name, "feedback"))
     # An encoder may have one kernel for each search, and for tensors with and without an importance.
-    kinds = {(t.source_type, t.type, t.importance is not None, t.search) for t in encoded}
+    kinds = {(t.source_type, t.type, t.importance is not None, t.search) for t in encoded if t.feedback is None}
     for source_name, name, weighted, search in sorted(kinds):
         source, target = quants.get(source_name), quants.get(name)
         n_cols = lcm(source.block_size, target.block_size)
@@ -56,7 +59,11 @@ def warm(plan: Plan) -> None:
 def _kernels(encoded: list[PlannedTensor]) -> Iterator[Kernel]:
     from qxmix.quants.warmup import Kernel  # noqa: PLC0415
 
-    return (k for t in encoded for k in (Kernel(t.source_type, "decode"), Kernel(t.type, "encode")))
+    return (
+        k
+        for t in encoded
+        for k in (Kernel(t.source_type, "decode"), Kernel(t.type, "feedback" if t.feedback else "encode"))
+    )
 
 
 def versions(plan: Plan) -> str:

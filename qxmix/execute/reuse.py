@@ -12,13 +12,14 @@ import contextlib
 import hashlib
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from qxmix import provenance, quants
 from qxmix.container.header import read_header
+from qxmix.container.moments import moments_digest
 from qxmix.errors import ModelFileError, Problem, RunError
 from qxmix.execute.output import file_errors
 
@@ -64,6 +65,8 @@ def tensor_key(plan: Plan, tensor: PlannedTensor, source_sha256: str) -> str:
         facts += [codec.version, tensor.search if codec.searches else None]
         if tensor.importance is not None and plan.imatrix is not None:
             facts.append(hashlib.sha256(plan.imatrix.entries[tensor.importance].tobytes()).hexdigest())
+        if tensor.feedback is not None and plan.moments is not None:
+            facts += [asdict(tensor.feedback.options), moments_digest(plan.moments, tensor.feedback.entry)]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

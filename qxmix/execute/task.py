@@ -17,11 +17,16 @@ from qxmix import quants
 from qxmix.errors import ModelFileError, Problem, RunError
 from qxmix.execute import stop
 from qxmix.execute.deviation import Deviation, row_sums, summarize
+from qxmix.execute.factors import MomentsOf, factors_of
 from qxmix.execute.output import explain
 from qxmix.execute.scales import Flaw, check_scales, first_flaw
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
+
+    from qxmix.quants.codec import Codec, Packed, Rows
 
 COPY_STEP_NBYTES = 128 << 10
 """Bytes that a copy moves at once, unless a row group is longer.  Two workers that write one file wait for each
@@ -64,6 +69,8 @@ class Task:
     """``n_cols`` float32 of this matrix, or empty."""
     search: int = 0
     """Index into ``SEARCHES``."""
+    moments: MomentsOf | None = None
+    """Where to read second moments for error feedback; None: encode without."""
     step_rows: int = 0
     """Rows that are in memory at once."""
     measure: bool = False
@@ -135,13 +142,13 @@ def _copy(task: Task, source: BinaryIO, target: BinaryIO | None) -> TaskResult:
 
 def _encode(task: Task, source: BinaryIO, target: BinaryIO | None) -> TaskResult:
     decode, codec = quants.codec_of(task.source_type).decode, quants.codec_of(task.type)
-    encode = codec.encode
     step = min(task.step_rows, task.n_rows)
     packed = np.empty((step, task.source_nbytes // task.n_rows), np.uint8)
     weights = np.empty((step, task.n_cols), np.float32)
     encoded = np.empty((step, task.target_nbytes // task.n_rows), np.uint8)
     # A copy, since the bytes' own buffer is read-only, which would be another type to Numba and compile once more.
     columns = np.frombuffer(task.importance, np.float32).copy()
+    encode = _encoder(task, codec, columns)
     read, written = hashlib.sha256(), hashlib.sha256()
     sums: list[NDArray[np.float64]] = []
     for first in range(0, task.n_rows, step):
@@ -151,7 +158,7 @@ def _encode(task: Task, source: BinaryIO, target: BinaryIO | None) -> TaskResult
         read.update(packed[:n].data)
         decode(packed[:n], weights[:n])
         _refuse_non_finite(task, first, weights[:n])
-        encode(weights[:n], columns, encoded[:n], task.search)
+        encode(weights[:n], encoded[:n])
         check_scales(task.name, task.type, task.first_row + first, encoded[:n])
         if target is not None:
             _write(target, encoded[:n].data.cast("B"))
@@ -162,6 +169,17 @@ def _encode(task: Task, source: BinaryIO, target: BinaryIO | None) -> TaskResult
             sums.append(row_sums(weights[:n], restored, columns))
     deviation = summarize(np.concatenate(sums), task.first_row) if sums else None
     return TaskResult(task.tensor, task.leaf, written.digest(), read.digest(), deviation)
+
+
+def _encoder(task: Task, codec: Codec, columns: NDArray[np.float32]) -> Callable[[Rows, Packed], None]:
+    """The encoder of a task's rows, with or without error feedback."""
+    if task.moments is not None:
+        feedback = codec.feedback
+        assert feedback is not None, "the plan asks for feedback only where the type has it"
+        importance, factors = factors_of(task.moments, task.importance)
+        return lambda rows, packed: feedback(rows, importance, factors, packed, task.search)
+    encode = codec.encode
+    return lambda rows, packed: encode(rows, columns, packed, task.search)
 
 
 def _measure(task: Task, source: BinaryIO, target: BinaryIO | None) -> TaskResult:

@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from math import lcm
 from typing import TYPE_CHECKING
 
+from qxmix.container.moments import moments_digest
 from qxmix.errors import PlanError
 from qxmix.execute.digests import Leaf, leaves
+from qxmix.execute.factors import MomentsOf
 from qxmix.execute.task import Task
-from qxmix.planning.memory import BASE_NBYTES, CHUNK_NBYTES, row_group
+from qxmix.planning.memory import BASE_NBYTES, CHUNK_NBYTES, factors_nbytes, row_group
 from qxmix.quants.codec import SEARCHES
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from qxmix.container.imatrix import Imatrix
+    from qxmix.container.moments import Moments
     from qxmix.plan import Plan, PlannedTensor
 
 
@@ -60,10 +63,22 @@ def make_tasks(plan: Plan, targets: Sequence[Path], chunking: Chunking, run: str
                 n_rows=leaf.n_rows,
                 importance=_importance(plan.imatrix, tensor, leaf),
                 search=SEARCHES.index(tensor.search),
+                moments=_moments(plan.moments, tensor, leaf),
                 step_rows=rows,
                 measure=chunking.measure and action == "encode",
                 run=run,
             )
+
+
+def _moments(moments: Moments | None, tensor: PlannedTensor, leaf: Leaf) -> MomentsOf | None:
+    """Where a leaf's worker finds second moments; None: it needs none."""
+    if moments is None or tensor.feedback is None:
+        return None
+    name = tensor.feedback.entry
+    matrix = leaf.first_row // tensor.source.n_rows
+    digest = moments_digest(moments, name)
+    path = str(moments.path.absolute())
+    return MomentsOf(path, name, moments.entries[name], matrix, digest, tensor.feedback.options)
 
 
 def refuse_too_little_memory(plan: Plan, chunking: Chunking) -> None:
@@ -102,10 +117,11 @@ def step_rows(tensor: PlannedTensor, chunking: Chunking) -> int:
     if chunking.memory_nbytes is None:
         return wanted
     row = _row_nbytes(tensor, measure=chunking.measure)
-    share = (chunking.memory_nbytes - BASE_NBYTES) // chunking.n_workers
+    fixed = BASE_NBYTES + factors_nbytes(tensor)
+    share = (chunking.memory_nbytes - fixed) // chunking.n_workers
     fitting = share // (row * group) * group
     if fitting < group:
-        least = BASE_NBYTES + chunking.n_workers * row * group
+        least = fixed + chunking.n_workers * row * group
         workers = "1 worker" if chunking.n_workers == 1 else f"{chunking.n_workers} workers"
         text = (
             f"{tensor.name} needs {-(-least // 2**20)} MiB with {workers} and the bound is"

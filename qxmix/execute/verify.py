@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from qxmix import provenance
 from qxmix.container.imatrix import load_imatrix
+from qxmix.container.moments import load_moments
 from qxmix.errors import ModelFileError, Problem
 from qxmix.execute import digests, kernels
 from qxmix.execute.drive import drive
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from os import PathLike
 
+    from qxmix.container.imatrix import Imatrix
     from qxmix.container.model import ModelHeader, TensorInfo
+    from qxmix.container.moments import Moments
     from qxmix.execute.result import OnProgress
     from qxmix.execute.task import TaskResult
     from qxmix.execute.workers import Pool
@@ -65,6 +68,7 @@ def verify(
     header: ModelHeader,
     source: ModelHeader | None = None,
     imatrix: str | PathLike[str] | None = None,
+    moments: str | PathLike[str] | None = None,
     *,
     every: bool = False,
     n_workers: int | None = None,
@@ -77,17 +81,18 @@ def verify(
         header: The output.
         source: The model it was made from; None compares digests only.
         imatrix: Path of the importance matrix, if one was used.
+        moments: Path of the moments' file, if one was used.
         every: Make everything again, not one piece of each tensor.
         n_workers: Workers; None for one per processor.
         executor: As for ``apply``.
         on_progress: Called after each piece.
 
     Raises:
-        ModelFileError: the output carries no digests, or the importance matrix is another one.
+        ModelFileError: the output carries no digests, or the importance matrix or the moments are others.
 
     """
     expected = _digests(header)
-    plan = _plan_again(header, source, imatrix) if source is not None else None
+    plan = _plan_again(header, source, imatrix, moments) if source is not None else None
     if plan is not None:
         kernels.warm(plan)
     with open_pool(executor, n_workers) as pool:
@@ -183,7 +188,37 @@ def _digests(header: ModelHeader) -> dict[str, str]:
     return {t.name: digest for t, digest in zip(header.tensors, sums, strict=True)}
 
 
-def _plan_again(header: ModelHeader, source: ModelHeader, path: str | PathLike[str] | None) -> Plan:
+def _plan_again(
+    header: ModelHeader,
+    source: ModelHeader,
+    imatrix_path: str | PathLike[str] | None,
+    moments_path: str | PathLike[str] | None,
+) -> Plan:
+    imatrix, moments = _imatrix_again(header, imatrix_path), _moments_again(header, moments_path)
+    plan = make_plan(recipe_of(header), source, imatrix, moments=moments)
+    _refuse_other_plan(header, plan)
+    return plan
+
+
+def _moments_again(header: ModelHeader, path: str | PathLike[str] | None) -> Moments | None:
+    needed = header.get(provenance.MOMENTS_SHA256)
+    if path is None:
+        if needed:
+            text = f"was made with moments whose SHA-256 starts with {str(needed)[:12]}; give their file: --moments"
+            raise ModelFileError(Problem(str(header.path), text))
+        return None
+    moments = load_moments(path)
+    if moments.sha256 != needed:
+        text = (
+            f"has other moments ({moments.sha256[:12]}) than the output was made with ({str(needed)[:12]})"
+            if needed
+            else "was not used for this output; leave out --moments"
+        )
+        raise ModelFileError(Problem(str(path), text))
+    return moments
+
+
+def _imatrix_again(header: ModelHeader, path: str | PathLike[str] | None) -> Imatrix | None:
     needed, name = header.get(provenance.IMATRIX_SHA256), header.get(provenance.IMATRIX_FILE)
     if needed and path is None:
         raise ModelFileError(
@@ -198,9 +233,7 @@ def _plan_again(header: ModelHeader, source: ModelHeader, path: str | PathLike[s
         raise ModelFileError(
             Problem(str(path), text if needed else "was not used for this output; leave out --imatrix")
         )
-    plan = make_plan(recipe_of(header), source, imatrix)
-    _refuse_other_plan(header, plan)
-    return plan
+    return imatrix
 
 
 def _refuse_other_plan(header: ModelHeader, plan: Plan) -> None:

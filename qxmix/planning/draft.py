@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from qxmix.planning.fallback import effective_type
+from qxmix.planning.feedback import find_feedback, wanted_feedback
 from qxmix.planning.importance import find_entry, reads_importance
 from qxmix.planning.model import PlannedTensor
 from qxmix.quants import get
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from qxmix.container.imatrix import Imatrix
     from qxmix.container.model import TensorInfo
+    from qxmix.container.moments import Moments
     from qxmix.errors import Problem
     from qxmix.planning.choose import Choice
     from qxmix.recipe.model import Fallback, Policy, Recipe
@@ -94,7 +96,7 @@ def policy_of(recipe: Recipe) -> Policy:
     return "error" if recipe.target == "any" else recipe.target
 
 
-def planned(recipe: Recipe, found: Draft) -> PlannedTensor:
+def planned(recipe: Recipe, found: Draft, moments: Moments | None = None) -> PlannedTensor:
     """The draft as a planned tensor at offset 0 of the first file."""
     tensor = found.tensor
     rule = recipe.rules[found.rule] if found.rule is not None else None
@@ -112,6 +114,9 @@ def planned(recipe: Recipe, found: Draft) -> PlannedTensor:
         nbytes=quant_type.nbytes(tensor.shape) if quant_type and quant_type.fits(tensor.n_cols) else tensor.nbytes,
         shard=0,
         offset=0,
+        feedback=find_feedback(tensor, found.type, wanted_feedback(recipe, found.rule), moments)
+        if found.encodes
+        else None,
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from qxmix.errors import Problem, severity_order
 from qxmix.planning.draft import names_of
 from qxmix.planning.fallback import nominal_nbytes
+from qxmix.planning.feedback import feedback_problems
 from qxmix.planning.gate import kept_by_recipe
 from qxmix.planning.loading import loading_problems, where
 from qxmix.planning.unweighted import importance_problems
@@ -47,6 +48,7 @@ def find_problems(plan: Plan, drafts: list[Draft], chooser: Chooser, forcible: l
         *_misfits(recipe, drafts),
         *_requantized(recipe, drafts),
         *importance_problems(plan, drafts),
+        *feedback_problems(plan, drafts),
         *_limits(plan),
         *_growth(plan),
         *_rules(plan, chooser, forcible),

@@ -29,6 +29,7 @@ def lock_of(plan: Plan) -> dict[str, Any]:
         "recipe_sha256": plan.recipe.sha256,
         "header_sha256": header_sha256(plan.header),
         "imatrix_sha256": None if plan.imatrix is None else plan.imatrix.sha256,
+        "moments_sha256": None if plan.moments is None else plan.moments.sha256,
         "file_nbytes": [f.nbytes for f in plan.files],
         "tensors": {t.name: t.type for t in plan.tensors},
     }
@@ -74,7 +75,12 @@ def _short(sha256: object) -> str:
 
 
 def _differences(now: dict[str, Any], locked: dict[str, Any]) -> Iterator[str]:
-    for key, what in (("recipe", "the recipe"), ("header", "the model"), ("imatrix", "the importance matrix")):
+    for key, what in (
+        ("recipe", "the recipe"),
+        ("header", "the model"),
+        ("imatrix", "the importance matrix"),
+        ("moments", "the moments' file"),
+    ):
         was, is_now = locked.get(f"{key}_sha256"), now[f"{key}_sha256"]
         if was != is_now:
             yield f"{what} is another one: its hash is {_short(is_now)} and was {_short(was)} when it was locked"

@@ -17,10 +17,17 @@ from qxmix.planning.tie import tie
 if TYPE_CHECKING:
     from qxmix.container.imatrix import Imatrix
     from qxmix.container.model import ModelHeader
+    from qxmix.container.moments import Moments
     from qxmix.recipe.model import Recipe
 
 
-def make_plan(recipe: Recipe, header: ModelHeader, imatrix: Imatrix | None = None, split: Split | None = None) -> Plan:
+def make_plan(
+    recipe: Recipe,
+    header: ModelHeader,
+    imatrix: Imatrix | None = None,
+    split: Split | None = None,
+    moments: Moments | None = None,
+) -> Plan:
     """Plan what every tensor of a model becomes, to the last byte of the output.
 
     A plan that breaks a policy is still a plan: its ``problems`` say what is wrong, and whoever applies it refuses.
@@ -30,6 +37,7 @@ def make_plan(recipe: Recipe, header: ModelHeader, imatrix: Imatrix | None = Non
         header: The model.
         imatrix: Its importance matrix, or None.
         split: How to split the output; None makes one file.
+        moments: Second moments of the tensors' inputs, for error feedback; None for none.
 
     Returns:
         The plan, its tensors in the order of the model.
@@ -52,10 +60,10 @@ def make_plan(recipe: Recipe, header: ModelHeader, imatrix: Imatrix | None = Non
         recipe,
         [draft(recipe, t, chosen.get(i), kept[i], imatrix) for i, t in enumerate(header.tensors)],
     )
-    tensors = tuple(planned(recipe, d) for d in drafts)
+    tensors = tuple(planned(recipe, d, moments) for d in drafts)
     file_type = file_type_of(recipe, header, tensors)
-    tensors, files = place(recipe, header, imatrix, tensors, file_type, split or Split())
-    plan = Plan(recipe, header, imatrix, tensors, file_type, files, ())
+    tensors, files = place(recipe, header, imatrix, tensors, file_type, split or Split(), moments)
+    plan = Plan(recipe, header, imatrix, tensors, file_type, files, (), moments)
     return replace(plan, problems=find_problems(plan, drafts, chooser, forcible))
 
 

@@ -6,6 +6,7 @@ from math import lcm
 from typing import TYPE_CHECKING
 
 from qxmix.quants import find
+from qxmix.quants.feedback.spans import SPAN, block_sizes
 
 if TYPE_CHECKING:
     from qxmix.planning.model import Plan, PlannedTensor
@@ -15,10 +16,19 @@ BASE_NBYTES = 224 << 20
 CHUNK_NBYTES = 512 << 10
 """Decoded float32 weights that a worker holds at once unless a row is longer; with their source and result they stay
 in a 2 MiB L2 cache."""
+FACTORS_KEPT = 4
+"""Matrices whose factors for error feedback a process keeps: tasks come in order, so workers share them."""
+
+
+def factors_nbytes(tensor: PlannedTensor) -> int:
+    """Bytes that a process keeps of the factors for a tensor's error feedback."""
+    if tensor.feedback is None:
+        return 0
+    return FACTORS_KEPT * 4 * SPAN * SPAN * len(block_sizes(tensor.source.n_cols))
 
 
 def peak_nbytes(plan: Plan, n_workers: int, chunk_nbytes: int = CHUNK_NBYTES) -> int:
-    """Bytes of memory that ``n_workers`` hold at once: the base, and for each the rows it reads, decodes and encodes.
+    """Bytes of memory that ``n_workers`` hold at once: the base, factors for feedback, and the rows of each.
 
     Args:
         plan: The plan.
@@ -26,7 +36,8 @@ def peak_nbytes(plan: Plan, n_workers: int, chunk_nbytes: int = CHUNK_NBYTES) ->
         chunk_nbytes: Most bytes of decoded float32 weights per step; a step takes at least one row group.
 
     """
-    return BASE_NBYTES + n_workers * max((_step_nbytes(t, chunk_nbytes) for t in plan.tensors), default=0)
+    factors = max(map(factors_nbytes, plan.tensors), default=0)
+    return BASE_NBYTES + factors + n_workers * max((_step_nbytes(t, chunk_nbytes) for t in plan.tensors), default=0)
 
 
 def _step_nbytes(tensor: PlannedTensor, chunk_nbytes: int) -> int:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from qxmix.container.imatrix import Imatrix
     from qxmix.container.model import ModelHeader, TensorInfo
+    from qxmix.container.moments import Moments
     from qxmix.errors import Problem
     from qxmix.quants.codec import Search
+    from qxmix.quants.feedback.options import Feedback
     from qxmix.recipe.model import Recipe
 
 
@@ -22,6 +24,15 @@ class Split:
     max_tensors: int | None = None
     keep: bool = False
     """Every tensor stays in the shard it has in the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorFeedback:
+    """How the errors of a tensor's weights are fed back."""
+
+    entry: str
+    """Name of the moments' entry."""
+    options: Feedback
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +60,8 @@ class PlannedTensor:
     """Index into ``Plan.files``."""
     offset: int
     """Where its data start, in bytes from the start of that output file."""
+    feedback: TensorFeedback | None = None
+    """Error feedback, where it is asked for, the type has it and there are moments."""
 
     @property
     def name(self) -> str:
@@ -87,6 +100,8 @@ class Plan:
     files: tuple[PlannedFile, ...]
     problems: tuple[Problem, ...]
     """What breaks a policy or deserves a look; errors first."""
+    moments: Moments | None = None
+    """The second moments, whether or not a tensor uses them."""
 
     def __repr__(self) -> str:
         return (

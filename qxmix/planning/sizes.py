@@ -16,6 +16,7 @@ from qxmix.quants import ENGINES, get
 if TYPE_CHECKING:
     from qxmix.container.imatrix import Imatrix
     from qxmix.container.model import ModelHeader
+    from qxmix.container.moments import Moments
     from qxmix.planning.model import PlannedTensor, Split
     from qxmix.recipe.model import Recipe
 
@@ -51,6 +52,7 @@ def place(
     tensors: tuple[PlannedTensor, ...],
     file_type: int | None,
     split: Split,
+    moments: Moments | None = None,
 ) -> tuple[tuple[PlannedTensor, ...], tuple[PlannedFile, ...]]:
     """The tensors with their file and offset, and the files.
 
@@ -59,12 +61,13 @@ def place(
 
     """
     used = imatrix if any(t.importance is not None for t in tensors) else None
+    fed = moments if any(t.feedback is not None for t in tensors) else None
     fields = output_metadata(
         header.metadata,
         file_type,
         used,
         "llama.cpp" if recipe.target == "any" else recipe.target,
-        provenance(recipe.text, recipe.sha256, used, len(tensors)),
+        provenance(recipe.text, recipe.sha256, used, len(tensors), fed),
     )
     outputs = [
         OutputTensor(t.name, t.source.shape, t.source.type_id if t.action == "copy" else get(t.type).id, t.nbytes)

@@ -148,6 +148,14 @@ UNREADABLE = {
 _SEARCHING = frozenset({"Q4_0", "Q5_0", "Q6_0", "Q3_K", "Q6_K", "IQ4_NL", "IQ4_XS"})
 
 
+_FEEDING_BACK = frozenset({"Q4_0", "Q5_0", "Q6_0", "Q8_0", "Q4_1", "Q5_1", "IQ4_NL"})
+
+
+def feeding_back(quant_type: QuantType) -> bool:
+    """Whether the type can be encoded with error feedback; ``Codec.feedback`` tells the same, but imports numba."""
+    return quant_type.name in _FEEDING_BACK
+
+
 def searching(quant_type: QuantType) -> bool:
     """Whether the encoder does as ``search`` says; ``Codec.searches`` tells the same, but imports numba."""
     return quant_type.codec != "" and bool(_SEARCHING & {quant_type.name, quant_type.base})

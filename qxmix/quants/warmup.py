@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from qxmix.quants import codec_of, get
+from qxmix.quants.feedback.correlations import make_factors
+from qxmix.quants.feedback.options import Feedback
 from qxmix.quants.jit import kernel_dir
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ class Kernel:
     """One codec in one direction."""
 
     type: str
-    direction: Literal["encode", "decode"]
+    direction: Literal["encode", "decode", "feedback"]
 
 
 def _marker(kernel: Kernel) -> Path:
@@ -51,6 +53,10 @@ def compile_kernel(kernel: Kernel) -> Kernel:
     packed = np.zeros((n_rows, quant_type.row_nbytes(n_cols)), dtype=np.uint8)
     if kernel.direction == "decode":
         codec.decode(packed, rows)
+    elif kernel.direction == "feedback":
+        assert codec.feedback is not None
+        factors, _ = make_factors(np.empty(0, np.float16), np.ones(1, np.float32), 0.0, Feedback())
+        codec.feedback(rows, np.ones(n_cols, dtype=np.float32), factors, packed, 0)
     else:
         codec.encode(rows, np.ones(n_cols, dtype=np.float32), packed, 0)
         if quant_type.importance != "required":

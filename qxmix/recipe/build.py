@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from qxmix.errors import Place, Problem
 from qxmix.quants import ENGINES, QUANT_TYPES, find
+from qxmix.quants.feedback.options import Feedback
 from qxmix.recipe import conditions, layers
 from qxmix.recipe.categories import CATEGORIES
 from qxmix.recipe.layers import LayerSelector
@@ -188,6 +189,7 @@ class Builder:
             adjust=tuple(adjust),
             fallback=self.fallback(parts.get("fallback"), f"{path}.fallback"),
             search=_scalar(parts, "search", None),
+            feedback=_feedback(parts.get("feedback")),
             force=_scalar(parts, "force", default=False),
             tie=_scalar(parts, "tie", default=False),
             expect=self.expect(parts.get("expect"), f"{path}.expect"),
@@ -227,6 +229,8 @@ class Builder:
             for key in ("target", "allow_requantize", "search", "file_type")
             if key in root and root[key].value is not None
         }
+        if "feedback" in root:
+            found["feedback"] = _feedback(root["feedback"]) or None
         if "default" in root:
             found["default"] = self.type(root["default"], "default", (KEEP,))
         if (fallback := self.fallback(root.get("fallback"), "fallback")) is not None:
@@ -252,6 +256,17 @@ class Builder:
             self.problem(size, "limits.max_size", f"'{size.value}' is no size a model can have")
         bpw = parts.get("max_bpw")
         return Limits(float(cast("float", bpw.value)) if bpw else None, n_bytes)
+
+
+def _feedback(node: Node | None) -> Feedback | Literal[False] | None:
+    """``true``, ``false`` or how; None where there is no node."""
+    if node is None or node.value is None:
+        return None
+    if not isinstance(node.value, dict):
+        return Feedback() if node.value else False
+    shrink = _scalar(node.value, "shrink", "auto")
+    damp = float(_scalar(node.value, "damp", Feedback().damp))
+    return Feedback(damp, None if shrink == "auto" else float(shrink))
 
 
 def _mapping(node: Node | None) -> dict[str, Node]:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from qxmix.errors import Place
     from qxmix.quants import Engine
+    from qxmix.quants.feedback.options import Feedback
     from qxmix.recipe.conditions import Condition
     from qxmix.recipe.layers import LayerSelector
 
@@ -77,6 +78,8 @@ class Rule:
     fallback: Fallback | None = None
     """Beats the recipe's fallback for the tensors of this rule."""
     search: SearchName | None = None
+    feedback: Feedback | Literal[False] | None = None
+    """Whether and how errors are fed back; None: as the recipe says."""
     force: bool = False
     """Quantize tensors that the engines never quantize."""
     tie: bool = False
@@ -159,6 +162,8 @@ class Recipe:
     """Regular expressions: tensors that are carried over as they are."""
     allow_requantize: bool = False
     search: SearchName = "gradient"
+    feedback: Feedback | None = None
+    """How errors are fed back where there are moments; None: not at all."""
     ordinals: Ordinals = field(default_factory=Ordinals)
     file_type: int | None = None
     """``general.file_type`` of the output; None: that of the type with the most bytes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from qxmix.planning.memory import peak_nbytes
@@ -32,6 +33,7 @@ def plan_json(plan: Plan, *, n_workers: int) -> Json:
             "nbytes": sum(header.file_nbytes),
         },
         "imatrix": None if plan.imatrix is None else {"path": str(plan.imatrix.path), "sha256": plan.imatrix.sha256},
+        "moments": None if plan.moments is None else {"path": str(plan.moments.path), "sha256": plan.moments.sha256},
         "file_nbytes": plan.file_nbytes,
         "data_nbytes": plan.data_nbytes,
         "bpw": plan.bpw,
@@ -62,6 +64,7 @@ def _tensor(tensor: PlannedTensor) -> Json:
         "reason": tensor.reason,
         "importance": tensor.importance,
         "search": tensor.search,
+        "feedback": None if tensor.feedback is None else asdict(tensor.feedback.options),
         "nbytes": tensor.nbytes,
         "file": tensor.shard,
         "offset": tensor.offset,

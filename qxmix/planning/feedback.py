@@ -1,0 +1,122 @@
+"""Which tensors are encoded with error feedback, and what there is to say about their moments."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from qxmix.container.imatrix import twins_of
+from qxmix.container.source import show
+from qxmix.errors import Problem
+from qxmix.planning.importance import is_exempt
+from qxmix.planning.model import TensorFeedback
+from qxmix.quants import find
+from qxmix.quants.table import feeding_back
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from qxmix.container.model import TensorInfo
+    from qxmix.container.moments import Moments
+    from qxmix.planning.draft import Draft
+    from qxmix.planning.model import Plan
+    from qxmix.quants.feedback.options import Feedback
+    from qxmix.recipe.model import Recipe
+
+
+def wanted_feedback(recipe: Recipe, rule: int | None) -> Feedback | None:
+    """What the rule says about feedback, or else the recipe."""
+    own = recipe.rules[rule].feedback if rule is not None else None
+    return recipe.feedback if own is None else own or None
+
+
+def find_feedback(
+    tensor: TensorInfo, type_name: str, wanted: Feedback | None, moments: Moments | None
+) -> TensorFeedback | None:
+    """How a tensor of this type is encoded with feedback; None: it is encoded without."""
+    if wanted is None or moments is None or not has_feedback(type_name):
+        return None
+    entry = _entry_name(tensor, moments)
+    if entry is None or not _fits(tensor, moments, entry):
+        return None
+    return TensorFeedback(entry, wanted)
+
+
+def has_feedback(type_name: str) -> bool:
+    """Whether a type can be encoded with feedback."""
+    quant_type = find(type_name)
+    return quant_type is not None and feeding_back(quant_type)
+
+
+def _entry_name(tensor: TensorInfo, moments: Moments) -> str | None:
+    """Its own entry, or that of a tensor with the same input."""
+    names = (tensor.name, *twins_of(tensor.name))
+    return next((n for n in names if n in moments.entries), None)
+
+
+def _fits(tensor: TensorInfo, moments: Moments, name: str) -> bool:
+    entry = moments.entries[name]
+    return (entry.n_cols, entry.n_matrices) == (tensor.n_cols, tensor.n_matrices)
+
+
+def feedback_problems(plan: Plan, drafts: list[Draft]) -> Iterator[Problem]:
+    """Moments that are another model's, have other shapes or lack a tensor, and feedback that does nothing."""
+    wanting = [d for d in drafts if d.encodes and wanted_feedback(plan.recipe, d.rule) is not None]
+    able = [d for d in wanting if has_feedback(d.type)]
+    yield from _without_feedback(d for d in wanting if not has_feedback(d.type))
+    if plan.moments is None:
+        if able:
+            text = f"no moments are given (--moments), so {_names(able)} are encoded without the feedback asked for"
+            yield Problem("", text, "warning", "moments-none")
+        return
+    if not wanting:
+        text = "no rule asks for feedback, so the moments change nothing; write 'feedback: true' into the recipe"
+        yield Problem(plan.moments.path.name, text, "warning", "moments-unused")
+    yield from _alien(plan, plan.moments)
+    missing = [d for d in able if _entry_name(d.tensor, plan.moments) is None and not is_exempt(d.tensor)]
+    if missing:
+        text = f"the moments have nothing for {_names(missing)}, encoded without the feedback asked for"
+        yield Problem(missing[0].tensor.name, text, "warning", "moments-missing")
+    yield from _misshapen(plan.moments, able)
+
+
+def _without_feedback(drafts: Iterable[Draft]) -> Iterator[Problem]:
+    by_type: dict[str, list[Draft]] = defaultdict(list)
+    for draft in drafts:
+        by_type[draft.type].append(draft)
+    for type_name, members in by_type.items():
+        text = f"'feedback' changes nothing: {type_name} has none, and {_names(members)} are encoded without"
+        yield Problem(members[0].tensor.name, text, "note", "feedback-type")
+
+
+def _alien(plan: Plan, moments: Moments) -> Iterator[Problem]:
+    """Entries for tensors that the model does not have: the moments are another model's."""
+    names = {t.name for t in plan.tensors}
+    # A tied model has no output of its own, and moments measured with it have an entry.
+    alien = [name for name in moments.entries if name not in names and name != "output.weight"]
+    if alien:
+        text = (
+            f"has {len(alien):,} of its {len(moments.entries):,} entries for tensors that this model does not have, "
+            f"like {show(alien[0])}; give moments that were measured on this model"
+        )
+        yield Problem(moments.path.name, text, "error", "moments-model")
+
+
+def _misshapen(moments: Moments, drafts: list[Draft]) -> Iterator[Problem]:
+    for draft in drafts:
+        name = _entry_name(draft.tensor, moments)
+        if name is None or _fits(draft.tensor, moments, name):
+            continue
+        entry, tensor = moments.entries[name], draft.tensor
+        text = (
+            f"the moments are of {entry.n_matrices} matrices with {entry.n_cols} columns and the tensor has "
+            f"{tensor.n_matrices} with {tensor.n_cols}; give moments that were measured on this model"
+        )
+        yield Problem(tensor.name, text, "error", "moments-shape")
+
+
+def _names(drafts: list[Draft]) -> str:
+    names = [d.tensor.name for d in drafts]
+    if len(names) <= 2:  # noqa: PLR2004 - as many as are named
+        return " and ".join(names)
+    return f"{len(names):,} tensors ({names[0]}, {names[1]}, ...)"
