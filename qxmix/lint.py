@@ -55,6 +55,9 @@ IDS = {
     "imatrix-missing": "the importance matrix has no entry for a tensor whose encoder reads one",
     "imatrix-size": "an entry of the importance matrix does not fit its tensor",
     "imatrix-unused": "the importance matrix has entries for tensors that the model does not have",
+    "imatrix-unseen": "the text of the importance matrix reached no token of some experts",
+    "imatrix-thin": "some experts saw less than 5 % of what those of their tensor saw on average",
+    "imatrix-prior": "the recipe has a prior for thin experts and the importance matrix does not count experts",
     "imatrix-alternate": "a tensor is weighted by the entry of another one with the same input",
 }
 """Every id there is, with what it is about; those that the planner reports, too."""
@@ -97,7 +100,7 @@ class _View:
         flags = [False] * len(plan.tensors)
         for i in self.quantizable:
             flags[i] = True
-        chooser = make_chooser(plan.recipe, plan.header, flags, has_imatrix=plan.imatrix is not None)
+        chooser = make_chooser(plan.recipe, plan.header, flags, imatrix=plan.imatrix)
         self.selected = {i: chooser.selected(rule, self.quantizable) for i, rule in self.rules.items()}
 
     def tensor(self, index: int) -> PlannedTensor:

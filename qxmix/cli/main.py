@@ -28,7 +28,7 @@ COMMANDS = {
     "export": ("export", "Turn a recipe into a llama-quantize command."),
     "header": ("header", "Write a model's header to a small file to plan from."),
     "inspect": ("inspect", "Show what is in a model or an importance matrix."),
-    "imatrix": ("imatrix", "Make, merge, convert, compare and describe importance matrices."),
+    "imatrix": ("imatrix", "Make, merge, compare and describe importance matrices."),
     "types": ("types", "List all tensor types and what qxmix does with each."),
     "warmup": ("warmup", "Compile kernels ahead of their first use."),
     "demo": ("demo", "Make a small model and quantize it, to try all this."),

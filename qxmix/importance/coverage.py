@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from qxmix.container.imatrix import Imatrix
 
 THIN_SHARE = 0.05
 """An expert that saw less than this share of what the experts of its tensor saw on average is thin."""
+
+_MOST_NAMED = 8
+"""Experts that are named of one tensor before the rest is counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,18 @@ def coverage(imatrix: Imatrix) -> Iterator[Coverage]:
             mean = float(counts.mean(dtype="f8"))
             thin = tuple(i for i, n in enumerate(counts.tolist()) if 0 < n < THIN_SHARE * mean)
             yield Coverage(entry, counts.size, mean, unseen_matrices(imatrix, entry), thin)
+
+
+def all_unseen(imatrix: Imatrix, entry: str) -> bool:
+    """Whether no matrix of an entry saw anything, so that it says nothing."""
+    counts = imatrix.counts.get(entry)
+    return counts is not None and not counts.any()
+
+
+def numbers(indices: Sequence[int]) -> str:
+    """``3, 7, 12``; of many the first ones."""
+    more = f" and {len(indices) - _MOST_NAMED:,} more" if len(indices) > _MOST_NAMED else ""
+    return ", ".join(map(str, indices[:_MOST_NAMED])) + more
 
 
 def unseen_matrices(imatrix: Imatrix, entry: str) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from qxmix.planning.facts import MAIN_STACK, count_layers, tensor_facts
+from qxmix.planning.importance import has_importance
 from qxmix.recipe import conditions, layers
 from qxmix.recipe.categories import block_of, category_of, name_parts
 from qxmix.recipe.model import DEFAULT
@@ -14,6 +15,7 @@ from qxmix.recipe.patterns import search
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from qxmix.container.imatrix import Imatrix
     from qxmix.container.model import ModelHeader, TensorInfo
     from qxmix.recipe.conditions import Condition, FactValue
     from qxmix.recipe.layers import LayerSelector
@@ -48,6 +50,8 @@ class Chooser:
     _numbers: dict[object, dict[int, int]] = field(default_factory=dict)
     _totals: dict[object, int] = field(default_factory=dict)
     _tensor_facts: dict[int, dict[str, FactValue]] = field(default_factory=dict)
+    imatrix: Imatrix | None = None
+    """What ``has_importance`` asks."""
 
     def choose(self, candidates: Iterable[int]) -> dict[int, Choice]:
         """Decide the tensors whose indices are given; those that are not quantizable only by rules with ``force``."""
@@ -119,7 +123,10 @@ class Chooser:
     def _facts_of(self, index: int, type_so_far: str) -> dict[str, FactValue]:
         facts = self._tensor_facts.get(index)
         if facts is None:
-            facts = self._tensor_facts[index] = {**self.facts, **tensor_facts(self.header.tensors[index])}
+            tensor = self.header.tensors[index]
+            weighted = has_importance(tensor, self.imatrix, self.recipe.engines)
+            facts = {**self.facts, **tensor_facts(tensor), "has_importance": weighted}
+            self._tensor_facts[index] = facts
         facts["type"] = type_so_far
         return facts
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qxmix.container.imatrix import find_importance
+from qxmix.importance.coverage import all_unseen
 from qxmix.quants import Engine, get
 
 if TYPE_CHECKING:
@@ -39,6 +40,15 @@ def find_entry(
         return None, None
     found = find_importance(imatrix, tensor, alternates="ik_llama.cpp" in engines)
     return found.entry, found.problem
+
+
+def has_importance(tensor: TensorInfo, imatrix: Imatrix | None, engines: tuple[Engine, ...]) -> bool:
+    """Whether the importance matrix has something for the tensor: an entry, and at least one of its matrices saw text.
+
+    False where no matrix is given.
+    """
+    entry, _ = find_entry(tensor, imatrix, engines)
+    return imatrix is not None and entry is not None and not all_unseen(imatrix, entry)
 
 
 def reads_importance(type_name: str) -> bool:

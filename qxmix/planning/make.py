@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from qxmix.importance.prior import with_prior
 from qxmix.planning.choose import Chooser
 from qxmix.planning.draft import draft, planned
 from qxmix.planning.facts import model_facts
@@ -47,12 +48,14 @@ def make_plan(
         PlanError: the output would have more shards than a file can count.
 
     """
+    if imatrix is not None and recipe.imatrix.prior:
+        imatrix = with_prior(imatrix, recipe.imatrix.prior)
     kept, forcible = _gate(recipe, header)
     chooser = make_chooser(
         recipe,
         header,
         [not reason for reason in kept],
-        has_imatrix=imatrix is not None,
+        imatrix=imatrix,
         keep_split=split is not None and split.keep,
     )
     chosen = chooser.choose(forcible)
@@ -68,7 +71,7 @@ def make_plan(
 
 
 def make_chooser(
-    recipe: Recipe, header: ModelHeader, quantizable: list[bool], *, has_imatrix: bool, keep_split: bool = False
+    recipe: Recipe, header: ModelHeader, quantizable: list[bool], *, imatrix: Imatrix | None, keep_split: bool = False
 ) -> Chooser:
     """The rules seen against a model, counting tensors as the recipe says or else as the target does.
 
@@ -77,8 +80,8 @@ def make_chooser(
     llama_cpp = recipe.target == "llama.cpp"
     order = recipe.ordinals.order or ("name" if llama_cpp and not keep_split else "file")
     overridden = recipe.ordinals.overridden or ("skip" if llama_cpp else "count")
-    facts = model_facts(header, has_imatrix=has_imatrix)
-    return Chooser(recipe, header, facts, quantizable, order == "name", overridden == "count")
+    facts = model_facts(header, has_imatrix=imatrix is not None)
+    return Chooser(recipe, header, facts, quantizable, order == "name", overridden == "count", imatrix=imatrix)
 
 
 def _gate(recipe: Recipe, header: ModelHeader) -> tuple[list[str], list[int]]:

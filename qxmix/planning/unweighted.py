@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from qxmix.container.source import show
 from qxmix.errors import Problem, Severity
+from qxmix.importance.coverage import THIN_SHARE, coverage, numbers
 from qxmix.planning.draft import names_of
 from qxmix.planning.importance import missing_is
 from qxmix.quants import get
+from qxmix.recipe.model import ImatrixPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
     from qxmix.container.imatrix import Imatrix
     from qxmix.planning.draft import Draft
     from qxmix.planning.model import Plan
+    from qxmix.recipe.model import Recipe
+
+_MOST_TENSORS = 6
+"""Tensors with unseen or thin experts that are named before the rest is counted; ``imatrix stats`` names all."""
 
 
 def importance_problems(plan: Plan, drafts: list[Draft]) -> Iterator[Problem]:
@@ -35,7 +41,7 @@ def importance_problems(plan: Plan, drafts: list[Draft]) -> Iterator[Problem]:
             continue
         if draft.entry_problem is not None:
             strange[draft.entry_problem.id].append(draft.entry_problem)
-        if draft.importance is None:
+        if draft.importance is None and not _foreseen(plan.recipe, draft):
             severity, because = missing_is(draft.tensor, draft.type, plan.recipe)
             # That an entry does not fit is told, and is no smaller loss than that there is none.
             if severity == "error" or (severity is not None and draft.entry_problem is None):
@@ -46,6 +52,17 @@ def importance_problems(plan: Plan, drafts: list[Draft]) -> Iterator[Problem]:
     yield from _unweighted(plan, missing) if plan.imatrix is None else _uncovered(missing)
     if plan.imatrix is not None:
         yield from _unused(plan, plan.imatrix)
+        yield from _thin_experts(plan, plan.imatrix)
+
+
+def _foreseen(recipe: Recipe, draft: Draft) -> bool:
+    """Whether the rule asks for tensors without importance, and the type is one that can do without.
+
+    Such a rule is the recipe's answer to what the matrix lacks, whatever else it says of missing entries.
+    """
+    when = recipe.rules[draft.rule].when if draft.rule is not None else ()
+    asks = any(test.fact == "has_importance" for tests in when for test in tests)
+    return asks and missing_is(draft.tensor, draft.type, replace(recipe, imatrix=ImatrixPolicy()))[0] != "error"
 
 
 def _unused(plan: Plan, imatrix: Imatrix) -> Iterator[Problem]:
@@ -59,6 +76,36 @@ def _unused(plan: Plan, imatrix: Imatrix) -> Iterator[Problem]:
             f"model does not have, like {show(alien[0])}; was it made from this model?"
         )
         yield Problem(imatrix.path.name, text, "warning", "imatrix-unused")
+
+
+def _thin_experts(plan: Plan, imatrix: Imatrix) -> Iterator[Problem]:
+    """Experts that the text did not reach, or hardly, of the tensors that are encoded with an importance."""
+    prior = plan.recipe.imatrix.prior
+    where = imatrix.path.name
+    read = [c for c in coverage(imatrix) if c.entry in {t.importance for t in plan.tensors}]
+    if prior and not read and any(t.importance and t.source.n_matrices > 1 for t in plan.tensors):
+        text = f"it has no counts per expert (a .dat has none), so 'prior: {prior}' changes nothing; give a GGUF one"
+        yield Problem(where, text, "warning", "imatrix-prior")
+    unseen = [f"{c.entry}: {numbers(c.unseen)}" for c in read if c.unseen]
+    if unseen:
+        becomes = (
+            f"they take the average of the tensor's other experts (prior: {prior})" if prior
+            else "they are encoded as if without; measure more text, or give the recipe 'imatrix: {prior: 64}'"
+        )  # fmt: skip
+        text = f"its text reached none of these experts, {becomes}: {_first_of(unseen)}"
+        yield Problem(where, text, "note", "imatrix-unseen")
+    thin = [f"{c.entry}: {numbers(c.thin)}" for c in read if c.thin]
+    if thin:
+        text = f"these experts saw less than {100 * THIN_SHARE:.0f} % of what their tensor's saw on average"
+        helped = (
+            f" and are blended with them (prior: {prior})" if prior else "; 'imatrix: {prior: 64}' would blend them"
+        )
+        yield Problem(where, f"{text}{helped}: {_first_of(thin)}", "note", "imatrix-thin")
+
+
+def _first_of(tensors: list[str]) -> str:
+    more = f"; and {len(tensors) - _MOST_TENSORS:,} more tensors" if len(tensors) > _MOST_TENSORS else ""
+    return "; ".join(tensors[:_MOST_TENSORS]) + more
 
 
 def _unweighted(plan: Plan, missing: dict[tuple[Severity, str, str], list[Draft]]) -> Iterator[Problem]:

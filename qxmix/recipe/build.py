@@ -238,7 +238,7 @@ class Builder:
         if "imatrix" in root:
             parts = _mapping(root["imatrix"])
             types = tuple(self.type(v, f"imatrix.require[{i}]") for i, v in enumerate(items(parts.get("require"))))
-            found["imatrix"] = ImatrixPolicy(_scalar(parts, "missing", None), types)
+            found["imatrix"] = ImatrixPolicy(_scalar(parts, "missing", None), types, _scalar(parts, "prior", 0))
         if "keep" in root:
             found["keep"] = tuple(self.pattern(v, f"keep[{i}]") for i, v in enumerate(items(root["keep"])))
         if "ordinals" in root:

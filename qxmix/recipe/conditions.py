@@ -21,10 +21,11 @@ Op = Literal["==", "!=", "<", "<=", ">", ">=", "%", "!%"]
 MODEL_NUMBERS = ("n_layer", "n_head", "n_head_kv", "n_gqa", "n_expert", "n_vocab", "n_embd")
 TENSOR_NUMBERS = ("n_cols", "n_rows", "n_matrices", "n_dims", "n_weights")
 NUMBERS = (*MODEL_NUMBERS, *TENSOR_NUMBERS)
-FLAGS = ("tied", "has_imatrix")
+MODEL_FLAGS = ("tied", "has_imatrix")
+FLAGS = (*MODEL_FLAGS, "has_importance")
 WORDS = ("arch", "type", "source_type")
 FACTS = (*NUMBERS, *FLAGS, *WORDS)
-MODEL_FACTS = frozenset({*MODEL_NUMBERS, *FLAGS, "arch"})
+MODEL_FACTS = frozenset({*MODEL_NUMBERS, *MODEL_FLAGS, "arch"})
 """Facts that are the same for every tensor of a model."""
 
 _OPERATIONS: dict[Op, Callable[[float, int], bool]] = {

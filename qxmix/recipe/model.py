@@ -106,6 +106,8 @@ class ImatrixPolicy:
     """A tensor whose encoder reads an importance has none: an error, a warning, or (None) what the target says."""
     require: tuple[str, ...] = ()
     """Types that need one in this recipe although their encoder does without."""
+    prior: int = 0
+    """Tokens by which what an expert saw is blended with what the others of its tensor saw."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from qxmix.container.source import show_path
-from qxmix.importance.coverage import THIN_SHARE
+from qxmix.importance.coverage import THIN_SHARE, numbers
 from qxmix.report.text import table
 
 if TYPE_CHECKING:
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
     _Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
     """Titles and rows."""
-
-_MOST_NAMED = 8
-"""Experts that are named of one tensor before the rest is counted."""
 
 
 def stats_json(imatrix: Imatrix, entries: Sequence[EntryStats], covered: Sequence[Coverage]) -> dict[str, Any]:
@@ -81,12 +78,6 @@ def coverage_lines(covered: Iterable[dict[str, Any]]) -> Iterator[str]:
             parts.append(f"{len(thin):,} saw less than {100 * THIN_SHARE:.0f} % of the average: {numbers(thin)}")
         if parts:
             yield f"{c['entry']}: {'; '.join(parts)}"
-
-
-def numbers(indices: Sequence[int]) -> str:
-    """``3, 7, 12``; of many the first ones."""
-    more = f" and {len(indices) - _MOST_NAMED:,} more" if len(indices) > _MOST_NAMED else ""
-    return ", ".join(map(str, indices[:_MOST_NAMED])) + more
 
 
 def diff_json(a: Imatrix, b: Imatrix, found: Comparison) -> dict[str, Any]:

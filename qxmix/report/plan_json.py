@@ -6,9 +6,12 @@ from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from qxmix.importance.coverage import coverage
 from qxmix.planning.memory import peak_nbytes
+from qxmix.report.imatrix import coverage_json
 
 if TYPE_CHECKING:
+    from qxmix.container.imatrix import Imatrix
     from qxmix.errors import Problem
     from qxmix.planning.model import Plan, PlannedTensor
 
@@ -32,7 +35,7 @@ def plan_json(plan: Plan, *, n_workers: int) -> Json:
             "architecture": header.architecture,
             "nbytes": sum(header.file_nbytes),
         },
-        "imatrix": None if plan.imatrix is None else {"path": str(plan.imatrix.path), "sha256": plan.imatrix.sha256},
+        "imatrix": None if plan.imatrix is None else _imatrix(plan, plan.imatrix),
         "moments": None if plan.moments is None else {"path": str(plan.moments.path), "sha256": plan.moments.sha256},
         "file_nbytes": plan.file_nbytes,
         "data_nbytes": plan.data_nbytes,
@@ -44,6 +47,16 @@ def plan_json(plan: Plan, *, n_workers: int) -> Json:
         "files": [{"suffix": f.suffix, "nbytes": f.nbytes, "header_nbytes": len(f.header)} for f in plan.files],
         "problems": [problem_json(p) for p in plan.problems],
         "tensors": [_tensor(t) for t in plan.tensors],
+    }
+
+
+def _imatrix(plan: Plan, imatrix: Imatrix) -> Json:
+    read = {t.importance for t in plan.tensors}
+    return {
+        "path": str(imatrix.path),
+        "sha256": imatrix.sha256,
+        "prior": plan.recipe.imatrix.prior,
+        "coverage": coverage_json(c for c in coverage(imatrix) if c.entry in read),
     }
 
 
