@@ -40,6 +40,15 @@ def importance_decides(encode: Encoder, *, without: Encoder) -> Encoder:
     return either
 
 
+def search_decides(scan: Encoder, *, exhaustive: Encoder) -> Encoder:
+    """Encoder that is ``exhaustive`` for that search and ``scan`` for the others: neither compiles with the other."""
+
+    def either(rows: Rows, columns: Columns, packed: Packed, search: int) -> None:
+        (exhaustive if SEARCHES[search] == "exhaustive" else scan)(rows, columns, packed, search)
+
+    return either
+
+
 @dataclass(frozen=True, slots=True)
 class Codec:
     """Encoder and decoder of one type.  Both fill what the caller allocated and trust its shape."""

@@ -12,10 +12,10 @@ from hypothesis.extra.numpy import arrays
 
 from qxmix.quants.block32.iq4_nl import search_iq4
 from qxmix.quants.codec import SEARCHES
-from qxmix.quants.common.exhaustive import search_exhaustive
 from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.levels import IQ4_LEVELS
 from qxmix.quants.common.search import search_linear
+from qxmix.quants.common.search_table import table_best
 
 TABLE = 0
 """Stands for the level table among the values of nmax."""
@@ -85,7 +85,7 @@ def test_exhaustive_equals_trying_every_code_vector(levels: np.ndarray) -> None:
     x[0, 3:6] = 0
     x[1, 5] = -x[2, 5]
     q, scale = np.empty_like(x), np.empty(LANES, np.float32)
-    search_exhaustive(x, w, levels, scale, q)
+    table_best(levels)(x, w, 0, scale, q)
     every = [
         explained(x, w, np.broadcast_to(np.array(codes)[:, None], x.shape))
         for codes in itertools.product(levels, repeat=n)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qxmix.quants.codec import search_decides
 from qxmix.quants.common.lanes import (
     LANES,
     load_blocks,
@@ -15,7 +16,7 @@ from qxmix.quants.common.lanes import (
     usable_importance,
     weigh_by_square,
 )
-from qxmix.quants.common.search import search_linear
+from qxmix.quants.common.search import best_linear, scan_linear
 from qxmix.quants.common.search_affine import search_affine
 from qxmix.quants.common.simd import WIDTH, load
 from qxmix.quants.jit import inlined, kernel, spliced
@@ -103,15 +104,18 @@ def linear_encoder(nmax: int, block_nbytes: int, pack: Callable[..., None]) -> E
     """Build the encoder that searches a scale for levels ``[-nmax, nmax - 1]``; codes are levels plus ``nmax``."""
     offset = np.float32(nmax)
 
-    @spliced
-    def search(x, w, method, scale, minimum, q):  # noqa: ARG001 - the signature of all
-        search_linear(x, w, nmax, method, scale, q)
-
     @inlined
     def pack_levels(packed, at, scale, minimum, low, high):
         pack(packed, at, scale, minimum, low + offset, high + offset)
 
-    return block_encoder(block_nbytes, search, pack_levels)
+    def searching(find: Callable[..., None]) -> Encoder:
+        @spliced
+        def search(x, w, method, scale, _minimum, q):
+            find(x, w, nmax, method, scale, q)
+
+        return block_encoder(block_nbytes, search, pack_levels)
+
+    return search_decides(searching(scan_linear), exhaustive=searching(best_linear))
 
 
 def affine_encoder(nmax: int, block_nbytes: int, pack: Callable[..., None]) -> Encoder:

@@ -14,37 +14,34 @@ Source: ``block_iq4_nl`` of ggml, ``quantize_row_iq4_nl_impl`` of ik_llama.cpp (
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from qxmix.quants.block32.encoder import BLOCK, block_encoder
 from qxmix.quants.block32.packing import store_nibbles
-from qxmix.quants.codec import SEARCHES, Codec
+from qxmix.quants.codec import SEARCHES, Codec, search_decides
 from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.levels import IQ4_LEVELS, nearest_code
 from qxmix.quants.common.numerics import load_half, store_half
-from qxmix.quants.common.search_table import table_search
+from qxmix.quants.common.search_table import either_search, table_best, table_scan
 from qxmix.quants.feedback.block32 import table_feedback
 from qxmix.quants.jit import inlined, kernel, spliced
 from qxmix.quants.level.two_tables import TwoTables
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qxmix.quants.codec import Encoder
 
 BLOCK_NBYTES = 18
 
 _0 = np.float32(0.0)
 _1 = np.float32(1.0)
 
-search_iq4 = table_search(IQ4_LEVELS)
+scan_iq4, best_iq4 = table_scan(IQ4_LEVELS), table_best(IQ4_LEVELS)
+search_iq4 = either_search(scan_iq4, best_iq4)
 code_of = nearest_code(IQ4_LEVELS)
-
-
-@spliced
-def _search(x, w, method, scale, inverse, q):
-    search_iq4(x, w, method, scale, q)
-    for k in range(LANES):
-        # The codes follow from the scale before it is rounded to a half, as in the reference.
-        inverse[k] = _1 / scale[k] if scale[k] != _0 else _0
-    for e in range(BLOCK):
-        for k in range(LANES):
-            q[e, k] = code_of(inverse[k] * x[e, k])
 
 
 @inlined
@@ -65,13 +62,26 @@ def _decode(packed, rows):
             flat[to + t + 16] = d * IQ4_LEVELS[byte >> 4]
 
 
-_encode = block_encoder(BLOCK_NBYTES, _search, _pack, by_row=False)
+def _encoder(find: Callable[..., None]) -> Encoder:
+    @spliced
+    def search(x, w, method, scale, inverse, q):
+        find(x, w, method, scale, q)
+        for k in range(LANES):
+            # The codes follow from the scale before it is rounded to a half, as in the reference.
+            inverse[k] = _1 / scale[k] if scale[k] != _0 else _0
+        for e in range(BLOCK):
+            for k in range(LANES):
+                q[e, k] = code_of(inverse[k] * x[e, k])
+
+    return block_encoder(BLOCK_NBYTES, search, _pack, by_row=False)
+
 
 CODECS = {
     "IQ4_NL": Codec(
         decode=_decode,
-        encode=_encode,
+        encode=search_decides(_encoder(scan_iq4), exhaustive=_encoder(best_iq4)),
         searches=SEARCHES,
+        version=2,
         search_block=search_iq4,
         feedback=table_feedback(TwoTables(IQ4_LEVELS, 4), search_iq4, BLOCK_NBYTES, _pack),
     )

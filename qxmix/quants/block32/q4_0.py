@@ -55,6 +55,7 @@ CODECS = {
         decode=_decode,
         encode=importance_decides(searching, without=rounding),
         searches=SEARCHES,
+        version=2,
         feedback=linear_feedback(NMAX, BLOCK_NBYTES, _pack),
         search_block=linear_search(NMAX),
     ),

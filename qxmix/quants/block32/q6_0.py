@@ -63,6 +63,7 @@ CODECS = {
         decode=_decode,
         encode=linear_encoder(NMAX, BLOCK_NBYTES, _pack),
         searches=SEARCHES,
+        version=2,
         feedback=linear_feedback(NMAX, BLOCK_NBYTES, _pack),
         search_block=linear_search(NMAX),
     )

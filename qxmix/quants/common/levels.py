@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from qxmix.quants.common.simd import splat, where
 from qxmix.quants.jit import inlined
 
 if TYPE_CHECKING:
@@ -91,3 +92,17 @@ def nearest_code(levels: Levels) -> Callable[[np.float32], np.float32]:
         return code
 
     return code_of
+
+
+def vectors_chosen_by(flips: Levels, values: Levels) -> Callable[..., object]:
+    """``chosen_by`` for each lane of a vector."""
+    n = len(flips)
+
+    @inlined
+    def chosen(y):
+        value = splat(values[0])
+        for i in range(n):
+            value = where(y >= flips[i], splat(values[i + 1]), value)
+        return value
+
+    return chosen

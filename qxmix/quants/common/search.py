@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qxmix.quants.common.exhaustive import search_exhaustive
+from qxmix.quants.common.exhaustive import exhaustive_search
 from qxmix.quants.common.lanes import LANES
+from qxmix.quants.common.numerics import nint
 from qxmix.quants.common.simd import WIDTH, any_lane, load, splat, store, where
 from qxmix.quants.jit import inlined, kernel
 
@@ -34,34 +35,6 @@ _0 = np.float32(0.0)
 _1 = np.float32(1.0)
 _2 = np.float32(2.0)
 _MAGIC = np.float32(12582912.0)  # 1.5 * 2**23: adding it leaves no bits below one
-
-
-@inlined
-def block_max(x, amax, mx):
-    """Largest magnitude of each lane and the value that has it; the first one wins, as in ggml."""
-    for k in range(LANES):
-        amax[k] = _0
-        mx[k] = _0
-    for e in range(x.shape[0]):
-        for k in range(LANES):
-            v = x[e, k]
-            better = abs(v) > amax[k]
-            amax[k] = abs(v) if better else amax[k]
-            mx[k] = v if better else mx[k]
-
-
-@inlined
-def keep_better(trial, t1, t2, kept, best, s1, s2):
-    """Where a trial explains more than what is kept, keep its inverse scale and sums.
-
-    ``best`` is ``fl(fl(s1 / s2) * s1)`` of what is kept, as the reference computes it.
-    """
-    for k in range(LANES):
-        better = (t2[k] > _0) & (t1[k] * t1[k] > best[k] * t2[k])
-        kept[k] = trial[k] if better else kept[k]
-        best[k] = (t1[k] / t2[k]) * t1[k] if better else best[k]
-        s1[k] = t1[k] if better else s1[k]
-        s2[k] = t2[k] if better else s2[k]
 
 
 @inlined
@@ -91,35 +64,68 @@ def _sums(x, w, wx, g, low, high, inverse, capped):
     return t1, t2
 
 
+@inlined
+def _zero_as_in_ggml(x, low, scale, q):
+    """Scale 0 and the lowest level where the largest magnitude is next to nothing."""
+    for g in range(0, LANES, WIDTH):
+        amax, _ = largest_value(x, g)
+        found = amax >= ZERO_BLOCK
+        store(scale, g, where(found, load(scale, g), splat(_0)))
+        for e in range(x.shape[0]):
+            store(q, e * LANES + g, where(found, load(q, e * LANES + g), splat(low)))
+
+
 @kernel
-def search_linear(x, w, nmax, method, scale, q):
-    """Scale and levels in ``[-nmax, nmax - 1]`` of each lane: ``make_qx_quants`` of ik_llama.cpp, or exhaustive.
+def scan_linear(x, w, nmax, search, scale, q):
+    """Scale and levels in ``[-nmax, nmax - 1]`` of each lane: ``make_qx_quants`` of ik_llama.cpp.
 
     ``x`` and ``w`` are read; ``scale`` (LANES,), ``q`` (n, LANES) are written.  A zero block gets scale 0 and the
     lowest level, as in ggml.
     """
     n = x.shape[0]
     wx = np.empty((n, WIDTH), np.float32)
-    low = np.float32(-nmax)
-    if method == EXHAUSTIVE:
-        search_exhaustive(x, w, np.arange(-nmax, nmax).astype(np.float32), scale, q)
     for g in range(0, LANES, WIDTH):
         amax, mx = largest_value(x, g)
-        found = amax >= ZERO_BLOCK
-        if method != EXHAUSTIVE:
-            for e in range(n):
-                store(wx, e * WIDTH, load(w, e * LANES + g) * load(x, e * LANES + g))
-            _scan_linear(x, w, wx, g, nmax, method, found, mx, scale, q)
-        store(scale, g, where(found, load(scale, g), splat(_0)))
         for e in range(n):
-            store(q, e * LANES + g, where(found, load(q, e * LANES + g), splat(low)))
+            store(wx, e * WIDTH, load(w, e * LANES + g) * load(x, e * LANES + g))
+        _scan_linear(x, w, wx, g, nmax, search, amax >= ZERO_BLOCK, mx, scale, q)
+    _zero_as_in_ggml(x, np.float32(-nmax), scale, q)
+
+
+@inlined
+def _nearest(y, low, high):
+    return min(max((y + _MAGIC) - _MAGIC, low), high)
+
+
+@inlined
+def _index(y, low, high):
+    return min(max(nint(y), low), high) - low
+
+
+_best_linear = exhaustive_search(_nearest, _index, mirrored=True)
+
+
+@kernel
+def best_linear(x, w, nmax, _search, scale, q):
+    """As ``scan_linear``, the best of all scales."""
+    _best_linear(x, w, np.arange(-nmax, nmax).astype(np.float32), scale, q)
+    _zero_as_in_ggml(x, np.float32(-nmax), scale, q)
+
+
+@kernel
+def search_linear(x, w, nmax, search, scale, q):
+    """``best_linear`` or ``scan_linear`` by ``search``, for kernels that are not made for one of them."""
+    if search == EXHAUSTIVE:
+        best_linear(x, w, nmax, search, scale, q)
+    else:
+        scan_linear(x, w, nmax, search, scale, q)
 
 
 def linear_search(nmax: int) -> BlockSearch:
-    """``search_linear`` for levels ``[-nmax, nmax - 1]``, to be called from Python."""
+    """The search for levels ``[-nmax, nmax - 1]``, to be called from Python."""
 
     def search_block(x: Rows, w: Rows, search: int, scale: Columns, levels: Rows) -> None:
-        search_linear(x, w, nmax, search, scale, levels)
+        (best_linear if search == EXHAUSTIVE else scan_linear)(x, w, nmax, search, scale, levels)
 
     return search_block
 

@@ -16,12 +16,14 @@ Source: ``block_q3_K`` of ggml; ``quantize_row_q3_K_impl`` of ik_llama.cpp with 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from qxmix.quants.codec import SEARCHES, Codec
+from qxmix.quants.codec import SEARCHES, Codec, search_decides
 from qxmix.quants.common.lanes import LANES, weigh_by_square
 from qxmix.quants.common.numerics import half_round, load_half, nint
-from qxmix.quants.common.search import EXHAUSTIVE, ZERO_BLOCK, largest_value, linear_search, search_linear
+from qxmix.quants.common.search import ZERO_BLOCK, best_linear, largest_value, linear_search, scan_linear
 from qxmix.quants.common.simd import WIDTH, any_lane, load, splat, store, where
 from qxmix.quants.common.superblock import (
     SUPER,
@@ -34,6 +36,11 @@ from qxmix.quants.common.superblock import (
 )
 from qxmix.quants.jit import inlined, kernel, spliced
 from qxmix.quants.k_quants.linear_k import BLOCK, N_BLOCKS, linear_encoder, round_linear
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qxmix.quants.codec import Encoder
 
 NBYTES = 110
 NMAX = 4
@@ -127,33 +134,37 @@ def _weigh(x, w, weighted):
         weigh_super(x, w, np.float32(2.0))
 
 
-@spliced
-def _search(x, w, weighted, method, scale, q):
-    if weighted or method == EXHAUSTIVE:
-        if not weighted:
-            weigh_by_square(x, w)
-        search_linear(x, w, np.int64(NMAX), method, scale, q)
-    else:
-        _search_without_importance(x, scale, q)
+def _encoder(find: Callable[..., None], *, own_search: bool) -> Encoder:
+    """Build the encoder around ``find``; with ``own_search`` blocks without importance have a search of their own."""
 
+    @spliced
+    def search(x, w, weighted, method, scale, q):
+        if weighted or not own_search:
+            if not weighted:
+                weigh_by_square(x, w)
+            find(x, w, np.int64(NMAX), method, scale, q)
+        else:
+            _search_without_importance(x, scale, q)
 
-@spliced
-def _finish(x, w, weighted, method, scales, code, packed):
-    levels, d = np.empty((N_BLOCKS, LANES), np.float32), np.empty(LANES, np.float32)
-    if weighted:
-        sum_w = np.empty((N_BLOCKS, LANES), np.float32)
-        for j in range(N_BLOCKS):
-            sum_over(w[BLOCK * j : BLOCK * (j + 1)], sum_w[j])
-        search_linear(scales, sum_w, np.int64(SCALE_NMAX), method, d, levels)
-    else:
-        _round_scales(scales, levels, d)
-    _pack_scales(levels, packed, 96)
-    put_half(packed, 108, d)
-    for k in range(LANES):
-        d[k] = half_round(d[k])
-    round_linear(x, d, levels, NMAX, code)
-    pack_bit(code, np.uint8(2), packed, 0)
-    pack_two_bits(code, np.uint8(0), packed, 32)
+    @spliced
+    def finish(x, w, weighted, method, scales, code, packed):
+        levels, d = np.empty((N_BLOCKS, LANES), np.float32), np.empty(LANES, np.float32)
+        if weighted:
+            sum_w = np.empty((N_BLOCKS, LANES), np.float32)
+            for j in range(N_BLOCKS):
+                sum_over(w[BLOCK * j : BLOCK * (j + 1)], sum_w[j])
+            find(scales, sum_w, np.int64(SCALE_NMAX), method, d, levels)
+        else:
+            _round_scales(scales, levels, d)
+        _pack_scales(levels, packed, 96)
+        put_half(packed, 108, d)
+        for k in range(LANES):
+            d[k] = half_round(d[k])
+        round_linear(x, d, levels, NMAX, code)
+        pack_bit(code, np.uint8(2), packed, 0)
+        pack_two_bits(code, np.uint8(0), packed, 32)
+
+    return linear_encoder(NMAX, NBYTES, _weigh, search, finish)
 
 
 @kernel
@@ -173,6 +184,14 @@ def _decode(packed, rows):
                 flat[to + i] = step * np.float32(code - NMAX)
 
 
-_encode = linear_encoder(NMAX, NBYTES, _weigh, _search, _finish)
-
-CODECS = {"Q3_K": Codec(decode=_decode, encode=_encode, searches=SEARCHES, search_block=linear_search(NMAX))}
+CODECS = {
+    "Q3_K": Codec(
+        decode=_decode,
+        encode=search_decides(
+            _encoder(scan_linear, own_search=True), exhaustive=_encoder(best_linear, own_search=False)
+        ),
+        searches=SEARCHES,
+        version=2,
+        search_block=linear_search(NMAX),
+    )
+}

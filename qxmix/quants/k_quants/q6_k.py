@@ -15,15 +15,22 @@ Source: ``block_q6_K`` of ggml, ``quantize_row_q6_K_impl`` of ik_llama.cpp.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from qxmix.quants.codec import SEARCHES, Codec
+from qxmix.quants.codec import SEARCHES, Codec, search_decides
 from qxmix.quants.common.lanes import LANES, weigh_by_square
 from qxmix.quants.common.numerics import half_round, load_half, nint
-from qxmix.quants.common.search import ZERO_BLOCK, linear_search, search_linear
+from qxmix.quants.common.search import ZERO_BLOCK, best_linear, linear_search, scan_linear
 from qxmix.quants.common.superblock import SUPER, largest_scale, pack_two_bits, put_half
 from qxmix.quants.jit import kernel, spliced
 from qxmix.quants.k_quants.linear_k import BLOCK, N_BLOCKS, linear_encoder, round_linear
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qxmix.quants.codec import Encoder
 
 NBYTES = 210
 NMAX = 32
@@ -57,12 +64,7 @@ def _weigh(x, w, weighted):
 
 
 @spliced
-def _search(x, w, weighted, method, scale, q):  # noqa: ARG001 - the signature of all
-    search_linear(x, w, NMAX, method, scale, q)
-
-
-@spliced
-def _finish(x, w, weighted, method, scales, code, packed):  # noqa: ARG001 - the signature of all
+def _finish(x, _w, _weighted, _method, scales, code, packed):
     lanes = np.empty((4, LANES), np.float32)
     amax, mx, inverse, d = lanes[0], lanes[1], lanes[2], lanes[3]
     largest_scale(scales, amax, mx)
@@ -99,6 +101,20 @@ def _decode(packed, rows):
                 flat[to + i] = step * np.float32((low | high << 4) - NMAX)
 
 
-_encode = linear_encoder(NMAX, NBYTES, _weigh, _search, _finish)
+def _encoder(find: Callable[..., None]) -> Encoder:
+    @spliced
+    def search(x, w, _weighted, method, scale, q):
+        find(x, w, np.int64(NMAX), method, scale, q)
 
-CODECS = {"Q6_K": Codec(decode=_decode, encode=_encode, searches=SEARCHES, search_block=linear_search(NMAX))}
+    return linear_encoder(NMAX, NBYTES, _weigh, search, _finish)
+
+
+CODECS = {
+    "Q6_K": Codec(
+        decode=_decode,
+        encode=search_decides(_encoder(scan_linear), exhaustive=_encoder(best_linear)),
+        searches=SEARCHES,
+        version=2,
+        search_block=linear_search(NMAX),
+    )
+}

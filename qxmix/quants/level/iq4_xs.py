@@ -15,15 +15,22 @@ Source: ``block_iq4_xs`` of ggml, ``quantize_row_iq4_nl_impl`` of ik_llama.cpp (
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from qxmix.quants.block32.iq4_nl import code_of, search_iq4
-from qxmix.quants.codec import SEARCHES, Codec
+from qxmix.quants.block32.iq4_nl import best_iq4, code_of, scan_iq4, search_iq4
+from qxmix.quants.codec import SEARCHES, Codec, search_decides
 from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.levels import IQ4_LEVELS
 from qxmix.quants.common.numerics import load_half, nint
 from qxmix.quants.common.superblock import SUPER, largest_scale, put_half, super_encoder, weighing
 from qxmix.quants.jit import kernel, spliced
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qxmix.quants.codec import Encoder
 
 BLOCK = 32
 N_BLOCKS = SUPER // BLOCK
@@ -53,26 +60,29 @@ def _pack_scale(level, j, packed):
         packed[2 + j // 4, k] = high if j % 4 == 0 else packed[2 + j // 4, k] | np.uint8(high << np.uint8(2 * (j % 4)))
 
 
-@spliced
-def _fill(x, w, weighted, method, packed):  # noqa: ARG001 - the signature of all
-    scales, q = np.empty((N_BLOCKS, LANES), np.float32), np.empty((BLOCK, LANES), np.float32)
-    lanes = np.empty((4, LANES), np.float32)
-    amax, mx, d, level = lanes[0], lanes[1], lanes[2], lanes[3]
-    for j in range(N_BLOCKS):
-        search_iq4(x[32 * j : 32 * j + 32], w[32 * j : 32 * j + 32], method, scales[j], q)
-    largest_scale(scales, amax, mx)
-    for k in range(LANES):
-        d[k] = -mx[k] / _32
-    put_half(packed, 0, d)
-    for j in range(N_BLOCKS):
+def _encoder(find: Callable[..., None]) -> Encoder:
+    @spliced
+    def fill(x, w, _weighted, method, packed):
+        scales, q = np.empty((N_BLOCKS, LANES), np.float32), np.empty((BLOCK, LANES), np.float32)
+        lanes = np.empty((4, LANES), np.float32)
+        amax, mx, d, level = lanes[0], lanes[1], lanes[2], lanes[3]
+        for j in range(N_BLOCKS):
+            find(x[32 * j : 32 * j + 32], w[32 * j : 32 * j + 32], method, scales[j], q)
+        largest_scale(scales, amax, mx)
         for k in range(LANES):
-            inverse = _1 / d[k] if d[k] != _0 else _0
-            level[k] = min(max(nint(inverse * scales[j, k]), -_32), np.float32(31.0))
-            # The codes are those of the step before d is rounded to a half, as in the reference.
-            step = d[k] * level[k]
-            mx[k] = _1 / step if step != _0 else _0
-        _pack_scale(level, j, packed)
-        _pack_block(x[32 * j : 32 * j + 32], mx, j, packed)
+            d[k] = -mx[k] / _32
+        put_half(packed, 0, d)
+        for j in range(N_BLOCKS):
+            for k in range(LANES):
+                inverse = _1 / d[k] if d[k] != _0 else _0
+                level[k] = min(max(nint(inverse * scales[j, k]), -_32), np.float32(31.0))
+                # The codes are those of the step before d is rounded to a half, as in the reference.
+                step = d[k] * level[k]
+                mx[k] = _1 / step if step != _0 else _0
+            _pack_scale(level, j, packed)
+            _pack_block(x[32 * j : 32 * j + 32], mx, j, packed)
+
+    return super_encoder(NBYTES, BLOCK, weighing(2.0), fill)
 
 
 @kernel
@@ -91,6 +101,12 @@ def _decode(packed, rows):
                 flat[to + t + 16] = step * IQ4_LEVELS[data[qs + t] >> 4]
 
 
-_encode = super_encoder(NBYTES, BLOCK, weighing(2.0), _fill)
-
-CODECS = {"IQ4_XS": Codec(decode=_decode, encode=_encode, searches=SEARCHES, search_block=search_iq4)}
+CODECS = {
+    "IQ4_XS": Codec(
+        decode=_decode,
+        encode=search_decides(_encoder(scan_iq4), exhaustive=_encoder(best_iq4)),
+        searches=SEARCHES,
+        version=2,
+        search_block=search_iq4,
+    )
+}
