@@ -25,7 +25,8 @@ from qxmix.solve.against import random_chooser
 from qxmix.solve.base import unruled
 from qxmix.solve.curve import curve
 from qxmix.solve.make import solve_recipe
-from qxmix.solve.predict import predictor_of
+from qxmix.solve.outside import is_outside, read_outside
+from qxmix.solve.predict import predictor_from, predictor_of
 from qxmix.solve.request import Budget, Limits, Request
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 @click.command("solve")
 @click.argument("model", type=click.Path(path_type=str))
-@click.option("-m", "--measure", type=click.Path(path_type=Path), help="What qxmix measure made of MODEL.")
+@click.option("-m", "--measure", type=click.Path(path_type=Path), help="Of qxmix measure, or of another tool.")
 @click.option("--size", type=Size(), help="Most bytes of the output: 3.5GiB, 24GB.")
 @click.option("--bpw", type=click.FloatRange(min=0, min_open=True), help="Most bits per weight over all tensors.")
 @click.option(
@@ -79,7 +80,8 @@ def command(
         raise click.UsageError("--against writes files beside -o, for a --size or --bpw of the whole model alone")
     header = open_model(model)
     matrix = load_imatrix(imatrix) if imatrix else None
-    measurement = open_measurement(measure, header, matrix) if measure is not None else None
+    outside = read_outside(measure) if measure is not None and is_outside(measure) else None
+    measurement = open_measurement(measure, header, matrix) if measure is not None and outside is None else None
     recipe = _base(base, target, measurement)
     request = Request(
         header, matrix, recipe, Budget(size, bpw, shares),
@@ -88,11 +90,14 @@ def command(
         make_split(split_max_size, split_max_tensors, keep_split=keep_split),
         output.stem if output else "solved",
     )  # fmt: skip
-    predictor = predictor_of(header, measurement)
+    predictor = predictor_of(header, measurement) if outside is None else predictor_from(header, outside)
+    for problem in outside.problems if outside else ():
+        notice(wrapped(f"Warning: {problem}", terminal=sys.stderr.isatty()))
     if as_curve:
         click.echo(curve_text(curve(request, predictor), predictor, terminal=sys.stdout.isatty()))
         return
-    solved = solve_recipe(request, predictor, _source(measurement, measure, matrix))
+    source = _source(measurement, measure, matrix)
+    solved = solve_recipe(request, predictor, source)
     _write(solved.text, output)
     for number in range(1, 1 + (against or 0)):
         assert output is not None, "checked above"
@@ -120,8 +125,8 @@ def _ties(given: tuple[tuple[tuple[str, ...], ...], ...]) -> tuple[tuple[tuple[s
 def _source(measurement: Measurement | None, path: Path | None, imatrix: Imatrix | None) -> tuple[str, ...]:
     """Lines for the recipe's head, without a path of this machine, which would change the output's bytes."""
     made = [f"importance matrix {imatrix.path.name} ({imatrix.sha256[:12]})"] if imatrix else []
-    if measurement is not None and path is not None:
-        made.insert(0, f"measurement {path.name} of {measurement.model.name}")
+    if path is not None:
+        made.insert(0, f"measurement {path.name}" + (f" of {measurement.model.name}" if measurement else ""))
     words = [_bare(word) for word in sys.argv[1:]]
     return (*([f"From {', '.join(made)}."] if made else []), f"Made by: qxmix {shlex.join(words)}")
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from qxmix.report.text import human_nbytes, table
 from qxmix.solve.attribute import Attribution, attribute
-from qxmix.solve.comment import UNITS
 from qxmix.solve.predict import Predictor, predictor_of
 
 if TYPE_CHECKING:
@@ -29,8 +28,7 @@ class Predicted:
     def as_text(self, *, terminal: bool = False) -> str:
         """The divergence, the shares of the categories, the tensors with the largest ones."""
         found, now = self.found, self.found.predicted
-        unit = UNITS[self.predictor.metric]
-        lines = [f"Predicted divergence {now.value:.5g} {unit}, within {now.low:.3g} and {now.high:.3g}"]
+        lines = [f"Predicted divergence {now.value:.5g} {self.predictor.unit}, within {now.low:.3g} and {now.high:.3g}"]
         if found.unknown:
             lines.append(f"Nothing is known of the types of {len(found.unknown)} tensors, like {found.unknown[0]}")
         if self.predictor.basis != "measured":
@@ -46,7 +44,7 @@ class Predicted:
         """As ``predicted`` of schemas/plan.schema.json."""
         found = self.found
         return {
-            "metric": self.predictor.metric,
+            "unit": self.predictor.unit,
             "basis": self.predictor.basis,
             "value": found.predicted.value,
             "low": found.predicted.low,

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from qxmix.report.plan import sizes
 from qxmix.report.text import human_nbytes, table, wrapped
-from qxmix.solve.comment import UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 _SAID = {
     "measured": "",
     "errors": " (a guess: sensitivities were not measured)",
+    "outside": " (a guess: sensitivities are another tool's)",
     "guess": " (a guess: nothing of this model was measured)",
 }
 
@@ -26,11 +26,11 @@ def solved_text(solved: Solved, *, terminal: bool = False) -> str:
     """Size, predicted divergence, bound, and what more size would buy."""
     plan, solution = solved.plan, solved.solution
     now = solved.predictor.total(solved.loss)
-    unit = UNITS[solved.predictor.metric]
     lines = [
         f"Output       {sizes(plan.file_nbytes)}, {plan.file_nbytes:,} bytes{_of_budget(solved)}",
         f"Bits/weight  {plan.bpw:.4f} over all tensors",
-        f"Predicted    {now.value:.5g} {unit}, within {now.low:.3g} and {now.high:.3g}{_SAID[solved.predictor.basis]}",
+        f"Predicted    {now.value:.5g} {solved.predictor.unit}, within {now.low:.3g} and {now.high:.3g}"
+        + _SAID[solved.predictor.basis],
         (
             f"Optimality   {_percent(solution.loss, solution.bound)} above the bound of the linear relaxation, at most "
             f"{100 * solution.gap:.2g} % above the best choice"
@@ -53,7 +53,7 @@ def curve_text(points: Sequence[CurvePoint], predictor: Predictor, *, terminal: 
         )
         for p in points
     ]  # fmt: skip
-    title = f">predicted, {UNITS[predictor.metric]}"
+    title = f">predicted, {predictor.unit}"
     told = _SAID[predictor.basis].strip(" ()")
     titles = ("?>bytes", ">size", ">bpw", title, "?within", ">next 1 % of size takes off")
     return table(titles, rows, terminal=terminal) + (f"\n\n{told[0].upper()}{told[1:]}." if told else "")

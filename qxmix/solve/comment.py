@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from qxmix.solve.predict import Predictor
     from qxmix.solve.request import Request
 
-UNITS = {"kld": "nats per token", "cosine": "1 - cosine"}
 _BASES = {
     "measured": "",
     "errors": "GUESS: errors of types are measured, sensitivities are what is usual; measure with --text to know.",
+    "outside": "GUESS: sensitivities are another tool's figures, errors of types what is usual.",
     "guess": "GUESS: nothing of this model was measured; errors and sensitivities are what is usual for others.",
 }
 
@@ -44,7 +44,7 @@ def comment_lines(
     return [
         f"Solved for {budget_text(request)}: {nbytes:,} bytes of tensors, {bpw:.4f} bits per weight.",
         *filter(None, [_BASES[predictor.basis]]),
-        f"Predicted divergence {now.value:.4g} ({now.low:.2g} to {now.high:.2g}) {UNITS[predictor.metric]}.",
+        f"Predicted divergence {now.value:.4g} ({now.low:.2g} to {now.high:.2g}) {predictor.unit}.",
         bound,
         *_next(predictor, solution, following, pinned),
         *source,

@@ -6,21 +6,25 @@ from dataclasses import dataclass, replace
 from math import exp, log
 from typing import TYPE_CHECKING, Literal
 
+from qxmix.errors import ModelFileError
 from qxmix.planning.facts import model_facts
 from qxmix.solve.calibrate import GUESSED, UNCALIBRATED, Calibration, calibrate
+from qxmix.solve.outside import sensitivities as sensitivities_of
 from qxmix.solve.prior import load_prior
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from qxmix.container.model import ModelHeader, TensorInfo
-    from qxmix.measurement import MeasuredTensor, Measurement, Metric, Sensitivity
+    from qxmix.measurement import MeasuredTensor, Measurement, Sensitivity
+    from qxmix.solve.outside import Outside
     from qxmix.solve.prior import Prior
 
 _LEAST = 1e-9
 
-Basis = Literal["measured", "errors", "guess"]
-"""Errors and sensitivities are measured, only errors, or neither."""
+Basis = Literal["measured", "errors", "outside", "guess"]
+"""Errors and sensitivities are measured, only errors, another tool's figures stand in, or nothing was measured."""
+UNITS = {"kld": "nats per token", "cosine": "1 - cosine"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,8 @@ class Predictor:
     """Knows what each type costs each tensor of one model."""
 
     basis: Basis
-    metric: Metric
+    unit: str
+    """Of what it predicts: ``nats per token``."""
     calibration: Calibration
     sensitivities: Mapping[str, float]
     """Tensor to loss per error."""
@@ -85,7 +90,7 @@ def predictor_of(header: ModelHeader, measurement: Measurement | None) -> Predic
     assert isinstance(n_layer, int)
     sensitivities = {t.name: prior.sensitivity(t.name, n_layer, tied=tied) for t in header.tensors}
     if measurement is None:
-        return Predictor("guess", "kld", GUESSED, sensitivities, {}, {}, prior)
+        return Predictor("guess", UNITS["kld"], GUESSED, sensitivities, {}, {}, prior)
     errors = {t.name: {trial.type: trial.error for trial in t.trials} for t in measurement.tensors}
     usual = {t.name: _ratio(t, prior) for t in measurement.tensors}
     basis: Basis = "errors"
@@ -93,8 +98,35 @@ def predictor_of(header: ModelHeader, measurement: Measurement | None) -> Predic
         basis = "measured"
         sensitivities |= {t.name: _positive(t.sensitivity) for t in measurement.tensors if t.sensitivity is not None}
     calibration = UNCALIBRATED if basis == "measured" else GUESSED
-    found = Predictor(basis, measurement.metric, calibration, sensitivities, errors, usual, prior)
+    found = Predictor(basis, UNITS[measurement.metric], calibration, sensitivities, errors, usual, prior)
     return replace(found, calibration=_calibrated(found, measurement)) if measurement.joint else found
+
+
+def predictor_from(header: ModelHeader, outside: Outside) -> Predictor:
+    """What another tool's figures say; tensors and types that it does not have take what is usual, in its scale.
+
+    Raises:
+        ModelFileError: it is of another model.
+
+    """
+    usual = predictor_of(header, None)
+    names = {t.name for t in header.tensors}
+    known = {n: v for n, v in sensitivities_of(outside.losses, usual.prior).items() if n in names}
+    if 2 * len(known) < len(outside.losses):
+        text = f"of the {len(outside.losses):,} tensors in it the model has {len(known):,}; is it of another model?"
+        raise ModelFileError(text)
+    # In the scale of the file: the geometric mean over the tensors that both know.
+    scale = exp(sum(log(v / usual.sensitivities[n]) for n, v in known.items()) / len(known))
+    sensitivities = {n: known.get(n, scale * v) for n, v in usual.sensitivities.items()}
+    unit = UNITS["kld"] if outside.is_loss else "in the unit of the errors that it is from"
+    calibration = GUESSED if outside.is_loss else Calibration(1.0, 1.0, GUESSED.spread, 0)
+    if outside.is_loss:
+        return replace(usual, basis="outside", calibration=calibration, sensitivities=sensitivities)
+    # Errors of weights, scaled by the other tool: they are losses as they stand.
+    errors = {n: {t: e / sensitivities[n] for t, e in by.items()} for n, by in outside.losses.items() if n in names}
+    return replace(
+        usual, basis="outside", unit=unit, calibration=calibration, sensitivities=sensitivities, errors=errors
+    )
 
 
 def _ratio(tensor: MeasuredTensor, prior: Prior) -> float:

@@ -23,6 +23,17 @@ class Room:
     share_of: tuple[int | None, ...] = ()
     """Of each item the index of its share, or None; empty where there are no shares."""
 
+    def holds(self, chosen: Sequence[Option]) -> bool:
+        """Whether options, one of each item, keep to all budgets."""
+        shares = [0] * len(self.shares)
+        for option, share in zip(chosen, self.share_of, strict=True):
+            if share is not None:
+                shares[share] += option.nbytes
+        total = sum(option.nbytes for option in chosen)
+        return (self.total is None or total <= self.total) and all(
+            used <= cap for used, cap in zip(shares, self.shares, strict=True)
+        )
+
     def grown(self, factor: float) -> Room:
         """The same with so many times the bytes."""
         total = None if self.total is None else int(self.total * factor)
