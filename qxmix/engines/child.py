@@ -23,6 +23,7 @@ from qxmix.errors import QxmixError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from qxmix.engines.weights import Weights
     from qxmix.quants import Engine
 
 
@@ -39,6 +40,11 @@ class _Service:
     def _model(self) -> LoadedModel:
         assert self._loaded is not None, "load comes first"
         return self._loaded
+
+    @property
+    def _weights(self) -> Weights:
+        assert self._model.weights is not None, "load it in place"
+        return self._model.weights
 
     def load(self, request: Message, _payload: bytes) -> tuple[Message, bytes]:
         """Load ``path``; answer with the facts of its vocabulary."""
@@ -81,17 +87,17 @@ class _Service:
 
     def facts(self, request: Message, _payload: bytes) -> tuple[Message, bytes]:
         """Type and bytes of the tensor ``name``."""
-        type_id, n_bytes = self._model.weights.facts(cast("str", request["name"]))
+        type_id, n_bytes = self._weights.facts(cast("str", request["name"]))
         return {"type_id": type_id, "tensor_nbytes": n_bytes}, b""
 
     def write(self, request: Message, payload: bytes) -> tuple[Message, bytes]:
         """Overwrite the tensor ``name`` from ``offset`` on with the payload."""
-        self._model.weights.write(cast("str", request["name"]), cast("int", request["offset"]), payload)
+        self._weights.write(cast("str", request["name"]), cast("int", request["offset"]), payload)
         return {}, b""
 
     def crc(self, request: Message, _payload: bytes) -> tuple[Message, bytes]:
         """CRC-32 of the tensor ``name``."""
-        return {"crc": self._model.weights.crc(cast("str", request["name"]))}, b""
+        return {"crc": self._weights.crc(cast("str", request["name"]))}, b""
 
     def keep(self, request: Message, payload: bytes) -> tuple[Message, bytes]:
         """Run the payload's tokens as ``chunk`` and keep the logits from ``first_row`` on for comparison."""

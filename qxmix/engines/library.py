@@ -74,6 +74,11 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "llama_get_logits": (POINTER(c_float), [c_void_p]),
     "llama_get_embeddings_seq": (POINTER(c_float), [c_void_p, c_int32]),
     "ggml_type_name": (c_char_p, [c_int32]),
+    "ggml_backend_tensor_set": (None, [c_void_p, c_char_p, c_size_t, c_size_t]),
+    "ggml_backend_tensor_get": (None, [c_void_p, c_void_p, c_size_t, c_size_t]),
+    "ggml_get_name": (c_char_p, [c_void_p]),
+    "ggml_nbytes": (c_size_t, [c_void_p]),
+    "ggml_op_name": (c_char_p, [c_int32]),
 }
 """Functions that both engines have: result and arguments."""
 
@@ -84,13 +89,6 @@ _OWN_SIGNATURES: dict[Engine, dict[str, tuple[Any, list[Any]]]] = {
         "llama_vocab_tokenize": _TOKENIZE,
         "llama_token_to_piece_vocab": _TO_PIECE,
         "llama_kv_cache_clear": (None, [c_void_p]),
-        "llama_get_model_tensor": (c_void_p, [c_void_p, c_char_p]),
-        "ggml_backend_tensor_set": (None, [c_void_p, c_char_p, c_size_t, c_size_t]),
-        "ggml_backend_tensor_get": (None, [c_void_p, c_void_p, c_size_t, c_size_t]),
-        "ggml_get_data": (c_void_p, [c_void_p]),
-        "ggml_get_name": (c_char_p, [c_void_p]),
-        "ggml_nbytes": (c_size_t, [c_void_p]),
-        "ggml_op_name": (c_char_p, [c_int32]),
     },
     "llama.cpp": {
         "llama_tokenize": _TOKENIZE,
@@ -146,23 +144,36 @@ def model_params(library: CDLL, engine: Engine, *, in_place: bool) -> Opaque:
     """Model parameters; with ``in_place`` the weights are read into memory of their own, as they stand in the file.
 
     Raises:
-        RunError: the engine cannot do that, or the defaults are not where its package says.
+        RunError: the defaults are not where this version of the engine is known to keep them.
 
     """
     params: Opaque = library.llama_model_default_params()
-    if not in_place:
-        return params
-    if engine != "ik_llama.cpp":
-        raise RunError(f"weights are replaced in place in ik_llama.cpp alone, not in {engine}")
+    if in_place and engine == "ik_llama.cpp":
+        _map_nothing_ik(params)
+    elif in_place:
+        _map_nothing_llama(params)
+    return params
+
+
+def _map_nothing_ik(params: Opaque) -> None:
     from ik_llama_cpp import _ctypes_api  # noqa: PLC0415 - loads the engine, so only here, in the child
 
     declared = _ctypes_api.llama_model_params
     names = ("use_mmap", "use_mlock", "repack_tensors", "merge_qkv")
     flags = [c_bool.from_buffer(params, getattr(declared, name).offset) for name in names]
     if [flag.value for flag in flags] != [True, False, False, False]:
-        raise RunError(_unknown_layout(engine))
+        raise RunError(_unknown_layout("ik_llama.cpp"))
     flags[0].value = False
-    return params
+
+
+def _map_nothing_llama(params: Opaque) -> None:
+    # From byte 16: n_gpu_layers -1, split_mode 1, load_mode -1 (auto), lazy_mode 1 (auto); from byte 72: vocab_only,
+    # check_tensors, use_extra_bufts (repacks for the processor), no_host, no_alloc.
+    modes, flags = (c_int32 * 4).from_buffer(params, 16), (c_bool * 5).from_buffer(params, 72)
+    if tuple(modes) != (-1, 1, -1, 1) or tuple(flags) != (False, False, True, False, False):
+        raise RunError(_unknown_layout("llama.cpp"))
+    modes[2] = modes[3] = 0
+    flags[2] = False
 
 
 def context_params(library: CDLL, engine: Engine, *, n_ctx: int, n_ubatch: int) -> Opaque:

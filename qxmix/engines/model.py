@@ -75,8 +75,8 @@ class LoadedModel:
         self.add_bos: bool = library.llama_vocab_get_add_bos(self._vocab)
         self.bos: int = library.llama_vocab_bos(self._vocab)
         self.n_embd: int = library.llama_model_n_embd(self._model)
-        self.weights = Weights(library, self._model)
-        """Its tensors, to be overwritten if it was loaded ``in_place``."""
+        self.weights = Weights(engine, library, self._model) if in_place else None
+        """Its tensors, to be overwritten."""
         if observer:
             self._make_room(observer, n_ubatch)
 

@@ -16,7 +16,7 @@ from ctypes import CFUNCTYPE, c_bool, c_uint64, c_void_p, cast
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
-from qxmix.engines.tensors import TensorStruct, array_of
+from qxmix.engines.tensors import TensorStruct, array_of, check_layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,6 +97,8 @@ class Observer:
 
     def _call(self, address: int, asked: bool, _data: object) -> bool:  # noqa: FBT001 - C calls it
         try:
+            if not self._names:
+                check_layout(self._lib, address)
             return self._done(TensorStruct.from_address(address), asked=asked)
         except BaseException as error:  # noqa: BLE001 - it cannot pass through C; check() raises it
             self._error = self._error or error

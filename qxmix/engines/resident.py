@@ -19,27 +19,33 @@ if TYPE_CHECKING:
 
     from qxmix.container.model import ModelHeader, TensorInfo
     from qxmix.engines.chunks import Chunks
+    from qxmix.quants import Engine
 
 SLICE_NBYTES = 1 << 24
 """Bytes of weights that are on their way at a time."""
 
 
 class Resident(Session):
-    """A model in ik_llama.cpp whose weights can be replaced, with the logits that it has without.
+    """A model whose weights can be replaced, with the logits that it has without.
 
     Use it as a context manager.  Every method raises RunError where the engine refuses or dies.
     """
 
     def __init__(
-        self, header: ModelHeader, *, n_ctx: int = 512, n_ubatch: int = 512, n_threads: int | None = None
+        self,
+        engine: Engine,
+        header: ModelHeader,
+        *,
+        n_ctx: int = 512,
+        n_ubatch: int = 512,
+        n_threads: int | None = None,
     ) -> None:
         """Load a model whole into memory."""
-        super().__init__(
-            "ik_llama.cpp", header.path, n_ctx=n_ctx, n_ubatch=n_ubatch, n_threads=n_threads, in_place=True
-        )
+        super().__init__(engine, header.path, n_ctx=n_ctx, n_ubatch=n_ubatch, n_threads=n_threads, in_place=True)
         self._header = header
         self._tensors = {t.name: t for t in header.tensors}
         self._n_chunks = 0
+        self._checked: set[str] = set()
 
     def keep(self, chunks: Chunks) -> Iterator[int]:
         """Run the base on each chunk and keep its logits in the engine's process; yields after each.
@@ -99,6 +105,9 @@ class Resident(Session):
                 self._restore(self._tensors[name])
 
     def _check(self, tensor: TensorInfo) -> None:
+        if tensor.name in self._checked:
+            return
+        self._checked.add(tensor.name)
         answer = self.request({"op": "facts", "name": tensor.name})
         if (answer["type_id"], answer["tensor_nbytes"]) != (tensor.type_id, tensor.nbytes):
             raise RunError(f"{self.engine} does not hold {tensor.name} as it is in the file, so it cannot be replaced")

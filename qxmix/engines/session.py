@@ -187,7 +187,7 @@ class Session(EngineProcess):
             n_ctx: tokens of context.
             n_ubatch: tokens that are computed at a time; results differ a little with it.
             n_threads: threads of the engine; None for one per processor that this process may use.
-            in_place: whether weights will be overwritten (ik_llama.cpp only); the whole model is then in memory.
+            in_place: whether weights will be overwritten; the whole model is then in memory.
             observed: what gathers the inputs of products, for ``run`` and ``gathered`` (ik_llama.cpp only).
 
         """

@@ -3,22 +3,42 @@
 from __future__ import annotations
 
 import zlib
-from ctypes import create_string_buffer
+from ctypes import c_char_p, c_int32, c_void_p, create_string_buffer
 from typing import TYPE_CHECKING
 
-from qxmix.engines.tensors import TensorStruct, check_layout
+from qxmix.engines.library import PACKAGES
 from qxmix.errors import RunError
 
 if TYPE_CHECKING:
     from ctypes import CDLL
 
+    from qxmix.quants import Engine
+
+_LOOKUP: dict[Engine, str] = {
+    "ik_llama.cpp": "llama_get_model_tensor",
+    "llama.cpp": "_ZNK11llama_model10get_tensorEPKc",
+}
+"""What finds a tensor of a model by name; llama.cpp has only the method ``llama_model::get_tensor`` of its C++."""
 _SLICE_NBYTES = 1 << 22
 
 
 class Weights:
-    """The tensors of a model that ik_llama.cpp loaded without mapping the file, by name."""
+    """The tensors of a model that was loaded without mapping the file, by name."""
 
-    def __init__(self, library: CDLL, model: int) -> None:
+    def __init__(self, engine: Engine, library: CDLL, model: int) -> None:
+        """Find out how tensors are found.
+
+        Raises:
+            RunError: this version of the engine does not export that.
+
+        """
+        try:
+            self._lookup = getattr(library, _LOOKUP[engine])
+        except AttributeError:
+            msg = f"this version of {engine} does not show its tensors; install another of {PACKAGES[engine][1]}"
+            raise RunError(msg) from None
+        self._lookup.restype, self._lookup.argtypes = c_void_p, [c_void_p, c_char_p]
+        self._engine = engine
         self._lib = library
         self._model = model
         self._found: dict[str, int] = {}
@@ -27,11 +47,12 @@ class Weights:
         """Type id and bytes of a tensor as the engine holds it.
 
         Raises:
-            RunError: the engine has no such tensor, or keeps it in another way.
+            RunError: the engine has no such tensor.
 
         """
-        t = TensorStruct.from_address(self._address(name))
-        return t.type, self._lib.ggml_nbytes(self._found[name])
+        address = self._address(name)
+        # The first field of every version of ggml_tensor.
+        return c_int32.from_address(address).value, self._lib.ggml_nbytes(address)
 
     def write(self, name: str, offset: int, data: bytes) -> None:
         """Overwrite the bytes of a tensor from ``offset`` on."""
@@ -53,10 +74,9 @@ class Weights:
 
     def _address(self, name: str) -> int:
         if name not in self._found:
-            address = self._lib.llama_get_model_tensor(self._model, name.encode())
+            address = self._lookup(self._model, name.encode())
             if not address:
-                msg = f"ik_llama.cpp does not load the tensor {name}"
+                msg = f"{self._engine} does not load the tensor {name}"
                 raise RunError(msg)
-            check_layout(self._lib, address, name)
             self._found[name] = address
         return self._found[name]

@@ -16,8 +16,8 @@ from qxmix.engines.evaluate import Settings, evaluate
 from qxmix.engines.reference import Reference
 from qxmix.engines.resident import Resident
 from qxmix.engines.scores import log_softmax, score
-from qxmix.engines.session import Session
 from qxmix.errors import ModelFileError, RunError
+from qxmix.quants import ENGINES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 NAME = "blk.1.ffn_down.weight"
 
 
-@pytest.fixture(scope="module")
-def resident(demo_model: Path, demo_text: bytes) -> Iterator[Resident]:
-    with Resident(read_header(demo_model), n_ctx=128, n_threads=1) as session:
+@pytest.fixture(scope="module", params=ENGINES)
+def resident(request: pytest.FixtureRequest, demo_model: Path, demo_text: bytes) -> Iterator[Resident]:
+    with Resident(request.param, read_header(demo_model), n_ctx=128, n_threads=1) as session:
         assert list(session.keep(cut([session], demo_text, 128, 2))) == [0, 1]
         yield session
 
@@ -62,7 +62,7 @@ def test_a_swap_scores_as_a_file_with_the_same_weights(
             tensor.data[:] = changed[tensor.name]
             assert isinstance(tensor.data.base, np.memmap)
             tensor.data.base.flush()
-    settings = Settings("ik_llama.cpp", n_ctx=128, n_chunks=2, n_threads=1)
+    settings = Settings(resident.engine, n_ctx=128, n_chunks=2, n_threads=1)
     (as_file,) = evaluate([path], demo_text, base=demo_model, settings=settings)
     with resident.swapped({name: halves(values) for name, values in changed.items()}):
         assert not resident.is_base()
@@ -98,25 +98,20 @@ def test_a_damaged_base_is_told(demo_model: Path, tmp_path: Path, demo_text: byt
     path.write_bytes(demo_model.read_bytes())
     tensor = next(t for t in gguf.GGUFReader(path, "r+").tensors if t.name == "output.weight")
     tensor.data[300] = np.nan
-    with Resident(read_header(path), n_ctx=64, n_threads=1) as session:
+    with Resident("ik_llama.cpp", read_header(path), n_ctx=64, n_threads=1) as session:
         chunks = cut([session], demo_text, 64, 1)
         with pytest.raises(ModelFileError, match=r"nan\.gguf: .* no numbers"):
             list(session.keep(chunks))
 
 
 def test_a_death_in_the_middle_is_one_error(demo_model: Path, demo_text: bytes) -> None:
-    with Resident(read_header(demo_model), n_ctx=64, n_threads=1) as session:
+    with Resident("ik_llama.cpp", read_header(demo_model), n_ctx=64, n_threads=1) as session:
         list(session.keep(cut([session], demo_text, 64, 1)))
         os.kill(session._process.pid, signal.SIGKILL)
         with pytest.raises(RunError, match="ended with signal SIGKILL"):
             session.kld()
         with pytest.raises(RunError, match="ended with signal SIGKILL"), session.swapped({NAME: []}):
             raise AssertionError
-
-
-def test_only_ik_replaces_in_place(demo_model: Path) -> None:
-    with pytest.raises(RunError, match=r"in ik_llama\.cpp alone, not in llama\.cpp"):
-        Session("llama.cpp", demo_model, n_threads=1, in_place=True)
 
 
 @pytest.mark.parametrize("n_threads", [1, 3])
