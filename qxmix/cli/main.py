@@ -34,6 +34,7 @@ COMMANDS = {
     "demo": ("demo", "Make a small model and quantize it, to try all this."),
     "compare-search": ("compare_search", "Files by each scale search, made, timed and evaluated."),
     "sphere": ("sphere", "Pictures of how well the scale searches do in every direction."),
+    "measure": ("measure", "Measure what types do to a model's tensors."),
     "eval": ("eval", "Perplexity, and divergence from a base, in the real engines."),
 }
 """Command to the module of ``qxmix.cli`` whose ``command`` it is, and its line in ``--help``, in that order."""

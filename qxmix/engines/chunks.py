@@ -34,7 +34,7 @@ class Chunks:
         return int(self.tokens.shape[1]) // 2
 
 
-def cut(sessions: Sequence[Session], text: bytes, n_ctx: int, n_chunks: int | None) -> Chunks:
+def cut(sessions: Sequence[Session], text: bytes, n_ctx: int, n_chunks: int | None, *, first: int = 0) -> Chunks:
     """Tokenize ``text`` whole and cut it, in order, into chunks of ``n_ctx`` tokens.
 
     Args:
@@ -42,29 +42,31 @@ def cut(sessions: Sequence[Session], text: bytes, n_ctx: int, n_chunks: int | No
         text: UTF-8.
         n_ctx: tokens per chunk.
         n_chunks: how many of them; None for all whole ones.
+        first: chunks to skip in front of them.
 
     Raises:
         ModelFileError: the text is too short, or the models do not make the same tokens of it.
 
     """
-    first = sessions[0]
-    tokens = first.tokenize(text)
+    one = sessions[0]
+    tokens = one.tokenize(text)
     for other in sessions[1:]:
-        if other.bos != first.bos or not np.array_equal(other.tokenize(text), tokens):
-            msg = f"it makes other tokens of the text than {first.path}; compare models with the same vocabulary"
+        if other.bos != one.bos or not np.array_equal(other.tokenize(text), tokens):
+            msg = f"it makes other tokens of the text than {one.path}; compare models with the same vocabulary"
             raise ModelFileError(Problem(str(other.path), msg))
     # llama-perplexity asks for as much, even if one chunk is all that will be run.
     if tokens.size < 2 * n_ctx:
         msg = f"the text has {tokens.size} tokens, a context of {n_ctx} needs at least {2 * n_ctx}"
         raise ModelFileError(f"{msg}; take a longer text or a smaller --ctx")
     n_whole = tokens.size // n_ctx
-    if n_chunks is not None and n_chunks > n_whole:
-        msg = f"the text has {n_whole} chunks of {n_ctx} tokens, not {n_chunks}"
+    if first + (n_chunks or 1) > n_whole:
+        which = f"{n_chunks}" if n_chunks and not first else f"{first + (n_chunks or 1)} (--first-chunk and --chunks)"
+        msg = f"the text has {n_whole} chunks of {n_ctx} tokens, not {which}"
         raise ModelFileError(f"{msg}; take a longer text or fewer --chunks")
-    n_chunks = n_chunks or n_whole
-    chunks = tokens[: n_chunks * n_ctx].reshape(n_chunks, n_ctx).copy()
-    if first.bos is not None:
-        chunks[:, 0] = first.bos
+    n_chunks = n_chunks or n_whole - first
+    chunks = tokens[first * n_ctx : (first + n_chunks) * n_ctx].reshape(n_chunks, n_ctx).copy()
+    if one.bos is not None:
+        chunks[:, 0] = one.bos
     return Chunks(chunks)
 
 

@@ -47,7 +47,7 @@ class Resident(Session):
         self._n_chunks = 0
         self._checked: set[str] = set()
 
-    def keep(self, chunks: Chunks) -> Iterator[int]:
+    def keep_chunks(self, chunks: Chunks) -> Iterator[int]:
         """Run the base on each chunk and keep its logits in the engine's process; yields after each.
 
         Raises:

@@ -31,7 +31,7 @@ NAME = "blk.1.ffn_down.weight"
 @pytest.fixture(scope="module", params=ENGINES)
 def resident(request: pytest.FixtureRequest, demo_model: Path, demo_text: bytes) -> Iterator[Resident]:
     with Resident(request.param, read_header(demo_model), n_ctx=128, n_threads=1) as session:
-        assert list(session.keep(cut([session], demo_text, 128, 2))) == [0, 1]
+        assert list(session.keep_chunks(cut([session], demo_text, 128, 2))) == [0, 1]
         yield session
 
 
@@ -101,12 +101,12 @@ def test_a_damaged_base_is_told(demo_model: Path, tmp_path: Path, demo_text: byt
     with Resident("ik_llama.cpp", read_header(path), n_ctx=64, n_threads=1) as session:
         chunks = cut([session], demo_text, 64, 1)
         with pytest.raises(ModelFileError, match=r"nan\.gguf: .* no numbers"):
-            list(session.keep(chunks))
+            list(session.keep_chunks(chunks))
 
 
 def test_a_death_in_the_middle_is_one_error(demo_model: Path, demo_text: bytes) -> None:
     with Resident("ik_llama.cpp", read_header(demo_model), n_ctx=64, n_threads=1) as session:
-        list(session.keep(cut([session], demo_text, 64, 1)))
+        list(session.keep_chunks(cut([session], demo_text, 64, 1)))
         os.kill(session._process.pid, signal.SIGKILL)
         with pytest.raises(RunError, match="ended with signal SIGKILL"):
             session.kld()

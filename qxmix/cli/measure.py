@@ -1,0 +1,216 @@
+"""``qxmix measure``: what types do to the tensors of a model, for ``solve`` and ``plan --measure``."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from qxmix.cli.inputs import EngineName, open_model
+from qxmix.cli.interrupt import stoppable
+from qxmix.cli.progress import QUIET_SECONDS
+from qxmix.cli.streams import notice
+from qxmix.container.imatrix import load_imatrix
+from qxmix.errors import ModelFileError, RunError
+from qxmix.measurement import save_measurement
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from qxmix.measure.model import OnProgress, Phase, Settings
+    from qxmix.measurement import Measurement
+    from qxmix.quants import Engine
+    from qxmix.recipe.model import Target
+
+_LABELS = {
+    "kernels": "compiling kernels",
+    "errors": "errors",
+    "base": "running the base",
+    "sensitivities": "sensitivities",
+    "joint": "whole recipes",
+}
+
+
+class _Count(click.ParamType):  # type: ignore[type-arg] # generic in the stubs of some versions only
+    """A whole number of 1 or more, or ``all``."""
+
+    name = "N|all"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        """None for ``all``."""
+        if value == "all":
+            return None
+        try:
+            number = int(str(value))
+        except ValueError:
+            number = 0
+        if number < 1:
+            self.fail(f"{value!r} is neither a number of 1 or more nor 'all'", param, ctx)
+        return number
+
+
+@click.command("measure")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The measurement, JSON.")
+@click.option("--imatrix", type=click.Path(path_type=Path), help="Importance matrix that encoders and errors use.")
+@click.option("--target", type=EngineName("any"), default="ik_llama.cpp", show_default=True, help="Whose types.")
+@click.option(
+    "--types", default="", help="Types to try, with commas between, or 'all'.  [default: 12 from 2 to 8.5 bits]"
+)
+@click.option("--rows", type=_Count(), default="1024", show_default=True, help="Rows to encode of each tensor.")
+@click.option(
+    "--text", type=click.Path(path_type=Path), help="Text to measure losses on, UTF-8; without, errors alone."
+)
+@click.option("--chunks", type=_Count(), default="4", show_default=True, help="Chunks (of an encoder: lines) to run.")
+@click.option("--first-chunk", type=click.IntRange(min=0), default=0, show_default=True, help="Chunks to skip.")
+@click.option("--ctx", default=512, show_default=True, type=click.IntRange(min=8), help="Tokens per chunk.")
+@click.option("--measurements", type=click.IntRange(min=1), help="Most tensors to swap.  [default: all]")
+@click.option("--minutes", type=click.FloatRange(min=0), help="Longest time for swapping them.")
+@click.option("--tied", is_flag=True, help="Swap gate and up together, and q, k and v.")
+@click.option("--no-joint", is_flag=True, help="Run no whole recipes at the end.")
+@click.option("--engine", type=EngineName(), help="Who runs the text.  [default: ik_llama.cpp; for encoders llama.cpp]")
+@click.option("-j", "--threads", type=click.IntRange(min=1), help="Threads.  [default: all processors]")
+@click.option("--cache", type=click.Path(path_type=Path), help="File that keeps single results for later runs.")
+def command(
+    *,
+    model: Path,
+    output: Path,
+    imatrix: Path | None,
+    target: Target,
+    types: str,
+    rows: int | None,
+    text: Path | None,
+    chunks: int | None,
+    first_chunk: int,
+    ctx: int,
+    measurements: int | None,
+    minutes: float | None,
+    tied: bool,
+    no_joint: bool,
+    engine: Engine | None,
+    threads: int | None,
+    cache: Path | None,
+) -> None:
+    """Measure how much types distort the tensors of MODEL, and with --text how much of that each tensor can bear.
+
+    Errors: each tensor is encoded and decoded by the real encoders.  Losses: single tensors are replaced in a base that
+    stays loaded, and the divergence is measured; what a budget leaves out is filled in from tensors around it.
+    Interrupted, the same command goes on where it was.
+    """
+    from qxmix.engines.evaluate import N_UBATCH  # noqa: PLC0415 - numpy and ctypes, for this command alone
+    from qxmix.engines.session import n_processors  # noqa: PLC0415
+    from qxmix.measure.model import Settings  # noqa: PLC0415
+    from qxmix.measure.score import Passage  # noqa: PLC0415
+
+    if text is None and (measurements or minutes is not None or engine):
+        raise click.UsageError("--measurements, --minutes and --engine are about losses; give --text, too.")
+    n_threads = threads or n_processors()
+    passage = Passage(_text(text), ctx, first_chunk, chunks, min(ctx, N_UBATCH), n_threads) if text else None
+    settings = Settings(
+        target=target,
+        types=tuple(name.strip() for name in types.split(",") if name.strip()),
+        n_rows=rows,
+        n_workers=n_threads,
+        passage=passage,
+        engine=engine,
+        tied=tied,
+        n_measurements=measurements,
+        seconds=None if minutes is None else 60 * minutes,
+        joint=not no_joint,
+    )
+    _measure(model, imatrix, output, cache, settings)
+
+
+def _measure(model: Path, imatrix: Path | None, output: Path, cache: Path | None, settings: Settings) -> None:
+    from qxmix.measure.journal import open_journal  # noqa: PLC0415 - see above
+    from qxmix.measure.run import make_job, measure  # noqa: PLC0415
+
+    header = open_model(model)
+    job = make_job(header, load_imatrix(imatrix) if imatrix else None, settings)
+    if output.is_dir() or not output.parent.is_dir():
+        raise RunError(f"{output}: is a folder, or lies in none; give a file with -o")
+    journal = cache or output.with_name(f"{output.name}.partial")
+    parting = f"Interrupted; the same command goes on from {journal}."
+    with stoppable(lambda: parting), open_journal(journal) as results, _shown() as on_progress:
+        try:
+            found = measure(job, results, on_progress, _tell)
+        except KeyboardInterrupt:
+            notice(parting)
+            raise
+    save_measurement(found, output)
+    if cache is None:
+        journal.unlink(missing_ok=True)
+    if settings.passage and not found.points:
+        notice("no loss was measured")
+    click.echo(summary(output, found))
+
+
+def summary(output: Path, found: Measurement) -> str:
+    """One line on what came out."""
+    parts = [f"{len(found.tensors):,} tensors", f"{len(found.types)} types"]
+    if found.run:
+        measured = sum(t.sensitivity is not None and t.sensitivity.origin == "measured" for t in found.tensors)
+        parts += [f"sensitivities of {measured:,} measured", f"noise floor {found.run.noise_floor:.2g}"]
+    return f"{output}: {', '.join(parts)}"
+
+
+def _text(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelFileError(f"{path}: the text cannot be read: {error.strerror}") from None
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        raise ModelFileError(f"{path}: the text is not UTF-8: byte {error.start}; convert it first") from None
+    return content.removesuffix(b"\n")
+
+
+def _tell(what: str, seconds: float) -> None:
+    minutes = seconds / 60
+    shown = f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"  # noqa: PLR2004
+    notice(f"{what}: about {shown}")
+
+
+@contextmanager
+def _shown() -> Iterator[OnProgress]:
+    """A bar on a terminal, a line now and then elsewhere, both with the time that is left."""
+    if not sys.stderr.isatty() or os.environ.get("TERM") in {"dumb", "unknown"}:
+        yield _Lines()
+        return
+    # rich takes 0.1 s to import; a log must not pay for it.
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        tasks = {}
+
+        def on_progress(phase: Phase, done: float, total: float) -> None:
+            if phase not in tasks:
+                tasks[phase] = bar.add_task(_LABELS[phase], total=total)
+            bar.update(tasks[phase], completed=done, total=total)
+
+        yield on_progress
+
+
+class _Lines:
+    """A line every half minute."""
+
+    def __init__(self) -> None:
+        self._phase: str = ""
+        self._began = self._last = time.monotonic()
+
+    def __call__(self, phase: Phase, done: float, total: float) -> None:
+        now = time.monotonic()
+        if phase != self._phase:
+            self._phase, self._began = phase, now
+        elif now - self._last >= QUIET_SECONDS and 0 < done < total:
+            self._last = now
+            left = (now - self._began) * (total - done) / done
+            notice(f"{_LABELS[phase]}: {done / total:.0%}, about {left / 60:.0f} min left")

@@ -1,0 +1,193 @@
+"""From a model and a text to a measurement."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
+
+from qxmix.container.identity import header_sha256
+from qxmix.errors import ModelFileError, Problem
+from qxmix.measure.candidates import choose_tensors, choose_types, types_of
+from qxmix.measure.encode import Source
+from qxmix.measure.errors import estimate, measure_errors, n_sampled
+from qxmix.measure.joint import SHARES
+from qxmix.measure.journal import key_of
+from qxmix.measure.model import Job
+from qxmix.measure.sample import Rows
+from qxmix.measure.score import engine_version, is_encoder, open_scorer
+from qxmix.measure.sensitivity import Bench, measure_joint, measure_points, plan_groups, with_sensitivities
+from qxmix.measurement import MeasuredModel, Measurement, Run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qxmix.container.imatrix import Imatrix
+    from qxmix.container.model import ModelHeader
+    from qxmix.measure.journal import Journal
+    from qxmix.measure.model import OnProgress, Phase, Settings
+    from qxmix.measure.score import Passage, Scorer
+    from qxmix.measurement import JointPoint, MeasuredTensor, Metric
+
+
+def make_job(header: ModelHeader, imatrix: Imatrix | None, settings: Settings) -> Job:
+    """Decide what is measured, and refuse what cannot be.
+
+    Raises:
+        RecipeError: a type is unknown or cannot be written.
+        ModelFileError: the model has no weights in it, or none that can be quantized.
+
+    """
+    types = choose_types(settings.target, settings.types)
+    sources, allowed = [], []
+    for tensor in choose_tensors(header, settings.target):
+        mine, entry = types_of(tensor, types, settings.target, imatrix)
+        allowed.append(mine)
+        sources.append(Source(tensor, header.paths[tensor.shard], imatrix, entry))
+    job = Job(header, imatrix, settings, types, tuple(sources), tuple(allowed))
+    if not any(allowed):
+        raise ModelFileError(
+            Problem(str(header.path), f"no tensor has rows that {', '.join(types)} allow; give --types")
+        )
+    _refuse_holes(job)
+    if settings.passage:
+        plan_groups(job)
+    return job
+
+
+def _refuse_holes(job: Job) -> None:
+    """A file with nothing behind its header, or a download that was cut, reads as zeros."""
+    empty = [s.tensor.name for s in job.sources if not s.read([Rows(0, 0, min(16, s.tensor.n_rows))]).any()]
+    if 2 * len(empty) >= len(job.sources):
+        n = f"{len(empty):,} of its {len(job.sources):,} matrices begin with zeros alone"
+        msg = f"{n}: a file of headers only, or a download that did not finish; measure a model with its weights"
+        raise ModelFileError(Problem(str(job.path), msg))
+
+
+def measure(
+    job: Job,
+    journal: Journal,
+    on_progress: OnProgress = lambda _phase, _done, _total: None,
+    on_estimate: Callable[[str, float], None] = lambda _what, _seconds: None,
+) -> Measurement:
+    """Measure everything that is not in the journal.
+
+    Args:
+        job: what.
+        journal: what is known, and where results go one by one.
+        on_progress: called after each step.
+        on_estimate: called before errors and before losses with what is to be done and about how many seconds of this
+            machine it takes, were nothing known.
+
+    Raises:
+        ModelFileError: the model or the text is at fault.
+        RunError: an engine or the disk is.
+
+    """
+    settings = job.settings
+    with ExitStack() as stack:
+        executor = stack.enter_context(ThreadPoolExecutor(settings.n_workers))
+        # The engine first: what it refuses, it refuses before hours of work.
+        scorer = (
+            stack.enter_context(open_scorer(job.header, settings.passage, settings.engine))
+            if settings.passage
+            else None
+        )
+        _compile(job, on_progress)
+        on_estimate("errors", estimate(job) / settings.n_workers)
+        tensors, digest = measure_errors(job, journal, executor, _weights_counter(job, on_progress))
+        bare = _assembled(job, tensors)
+        if scorer is None or settings.passage is None:
+            return bare
+        run = _run_of(scorer, settings.passage)
+        bench = Bench(job, scorer, journal, executor, key_of(digest, bare.model.header_sha256, asdict(run)))
+        return _with_losses(replace(bare, metric=scorer.metric, run=run), bench, on_progress, on_estimate)
+
+
+def _with_losses(
+    errors: Measurement, bench: Bench, on_progress: OnProgress, on_estimate: Callable[[str, float], None]
+) -> Measurement:
+    groups = plan_groups(bench.job)
+    n_joint = len(SHARES) * bench.job.settings.joint
+    on_estimate(f"{len(groups) + n_joint:,} passes", _run_base(bench.scorer, on_progress) * (len(groups) + n_joint))
+    floor = bench.noise_floor()
+    points = measure_points(bench, errors.tensors, groups, _counter("sensitivities", len(groups), on_progress))
+    tensors = with_sensitivities(errors.tensors, points, floor)
+    joint: tuple[JointPoint, ...] = ()
+    if n_joint and tensors[0].sensitivity is not None:
+        joint = measure_joint(bench, tensors, _counter("joint", n_joint, on_progress))
+    assert errors.run is not None, "losses have conditions"
+    return replace(errors, tensors=tensors, run=replace(errors.run, noise_floor=floor), points=points, joint=joint)
+
+
+def _compile(job: Job, on_progress: OnProgress) -> None:
+    from qxmix.quants.warmup import Kernel, pending, warm  # noqa: PLC0415 - numba, which a refusal does not need
+
+    used = {name for types in job.allowed for name in types} | {s.tensor.type for s in job.sources}
+    kernels = [Kernel(name, direction) for name in used for direction in ("encode", "decode")]
+    missing = pending(kernels)
+    if missing:
+        on_progress("kernels", 0, len(missing))
+    warm(kernels)
+
+
+def _weights_counter(job: Job, on_progress: OnProgress) -> Callable[[int], None]:
+    total = sum(n_sampled(source, job) for source in job.sources)
+    done = 0
+
+    def on_weights(n: int) -> None:
+        nonlocal done
+        done = min(done + n, total)
+        on_progress("errors", done, total)
+
+    return on_weights
+
+
+def _counter(phase: Phase, total: int, on_progress: OnProgress) -> Callable[[], None]:
+    done = 0
+
+    def on_pass() -> None:
+        nonlocal done
+        done += 1
+        on_progress(phase, done, total)
+
+    return on_pass
+
+
+def _run_base(scorer: Scorer, on_progress: OnProgress) -> float:
+    """Seconds that one pass takes."""
+    began = time.monotonic()
+    for i in scorer.keep():
+        on_progress("base", i + 1, scorer.n_chunks)
+    return time.monotonic() - began
+
+
+def _run_of(scorer: Scorer, passage: Passage) -> Run:
+    return Run(
+        engine=scorer.engine,
+        version=engine_version(scorer.engine),
+        n_threads=passage.n_threads,
+        n_ubatch=scorer.n_ubatch,
+        n_ctx=passage.n_ctx,
+        first_chunk=passage.first_chunk,
+        n_chunks=scorer.n_chunks,
+        text_sha256=hashlib.sha256(passage.text).hexdigest(),
+        noise_floor=0.0,
+    )
+
+
+def _assembled(job: Job, tensors: tuple[MeasuredTensor, ...]) -> Measurement:
+    header, name = job.header, job.header.get("general.name")
+    model = MeasuredModel(
+        name if isinstance(name, str) and name else header.path.stem,
+        header.architecture,
+        header_sha256(header),
+        len(header.tensors),
+        sum(t.n_weights for t in header.tensors),
+    )
+    imatrix = None if job.imatrix is None else job.imatrix.sha256
+    metric: Metric = "cosine" if is_encoder(header) else "kld"
+    return Measurement(model, imatrix, job.settings.target, job.types, metric, tensors, None, (), ())

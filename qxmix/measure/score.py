@@ -1,0 +1,181 @@
+"""Losses of a base while parts of it are replaced: by divergence for models that predict, by cosine for encoders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Protocol, Self
+
+import numpy as np
+
+from qxmix.engines.chunks import cut
+from qxmix.engines.embed import embed, lines_of
+from qxmix.engines.library import PACKAGES
+from qxmix.engines.resident import Resident
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from contextlib import AbstractContextManager
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+    from qxmix.container.model import ModelHeader
+    from qxmix.measurement import Metric
+    from qxmix.quants import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """The text that losses are measured on, and how it is run."""
+
+    text: bytes
+    n_ctx: int
+    """Tokens per chunk, or the most tokens of a line."""
+    first_chunk: int
+    """Chunks (or lines) to skip."""
+    n_chunks: int | None
+    """Chunks (or lines) to run; None for all that are left."""
+    n_ubatch: int
+    n_threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A loss and its standard error over positions or lines."""
+
+    value: float
+    error: float
+
+
+class Scorer(Protocol):
+    """A base in memory."""
+
+    metric: Metric
+    engine: Engine
+    n_ubatch: int
+    """Tokens that the engine computes at a time."""
+    n_chunks: int
+    """Chunks (or lines) of one pass."""
+
+    def keep(self) -> Iterator[int]:
+        """Run the base; yields after each chunk."""
+
+    def loss(self) -> Loss:
+        """Loss of the model as it is now."""
+
+    def is_base(self) -> bool:
+        """Whether the model as it is now gives the base's results, to the bit."""
+
+    def swapped(self, contents: Mapping[str, Iterable[tuple[int, bytes]]]) -> AbstractContextManager[None]:
+        """Replace tensors inside the block."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def is_encoder(header: ModelHeader) -> bool:
+    """Whether a model encodes texts rather than predicts them."""
+    return header.get(f"{header.architecture}.attention.causal") is False
+
+
+def open_scorer(header: ModelHeader, passage: Passage, engine: Engine | None) -> Scorer:
+    """Load a base.
+
+    Args:
+        header: of the base.
+        passage: the text and how it is run.
+        engine: who runs it; None: ik_llama.cpp for models that predict, llama.cpp for encoders (ik_llama.cpp 0.1.5
+            computes BERT wrongly).
+
+    Raises:
+        ModelFileError: the text does not do.
+        RunError: the engine refuses the model.
+
+    """
+    kind = CosineScorer if is_encoder(header) else KldScorer
+    return kind(header, passage, engine)
+
+
+def engine_version(engine: Engine) -> str:
+    """Version of the package that carries an engine."""
+    return version(PACKAGES[engine][1])
+
+
+class KldScorer(Resident):
+    """Loss is the mean divergence of the next token."""
+
+    metric: Metric = "kld"
+
+    def __init__(self, header: ModelHeader, passage: Passage, engine: Engine | None) -> None:
+        super().__init__(
+            engine or "ik_llama.cpp",
+            header,
+            n_ctx=passage.n_ctx,
+            n_ubatch=passage.n_ubatch,
+            n_threads=passage.n_threads,
+        )
+        self.n_ubatch = passage.n_ubatch
+        try:
+            self._cut = cut([self], passage.text, passage.n_ctx, passage.n_chunks, first=passage.first_chunk)
+        except BaseException:
+            self.close()
+            raise
+        self.n_chunks = len(self._cut.tokens)
+
+    def keep(self) -> Iterator[int]:
+        """Run the base on each chunk."""
+        return self.keep_chunks(self._cut)
+
+    def loss(self) -> Loss:
+        """Mean divergence over all scored positions."""
+        return _mean(self.kld())
+
+
+class CosineScorer(Resident):
+    """Loss is the mean of 1 - cosine between the base's embedding of a line and ours."""
+
+    metric: Metric = "cosine"
+
+    def __init__(self, header: ModelHeader, passage: Passage, engine: Engine | None) -> None:
+        super().__init__(
+            engine or "llama.cpp",
+            header,
+            n_ctx=passage.n_ctx,
+            n_ubatch=passage.n_ctx,
+            n_threads=passage.n_threads,
+        )
+        self.n_ubatch = passage.n_ctx
+        try:
+            self._lines = lines_of(self, passage.text, passage.n_ctx, passage.first_chunk, passage.n_chunks)
+        except BaseException:
+            self.close()
+            raise
+        self.n_chunks = len(self._lines)
+        self._base: NDArray[np.float32] = np.empty((0, 0), np.float32)
+
+    def keep(self) -> Iterator[int]:
+        """Embed each line."""
+        rows = []
+        for i, line in enumerate(self._lines):
+            rows.append(embed(self, line))
+            yield i
+        self._base = np.stack(rows)
+
+    def loss(self) -> Loss:
+        """Mean over all lines."""
+        ours = np.stack([embed(self, line) for line in self._lines]).astype(np.float64)
+        base = self._base.astype(np.float64)
+        norms = np.linalg.norm(ours, axis=1) * np.linalg.norm(base, axis=1)
+        return _mean(1 - np.einsum("ij,ij->i", ours, base) / norms)
+
+    def is_base(self) -> bool:
+        """Whether the first line is embedded as by the base."""
+        return bool(np.array_equal(embed(self, self._lines[0]), self._base[0]))
+
+
+def _mean(values: NDArray[np.float64]) -> Loss:
+    return Loss(float(values.mean()), float(values.std() / np.sqrt(max(1, values.size - 1))))
