@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from qxmix.container.identity import header_sha256
+from qxmix.container.weights import require_weights
 from qxmix.errors import ModelFileError, Problem
 from qxmix.measure.candidates import choose_tensors, choose_types, types_of
 from qxmix.measure.encode import Source
@@ -42,6 +43,7 @@ def make_job(header: ModelHeader, imatrix: Imatrix | None, settings: Settings) -
 
     """
     types = choose_types(settings.target, settings.types)
+    require_weights(header)
     sources, allowed = [], []
     for tensor in choose_tensors(header, settings.target):
         mine, entry = types_of(tensor, types, settings.target, imatrix)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gguf
 import numpy as np
@@ -13,6 +13,7 @@ import pytest
 from qxmix.container.header import read_header
 from qxmix.container.imatrix import load_imatrix
 from qxmix.errors import ModelFileError, RecipeError
+from qxmix.measure.encode import errors
 from qxmix.measure.errors import estimate, measure_errors
 from qxmix.measure.journal import open_journal
 from qxmix.measure.model import Job, Settings
@@ -85,15 +86,12 @@ def test_what_is_known_is_not_encoded_again(demo_model: Path, tmp_path: Path, mo
     header = read_header(demo_model)
     few = run(make_job(header, None, replace(WHOLE, types=("Q8_0",))), tmp_path / "j")
     asked: list[str] = []
-    from qxmix.measure import errors as module  # noqa: PLC0415
 
-    original = module.errors
+    def noted(*args: Any) -> object:
+        asked.extend(args[3])
+        return errors(*args)
 
-    def noted(*args: object) -> object:
-        asked.extend(args[3])  # type: ignore[arg-type]
-        return original(*args)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(module, "errors", noted)
+    monkeypatch.setattr("qxmix.measure.errors.errors", noted)
     both = run(make_job(header, None, WHOLE), tmp_path / "j")
     assert set(asked) == {"Q4_0"}
     assert [t.trials[-1] for t in both] == [t.trials[0] for t in few]
@@ -155,6 +153,12 @@ def test_a_file_of_headers_only_is_refused(demo_model: Path, tmp_path: Path) -> 
         file.truncate(demo_model.stat().st_size)
     with pytest.raises(ModelFileError, match=r"hollow\.gguf: \d+ of its \d+ matrices begin with zeros alone"):
         make_job(read_header(path), None, WHOLE)
+
+
+def test_a_model_that_is_elsewhere_is_refused(demo_model: Path) -> None:
+    for weights, told in (("absent", "none of its weights"), ("remote", "on another machine")):
+        with pytest.raises(ModelFileError, match=told):
+            make_job(replace(read_header(demo_model), weights=weights), None, WHOLE)  # type: ignore[arg-type]
 
 
 def test_weights_that_are_no_numbers_are_told(demo_model: Path, tmp_path: Path) -> None:

@@ -37,8 +37,8 @@ TYPES = ("Q4_0", "Q8_0")
 NAME = "blk.1.ffn_down.weight"
 
 
-def passage(text: bytes, **changes: int) -> Passage:
-    return replace(Passage(text, 128, 1, 2, 128, 1), **changes)
+def passage(text: bytes, *, first_chunk: int = 1, n_chunks: int = 2) -> Passage:
+    return Passage(text, 128, first_chunk, n_chunks, 128, 1)
 
 
 def run(model: Path, journal: Path, settings: Settings) -> Measurement:
