@@ -169,3 +169,12 @@ def read_strings(field: MetadataField) -> tuple[str, ...]:
         pos += U64.size + n
         strings.append(field.raw[pos - n : pos].decode("utf-8", "replace"))
     return tuple(strings)
+
+
+def read_numbers(field: MetadataField) -> tuple[int | float, ...]:
+    """The elements of a field that is an array of numbers or flags; empty where it is another one."""
+    scalar = SCALARS.get(field.array[0]) if field.array is not None else None
+    if field.array is None or scalar is None:
+        return ()
+    start = U64.size + len(field.key.encode()) + U32.size + ARRAY_HEAD.size
+    return tuple(scalar.unpack_from(field.raw, start + i * scalar.size)[0] for i in range(field.array[1]))

@@ -1,0 +1,70 @@
+"""The options that say on what machine a model shall run, for every command that tells what that takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from qxmix.cli.sizes import Size
+from qxmix.quants import find, get
+from qxmix.running.model import Use
+
+if TYPE_CHECKING:
+    from qxmix.quants import Engine, QuantType
+
+_KV_TYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "IQ4_NL", "Q5_0", "Q5_1", "Q6_0", "Q8_KV")
+"""Types of the cache that the engines' programs take; the last two in ik_llama.cpp alone."""
+
+
+class _KvType(click.ParamType["QuantType"]):
+    """A type of the cache."""
+
+    name = "type"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> QuantType:
+        """The type."""
+        found = find(str(value))
+        if found is None or found.name not in _KV_TYPES:
+            self.fail(f"{value!r} is no type of a cache; there are {', '.join(_KV_TYPES).lower()}", param, ctx)
+        return found
+
+
+class _Sizes(click.ParamType[tuple[int, ...]]):
+    """Sizes with commas, one for each GPU."""
+
+    name = "size,..."
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Bytes of each."""
+        return tuple(Size().convert(part.strip(), param, ctx) for part in str(value).split(","))
+
+
+def running_options(function: click.decorators.FC) -> click.decorators.FC:
+    """``--ctx`` and what goes with it."""
+    for option in (
+        click.option("--parallel", type=click.IntRange(min=1), help="Sequences at a time.  [default: 1]"),
+        click.option("--ram", type=Size(), help="Memory of the machine, such as 128GiB."),
+        click.option("--vram", type=_Sizes(), help="Memory of each GPU, such as 24GiB,24GiB."),
+        click.option("--kv-type", type=_KvType(), help="Type of the cache, such as q8_0.  [default: f16]"),
+        click.option("--ctx", type=click.IntRange(min=1), help="Tell what running takes with this context."),
+    ):
+        function = option(function)
+    return function
+
+
+def use_of(engine: Engine, options: dict[str, Any]) -> Use | None:
+    """How the model shall be run; None where nobody asked.
+
+    Raises:
+        click.UsageError: a machine without a context.
+
+    """
+    n_ctx = options["ctx"]
+    if n_ctx is None:
+        given = [f"--{key.replace('_', '-')}" for key in ("kv_type", "vram", "ram", "parallel") if options[key]]
+        if given:
+            raise click.UsageError(f"{given[0]} says on what the model shall run; give --ctx, how long a text, too")
+        return None
+    kv_type = options["kv_type"] or get("F16")
+    return Use(engine, n_ctx, kv_type, options["parallel"] or 1, vram=options["vram"] or (), ram=options["ram"])

@@ -1,0 +1,144 @@
+"""What each layer keeps of the tokens so far, from header facts alone, for each engine.
+
+Sources: llama.cpp's ``llama_hparams`` (``n_embd_k_gqa``, ``n_embd_r``, ``n_embd_s``, ``set_swa_pattern``),
+``llama_kv_cache`` and ``create_memory``; ik_llama.cpp's ``llama_kv_cache_init``.  What the engines report when they
+load small models of these architectures is held equal by tests; an architecture that nobody has looked at has no formula.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qxmix.running.facts import Facts
+from qxmix.running.model import LayerState, States, Unknown
+
+if TYPE_CHECKING:
+    from qxmix.container.model import ModelHeader
+    from qxmix.quants import Engine
+
+WITHOUT_CACHE = frozenset(
+    ("bert", "modern-bert", "neo-bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3")
+    + ("gemma-embedding", "t5encoder", "dream", "llada", "llada-moe", "rnd1", "wavtokenizer-dec")
+)
+"""Architectures that look at a whole text at once: in llama.cpp they keep nothing."""
+
+WINDOW_PERIODS = {"gemma2": 2, "gemma3": 6, "cohere2": 4, "gpt-oss": 2, "olmo2": 4}
+"""Of every so many layers all but the last have a sliding window; others tell it in their metadata, or have none."""
+
+RECURRENT = frozenset({"mamba", "mamba2"})
+"""Architectures all of whose layers are recurrent, with the states of Mamba."""
+BY_HEADS = frozenset({"jamba", "granitehybrid", "nemotron_h"})
+"""Architectures whose recurrent layers are those that have no heads for keys and values."""
+INTERVAL = frozenset({"qwen3next", "qwen35", "qwen35moe"})
+"""Architectures with attention in every n-th layer and a gated delta net in the others."""
+
+STANDARD = frozenset(
+    ("llama", "llama4", "mistral3", "qwen", "qwen2", "qwen2moe", "qwen2vl", "qwen3", "qwen3moe", "qwen3vl", "qwen3vlmoe")
+    + ("gemma", "phi2", "phi3", "falcon", "gptneox", "mpt", "bloom", "starcoder", "starcoder2", "stablelm", "orion")
+    + ("internlm2", "minicpm", "command-r", "dbrx", "olmo", "olmoe", "glm4", "glm4moe", "chatglm", "deepseek", "t5")
+    + ("bitnet", "granite", "granitemoe", "exaone", "ernie4_5", "ernie4_5-moe", "hunyuan-moe", "hunyuan-dense", "dots1")
+    + ("seed_oss", "smollm3", "nemotron", "baichuan", "arctic", "bailingmoe", "grok", "gpt2", "plm")
+)
+"""Architectures with attention in every layer, keys and values of each token, and no window."""
+_LATENT = "deepseek2"
+
+
+@dataclass(frozen=True, slots=True)
+class _Widths:
+    """Lengths of keys and values of a head."""
+
+    key: int
+    value: int
+
+
+def layer_states(header: ModelHeader, engine: Engine) -> States | Unknown:
+    """What every layer keeps, or why nobody can say."""
+    facts, arch = Facts(header), header.architecture
+    if arch in WITHOUT_CACHE and engine == "llama.cpp":
+        return States(())
+    n_layer = facts.integer("block_count")
+    n_head = facts.per_layer("attention.head_count", n_layer or 0)
+    if not n_layer or not (n_head or arch in RECURRENT):
+        return Unknown("the model does not say how many layers and heads it has")
+    n_kept = n_layer - (facts.integer("nextn_predict_layers") or 0)
+    if arch == _LATENT:
+        return _latent(facts, n_kept, engine)
+    if arch in RECURRENT:
+        return States(tuple(LayerState(i, n_recurrent=_mamba(facts)) for i in range(n_kept)))
+    if arch in INTERVAL:
+        return _by_interval(facts, n_kept)
+    if arch in BY_HEADS:
+        return _by_heads(facts, n_kept)
+    if arch in WINDOW_PERIODS or facts.has("attention.sliding_window_pattern"):
+        return _windowed(facts, n_kept, arch, engine)
+    if arch in STANDARD or arch in WITHOUT_CACHE:
+        return States(tuple(_attention(facts, i, n_layer) for i in range(n_kept)))
+    return Unknown(f"no formula for the cache of the architecture {arch!r} is known here")
+
+
+def _widths(facts: Facts) -> _Widths:
+    n_embd = facts.integer("embedding_length") or 0
+    heads = facts.per_layer("attention.head_count", 1)
+    of_head = n_embd // max(1, heads[0] if heads else 1)
+    key = facts.integer("attention.key_length") or of_head
+    return _Widths(key, facts.integer("attention.value_length") or of_head)
+
+
+def _attention(facts: Facts, layer: int, n_layer: int, *, windowed: bool = False) -> LayerState:
+    widths = _widths(facts)
+    heads = facts.per_layer("attention.head_count_kv", n_layer) or facts.per_layer("attention.head_count", n_layer)
+    n_heads = heads[layer] if layer < len(heads) else 0
+    return LayerState(layer, n_heads * widths.key, n_heads * widths.value, windowed)
+
+
+def _windowed(facts: Facts, n_layer: int, arch: str, engine: Engine) -> States:
+    """ik_llama.cpp keeps all tokens of every layer, unless it is told to compress."""
+    n_window = facts.integer("attention.sliding_window") or 0
+    flags = facts.flags("attention.sliding_window_pattern", n_layer)
+    if flags is None:
+        period = facts.integer("attention.sliding_window_pattern") or WINDOW_PERIODS[arch]
+        flags = [i % period < period - 1 for i in range(n_layer)]
+    on = n_window > 0 and engine == "llama.cpp"
+    return States(
+        tuple(_attention(facts, i, n_layer, windowed=on and flags[i]) for i in range(n_layer)), n_window if on else 0
+    )
+
+
+def _latent(facts: Facts, n_layer: int, engine: Engine) -> States | Unknown:
+    """MLA: one latent for keys and values, where the file is made for it."""
+    rank, n_rope = facts.integer("attention.kv_lora_rank"), facts.integer("rope.dimension_count")
+    if rank is None or n_rope is None:
+        return Unknown("the model does not say the rank of its latent cache")
+    made_for_it = facts.has("attention.key_length_mla")
+    if engine == "ik_llama.cpp" or made_for_it:
+        return States(tuple(LayerState(i, rank + n_rope) for i in range(n_layer)))
+    return States(tuple(_attention(facts, i, n_layer) for i in range(n_layer)))
+
+
+def _by_interval(facts: Facts, n_layer: int) -> States:
+    interval = facts.integer("full_attention_interval") or 4
+    return States(
+        tuple(
+            _attention(facts, i, n_layer)
+            if (i + 1) % interval == 0
+            else LayerState(i, n_recurrent=_mamba(facts, delta_net=True))
+            for i in range(n_layer)
+        )
+    )
+
+
+def _by_heads(facts: Facts, n_layer: int) -> States:
+    states = [_attention(facts, i, n_layer) for i in range(n_layer)]
+    return States(tuple(s if s.n_key else LayerState(s.layer, n_recurrent=_mamba(facts)) for s in states))
+
+
+def _mamba(facts: Facts, *, delta_net: bool = False) -> int:
+    """Values of the convolution's state and of the state space's: ``n_embd_r + n_embd_s``."""
+    n_conv, n_inner = facts.integer("ssm.conv_kernel") or 0, facts.integer("ssm.inner_size") or 0
+    n_state, n_group = facts.integer("ssm.state_size") or 0, facts.integer("ssm.group_count") or 0
+    conv = max(0, n_conv - 1) * (n_inner + 2 * n_group * n_state)
+    if delta_net:
+        # A matrix for each head of the values, as long as the keys' heads.
+        return conv + n_inner * n_state
+    return conv + n_state * n_inner
