@@ -20,7 +20,7 @@ LAYERS = (
     {"measurement", "importance"},
     {"planning"},
     {"plan"},
-    {"lint", "diff", "dialects", "sphere"},
+    {"lint", "diff", "dialects", "running", "sphere"},
     {"execute", "engines"},
     {"measure"},
     {"solve"},

@@ -14,8 +14,9 @@ import click
 
 from qxmix.cli.inputs import open_model, open_moments
 from qxmix.cli.interrupt import Interrupted, stoppable
-from qxmix.cli.plan import Size, make_split, split_options
+from qxmix.cli.plan import make_split, split_options
 from qxmix.cli.progress import shown
+from qxmix.cli.sizes import Size
 from qxmix.cli.streams import notice
 from qxmix.container.imatrix import load_imatrix
 from qxmix.execute.naming import default_name

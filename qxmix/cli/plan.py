@@ -13,37 +13,26 @@ from typing import TYPE_CHECKING
 import click
 
 from qxmix.cli.inputs import open_measurement, open_model, open_moments
+from qxmix.cli.running import running_options, use_of
+from qxmix.cli.sizes import Size
 from qxmix.container.imatrix import load_imatrix
 from qxmix.errors import PlanError, severity_order
 from qxmix.lint import lint
 from qxmix.plan import Split, make_plan
 from qxmix.planning.lock import write_lock
 from qxmix.recipe import load_recipe
-from qxmix.recipe.sizes import parse_size
 from qxmix.report.heat_map import map_text
 from qxmix.report.plan import plan_text
 from qxmix.report.plan_json import plan_json
 from qxmix.report.plan_markdown import plan_markdown
+from qxmix.report.running import running_json, running_text
+from qxmix.running.place import running
 
 if TYPE_CHECKING:
     from qxmix.plan import Plan
+    from qxmix.quants import Engine, QuantType
+    from qxmix.recipe.model import Recipe
     from qxmix.report.predicted import Predicted
-
-
-class Size(click.ParamType[int]):
-    """A size in bytes such as ``50G``, ``350GiB`` or ``24GB``."""
-
-    name = "size"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Bytes."""
-        try:
-            nbytes = parse_size(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-        if nbytes < 1:
-            self.fail("must be at least one byte", param, ctx)
-        return nbytes
 
 
 def split_options(function: click.decorators.FC) -> click.decorators.FC:
@@ -84,11 +73,13 @@ def make_split(split_max_size: int | None, split_max_tensors: int | None, *, kee
 @click.option("--measure", type=click.Path(path_type=Path), help="Of qxmix measure: adds the predicted divergence.")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), help="Workers that the memory estimate is for.")
 @split_options
+@running_options
 @click.pass_context
 def command(
     ctx: click.Context, recipe: str, model: str, imatrix: str | None, moments: str | None, jobs: int | None,
     split_max_size: int | None, split_max_tensors: int | None,
     lock: Path | None, html: Path | None, measure: Path | None,
+    n_ctx: int | None, kv_type: QuantType | None, vram: tuple[int, ...] | None, ram: int | None, parallel: int | None,
     *, strict: bool, every: bool, as_json: bool, markdown: bool, as_map: bool, keep_split: bool,
 ) -> None:  # fmt: skip
     """Show what RECIPE makes of MODEL: every type, why, and the exact size.
@@ -107,9 +98,12 @@ def command(
     suspicions = tuple(p for p in lint(plan) if p.severity == "warning")
     plan = replace(plan, problems=tuple(sorted((*plan.problems, *suspicions), key=severity_order)))
     n_workers = jobs or os.cpu_count() or 1
+    use = use_of(engine_of(loaded), n_ctx, kv_type, vram, ram, parallel)
+    found = running(plan, use) if use else None
     predicted = _predicted(plan, measure) if measure is not None else None
     if as_json:
         more = {"predicted": predicted.as_json()} if predicted else {}
+        more |= {"running": running_json(found)} if found else {}
         click.echo(json.dumps(plan_json(plan, n_workers=n_workers) | more, indent=1))
     elif markdown:
         click.echo(plan_markdown(plan))
@@ -118,6 +112,8 @@ def command(
         click.echo(map_text(plan, width=shutil.get_terminal_size().columns, colour=colour))
     else:
         click.echo(plan_text(plan, n_workers=n_workers, every=every, terminal=sys.stdout.isatty()))
+    if found and not as_json:
+        click.echo("\n" + running_text(found, terminal=sys.stdout.isatty() and not markdown))
     if predicted and not as_json:
         click.echo("\n" + predicted.as_text(terminal=sys.stdout.isatty() and not markdown))
     if html is not None:
@@ -134,6 +130,11 @@ def _predicted(plan: Plan, measure: Path) -> Predicted:
     from qxmix.report.predicted import predicted_of  # noqa: PLC0415 - the solver, for those who have a measurement
 
     return predicted_of(plan, open_measurement(measure, plan.header, plan.imatrix))
+
+
+def engine_of(recipe: Recipe) -> Engine:
+    """Who runs the result: the target, or of both the one that everybody has."""
+    return "llama.cpp" if recipe.target == "any" else recipe.target
 
 
 def exit_code(plan: Plan, *, strict: bool) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -47,24 +47,30 @@ def running_options(function: click.decorators.FC) -> click.decorators.FC:
         click.option("--ram", type=Size(), help="Memory of the machine, such as 128GiB."),
         click.option("--vram", type=_Sizes(), help="Memory of each GPU, such as 24GiB,24GiB."),
         click.option("--kv-type", type=_KvType(), help="Type of the cache, such as q8_0.  [default: f16]"),
-        click.option("--ctx", type=click.IntRange(min=1), help="Tell what running takes with this context."),
+        click.option("n_ctx", "--ctx", type=click.IntRange(min=1), help="Tell what running takes with this context."),
     ):
         function = option(function)
     return function
 
 
-def use_of(engine: Engine, options: dict[str, Any]) -> Use | None:
+def use_of(
+    engine: Engine,
+    n_ctx: int | None,
+    kv_type: QuantType | None,
+    vram: tuple[int, ...] | None,
+    ram: int | None,
+    parallel: int | None,
+) -> Use | None:
     """How the model shall be run; None where nobody asked.
 
     Raises:
         click.UsageError: a machine without a context.
 
     """
-    n_ctx = options["ctx"]
     if n_ctx is None:
-        given = [f"--{key.replace('_', '-')}" for key in ("kv_type", "vram", "ram", "parallel") if options[key]]
-        if given:
-            raise click.UsageError(f"{given[0]} says on what the model shall run; give --ctx, how long a text, too")
+        options = {"--kv-type": kv_type, "--vram": vram, "--ram": ram, "--parallel": parallel}
+        given = next((name for name, value in options.items() if value is not None), None)
+        if given is not None:
+            raise click.UsageError(f"{given} says on what the model shall run; give --ctx, how long a text, too")
         return None
-    kv_type = options["kv_type"] or get("F16")
-    return Use(engine, n_ctx, kv_type, options["parallel"] or 1, vram=options["vram"] or (), ram=options["ram"])
+    return Use(engine, n_ctx, kv_type or get("F16"), parallel or 1, vram=vram or (), ram=ram)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from qxmix.cli.inputs import open_measurement, open_model
-from qxmix.cli.plan import Size, make_split, split_options
+from qxmix.cli.plan import make_split, split_options
+from qxmix.cli.sizes import Size
 from qxmix.cli.solve_options import Against, SelectorSize, SelectorTypes, Tie, candidate_types
 from qxmix.cli.streams import notice
 from qxmix.container.imatrix import load_imatrix

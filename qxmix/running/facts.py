@@ -16,10 +16,11 @@ class Facts:
     def __init__(self, header: ModelHeader) -> None:
         """Of ``header``."""
         self._fields = {f.key: f for f in header.metadata}
-        self._arch = header.architecture
+        self.arch = header.architecture
+        """What the model is built like: ``llama``."""
 
     def _field(self, key: str) -> MetadataField | None:
-        return self._fields.get(f"{self._arch}.{key}")
+        return self._fields.get(f"{self.arch}.{key}")
 
     def has(self, key: str) -> bool:
         """Whether the model says anything of it."""

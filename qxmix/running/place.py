@@ -83,7 +83,8 @@ def _by_part(sizes: Sizes, keys: Iterable[tuple[int | None, Part]]) -> dict[Part
 def _with_experts(sizes: Sizes, cache: Cache, compute: int, use: Use) -> Running:
     fixed = [key for key in sizes if key[1] not in {"experts", "embeddings"}]
     left = sum(use.vram) - sum(sizes[key] for key in fixed) - cache.nbytes - compute
-    on_gpu, experts_left = list(fixed), []
+    on_gpu = list(fixed)
+    experts_left: list[tuple[int | None, Part]] = []
     for key in sorted((key for key in sizes if key[1] == "experts"), key=lambda key: key[0] or 0):
         if not experts_left and sizes[key] <= left:
             left -= sizes[key]
@@ -148,5 +149,3 @@ def _flags(use: Use, n_layers: int, experts_left: Iterable[int]) -> tuple[str, .
         if len(use.vram) > 1:
             flags.append("-ts " + ",".join(f"{n / (1 << 30):.3g}" for n in use.vram))
     return tuple(flags)
-
-

@@ -2,7 +2,7 @@
 
 Sources: llama.cpp's ``llama_hparams`` (``n_embd_k_gqa``, ``n_embd_r``, ``n_embd_s``, ``set_swa_pattern``),
 ``llama_kv_cache`` and ``create_memory``; ik_llama.cpp's ``llama_kv_cache_init``.  What the engines report when they
-load small models of these architectures is held equal by tests; an architecture that nobody has looked at has no formula.
+load small models of some of these architectures is held equal by tests; one that nobody has looked at has no formula.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from qxmix.quants import Engine
 
 WITHOUT_CACHE = frozenset(
-    ("bert", "modern-bert", "neo-bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3")
-    + ("gemma-embedding", "t5encoder", "dream", "llada", "llada-moe", "rnd1", "wavtokenizer-dec")
+    "bert modern-bert neo-bert nomic-bert nomic-bert-moe jina-bert-v2 jina-bert-v3 gemma-embedding t5encoder dream "  # noqa: SIM905 - a line for each would fill the page
+    "llada llada-moe rnd1 wavtokenizer-dec".split()
 )
 """Architectures that look at a whole text at once: in llama.cpp they keep nothing."""
 
@@ -34,11 +34,10 @@ INTERVAL = frozenset({"qwen3next", "qwen35", "qwen35moe"})
 """Architectures with attention in every n-th layer and a gated delta net in the others."""
 
 STANDARD = frozenset(
-    ("llama", "llama4", "mistral3", "qwen", "qwen2", "qwen2moe", "qwen2vl", "qwen3", "qwen3moe", "qwen3vl", "qwen3vlmoe")
-    + ("gemma", "phi2", "phi3", "falcon", "gptneox", "mpt", "bloom", "starcoder", "starcoder2", "stablelm", "orion")
-    + ("internlm2", "minicpm", "command-r", "dbrx", "olmo", "olmoe", "glm4", "glm4moe", "chatglm", "deepseek", "t5")
-    + ("bitnet", "granite", "granitemoe", "exaone", "ernie4_5", "ernie4_5-moe", "hunyuan-moe", "hunyuan-dense", "dots1")
-    + ("seed_oss", "smollm3", "nemotron", "baichuan", "arctic", "bailingmoe", "grok", "gpt2", "plm")
+    "llama llama4 mistral3 qwen qwen2 qwen2moe qwen2vl qwen3 qwen3moe qwen3vl qwen3vlmoe gemma phi2 phi3 falcon "  # noqa: SIM905 - a line for each
+    "gptneox mpt bloom starcoder starcoder2 stablelm orion internlm2 minicpm command-r dbrx olmo olmoe glm4 glm4moe "
+    "chatglm deepseek t5 bitnet granite granitemoe exaone ernie4_5 ernie4_5-moe hunyuan-moe hunyuan-dense dots1 "
+    "seed_oss smollm3 nemotron baichuan arctic bailingmoe grok gpt2 plm".split()
 )
 """Architectures with attention in every layer, keys and values of each token, and no window."""
 _LATENT = "deepseek2"
@@ -58,23 +57,15 @@ def layer_states(header: ModelHeader, engine: Engine) -> States | Unknown:
     if arch in WITHOUT_CACHE and engine == "llama.cpp":
         return States(())
     n_layer = facts.integer("block_count")
-    n_head = facts.per_layer("attention.head_count", n_layer or 0)
-    if not n_layer or not (n_head or arch in RECURRENT):
+    if not n_layer or not (facts.per_layer("attention.head_count", n_layer) or arch in RECURRENT):
         return Unknown("the model does not say how many layers and heads it has")
     n_kept = n_layer - (facts.integer("nextn_predict_layers") or 0)
-    if arch == _LATENT:
-        return _latent(facts, n_kept, engine)
-    if arch in RECURRENT:
-        return States(tuple(LayerState(i, n_recurrent=_mamba(facts)) for i in range(n_kept)))
-    if arch in INTERVAL:
-        return _by_interval(facts, n_kept)
-    if arch in BY_HEADS:
-        return _by_heads(facts, n_kept)
-    if arch in WINDOW_PERIODS or facts.has("attention.sliding_window_pattern"):
-        return _windowed(facts, n_kept, arch, engine)
-    if arch in STANDARD or arch in WITHOUT_CACHE:
-        return States(tuple(_attention(facts, i, n_layer) for i in range(n_kept)))
-    return Unknown(f"no formula for the cache of the architecture {arch!r} is known here")
+    special = {_LATENT: _latent} | dict.fromkeys(RECURRENT, _recurrent) | dict.fromkeys(INTERVAL, _by_interval)
+    special |= dict.fromkeys(BY_HEADS, _by_heads) | dict.fromkeys(WINDOW_PERIODS, _windowed)
+    if arch not in special and arch not in STANDARD | WITHOUT_CACHE:
+        return Unknown(f"no formula for the cache of the architecture {arch!r} is known here")
+    windowed = facts.has("attention.sliding_window_pattern")
+    return special.get(arch, _windowed if windowed else _every_token)(facts, n_kept, engine)
 
 
 def _widths(facts: Facts) -> _Widths:
@@ -92,12 +83,16 @@ def _attention(facts: Facts, layer: int, n_layer: int, *, windowed: bool = False
     return LayerState(layer, n_heads * widths.key, n_heads * widths.value, windowed)
 
 
-def _windowed(facts: Facts, n_layer: int, arch: str, engine: Engine) -> States:
+def _every_token(facts: Facts, n_layer: int, _engine: Engine) -> States:
+    return States(tuple(_attention(facts, i, n_layer) for i in range(n_layer)))
+
+
+def _windowed(facts: Facts, n_layer: int, engine: Engine) -> States:
     """ik_llama.cpp keeps all tokens of every layer, unless it is told to compress."""
     n_window = facts.integer("attention.sliding_window") or 0
     flags = facts.flags("attention.sliding_window_pattern", n_layer)
     if flags is None:
-        period = facts.integer("attention.sliding_window_pattern") or WINDOW_PERIODS[arch]
+        period = facts.integer("attention.sliding_window_pattern") or WINDOW_PERIODS.get(facts.arch, 1)
         flags = [i % period < period - 1 for i in range(n_layer)]
     on = n_window > 0 and engine == "llama.cpp"
     return States(
@@ -116,7 +111,7 @@ def _latent(facts: Facts, n_layer: int, engine: Engine) -> States | Unknown:
     return States(tuple(_attention(facts, i, n_layer) for i in range(n_layer)))
 
 
-def _by_interval(facts: Facts, n_layer: int) -> States:
+def _by_interval(facts: Facts, n_layer: int, _engine: Engine) -> States:
     interval = facts.integer("full_attention_interval") or 4
     return States(
         tuple(
@@ -128,9 +123,15 @@ def _by_interval(facts: Facts, n_layer: int) -> States:
     )
 
 
-def _by_heads(facts: Facts, n_layer: int) -> States:
+def _by_heads(facts: Facts, n_layer: int, _engine: Engine) -> States:
     states = [_attention(facts, i, n_layer) for i in range(n_layer)]
     return States(tuple(s if s.n_key else LayerState(s.layer, n_recurrent=_mamba(facts)) for s in states))
+
+
+def _recurrent(facts: Facts, n_layer: int, engine: Engine) -> States | Unknown:
+    if engine == "ik_llama.cpp":
+        return Unknown("ik_llama.cpp does not run models of this architecture")
+    return States(tuple(LayerState(i, n_recurrent=_mamba(facts)) for i in range(n_layer)))
 
 
 def _mamba(facts: Facts, *, delta_net: bool = False) -> int:

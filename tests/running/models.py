@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 N_VOCAB = 400
+_FLOATS = ("inp", "conv1d", "ssm_a", ".bias")
+"""In names of tensors that an engine wants as F32."""
 Value = int | float | bool | list[int] | list[bool]
 
 
@@ -41,7 +43,7 @@ class Tiny:
         for name, shape in self.tensors.items():
             layers = self.only.get(name, range(self.n_layer)) if "{i}" in name else [0]
             for i in layers:
-                kind = np.float32 if len(shape) == 1 or "inp" in name or "conv1d" in name or "ssm_a" in name else np.float16
+                kind = np.float32 if len(shape) == 1 or any(w in name for w in _FLOATS) else np.float16
                 writer.add_tensor(name.replace("{i}", str(i)), np.zeros(shape[::-1], kind))
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
@@ -70,6 +72,7 @@ def _add_vocabulary(writer: gguf.GGUFWriter, *, wordpiece: bool) -> None:
     writer.add_eos_token_id(2)
     writer.add_unk_token_id(0)
     if wordpiece:
+        writer.add_token_type_count(2)
         writer.add_sep_token_id(2)
         writer.add_pad_token_id(0)
         writer.add_mask_token_id(1)
@@ -187,8 +190,8 @@ def _bert() -> Tiny:
     facts = _common(2, 128, 256, 4, 4, attention__causal=False, attention__layer_norm_epsilon=1e-5, pooling_type=1)
     tensors = {k: v for k, v in _dense(128, 128, 128, 256, output=False).items() if "norm" not in k and "gate" not in k}
     tensors |= {"position_embd.weight": (128, 8192), "token_types.weight": (128, 2)}
-    for name, n in (("attn_q", 128), ("attn_k", 128), ("attn_v", 128), ("attn_output", 128), ("ffn_down", 128), ("ffn_up", 256)):
-        tensors[f"blk.{{i}}.{name}.bias"] = (n,)
+    for name in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_down", "ffn_up"):
+        tensors[f"blk.{{i}}.{name}.bias"] = (256 if name == "ffn_up" else 128,)
     norms = ("token_embd_norm", "blk.{i}.attn_output_norm", "blk.{i}.layer_output_norm")
     tensors |= {f"{n}.{kind}": (128,) for n in norms for kind in ("weight", "bias")}
     return Tiny("bert", facts, tensors, wordpiece=True)
@@ -227,7 +230,8 @@ TINY: dict[str, Tiny] = {
         "qwen3moe",
         _common(
             2, 128, 128, 4, 2,
-            attention__key_length=64, attention__value_length=64, expert_count=4, expert_used_count=2, expert_feed_forward_length=64,
+            attention__key_length=64, attention__value_length=64,
+            expert_count=4, expert_used_count=2, expert_feed_forward_length=64,
         ),
         _moe(_dense(128, 256, 128, 64), 128, 64, 4) | _qk_norms(64),
     ),
