@@ -33,9 +33,10 @@ if TYPE_CHECKING:
 _ASSIGNED = re.compile(r"(\s*#.*\n)*\s*\w+=[\"']")
 _RULES = re.compile(
     r"(?!.*(?:\s-|quantize))(?:"
-    r"[^\s=,\"'$;|<>]+=\w+(?:[,\s]+[^\s=,\"'$;|<>]+=\w+)*,?|[^=\"';|<>-][^=\"';|<>]*=\w+,?)"
+    r"[^\s=,\"'<>;]+=\w+(?:[,\s]+[^\s=,\"'<>;]+=\w+)*,?|[^=\"';|<>-][^=\"';|<>]*=\w+,?)"
 )
 """A line with rules alone: several in a row, or one whose pattern may have spaces in it."""
+_COMMAND = re.compile(r"quantize|(?:^|\s)-+[a-z]|[\u2010-\u2015\u2212][a-z]")
 _NEVER = re.compile(r"norm|bias")
 _EVERYTHING = (".*", "", ".", "weight", ".+")
 _NO_EFFECT = "--attn-qkv-type"
@@ -90,11 +91,18 @@ def parse_source(
     return mix
 
 
+def _said(text: str) -> list[str]:
+    """The lines that are neither empty nor comments."""
+    return [r for r in map(str.strip, text.split("\n")) if r and not r.startswith("#")]
+
+
 def _is_list(text: str) -> bool:
-    """Whether every line is a comment, or rules, whatever the comments speak of."""
-    rows = [r.strip() for r in text.split("\n")]
-    said = [r for r in rows if r and not r.startswith("#")]
-    return bool(said) and all(_RULES.fullmatch(r) for r in said)
+    """Whether a text is a list of rules, whatever its comments speak of, or at least names no command."""
+    return _all_rules(text) or not any(_COMMAND.search(r) for r in _said(text))
+
+
+def _all_rules(text: str) -> bool:
+    return all(_RULES.fullmatch(r) for r in _said(text))
 
 
 def _from_call(
@@ -178,7 +186,7 @@ def _from_list(
 ) -> SourceMix:
     notes: list[str] = []
     body, line = shell_text(text, ""), 1
-    if not _is_list(body) and _ASSIGNED.match(body):
+    if not _all_rules(body) and _ASSIGNED.match(body):
         # A list pasted with its variable: custom="...".
         value = next(iter(read_script(body, str(path)).variables.values()))
         body, line = value.text, value.first_line

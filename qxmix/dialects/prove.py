@@ -39,7 +39,11 @@ def prove(mix: SourceMix, text: str, header: ModelHeader) -> Proof:
     source = source_types(mix.reading, header)
     plain = recipe.target != mix.engine
     pairs = ((t.name, _plain(source[t.name]) if plain else source[t.name], t.type) for t in plan.tensors)
-    return Proof(plan, tuple(p for p in pairs if p[1] != p[2]), mix.reading.caveats)
+    needy = [p for p in plan.problems if p.id == "imatrix-missing" and p.severity == "error"]
+    caveats = list(mix.reading.caveats)
+    if needy and not mix.has_imatrix and mix.base is not None:
+        caveats.append(f"{mix.engine} stops without --imatrix: {needy[0]}")
+    return Proof(plan, tuple(p for p in pairs if p[1] != p[2]), tuple(caveats))
 
 
 def _plain(name: str) -> str:

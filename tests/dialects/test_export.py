@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import subprocess
 from typing import TYPE_CHECKING
@@ -19,7 +18,7 @@ from qxmix.plan import make_plan
 from qxmix.recipe import load_recipe
 from tests.dialects.test_import import PATH, qxmix, types
 from tests.planning.models import header, write
-from tests.planning.test_mixes import _TENSOR, llama_quantize
+from tests.planning.test_mixes import llama_quantize, printed_types
 from tests.planning.zoo import MODELS, MORE
 
 if TYPE_CHECKING:
@@ -108,13 +107,7 @@ ENGINE_CASES = [
 def dry_run(model: Path, options: list[str], mix: str) -> dict[str, str]:
     command = [str(llama_quantize()), "--dry-run", *options, str(model), str(model.with_suffix(".out")), mix, "1"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    found = {}
-    for part in re.split(r"^(?=\[ *\d+/ *\d+\] )", done.stdout + done.stderr, flags=re.MULTILINE)[1:]:
-        named = _TENSOR.match(part)
-        assert named is not None
-        converted = re.findall(r"converting to (\w+)", part)
-        found[named[1]] = (converted[-1] if converted else named[2]).upper()
-    return found
+    return printed_types(done.stdout + done.stderr)
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from qxmix.errors import QxmixError
 from qxmix.report.inspect import imatrix_facts, imatrix_text
 from tests.fuzz.checks import check_error, check_header
 from tests.fuzz.recipes import fuzz_recipe
+from tests.fuzz.scripts import fuzz_script
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,5 +58,6 @@ TARGETS: dict[str, Callable[[bytes, Path], str]] = {
     "header": fuzz_header,
     "imatrix": fuzz_imatrix,
     "recipe": fuzz_recipe,
+    "script": fuzz_script,
 }
 """Kind of input to what takes one and a folder to write to; returns the error's text, empty if it was accepted."""

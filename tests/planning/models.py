@@ -77,12 +77,12 @@ def header(model: Model) -> ModelHeader:
     return ModelHeader((Path("model.gguf"),), (offset,), 32, metadata(model), tuple(tensors))
 
 
-def imatrix(model: Model) -> Imatrix:
-    """Ones for every matrix but the embeddings."""
+def imatrix(model: Model, *, every: bool = False) -> Imatrix:
+    """Ones for every matrix, but the embeddings unless it is for ``every`` one."""
     entries = {
         name: np.ones(shape[0] * int(np.prod(shape[2:])), np.float32)
         for name, shape in model.shapes.items()
-        if len(shape) > 1 and "token_embd" not in name
+        if len(shape) > 1 and (every or "token_embd" not in name)
     }
     return Imatrix(Path("model.imatrix.dat"), "0" * 64, entries, (), 0)
 
@@ -100,9 +100,9 @@ def write(model: Model, path: Path) -> Path:
     return path
 
 
-def write_imatrix(model: Model, path: Path) -> Path:
+def write_imatrix(model: Model, path: Path, *, every: bool = False) -> Path:
     """The importance matrix in the legacy format."""
-    entries = imatrix(model).entries
+    entries = imatrix(model, every=every).entries
     parts = [np.int32(len(entries)).tobytes()]
     for name, values in entries.items():
         data = name.encode()

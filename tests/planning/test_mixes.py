@@ -96,14 +96,19 @@ def dry_run(model: Path, matrix: Path | None, mix: str) -> dict[str, str]:
     options = ["--imatrix", str(matrix)] if matrix else []
     command = [str(program), "--dry-run", *options, str(model), str(model.with_suffix(".out")), mix.upper(), "1"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    return printed_types(done.stdout + done.stderr) if done.returncode == 0 else {}
+
+
+def printed_types(text: str) -> dict[str, str]:
+    """Types by tensor in what ``llama-quantize`` prints."""
     found = {}
-    for part in re.split(r"^(?=\[ *\d+/ *\d+\] )", done.stdout + done.stderr, flags=re.MULTILINE)[1:]:
+    for part in re.split(r"^(?=\[ *\d+/ *\d+\] )", text, flags=re.MULTILINE)[1:]:
         named = _TENSOR.match(part)
         assert named is not None
         # A fallback is announced between the tensor and what it is converted to.
         converted = re.findall(r"converting to (\w+)", part)
         found[named[1]] = (converted[-1] if converted else named[2]).upper()
-    return found if done.returncode == 0 else {}
+    return found
 
 
 @pytest.mark.slow

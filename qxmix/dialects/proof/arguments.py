@@ -157,8 +157,9 @@ def _check_file(word: Argument, name: str, *, last: bool) -> None:
     """What cannot stand behind the options: other options, rules, and what may be several words."""
     text = word.text
     if word.unknown:
-        is_file = word.literal.lower().endswith(".gguf") and not word.may_split
-        if not is_file and not (word.number and last):
+        counts = word.number and last and not word.literal
+        is_file = word.literal.lower().endswith(".gguf") and not word.may_split and not word.number
+        if not is_file and not counts:
             raise _fail(name, word, unknown(word))
     elif text.startswith("-") or ("=" in text and read_type(text.rpartition("=")[2], "ik_llama.cpp", loosely=True)):
         raise _fail(name, word, _stray(text))
@@ -236,7 +237,7 @@ def read(
 
 def _split_rules(text: str, sign: str | None, engine: Engine, caveats: list[str], name: str) -> list[tuple[str, str]]:
     """Rules of one option's value; what the engine stops at is a caveat."""
-    items = [text] if sign is None else text.split() if sign == " " else text.removesuffix(",").split(",")
+    items = [text] if sign is None else text.split() if sign == " " else text.split(",")
     rules = []
     for item in items:
         pattern, _, written = item.partition("=")

@@ -7,6 +7,7 @@ Written apart from the translation to a recipe, so that the two can be held agai
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from qxmix.container.model import ModelHeader, TensorInfo
     from qxmix.dialects.proof.arguments import Reading
     from qxmix.recipe.conditions import FactValue
+    from qxmix.recipe.model import Recipe
 
     Facts = Mapping[str, FactValue]
 
@@ -95,7 +97,7 @@ def _base_types(reading: Reading, header: ModelHeader, taken: Collection[str]) -
     if "--pure" in reading.switches or plain in _FLOATS:
         return dict.fromkeys((t.name for t in header.tensors), plain)
     try:
-        recipe = load_recipe(f"{reading.engine}/{mix.lower()}")
+        recipe = _shipped(f"{reading.engine}/{mix.lower()}")
     except RecipeError:
         text = f"the mix {mix} of {reading.engine} is none of the recipes that come with qxmix"
         raise RecipeError(Problem(reading.origin, text)) from None
@@ -104,6 +106,11 @@ def _base_types(reading: Reading, header: ModelHeader, taken: Collection[str]) -
         recipe = replace(recipe, keep=(f"^(?:{'|'.join(map(regex.escape, taken))})$",), places=places)
     plan = make_plan(recipe, header, EMPTY_IMATRIX if reading.has_imatrix else None)
     return {t.name: t.requested for t in plan.tensors}
+
+
+@cache
+def _shipped(name: str) -> Recipe:
+    return load_recipe(name)
 
 
 def _ml(reading: Reading, tensor: TensorInfo, ruled: str | None, base: str, facts: Facts) -> str:

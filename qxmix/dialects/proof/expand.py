@@ -59,7 +59,7 @@ class _Fields:
         before = self.now or Argument("", self.line)
         self.now = replace(
             before, text=before.text + written, unknown=before.unknown or written,
-            may_split=before.may_split or may_split, number=number and not before.text,
+            may_split=before.may_split or may_split, number=before.number or number,
         )  # fmt: skip
 
     def end(self) -> None:

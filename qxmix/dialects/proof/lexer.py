@@ -52,7 +52,7 @@ class Lexed:
 _OPERATOR = re.compile(r"\d*(?:<<<|<<-|<<|>>|[<>]&|<>|>\||[<>](?!\())|&>>|&>|&&|\|\||\|&|;;|[;&|()\n]")
 _VARIABLE = re.compile(r"\$(?:[A-Za-z_]\w*|[0-9@*#?$!-])")
 _ARRAY = re.compile(r"[A-Za-z_]\w*\+?=\Z")
-_BARE = re.compile(r"[^\s\\'\"$`;&|()<>]+")
+_BARE = re.compile(r"[^ \t\n\\'\"$`;&|()<>]+")
 _ESCAPES = {"n": "\n", "t": "\t", "\\": "\\", "'": "'", '"': '"'}
 
 
@@ -110,7 +110,7 @@ class Lexer:
             while found := re.compile(r"[ \t]*#[^\n]*(?:\n|\Z)").match(text, self._pos):
                 self._comments.append(self._line())
                 self._pos = found.end()
-        elif text[pos] in " \t\r":
+        elif text[pos] in " \t":
             self._pos += 1
         elif text[pos] == "#":
             end = text.find("\n", pos)
@@ -166,7 +166,7 @@ class Lexer:
                 self._pos += 2
             elif text.startswith(("<(", ">("), self._pos):
                 pieces.append(Piece(text[self._pos] + self._skip(self._pos + 1), "quoted expansion"))
-            elif text[self._pos] in " \t\r\n;&|()<>":
+            elif text[self._pos] in " \t\n;&|()<>":
                 break
             else:
                 pieces += self._pieces(text[self._pos])
@@ -184,15 +184,14 @@ class Lexer:
             return self.double() or [Piece("", "quoted")]
         if text.startswith("$'", self._pos):
             return [self._ansi()]
+        if text.startswith('$"', self._pos):
+            self._pos += 2
+            return self.double() or [Piece("", "quoted")]
         if char in "$`":
             return [self._expansion(quoted=False)]
-        if char == "\\":
-            self._pos += 2
-            return [Piece(text[self._pos - 1 : self._pos], "quoted")]
-        found = _BARE.match(text, self._pos)
-        taken = found[0] if found else char
-        self._pos += len(taken)
-        return [Piece(taken, "bare")]
+        found = re.compile(r"\\(.?)", re.DOTALL).match(text, self._pos) or _BARE.match(text, self._pos)
+        self._pos = found.end() if found else self._pos + 1
+        return [Piece(found[1], "quoted") if found and char == "\\" else Piece(found[0] if found else char, "bare")]
 
     def _array(self) -> tuple[Token, ...]:
         start = self._pos

@@ -22,6 +22,7 @@ from qxmix.dialects.proof.blocks import (
 )  # fmt: skip
 from qxmix.dialects.proof.expand import Argument, Expander, Value
 from qxmix.dialects.proof.filters import evaluate
+from qxmix.dialects.proof.grammar import check_grammar
 from qxmix.dialects.proof.lexer import Lexer, Token
 from qxmix.dialects.proof.program import PROGRAM, arguments_of, looks_lost
 from qxmix.errors import Problem, RecipeError
@@ -52,13 +53,16 @@ def read_shell(text: str, name: str, given: Mapping[str, str]) -> Call | None:
 
     """
     lexed = Lexer(text, name).lex()
+    check_grammar(lexed.tokens, name)
     state = State(name, given, dict(given))
     statement: list[Token] = []
     before = ""
     for token in (*lexed.tokens, Token(0, operator="\n")):
         if token.operator in _SEPARATORS:
-            state.follows = _run(state, statement, before, token.operator)
-            statement, before = [], token.operator
+            if statement or token.operator != "\n":
+                state.follows = _run(state, statement, before, token.operator)
+                before = token.operator
+            statement = []
             if token.operator in ("(", ")"):
                 parenthesis(state, token)
         else:
@@ -113,12 +117,24 @@ def _run(state: State, tokens: list[Token], before: str, after: str) -> bool:
         keyword(state, head, tokens[0].line)
     guarded = ((before != "&&" or not state.follows) and before in ("&&", "||", "|", "|&")) or after in ("|", "|&")
     expander = Expander(state.variables, _substitute(state))
-    while words and (found := _assigned(words[0])):
-        _assign(state, expander, words[0], found, guarded=guarded)
-        words = words[1:]
-    if words:
-        _command(state, expander, words, guarded=guarded)
-    return not words
+    n_calls = len(state.calls)
+    first = next((i for i, w in enumerate(words) if not _assigned(w)), len(words))
+    if first < len(words):
+        # What stands before a command is set for that command alone.
+        _command(state, expander, words[first:], guarded=guarded or (first > 0 and words[first].bare == "read"))
+        if len(state.calls) > n_calls:
+            _check_input(state, tokens)
+        return False
+    for word in words:
+        if found := _assigned(word):
+            _assign(state, expander, word, found, guarded=guarded)
+    return True
+
+
+def _check_input(state: State, tokens: list[Token]) -> None:
+    """``llama-quantize`` is not started where a file that it is to read is not there."""
+    if found := next((t for t in tokens if t.operator.startswith("<")), None):
+        raise state.fail(found.line, f"llama-quantize reads no input; remove '{found.operator}' and what follows it")
 
 
 def _without_redirections(state: State, tokens: list[Token]) -> list[Token]:
@@ -179,7 +195,7 @@ def _command(state: State, expander: Expander, tokens: list[Token], *, guarded: 
         for name in state.variables.keys() - state.given.keys():
             state.variables[name] = None
     elif head in _BUILTINS:
-        _set_by_builtin(state, expander, head, tokens)
+        _set_by_builtin(state, expander, head, tokens, guarded=guarded)
     elif head in state.functions:
         state.skipped.append(f"{head} (line {line})")
     else:
@@ -205,7 +221,7 @@ def _program(state: State, words: list[Argument], line: int) -> None:
         state.skipped.append(f"{words[0].text} (line {line})")
 
 
-def _set_by_builtin(state: State, expander: Expander, head: str, tokens: list[Token]) -> None:
+def _set_by_builtin(state: State, expander: Expander, head: str, tokens: list[Token], *, guarded: bool) -> None:
     """Variables that a builtin sets become unknown; ``read -d '' name`` takes a here-document."""
     names = [t.bare for t in tokens[1:] if t.bare and re.fullmatch(r"[A-Za-z_]\w*", t.bare)]
     if head == "printf" and not any(t.bare == "-v" for t in tokens):
@@ -213,7 +229,9 @@ def _set_by_builtin(state: State, expander: Expander, head: str, tokens: list[To
     document = next((t for t in tokens if t.operator == "<<"), None)
     for name in names:
         state.variables[name] = None
-    if head == "read" and document is not None and len(names) == 1 and any(t.bare == "-d" for t in tokens):
+    plain = ["".join(p.text for p in t.pieces) for t in tokens if not t.operator]
+    is_text = plain[1:-1] in (["-r", "-d", ""], ["-rd", ""], ["-d", "", "-r"]) and plain[-1:] == names and not guarded
+    if head == "read" and document is not None and is_text:
         text = expander.joined(document.heredoc)
         state.variables[names[0]] = None if text is None else text.strip(" \t\n")
 

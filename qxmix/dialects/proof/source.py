@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qxmix.dialects.proof.arguments import Arguments, Reading, read, split
@@ -44,7 +45,13 @@ def call_of(text: str, name: str, suffix: str, given: Mapping[str, str]) -> Call
     """
     code = without_prose(text)
     shell = shell_of(code, suffix)
-    return read_shell(code, name, given) if shell == "sh" else read_windows(code, name, given, shell)
+    if shell != "sh":
+        return read_windows(code, name, given, shell)
+    call = read_shell(code, name, given)
+    if call is None or "\r\n" not in text:
+        return call
+    caveat = "its lines end as Windows ends them (\\r\\n), which a POSIX shell takes for a part of the last word"
+    return replace(call, caveats=(*call.caveats, caveat))
 
 
 def arguments_of_call(call: Call, name: str, engine: Engine, base: str | None) -> Arguments:
