@@ -17,7 +17,6 @@ import numpy as np
 from qxmix import quants
 from qxmix.quants.codec import SEARCHES, Search
 from qxmix.quants.common.lanes import LANES
-from qxmix.quants.table import searching
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,7 +70,7 @@ def sphere(type_name: str, search: Search, width: int) -> Sphere:
 
 def pictured_types() -> list[str]:
     """Names of the types with a search of a single block; interleaved forms share those of their plain types."""
-    return [t.name for t in quants.QUANT_TYPES if searching(t) and quants.codec_of(t.name).search_block is not None]
+    return [t.name for t in quants.QUANT_TYPES if t.searches and quants.codec_of(t.name).search_block is not None]
 
 
 def directions(width: int) -> NDArray[np.float32]:

@@ -15,7 +15,6 @@ from qxmix.cli.streams import notice
 from qxmix.container.imatrix import load_imatrix
 from qxmix.experiment.model import ORDER, TYPES, Case, Experiment
 from qxmix.quants import find
-from qxmix.quants.table import searching
 from qxmix.report.experiment import experiment_json, experiment_markdown, experiment_text
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def _types(given: str | None, engine: Engine) -> list[str]:
     for name, quant_type in found:
         if quant_type is None:
             raise click.BadParameter(f"{name!r} is no type; 'qxmix types' lists them", param_hint="--types")
-        if not searching(quant_type):
+        if not quant_type.searches:
             told = f"{quant_type.name} has one way only to search its scales; {', '.join(TYPES)} have several"
             raise click.BadParameter(told, param_hint="--types")
         if given and engine not in quant_type.engines:

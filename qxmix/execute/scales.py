@@ -1,4 +1,4 @@
-"""Where the scales of each type stand, and the test that all of them are finite.
+"""The test that all scales are finite.
 
 One infinite scale turns a whole block, and then the model's output, into NaN; the engines' own check skips all newer
 types of ik_llama.cpp.  Positions: the block structures in ``ggml-common.h`` of llama.cpp and ik_llama.cpp.
@@ -19,18 +19,6 @@ if TYPE_CHECKING:
 
     from qxmix.quants.quant_type import QuantType
 
-_BLOCK_SCALES: dict[str, tuple[int, ...]] = {
-    "Q4_0": (0,), "Q4_1": (0, 2), "Q5_0": (0,), "Q5_1": (0, 2), "Q8_0": (0,), "Q6_0": (0,), "IQ4_NL": (0,),
-    "Q2_K": (80, 82), "Q3_K": (108,), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,),
-    "IQ2_XXS": (0,), "IQ2_XS": (0,), "IQ2_S": (0,), "IQ3_XXS": (0,), "IQ3_S": (0,), "IQ1_S": (0,), "IQ4_XS": (0,),
-    "Q1_0": (0,), "Q2_0": (0,), "TQ1_0": (52,), "TQ2_0": (64,),
-    "IQ2_K": (0,), "IQ3_K": (0,), "IQ4_K": (0,), "IQ5_K": (0,), "IQ6_K": (0,),
-}  # fmt: skip
-"""Offsets of float16 scales in a block, in bytes."""
-_MINIMA = frozenset({"Q2_K", "Q4_K", "Q5_K"})
-"""Base types whose interleaved form starts with the scales and the minima of all rows."""
-_ROW_START_ONLY = frozenset({"IQ1_S_R4", "IQ1_M_R4"})
-"""Interleaved types with scales per row although their base has them per block."""
 _FLOATS = frozenset({"F32", "F16", "BF16"})
 """Types whose numbers are the weights themselves."""
 _EXPONENT = {"F16": 0x7C00, "BF16": 0x7F80}
@@ -101,27 +89,13 @@ def bad_group(quant_type: QuantType, packed: NDArray[np.uint8]) -> int | None:
         finite &= (rows.view(np.uint16) & np.uint16(0x7FFF)).max(axis=1, initial=0) < mask
     elif quant_type.name == "F32":
         finite &= np.isfinite(rows.view(np.float32)).all(axis=1)
-    offsets = _offsets(quant_type)
-    if offsets:
+    if quant_type.scales:
         blocks = rows[:, meta:].reshape(len(rows), -1, quant_type.block_nbytes * group)
-        for offset in offsets:
+        for offset in quant_type.scales:
             finite &= _finite_halves(blocks[:, :, offset : offset + 2])
     if quant_type.name == "IQ1_M":
         finite &= _finite_iq1_m(rows.reshape(len(rows), -1, quant_type.block_nbytes))
     return None if finite.all() else int(np.argmin(finite)) * group
-
-
-def _offsets(quant_type: QuantType) -> tuple[int, ...]:
-    base = quant_type.base
-    if quant_type.name in _ROW_START_ONLY:
-        return ()
-    if quant_type.name == "Q8_K_R8":
-        return tuple(range(0, 2 * quant_type.row_group, 2))
-    if not base:
-        return _BLOCK_SCALES.get(quant_type.name, ())
-    if base not in _BLOCK_SCALES:
-        return ()
-    return tuple(range(0, (4 if base in _MINIMA else 2) * quant_type.row_group, 2))
 
 
 def _finite_meta(quant_type: QuantType, rows: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -1,8 +1,8 @@
 """What a tensor gets instead of a type that cannot hold it, step by step.
 
-The maps are those of llama.cpp's ``tensor_type_fallback`` (since its PR 19770) and of ik_llama.cpp's
-``change_type_if_necessary``.  llama.cpp goes on to F16 where the substitute does not fit either; ik_llama.cpp has no
-second step and would abort in the quantizer, so here it is an error of the plan.
+The engines' substitutes are facts of the types (``QuantType.fallbacks``).  llama.cpp goes on to F16 where the
+substitute does not fit either; ik_llama.cpp has no second step and would abort in the quantizer, so here it is an error
+of the plan.
 """
 
 from __future__ import annotations
@@ -17,31 +17,6 @@ if TYPE_CHECKING:
 
     from qxmix.container.model import TensorInfo
     from qxmix.recipe.model import Fallback, Policy
-
-_LLAMA_CPP = {
-    **dict.fromkeys(
-        ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_XS"),
-        "IQ4_NL",
-    ),
-    **dict.fromkeys(("Q2_K", "Q3_K", "TQ1_0", "TQ2_0", "Q2_0"), "Q4_0"),
-    "Q4_K": "Q5_0",
-    "Q5_K": "Q5_1",
-    "Q6_K": "Q8_0",
-}
-_IK_LLAMA_CPP = {
-    **dict.fromkeys(
-        (
-            "IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "Q2_K", "Q3_K", "IQ2_XXS_R4",
-            "IQ2_XS_R4", "IQ2_S_R4", "IQ3_XXS_R4", "IQ3_S_R4", "Q2_K_R4", "Q3_K_R4", "IQ2_K", "IQ2_K_R4", "IQ3_K",
-            "IQ3_K_R4", "IQ2_KS", "IQ3_KS", "IQ2_KL", "IQ4_KSS", "IQ4_KS", "IQ4_KS_R4", "IQ4_XS", "IQ4_XS_R8",
-            "IQ1_KT", "IQ2_KT", "IQ3_KT", "IQ4_KT",
-        ),
-        "IQ4_NL",
-    ),
-    **dict.fromkeys(("Q4_K", "Q4_K_R4", "IQ4_K", "IQ4_K_R4", "IQ5_KS", "IQ5_KS_R4"), "Q5_0"),
-    **dict.fromkeys(("Q5_K", "Q5_K_R4", "IQ5_K", "IQ5_K_R4"), "Q6_0"),
-    **dict.fromkeys(("Q6_K", "Q6_K_R4", "IQ6_K", "Q8_K_R8"), "Q8_0"),
-}  # fmt: skip
 
 _NEVER_INTERLEAVED = frozenset({"token_embd.weight", "per_layer_token_embd.weight"})
 """Rows of these are looked up one by one, which an interleaved type cannot serve (ik_llama.cpp issue 296)."""
@@ -126,21 +101,18 @@ def _chain(fallbacks: tuple[Fallback, ...], current: str) -> tuple[str, ...]:
     return next((f.chains[key] for f in fallbacks for key in (current, "") if key in f.chains), ())
 
 
-def _by_policy(tensor: TensorInfo, current: str, policy: Policy) -> Iterator[str]:
+def _by_policy(tensor: TensorInfo, current: str, policy: Engine) -> Iterator[str]:
     now = get(current)
     if now.fits(tensor.n_cols):
         # The rows are whole blocks, so it is the interleaving that fails; both engines' loaders know the plain type.
         if now.base:
             yield now.base
         return
-    if policy == "ik_llama.cpp":
-        if current in _IK_LLAMA_CPP and get(_IK_LLAMA_CPP[current]).fits(tensor.n_cols):
-            yield _IK_LLAMA_CPP[current]
-        return
-    substitute = _LLAMA_CPP.get(current)
-    if substitute is not None:
-        yield substitute if get(substitute).fits(tensor.n_cols) else "F16"
-    elif now.block_size <= 32:  # noqa: PLR2004
+    substitute = now.fallback(policy)
+    fits = bool(substitute) and get(substitute).fits(tensor.n_cols)
+    if fits:
+        yield substitute
+    elif policy == "llama.cpp" and (substitute or now.block_size <= 32):  # noqa: PLR2004
         yield "F16"
 
 

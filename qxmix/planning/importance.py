@@ -14,17 +14,6 @@ if TYPE_CHECKING:
     from qxmix.errors import Problem, Severity
     from qxmix.recipe.model import Recipe
 
-# llama-quantize refuses to encode these without an importance matrix.
-_REFUSED: dict[Engine, frozenset[str]] = {
-    "llama.cpp": frozenset({"IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS"}),
-    "ik_llama.cpp": frozenset(
-        {
-            "IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ1_S_R4", "IQ1_M_R4", "IQ2_XXS_R4", "IQ2_XS_R4",
-            "IQ2_S_R4", "IQ1_KT", "IQ2_KT",
-        }
-    ),
-}  # fmt: skip
-
 _EXEMPT = frozenset({"token_embd.weight", "per_layer_token_embd.weight", "output.weight"})
 """They see tokens, or are not collected; no engine asks for theirs."""
 
@@ -72,7 +61,7 @@ def missing_is(tensor: TensorInfo, type_name: str, recipe: Recipe) -> tuple[Seve
     if recipe.imatrix.missing is None:
         if type_name in recipe.imatrix.require:
             return "error", f"the recipe requires it for {type_name}"
-        refusing = next((e for e in recipe.engines if type_name in _REFUSED[e]), None)
+        refusing = next((e for e in recipe.engines if e in get(type_name).demanded_by), None)
         if refusing:
             return "error", f"{refusing} refuses {type_name} without; 'imatrix: {{missing: warn}}' allows it"
     return "warning", ""

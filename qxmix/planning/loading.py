@@ -1,4 +1,10 @@
-"""What the engines do with the types of the result, whether they were encoded or were there already."""
+"""What the engines do with the types of the result, whether they were encoded or were there already.
+
+ik_llama.cpp loads rows that it cannot multiply, and ``llama-quantize`` writes them: its kernels ask for more than whole
+blocks.  Found by running them: the engine aborts (a batch of tokens through gate and up, IQ1_BN and IQ2_BN always), or
+leaves the result of the product unset.  The conditions stand in ``iqk_set_kernels_kquants``, ``iqk_set_kernels_1bit``
+and ``quantize_row_q8_K64_ref`` of ik_llama.cpp.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from qxmix.errors import Problem
 from qxmix.planning.draft import names_of
-from qxmix.planning.engine_rows import why_not_run
 from qxmix.planning.fallback import misfit
 from qxmix.quants import find
 from qxmix.quants.table import UNREADABLE
@@ -19,6 +24,7 @@ if TYPE_CHECKING:
 
     from qxmix.errors import Place
     from qxmix.planning.draft import Draft
+    from qxmix.quants import QuantType
     from qxmix.recipe.model import Recipe
 
 _I2_S = 36
@@ -77,11 +83,20 @@ def _unrunnable(recipe: Recipe, drafts: list[Draft]) -> Iterator[Problem]:
         yield Problem(where(recipe, rule) if encodes else members[0].tensor.name, text, "warning", "engine-rows")
 
 
+def why_not_run(quant_type: QuantType, n_cols: int) -> str:
+    """Why ik_llama.cpp cannot use a tensor of this type with rows of ``n_cols`` weights; empty where it can."""
+    if n_cols % quant_type.row_multiple:
+        return f"rows of {n_cols} weights are not whole multiples of {quant_type.row_multiple}"
+    if n_cols < quant_type.least_row:
+        return f"rows of {n_cols} weights are shorter than {quant_type.least_row}"
+    return ""
+
+
 def _why_not_run(draft: Draft) -> str:
     known = find(draft.type)
     if known is None or len(draft.tensor.shape) == 1:
         return ""
-    return why_not_run(draft.type, draft.tensor.n_cols) or ("" if draft.encodes else misfit(draft.tensor, known))
+    return why_not_run(known, draft.tensor.n_cols) or ("" if draft.encodes else misfit(draft.tensor, known))
 
 
 def where(recipe: Recipe, rule: int | None) -> Place:

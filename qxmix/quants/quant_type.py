@@ -39,11 +39,31 @@ class QuantType:
     """Module of ``qxmix.quants`` that encodes and decodes it; empty where qxmix can only size and copy it."""
     writable: bool = True
     """False for types that must not stand in a new file: activations, retired layouts, plain integers."""
+    fallbacks: tuple[str, str] = ("", "")
+    """What a tensor gets whose rows are no whole blocks, for each of ``ENGINES``; empty where the engine has nothing:
+    ``tensor_type_fallback`` of llama.cpp (since its PR 19770), ``change_type_if_necessary`` of ik_llama.cpp."""
+    demanded_by: tuple[Engine, ...] = ()
+    """The engines whose ``llama-quantize`` refuses to encode it without an importance matrix."""
+    searches: bool = False
+    """Whether the encoder does as ``search`` says; ``Codec.searches`` tells the same, but imports numba."""
+    feeds_back: bool = False
+    """Whether it can be encoded with error feedback; ``Codec.feedback`` tells the same, but imports numba."""
+    scales: tuple[int, ...] = ()
+    """Offsets of float16 scales, in bytes from the start of a block, of an interleaved type from that of the block of a
+    whole group of rows."""
+    row_multiple: int = 1
+    """Weights of which a row must be a whole multiple for ik_llama.cpp to multiply it; it loads others, too."""
+    least_row: int = 1
+    """Weights that a row must have for ik_llama.cpp to multiply it."""
 
     @property
     def bpw(self) -> float:
         """Bits per weight of the blocks, row scales not counted."""
         return 8 * self.block_nbytes / self.block_size
+
+    def fallback(self, engine: Engine) -> str:
+        """What the engine takes instead of it for rows that are no whole blocks; empty where that is nothing."""
+        return self.fallbacks[ENGINES.index(engine)]
 
     def fits(self, n_cols: int) -> bool:
         """Whether rows of ``n_cols`` weights are whole blocks."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qxmix.quants.table import searching
 from qxmix.recipe.model import SEARCHES
 from qxmix.report.text import table, wrapped
 
@@ -27,7 +26,7 @@ def types_text(types: Sequence[QuantType], *, terminal: bool = False) -> str:
             _row(t),
             "both" if len(t.engines) > 1 else t.engines[0],
             _READS[t.importance],
-            "yes" if searching(t) else "",
+            "yes" if t.searches else "",
             _use(t),
         )
         for t in types
@@ -62,7 +61,7 @@ def types_json(types: Sequence[QuantType]) -> list[dict[str, object]]:
             "base": t.base or None,
             "engines": list(t.engines),
             "importance": t.importance,
-            "searches": list(SEARCHES) if searching(t) else [],
+            "searches": list(SEARCHES) if t.searches else [],
             "use": _use(t),
         }
         for t in types

@@ -8,8 +8,8 @@ from qxmix.container.header import read_header
 from qxmix.container.imatrix import load_imatrix
 from qxmix.execute import apply
 from qxmix.plan import Plan, make_plan
-from qxmix.planning.engine_rows import why_not_run
-from qxmix.quants import QUANT_TYPES, QuantType
+from qxmix.planning.loading import why_not_run
+from qxmix.quants import QUANT_TYPES, QuantType, get
 from qxmix.recipe import load_recipe
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def pure_recipe(folder: Path, type_name: str, engine: str) -> Path:
 
     ``ffn_down`` has the rows of the demo models (192 and 448 weights) that ik_llama.cpp cannot multiply in some types.
     """
-    hard = why_not_run(type_name, 192) or why_not_run(type_name, 448)
+    hard = any(why_not_run(get(type_name), n) for n in (192, 448))
     down = "  - {match: ffn_down, type: q8_0}\n" if hard else ""
     path = folder / f"{type_name}.yaml"
     path.write_text(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from qxmix import quants
-from qxmix.execute.scales import _offsets, bad_group
+from qxmix.execute.scales import bad_group
 from qxmix.quants import QUANT_TYPES, QuantType
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def places(quant_type: QuantType) -> list[tuple[int, bytes]]:
         return [(0, b"\x00\x7c")]
     if quant_type.row_meta_nbytes:
         return [(0, b"\x00\x00\x80\x7f")]
-    return [(quant_type.block_nbytes + offset, b"\x00\x7c") for offset in _offsets(quant_type)]
+    return [(quant_type.block_nbytes + offset, b"\x00\x7c") for offset in quant_type.scales]
 
 
 @pytest.mark.slow

@@ -15,7 +15,6 @@ import qxmix.quants
 from qxmix.quants import QUANT_TYPES, by_id, codec_of, find, get
 from qxmix.quants.api import dequantize, quantize
 from qxmix.quants.codec import SEARCHES, Search
-from qxmix.quants.table import searching
 
 WITH_CODEC = [t.name for t in QUANT_TYPES if t.codec]
 GGUF_SIZES = gguf.GGML_QUANT_SIZES
@@ -175,8 +174,8 @@ def test_search_changes_bytes_only_where_the_codec_says_so(name: str, search: Se
 
 def test_the_table_knows_which_codecs_search() -> None:
     for name in WITH_CODEC:
-        assert codec_of(name).searches == (SEARCHES if searching(get(name)) else ()), name
-    assert not searching(get("I32"))
+        assert codec_of(name).searches == (SEARCHES if get(name).searches else ()), name
+    assert not get("I32").searches
 
 
 @given(st.sampled_from(WITH_CODEC), st.integers(0, 5), st.integers(0, 3))
