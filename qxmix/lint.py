@@ -96,7 +96,7 @@ class _View:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.rules: dict[int, Rule] = {i: r for i, r in enumerate(plan.recipe.rules) if r.source == 0}
-        self.quantizable = [i for i, t in enumerate(plan.tensors) if t.rule is not None or not _is_kept(t)]
+        self.quantizable = [i for i, t in enumerate(plan.tensors) if t.rule is not None or not t.kept]
         flags = [False] * len(plan.tensors)
         for i in self.quantizable:
             flags[i] = True
@@ -250,10 +250,6 @@ def _silences(view: _View) -> Iterator[Problem]:
             if id_ not in IDS:
                 hint = near(id_, list(IDS)) or "; 'qxmix lint --ids' lists them"
                 yield Problem(place, f"'{id_}' is no id of a problem{hint}", "warning", "silence-unknown")
-
-
-def _is_kept(tensor: PlannedTensor) -> bool:
-    return tensor.reason.startswith("kept")
 
 
 def _names(names: Sequence[str]) -> str:

@@ -2,6 +2,6 @@
 
 from qxmix.planning.make import make_plan
 from qxmix.planning.memory import peak_nbytes
-from qxmix.planning.model import Plan, PlannedFile, PlannedTensor, Split
+from qxmix.planning.model import Plan, PlannedTensor, Split
 
-__all__ = ["Plan", "PlannedFile", "PlannedTensor", "Split", "make_plan", "peak_nbytes"]
+__all__ = ["Plan", "PlannedTensor", "Split", "make_plan", "peak_nbytes"]

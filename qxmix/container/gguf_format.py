@@ -71,6 +71,9 @@ SCALARS: Final[dict[int, Struct]] = {
     ValueType.FLOAT64: Struct("<d"),
 }
 
+INTEGERS: Final = frozenset(kind for kind, struct in SCALARS.items() if struct.format[-1] in "bBhHiIqQ")
+"""Value types that hold whole numbers."""
+
 GENERAL_TYPE: Final = "general.type"
 GENERAL_ALIGNMENT: Final = "general.alignment"
 GENERAL_QUANTIZATION_VERSION: Final = "general.quantization_version"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING, Literal
 
+from qxmix.container.gguf_format import ARRAY_HEAD, INTEGERS, SCALARS, U32, U64
 from qxmix.quants import QuantType, by_id
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 Scalar = int | float | bool | str
@@ -28,6 +30,29 @@ class MetadataField:
     array: tuple[int, int] | None = None
     """Element type and count of an array, else None."""
 
+    @property
+    def first_integer(self) -> int | None:
+        """The value, or the first of an array, where that is an integer."""
+        if isinstance(self.value, int) and not isinstance(self.value, bool):
+            return self.value
+        if self.array is None or self.array[0] not in INTEGERS or self.array[1] == 0:
+            return None
+        # key length u64 | key | value type u32 | element type u32 | count u64 | elements
+        start = U64.size + len(self.key.encode()) + U32.size + ARRAY_HEAD.size
+        found: int = SCALARS[self.array[0]].unpack_from(self.raw, start)[0]
+        return found
+
+
+def field_of(metadata: Sequence[MetadataField], key: str) -> MetadataField | None:
+    """The field under ``key``, or None."""
+    return next((f for f in metadata if f.key == key), None)
+
+
+def value_of(metadata: Sequence[MetadataField], key: str) -> Scalar | None:
+    """The scalar or string under ``key``; None where it is missing or an array."""
+    found = field_of(metadata, key)
+    return None if found is None else found.value
+
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
@@ -44,17 +69,16 @@ class TensorInfo:
     """Where the data start, in bytes from the start of the shard."""
     nbytes: int
     """Bytes of data, padding not counted; for an unknown type up to the next tensor or the end of the file."""
+    quant_type: QuantType | None = field(init=False, repr=False, compare=False)
+    """The type, or None for an id that neither engine writes."""
 
-    @property
-    def quant_type(self) -> QuantType | None:
-        """The type, or None for an id that neither engine writes."""
-        return by_id(self.type_id)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "quant_type", by_id(self.type_id))
 
     @property
     def type(self) -> str:
         """Upper-case name of the type; ``UNKNOWN_142`` for an id that neither engine writes."""
-        known = by_id(self.type_id)
-        return known.name if known else f"UNKNOWN_{self.type_id}"
+        return self.quant_type.name if self.quant_type is not None else f"UNKNOWN_{self.type_id}"
 
     @property
     def n_cols(self) -> int:
@@ -96,7 +120,17 @@ class ModelHeader:
 
     def get(self, key: str) -> Scalar | None:
         """The scalar or string under ``key``; None where it is missing or an array."""
-        return next((f.value for f in self.metadata if f.key == key), None)
+        return value_of(self.metadata, key)
+
+    def integer(self, key: str) -> int | None:
+        """The integer under ``key``, or the first of an array of them; None where there is none."""
+        found = field_of(self.metadata, key)
+        return None if found is None else found.first_integer
+
+    def count(self, key: str) -> int | None:
+        """How many elements the array under ``key`` has; None where it is missing or no array."""
+        found = field_of(self.metadata, key)
+        return found.array[1] if found is not None and found.array is not None else None
 
     @property
     def path(self) -> Path:

@@ -21,7 +21,7 @@ from qxmix.container.gguf_format import (
     pad,
 )
 from qxmix.container.header_only import Shard, bounds, read_shards
-from qxmix.container.model import MetadataField, Scalar, TensorInfo
+from qxmix.container.model import MetadataField, Scalar, TensorInfo, field_of, value_of
 from qxmix.container.reader import MIN_FIELD_NBYTES, Cursor, read_metadata
 from qxmix.container.recognize import HEAD_NBYTES, problem_with_start
 from qxmix.container.source import DAMAGED, bad_file, mapped, show
@@ -54,7 +54,7 @@ class GgufFile:
 
     def get(self, key: str) -> Scalar | None:
         """The scalar or string under ``key``; None where it is missing or an array."""
-        return next((f.value for f in self.metadata if f.key == key), None)
+        return value_of(self.metadata, key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ def _check_counts(cursor: Cursor, n_tensors: int, n_fields: int) -> None:
 
 
 def _alignment(path: Path, metadata: tuple[MetadataField, ...]) -> int:
-    field = next((f for f in metadata if f.key == GENERAL_ALIGNMENT), None)
+    field = field_of(metadata, GENERAL_ALIGNMENT)
     if field is None:
         return DEFAULT_ALIGNMENT
     value = field.value

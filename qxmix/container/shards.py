@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from qxmix.container.gguf_format import SPLIT_COUNT, SPLIT_NO, SPLIT_TENSORS_COUNT
 from qxmix.container.layout import shard_suffix
+from qxmix.container.model import field_of
 from qxmix.container.parse import GgufFile, parse_gguf
 from qxmix.container.source import bad_file, show
 
@@ -92,7 +93,7 @@ def _check_together(shards: tuple[GgufFile, ...], count: int) -> None:
 
 def _integer(file: GgufFile, key: str, default: int) -> int:
     """The value of a split key, which is 0 or more; ``default`` where it is missing."""
-    field = next((f for f in file.metadata if f.key == key), None)
+    field = field_of(file.metadata, key)
     if field is None:
         return default
     if not isinstance(field.value, int) or isinstance(field.value, bool) or field.value < 0:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from qxmix.plan import Plan, PlannedFile
+    from qxmix.container.layout import OutputFile
+    from qxmix.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ def write_header(path: Path, header: bytes) -> None:
         file.write(header)
 
 
-def check(path: Path, planned: PlannedFile, header: bytes, shard: int) -> None:
+def check(path: Path, planned: OutputFile, header: bytes, shard: int) -> None:
     """Read a finished file's header again and compare it with the plan.
 
     Raises:

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from heapq import merge
 from typing import TYPE_CHECKING
 
 from qxmix.planning.facts import MAIN_STACK, count_layers, tensor_facts
 from qxmix.planning.importance import has_importance
 from qxmix.recipe import conditions, layers
 from qxmix.recipe.categories import block_of, category_of, name_parts
+from qxmix.recipe.literals import required, sequences
 from qxmix.recipe.model import DEFAULT
 from qxmix.recipe.patterns import search
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from qxmix.container.imatrix import Imatrix
     from qxmix.container.model import ModelHeader, TensorInfo
+    from qxmix.errors import Place
     from qxmix.recipe.conditions import Condition, FactValue
     from qxmix.recipe.layers import LayerSelector
-    from qxmix.recipe.model import Recipe, Rule
+    from qxmix.recipe.model import NameTest, Recipe, Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,24 @@ class Choice:
     """Upper-case name of the type asked for, or ``keep``."""
     steps: tuple[str, ...] = ()
     """What ``adjust`` changed, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Live:
+    """A rule whose ``when`` this model can meet."""
+
+    number: int
+    rule: Rule
+    when: Condition
+    """What is left of it to ask of the tensors."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """Tensors that the units before have left, which are those that a unit counts."""
+
+    unit: int
+    tensors: tuple[int, ...]
 
 
 @dataclass(slots=True)
@@ -47,7 +68,10 @@ class Chooser:
     by_name: bool
     """Count tensors by block number and name instead of by place in the file."""
     count_overridden: bool
-    _numbers: dict[object, dict[int, int]] = field(default_factory=dict)
+    _index: dict[str, list[int]] | None = None
+    """Tensors by the sequences of components that their names hold."""
+    _numbers: dict[tuple[NameTest, int | None], dict[int, int]] = field(default_factory=dict)
+    """Places by what is counted: whom a name test selects, of all tensors or (a unit's index) of those left for it."""
     _totals: dict[object, int] = field(default_factory=dict)
     _tensor_facts: dict[int, dict[str, FactValue]] = field(default_factory=dict)
     imatrix: Imatrix | None = None
@@ -58,26 +82,53 @@ class Chooser:
         undecided = list(candidates)
         chosen: dict[int, Choice] = {}
         for unit in dict.fromkeys(rule.unit for rule in self.recipe.rules):
-            rules = [
-                (i, rule, when)
-                for i, rule in enumerate(self.recipe.rules)
-                if rule.unit == unit and (when := conditions.reduce(rule.when, self.facts)) is not None
-            ]
-            counted = None if self.count_overridden else undecided
+            counted = None if self.count_overridden else _Left(unit, tuple(undecided))
+            tries = self._tries(unit)
             rest = []
             for index in undecided:
-                decided = self._first(index, rules, counted)
+                decided = self._first(index, tries(index), counted)
                 if decided is None:
                     rest.append(index)
                 else:
                     chosen[index] = decided
             undecided = rest
-            # The next unit counts what this one left.
-            self._numbers.clear()
         for index in undecided:
             if self.quantizable[index]:
                 chosen[index] = Choice(None, self.recipe.default)
         return chosen
+
+    def _tries(self, unit: int) -> Callable[[int], Iterable[_Live]]:
+        """For a tensor the rules of a unit that may select it, in order: not those whose pattern needs another name."""
+        anywhere: list[_Live] = []
+        by_tensor: dict[int, list[_Live]] = {}
+        for number, rule in enumerate(self.recipe.rules):
+            if rule.unit != unit or (when := conditions.reduce(rule.when, self.facts)) is None:
+                continue
+            live = _Live(number, rule, when)
+            holders = self._holders(rule.match)
+            if holders is None:
+                anywhere.append(live)
+            for index in holders or ():
+                by_tensor.setdefault(index, []).append(live)
+
+        def tries(index: int) -> Iterable[_Live]:
+            own = by_tensor.get(index)
+            return merge(anywhere, own, key=_number) if own and anywhere else own or anywhere
+
+        return tries
+
+    def _holders(self, match: str | None) -> Collection[int] | None:
+        """Tensors whose names hold what a pattern requires; None where it requires nothing that is known."""
+        keys = required(match) if match is not None else None
+        if keys is None:
+            return None
+        if self._index is None:
+            self._index = {}
+            for i, tensor in enumerate(self.header.tensors):
+                for key in sequences(tensor.name):
+                    self._index.setdefault(key, []).append(i)
+        found = [self._index.get(key, ()) for key in keys]
+        return found[0] if len(found) == 1 else {i for indices in found for i in indices}
 
     def applies(self, rule: Rule) -> bool:
         """Whether the rule's ``when`` allows a model like this; one for other models need not select anything."""
@@ -88,24 +139,27 @@ class Chooser:
         when = conditions.reduce(rule.when, self.facts)
         if when is None:
             return []
+        holders = self._holders(rule.match)
+        if holders is not None:
+            wanted = candidates if isinstance(candidates, range) else set(candidates)
+            candidates = sorted(i for i in holders if i in wanted)
         return [i for i in candidates if self._selects(rule, when, i, None)]
 
-    def _first(self, index: int, rules: list[tuple[int, Rule, Condition]], counted: list[int] | None) -> Choice | None:
-        for number, rule, when in rules:
-            if (self.quantizable[index] or rule.force) and self._selects(rule, when, index, counted):
-                return self._adjusted(number, rule, index, counted)
+    def _first(self, index: int, rules: Iterable[_Live], counted: _Left | None) -> Choice | None:
+        for live in rules:
+            rule = live.rule
+            if (self.quantizable[index] or rule.force) and self._selects(rule, live.when, index, counted):
+                return self._adjusted(live.number, rule, index, counted)
         return None
 
-    def _selects(self, rule: Rule, when: Condition, index: int, counted: list[int] | None) -> bool:
-        name = self.header.tensors[index].name
+    def _selects(self, rule: Rule, when: Condition, index: int, counted: _Left | None) -> bool:
         return (
-            (not rule.categories or category_of(name) in rule.categories)
+            _has_name(rule.names, self.header.tensors[index].name, rule.where)
             and (not when or conditions.holds(when, self._facts_of(index, self.recipe.default)))
-            and (rule.match is None or search(rule.match, name, rule.where))
             and (rule.layers is None or self._in_layers(rule, rule.layers, index, counted))
         )
 
-    def _adjusted(self, number: int, rule: Rule, index: int, counted: list[int] | None) -> Choice:
+    def _adjusted(self, number: int, rule: Rule, index: int, counted: _Left | None) -> Choice:
         current, steps = self._type(rule.type), []
         for i, step in enumerate(rule.adjust):
             if not conditions.holds(step.when, self._facts_of(index, current)):
@@ -130,7 +184,7 @@ class Chooser:
         facts["type"] = type_so_far
         return facts
 
-    def _in_layers(self, rule: Rule, selector: LayerSelector, index: int, counted: list[int] | None) -> bool:
+    def _in_layers(self, rule: Rule, selector: LayerSelector, index: int, counted: _Left | None) -> bool:
         by_layer = selector.by == "layer" or (
             selector.by == "layer_if_experts" and self.facts["n_expert"] not in (0, 1)
         )
@@ -138,18 +192,17 @@ class Chooser:
         i = parts.layer if by_layer else self._ordinals(rule, counted).get(index)
         return i is not None and layers.holds(selector, i, self._total(selector.of, parts.stack))
 
-    def _ordinals(self, rule: Rule, counted: list[int] | None) -> dict[int, int]:
-        """Place of each tensor among the quantizable ones that match and category of the rule select."""
-        key = (rule.match, rule.categories)
+    def _ordinals(self, rule: Rule, counted: _Left | None) -> dict[int, int]:
+        """Place of each tensor among the quantizable ones whose names the rule's tests select."""
+        names, where = rule.names, rule.where
+        key = (names, None if counted is None else counted.unit)
         found = self._numbers.get(key)
         if found is None:
             tensors = self.header.tensors
             indices = [
                 i
-                for i in (range(len(tensors)) if counted is None else counted)
-                if self.quantizable[i]
-                and (not rule.categories or category_of(tensors[i].name) in rule.categories)
-                and (rule.match is None or search(rule.match, tensors[i].name, rule.where))
+                for i in (range(len(tensors)) if counted is None else counted.tensors)
+                if self.quantizable[i] and _has_name(names, tensors[i].name, where)
             ]
             if self.by_name:
                 indices.sort(key=lambda i: name_order(tensors[i]))
@@ -172,6 +225,16 @@ class Chooser:
                 found = count_layers(self.header.tensors, stack) if stack not in ("", MAIN_STACK) else n_layer
             self._totals[key] = found
         return found
+
+
+def _has_name(names: NameTest, name: str, where: Place) -> bool:
+    return (not names.categories or category_of(name) in names.categories) and (
+        names.match is None or search(names.match, name, where)
+    )
+
+
+def _number(live: _Live) -> int:
+    return live.number
 
 
 def name_order(tensor: TensorInfo) -> tuple[int, bytes]:

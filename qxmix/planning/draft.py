@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from qxmix.planning.fallback import effective_type
 from qxmix.planning.feedback import find_feedback, wanted_feedback
-from qxmix.planning.importance import find_entry, reads_importance
+from qxmix.planning.importance import find_entry
 from qxmix.planning.model import PlannedTensor
-from qxmix.quants import get
 from qxmix.recipe.model import KEEP
 
 if TYPE_CHECKING:
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
     from qxmix.container.moments import Moments
     from qxmix.errors import Problem
     from qxmix.planning.choose import Choice
+    from qxmix.planning.fallback import Step, Types
+    from qxmix.quants import QuantType
     from qxmix.recipe.model import Fallback, Policy, Recipe
 
 
@@ -29,14 +30,14 @@ class Draft:
 
     tensor: TensorInfo
     rule: int | None
-    requested: str
-    """Upper-case name of the type asked for."""
-    type: str
-    """Upper-case name of the type it gets; not one that fits where ``error`` is set."""
+    requested: QuantType | None
+    """The type asked for; of a kept tensor that which it has, None for one that neither engine writes."""
+    quant_type: QuantType | None
+    """The type it gets; not one that fits where ``error`` is set."""
     reason: str
-    quantized: bool = True
-    """False where neither a rule nor the default decides: the tensor is carried over whatever it is."""
-    steps: tuple[str, ...] = ()
+    kept: str = ""
+    """Why neither a rule nor the default gives it a type, so that it is carried over; empty where one does."""
+    steps: tuple[Step, ...] = ()
     """The fallbacks on the way from ``requested`` to ``type``."""
     error: str = ""
     """Why no type was found that can hold it."""
@@ -48,10 +49,17 @@ class Draft:
     @property
     def encodes(self) -> bool:
         """Whether its weights are encoded; a tensor that has the type already is copied."""
-        return self.quantized and self.type != self.tensor.type
+        return not self.kept and self.quant_type != self.tensor.quant_type
+
+    @property
+    def type(self) -> str:
+        """Upper-case name of the type it gets."""
+        return self.quant_type.name if self.quant_type is not None else self.tensor.type
 
 
-def draft(recipe: Recipe, tensor: TensorInfo, choice: Choice | None, kept: str, imatrix: Imatrix | None) -> Draft:
+def draft(
+    recipe: Recipe, tensor: TensorInfo, choice: Choice | None, kept: str, imatrix: Imatrix | None, types: Types
+) -> Draft:
     """Follow a choice through fallback and importance.
 
     Args:
@@ -60,24 +68,27 @@ def draft(recipe: Recipe, tensor: TensorInfo, choice: Choice | None, kept: str, 
         choice: What the rules say, or None where they have no say.
         kept: Why they have none.
         imatrix: The importance matrix, or None.
+        types: The types by name.
 
     """
-    if choice is None or choice.type == KEEP:
-        rule = choice.rule if choice is not None else None
-        reason = kept if choice is None else f"kept by {_origin(recipe, rule)}"
-        return Draft(tensor, rule, tensor.type, tensor.type, reason, quantized=False)
+    if choice is None:
+        return Draft(tensor, None, tensor.quant_type, tensor.quant_type, f"kept: {kept}", kept)
+    origin = _origin(recipe, choice.rule)
+    if choice.type == KEEP:
+        return Draft(tensor, choice.rule, tensor.quant_type, tensor.quant_type, f"kept by {origin}", f"by {origin}")
+    requested = types[choice.type]
     effective = effective_type(
-        tensor, choice.type, fallbacks_of(recipe, choice.rule), policy_of(recipe), recipe.engines
+        tensor, requested, fallbacks_of(recipe, choice.rule), policy_of(recipe), recipe.engines, types
     )
     entry, problem = find_entry(tensor, imatrix, recipe.engines)
-    reads = reads_importance(effective.type)
-    reason = "; ".join((_origin(recipe, choice.rule), *choice.steps, *effective.steps))
+    reads = effective.quant_type.importance != "ignored"
+    reason = "; ".join((origin, *choice.steps, *map(str, effective.steps)))
     return Draft(
         tensor,
         choice.rule,
-        choice.type,
-        effective.type,
-        reason if effective.type != tensor.type else f"{reason}; it is {tensor.type} already",
+        requested,
+        effective.quant_type,
+        reason if effective.quant_type != tensor.quant_type else f"{reason}; it is {tensor.type} already",
         steps=effective.steps,
         error=effective.error,
         importance=entry if reads else None,
@@ -100,13 +111,14 @@ def planned(recipe: Recipe, found: Draft, moments: Moments | None = None) -> Pla
     """The draft as a planned tensor at offset 0 of the first file."""
     tensor = found.tensor
     rule = recipe.rules[found.rule] if found.rule is not None else None
-    quant_type = get(found.type) if found.encodes else None
+    quant_type = found.quant_type if found.encodes else None
     return PlannedTensor(
         source=tensor,
-        type=found.type,
+        quant_type=found.quant_type,
         action="encode" if found.encodes else "copy",
+        kept=found.kept,
         reason=found.reason,
-        requested=found.requested,
+        requested=found.requested.name if found.requested is not None else tensor.type,
         rule=found.rule,
         importance=found.importance if found.encodes else None,
         search=(rule.search if rule else None) or recipe.search,
@@ -114,7 +126,7 @@ def planned(recipe: Recipe, found: Draft, moments: Moments | None = None) -> Pla
         nbytes=quant_type.nbytes(tensor.shape) if quant_type and quant_type.fits(tensor.n_cols) else tensor.nbytes,
         shard=0,
         offset=0,
-        feedback=find_feedback(tensor, found.type, wanted_feedback(recipe, found.rule), moments)
+        feedback=find_feedback(tensor, found.quant_type, wanted_feedback(recipe, found.rule), moments)
         if found.encodes
         else None,
     )

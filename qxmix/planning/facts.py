@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import struct
 from typing import TYPE_CHECKING
 
 from qxmix.recipe.categories import name_parts
 
 if TYPE_CHECKING:
-    from qxmix.container.model import MetadataField, ModelHeader, TensorInfo
+    from qxmix.container.model import ModelHeader, TensorInfo
     from qxmix.recipe.conditions import FactValue
 
 MAIN_STACK = "blk"
 """What the layers of a language model are called."""
-
-_INTEGERS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 10: "<Q", 11: "<q"}
-"""GGUF's ids of integer types and how ``struct`` reads them."""
 
 
 def model_facts(header: ModelHeader, *, has_imatrix: bool) -> dict[str, FactValue]:
@@ -23,17 +19,16 @@ def model_facts(header: ModelHeader, *, has_imatrix: bool) -> dict[str, FactValu
 
     ``n_head`` and ``n_head_kv`` may be one per layer; llama-quantize asks layer 0.
     """
-    fields = {f.key: f for f in header.metadata}
     arch = header.architecture
 
     def number(key: str) -> int | None:
-        return _first_number(fields.get(f"{arch}.{key}"))
+        return header.integer(f"{arch}.{key}")
 
     n_head = number("attention.head_count")
     n_head_kv = number("attention.head_count_kv")
     if n_head_kv is None:
         n_head_kv = n_head
-    tokens = fields.get("tokenizer.ggml.tokens")
+    n_tokens = header.count("tokenizer.ggml.tokens")
     return {
         "arch": arch,
         "n_layer": number("block_count") or count_layers(header.tensors),
@@ -42,7 +37,7 @@ def model_facts(header: ModelHeader, *, has_imatrix: bool) -> dict[str, FactValu
         "n_gqa": (n_head // n_head_kv if n_head_kv else 0) if n_head is not None and n_head_kv is not None else None,
         "n_expert": number("expert_count") or 0,
         "n_embd": number("embedding_length"),
-        "n_vocab": tokens.array[1] if tokens is not None and tokens.array else number("vocab_size"),
+        "n_vocab": n_tokens if n_tokens is not None else number("vocab_size"),
         "tied": all(t.name != "output.weight" for t in header.tensors),
         "has_imatrix": has_imatrix,
     }
@@ -58,20 +53,6 @@ def tensor_facts(tensor: TensorInfo) -> dict[str, FactValue]:
         "n_weights": tensor.n_weights,
         "source_type": tensor.type,
     }
-
-
-def _first_number(field: MetadataField | None) -> int | None:
-    """An integer, or the first of an array of them."""
-    if field is None:
-        return None
-    if isinstance(field.value, int) and not isinstance(field.value, bool):
-        return field.value
-    if field.array is None or field.array[0] not in _INTEGERS or field.array[1] == 0:
-        return None
-    # key length u64 | key | value type u32 | element type u32 | count u64 | elements
-    start = 8 + len(field.key.encode()) + 4 + 4 + 8
-    found: int = struct.unpack_from(_INTEGERS[field.array[0]], field.raw, start)[0]
-    return found
 
 
 def count_layers(tensors: tuple[TensorInfo, ...], stack: str = "") -> int:

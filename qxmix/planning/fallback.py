@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from qxmix.quants import Engine, QuantType, get
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
 
     from qxmix.container.model import TensorInfo
     from qxmix.recipe.model import Fallback, Policy
@@ -22,48 +22,78 @@ _NEVER_INTERLEAVED = frozenset({"token_embd.weight", "per_layer_token_embd.weigh
 """Rows of these are looked up one by one, which an interleaved type cannot serve (ik_llama.cpp issue 296)."""
 
 
+class Types(dict[str, QuantType]):
+    """The types that a plan comes to, by upper-case name; each is looked up once."""
+
+    def __missing__(self, name: str) -> QuantType:
+        """Look it up.
+
+        Raises:
+            KeyError: there is no such type.
+
+        """
+        found = self[name] = get(name)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One type given up for another."""
+
+    before: str
+    after: str
+    cause: str
+
+    def __str__(self) -> str:
+        return f"{self.before} -> {self.after}: {self.cause}"
+
+
 @dataclass(frozen=True, slots=True)
 class Effective:
     """The type a tensor really gets."""
 
-    type: str
-    steps: tuple[str, ...] = ()
+    quant_type: QuantType
+    steps: tuple[Step, ...] = ()
     """What happened on the way, in order; empty where the requested type fits."""
     error: str = ""
-    """Why no type was found; ``type`` is then the last one tried."""
+    """Why no type was found; ``quant_type`` is then the last one tried."""
 
 
 def effective_type(
     tensor: TensorInfo,
-    requested: str,
+    requested: QuantType,
     fallbacks: tuple[Fallback, ...],
     target_policy: Policy,
     engines: tuple[Engine, ...],
+    types: Types,
 ) -> Effective:
     """The type a tensor gets when ``requested`` is asked for.
 
     Args:
         tensor: The tensor.
-        requested: Upper-case name of the type that rule or default chose.
+        requested: The type that rule or default chose.
         fallbacks: That of the rule, if it has one, then the recipe's.
         target_policy: The policy where none of them states one.
         engines: The engines that must load the result.
+        types: Where substitutes are found by their names.
 
     """
-    steps: list[str] = []
-    current, tried = requested, {requested}
+    steps: list[Step] = []
+    current, tried = requested, {requested.name}
     policy = next((f.policy for f in fallbacks if f.policy is not None), target_policy)
-    while cause := misfit(tensor, get(current)):
-        if policy == "error" and not _chain(fallbacks, current):
+    while cause := misfit(tensor, current):
+        chain = _chain(fallbacks, current)
+        if policy == "error" and not chain:
             return Effective(current, tuple(steps), f"{cause}, and 'fallback' is 'error'")
-        chosen = _next(tensor, current, fallbacks, policy, tried)
+        chosen = _next(tensor, [types[name] for name in chain], _by_policy(tensor, current, policy, types), tried)
         if chosen is None:
-            return Effective(current, tuple(steps), f"{cause}, and {_dead_end(current, fallbacks, policy)}")
-        steps.append(f"{current} -> {chosen}: {cause}")
-        if foreign := [e for e in engines if e not in get(chosen).engines]:
-            return Effective(chosen, tuple(steps), f"{cause}, and the fallback {chosen} is unknown to {foreign[0]}")
+            return Effective(current, tuple(steps), f"{cause}, and {_dead_end(current, chain, policy)}")
+        steps.append(Step(current.name, chosen.name, cause))
+        if foreign := [e for e in engines if e not in chosen.engines]:
+            text = f"{cause}, and the fallback {chosen.name} is unknown to {foreign[0]}"
+            return Effective(chosen, tuple(steps), text)
         current = chosen
-        tried.add(current)
+        tried.add(current.name)
     return Effective(current, tuple(steps))
 
 
@@ -86,40 +116,36 @@ def nominal_nbytes(quant_type: QuantType, tensor: TensorInfo) -> float:
 
 
 def _next(
-    tensor: TensorInfo, current: str, fallbacks: tuple[Fallback, ...], policy: Policy, tried: set[str]
-) -> str | None:
-    """The first substitute that fits, else the first that can be followed further."""
-    for candidate in _chain(fallbacks, current):
-        if candidate not in tried and not misfit(tensor, get(candidate)):
+    tensor: TensorInfo, chain: Sequence[QuantType], by_policy: QuantType | None, tried: set[str]
+) -> QuantType | None:
+    """The first substitute that fits, else what the policy has, which can be followed further."""
+    for candidate in chain:
+        if candidate.name not in tried and not misfit(tensor, candidate):
             return candidate
+    return by_policy if by_policy is not None and by_policy.name not in tried else None
+
+
+def _chain(fallbacks: tuple[Fallback, ...], current: QuantType) -> tuple[str, ...]:
+    return next((f.chains[key] for f in fallbacks for key in (current.name, "") if key in f.chains), ())
+
+
+def _by_policy(tensor: TensorInfo, current: QuantType, policy: Policy, types: Types) -> QuantType | None:
     if policy == "error":
         return None
-    return next((c for c in _by_policy(tensor, current, policy) if c not in tried), None)
-
-
-def _chain(fallbacks: tuple[Fallback, ...], current: str) -> tuple[str, ...]:
-    return next((f.chains[key] for f in fallbacks for key in (current, "") if key in f.chains), ())
-
-
-def _by_policy(tensor: TensorInfo, current: str, policy: Engine) -> Iterator[str]:
-    now = get(current)
-    if now.fits(tensor.n_cols):
+    if current.fits(tensor.n_cols):
         # The rows are whole blocks, so it is the interleaving that fails; both engines' loaders know the plain type.
-        if now.base:
-            yield now.base
-        return
-    substitute = now.fallback(policy)
-    fits = bool(substitute) and get(substitute).fits(tensor.n_cols)
-    if fits:
-        yield substitute
-    elif policy == "llama.cpp" and (substitute or now.block_size <= 32):  # noqa: PLR2004
-        yield "F16"
+        return types[current.base] if current.base else None
+    substitute = current.fallback(policy)
+    if substitute and types[substitute].fits(tensor.n_cols):
+        return types[substitute]
+    if policy == "llama.cpp" and (substitute or current.block_size <= 32):  # noqa: PLR2004
+        return types["F16"]
+    return None
 
 
-def _dead_end(current: str, fallbacks: tuple[Fallback, ...], policy: Policy) -> str:
-    chain = _chain(fallbacks, current)
+def _dead_end(current: QuantType, chain: tuple[str, ...], policy: Policy) -> str:
     tried = f"none of {', '.join(chain)} fits" if chain else ""
     if policy == "error":
         return tried
-    engine = f"{policy} has no substitute for {current} that fits"
+    engine = f"{policy} has no substitute for {current.name} that fits"
     return f"{tried}, and {engine}" if tried else engine

@@ -10,8 +10,6 @@ from qxmix.container.source import show
 from qxmix.errors import Problem
 from qxmix.planning.importance import is_exempt
 from qxmix.planning.model import TensorFeedback
-from qxmix.quants import find
-from qxmix.quants.table import feeding_back
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
     from qxmix.container.moments import Moments
     from qxmix.planning.draft import Draft
     from qxmix.planning.model import Plan
+    from qxmix.quants import QuantType
     from qxmix.quants.feedback.options import Feedback
     from qxmix.recipe.model import Recipe
 
@@ -31,10 +30,10 @@ def wanted_feedback(recipe: Recipe, rule: int | None) -> Feedback | None:
 
 
 def find_feedback(
-    tensor: TensorInfo, type_name: str, wanted: Feedback | None, moments: Moments | None
+    tensor: TensorInfo, quant_type: QuantType | None, wanted: Feedback | None, moments: Moments | None
 ) -> TensorFeedback | None:
     """How a tensor of this type is encoded with feedback; None: it is encoded without."""
-    if wanted is None or moments is None or not has_feedback(type_name):
+    if wanted is None or moments is None or not has_feedback(quant_type):
         return None
     entry = _entry_name(tensor, moments)
     if entry is None or not _fits(tensor, moments, entry):
@@ -42,10 +41,9 @@ def find_feedback(
     return TensorFeedback(entry, wanted)
 
 
-def has_feedback(type_name: str) -> bool:
+def has_feedback(quant_type: QuantType | None) -> bool:
     """Whether a type can be encoded with feedback."""
-    quant_type = find(type_name)
-    return quant_type is not None and feeding_back(quant_type)
+    return quant_type is not None and quant_type.feeds_back
 
 
 def _entry_name(tensor: TensorInfo, moments: Moments) -> str | None:
@@ -62,8 +60,8 @@ def _fits(tensor: TensorInfo, moments: Moments, name: str) -> bool:
 def feedback_problems(plan: Plan, drafts: list[Draft]) -> Iterator[Problem]:
     """Moments that are another model's, have other shapes or lack a tensor, and feedback that does nothing."""
     wanting = [d for d in drafts if d.encodes and wanted_feedback(plan.recipe, d.rule) is not None]
-    able = [d for d in wanting if has_feedback(d.type)]
-    yield from _without_feedback(d for d in wanting if not has_feedback(d.type))
+    able = [d for d in wanting if has_feedback(d.quant_type)]
+    yield from _without_feedback(d for d in wanting if not has_feedback(d.quant_type))
     if plan.moments is None:
         if able:
             text = f"no moments are given (--moments), so {_names(able)} are encoded without the feedback asked for"

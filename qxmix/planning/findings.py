@@ -6,6 +6,7 @@ import re
 from collections import Counter, defaultdict
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from qxmix.errors import Problem, severity_order
@@ -15,7 +16,6 @@ from qxmix.planning.feedback import feedback_problems
 from qxmix.planning.gate import kept_by_recipe
 from qxmix.planning.loading import loading_problems, where
 from qxmix.planning.unweighted import importance_problems
-from qxmix.quants import get
 from qxmix.recipe.categories import layer_of, part_of
 from qxmix.recipe.layers import layers_text
 from qxmix.resources import data_dir
@@ -25,15 +25,20 @@ if TYPE_CHECKING:
 
     from qxmix.planning.choose import Chooser
     from qxmix.planning.draft import Draft
+    from qxmix.planning.fallback import Step, Types
     from qxmix.planning.model import Plan
+    from qxmix.quants import QuantType
     from qxmix.recipe.model import Expect, Recipe, Rule
 
+_PLAIN = ("F32", "F16", "BF16", "F64")
 _GIB, _MIB = 1 << 30, 1 << 20
 _HUGGING_FACE = re.compile(r"_proj\b|self_attn|\blayers\b|lm_head|embed_tokens|\bmlp\b")
 """Parts of names that tensors have before a model is converted to GGUF."""
 
 
-def find_problems(plan: Plan, drafts: list[Draft], chooser: Chooser, forcible: list[int]) -> tuple[Problem, ...]:
+def find_problems(
+    plan: Plan, drafts: list[Draft], chooser: Chooser, forcible: list[int], types: Types
+) -> tuple[Problem, ...]:
     """All problems of a plan, errors first, without those the recipe silences.
 
     Args:
@@ -41,11 +46,12 @@ def find_problems(plan: Plan, drafts: list[Draft], chooser: Chooser, forcible: l
         drafts: What was decided about each of its tensors.
         chooser: The rules seen against the model.
         forcible: Indices of the tensors that rules have a say about.
+        types: The types by name.
 
     """
     recipe = plan.recipe
     found = [
-        *_misfits(recipe, drafts),
+        *_misfits(recipe, drafts, types),
         *_requantized(recipe, drafts),
         *importance_problems(plan, drafts),
         *feedback_problems(plan, drafts),
@@ -61,13 +67,13 @@ def find_problems(plan: Plan, drafts: list[Draft], chooser: Chooser, forcible: l
     return tuple(sorted(kept, key=severity_order))
 
 
-def _misfits(recipe: Recipe, drafts: list[Draft]) -> Iterator[Problem]:
+def _misfits(recipe: Recipe, drafts: list[Draft], types: Types) -> Iterator[Problem]:
     groups: dict[tuple[int | None, str, str], list[Draft]] = defaultdict(list)
     for draft in drafts:
-        if draft.error:
-            groups[draft.rule, draft.requested, draft.error].append(draft)
+        if draft.error and draft.requested is not None:
+            groups[draft.rule, draft.requested.name, draft.error].append(draft)
     for (rule, requested, error), members in groups.items():
-        fitting = next(name for name in ("Q5_0", "F16") if all(get(name).fits(d.tensor.n_cols) for d in members))
+        fitting = next(name for name in ("Q5_0", "F16") if all(types[name].fits(d.tensor.n_cols) for d in members))
         text = (
             f"{requested} cannot hold {names_of(members)}: {error}; choose another type, or write types to try "
             f"instead: 'fallback: [{fitting.lower()}]'"
@@ -76,8 +82,7 @@ def _misfits(recipe: Recipe, drafts: list[Draft]) -> Iterator[Problem]:
 
 
 def _requantized(recipe: Recipe, drafts: list[Draft]) -> Iterator[Problem]:
-    plain = ("F32", "F16", "BF16", "F64")
-    members = [d for d in drafts if d.encodes and d.tensor.type not in plain]
+    members = [d for d in drafts if d.encodes and d.tensor.type not in _PLAIN]
     if members and not recipe.allow_requantize:
         types = ", ".join(dict.fromkeys(d.tensor.type for d in members))
         text = (
@@ -104,10 +109,10 @@ def _no_effect(plan: Plan, drafts: list[Draft]) -> Iterator[Problem]:
         why = "the model has no tensors, only metadata"
     elif plan.header.get("general.type") == "adapter":
         why = "it is an adapter, whose tensors the engines never quantize; merge it into its model and quantize that"
-    elif any(d.quantized for d in drafts):
+    elif not all(d.kept for d in drafts):
         why = "those that it does not keep have the types asked for already"
     else:
-        why = f"it keeps all, most because: {Counter(d.reason for d in drafts).most_common(1)[0][0]}"
+        why = f"all tensors are kept, most because of this: {Counter(d.kept for d in drafts).most_common(1)[0][0]}"
     yield Problem(plan.header.path.name, f"the plan encodes no tensor: {why}", "warning", "no-effect")
 
 
@@ -156,6 +161,7 @@ def _size(nbytes: int) -> str:
 
 def _rules(plan: Plan, chooser: Chooser, forcible: list[int]) -> Iterator[Problem]:
     counts = [0] * len(plan.recipe.rules)
+    parts = frozenset(part_of(t.name) for t in plan.tensors)
     for tensor in plan.tensors:
         if tensor.rule is not None:
             counts[tensor.rule] += 1
@@ -167,7 +173,7 @@ def _rules(plan: Plan, chooser: Chooser, forcible: list[int]) -> Iterator[Proble
             text = f"expected {_expectation(rule.expect)} and decides {count} ({rule.selector})"
             yield Problem(rule.where, text, id="expect")
         elif count == 0 and rule.source == 0 and rule.expect is None and chooser.applies(rule):
-            problem = _unmatched(plan, chooser, forcible, rule)
+            problem = _unmatched(plan, chooser, forcible, rule, parts)
             if problem is not None and problem.id not in rule.silence:
                 yield problem
 
@@ -177,7 +183,8 @@ def _taken(plan: Plan, chooser: Chooser, forcible: list[int], rule: Rule) -> int
 
     Whoever wrote ``expect`` did not know of them, and what it is to find out, another model, is none of their making.
     """
-    kept = [i for i, t in enumerate(plan.tensors) if i not in forcible and kept_by_recipe(t.source, plan.recipe)]
+    decidable = set(forcible)
+    kept = [i for i, t in enumerate(plan.tensors) if i not in decidable and kept_by_recipe(t.source, plan.recipe)]
     open_to_it = [i for i in forcible if rule.force or chooser.quantizable[i]]
     own = {i for i, r in enumerate(plan.recipe.rules) if r.source == rule.source}
     keep = plan.recipe.places.get("keep")
@@ -186,17 +193,17 @@ def _taken(plan: Plan, chooser: Chooser, forcible: list[int], rule: Rule) -> int
     return sum(plan.tensors[i].rule not in own for i in selected)
 
 
-def _unmatched(plan: Plan, chooser: Chooser, forcible: list[int], rule: Rule) -> Problem | None:
+def _unmatched(plan: Plan, chooser: Chooser, forcible: list[int], rule: Rule, parts: frozenset[str]) -> Problem | None:
     """Tell a rule that selects nothing from one that comes too late or selects only what is never quantized."""
     selected = chooser.selected(rule, range(len(plan.tensors)))
     quantizable = [i for i in selected if chooser.quantizable[i]]
     if not selected:
         text, id_ = (
-            f"selects no tensor of this model ({rule.selector}){_why_none(plan, chooser, rule)}",
+            f"selects no tensor of this model ({rule.selector}){_why_none(plan, chooser, rule, parts)}",
             "rule-unmatched",
         )
     elif not quantizable:
-        reason = plan.tensors[selected[0]].reason.removeprefix("kept: ")
+        reason = plan.tensors[selected[0]].kept
         text = f"selects only tensors that are never quantized, like {plan.tensors[selected[0]].name}: {reason}"
         text += "; 'force: true' quantizes them" if set(selected) & set(forcible) else ""
         id_ = "rule-never-quantized"
@@ -213,7 +220,7 @@ def _unmatched(plan: Plan, chooser: Chooser, forcible: list[int], rule: Rule) ->
     return Problem(rule.where, text, "warning", id_)
 
 
-def _why_none(plan: Plan, chooser: Chooser, rule: Rule) -> str:
+def _why_none(plan: Plan, chooser: Chooser, rule: Rule, parts: frozenset[str]) -> str:
     """The layers that the rest of a rule selects, or a part of a name that its pattern may have meant."""
     if rule.layers is not None:
         elsewhere = chooser.selected(replace(rule, layers=None), range(len(plan.tensors)))
@@ -221,11 +228,16 @@ def _why_none(plan: Plan, chooser: Chooser, rule: Rule) -> str:
         return f"; without 'layers' it selects {len(elsewhere)}, of layers {layers_text(numbers)}" if numbers else ""
     if _HUGGING_FACE.search(rule.match or ""):
         return "; tensors of a GGUF have other names: 'qxmix inspect MODEL --all' lists them"
-    parts = {part_of(t.name) for t in plan.tensors}
-    for word in re.findall(r"[A-Za-z0-9_]{4,}", rule.match or ""):
-        if not any(word in part for part in parts) and (close := get_close_matches(word, parts, 1, 0.75)):
-            return f"; did you mean {close[0]}?"
-    return ""
+    words = re.findall(r"[A-Za-z0-9_]{4,}", rule.match or "")
+    close = next((meant for word in words if (meant := _near_part(word, parts))), "")
+    return f"; did you mean {close}?" if close else ""
+
+
+@lru_cache(maxsize=1024)
+def _near_part(word: str, parts: frozenset[str]) -> str:
+    """The part that a word which is in none is close to; rules in thousands have the same few words."""
+    close = [] if any(word in part for part in parts) else get_close_matches(word, parts, 1, 0.75)
+    return close[0] if close else ""
 
 
 def _expected(expect: Expect, count: int) -> bool:
@@ -241,25 +253,23 @@ def _expectation(expect: Expect) -> str:
 
 
 def _fallbacks(recipe: Recipe, drafts: list[Draft]) -> Iterator[Problem]:
-    groups: dict[tuple[int | None, str, tuple[str, ...]], list[Draft]] = defaultdict(list)
+    groups: dict[tuple[int | None, QuantType, QuantType, Step], list[Draft]] = defaultdict(list)
     for draft in drafts:
-        if draft.steps and not draft.error:
-            groups[draft.rule, draft.requested, draft.steps].append(draft)
-    for (rule, requested, steps), members in groups.items():
+        if draft.steps and not draft.error and draft.requested is not None and draft.quant_type is not None:
+            # The first step has the cause; further ones are about substitutes.
+            groups[draft.rule, draft.requested, draft.quant_type, draft.steps[0]].append(draft)
+    for (rule, requested, effective, step), members in groups.items():
         if rule is not None and "fallback" in recipe.rules[rule].silence:
             continue
-        effective = get(members[0].type)
-        cost = sum(effective.nbytes(d.tensor.shape) - nominal_nbytes(get(requested), d.tensor) for d in members)
-        # The first step has the cause; further ones are about substitutes.
-        cause = steps[0].partition(": ")[2]
-        text = f"{requested} -> {effective.name} for {names_of(members)} ({cost:+,.0f} bytes): {cause}"
+        cost = sum(effective.nbytes(d.tensor.shape) - nominal_nbytes(requested, d.tensor) for d in members)
+        text = f"{requested.name} -> {effective.name} for {names_of(members)} ({cost:+,.0f} bytes): {step.cause}"
         yield Problem(where(recipe, rule), text, "warning", "fallback")
 
 
 def _unwritten(drafts: list[Draft]) -> Iterator[Problem]:
     groups: dict[str, list[Draft]] = defaultdict(list)
     for draft in drafts:
-        if draft.encodes and not draft.error and not get(draft.type).codec:
+        if draft.encodes and not draft.error and draft.quant_type is not None and not draft.quant_type.codec:
             groups[draft.type].append(draft)
     for type_name, members in groups.items():
         text = f"qxmix can size {type_name} and not write it, so apply will refuse {names_of(members)}"

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from qxmix.container.imatrix import find_importance
 from qxmix.importance.coverage import all_unseen
-from qxmix.quants import Engine, get
 
 if TYPE_CHECKING:
     from qxmix.container.imatrix import Imatrix
     from qxmix.container.model import TensorInfo
     from qxmix.errors import Problem, Severity
+    from qxmix.quants import Engine, QuantType
     from qxmix.recipe.model import Recipe
 
 _EXEMPT = frozenset({"token_embd.weight", "per_layer_token_embd.weight", "output.weight"})
@@ -40,28 +40,24 @@ def has_importance(tensor: TensorInfo, imatrix: Imatrix | None, engines: tuple[E
     return imatrix is not None and entry is not None and not all_unseen(imatrix, entry)
 
 
-def reads_importance(type_name: str) -> bool:
-    """Whether the encoder of a type looks at an importance."""
-    return get(type_name).importance != "ignored"
-
-
 def is_exempt(tensor: TensorInfo) -> bool:
     """Whether a tensor is never asked for an importance."""
     return tensor.name in _EXEMPT
 
 
-def missing_is(tensor: TensorInfo, type_name: str, recipe: Recipe) -> tuple[Severity | None, str]:
+def missing_is(tensor: TensorInfo, quant_type: QuantType, recipe: Recipe) -> tuple[Severity | None, str]:
     """How bad it is that a tensor of this type has no importance, and who says so; None where it needs none."""
-    if get(type_name).importance == "required":
-        return "error", f"{type_name} cannot be encoded without"
-    if is_exempt(tensor) or not reads_importance(type_name):
+    name = quant_type.name
+    if quant_type.importance == "required":
+        return "error", f"{name} cannot be encoded without"
+    if is_exempt(tensor) or quant_type.importance == "ignored":
         return None, ""
     if recipe.imatrix.missing == "error":
         return "error", "the recipe says 'imatrix: {missing: error}'"
     if recipe.imatrix.missing is None:
-        if type_name in recipe.imatrix.require:
-            return "error", f"the recipe requires it for {type_name}"
-        refusing = next((e for e in recipe.engines if e in get(type_name).demanded_by), None)
+        if name in recipe.imatrix.require:
+            return "error", f"the recipe requires it for {name}"
+        refusing = next((e for e in recipe.engines if e in quant_type.demanded_by), None)
         if refusing:
-            return "error", f"{refusing} refuses {type_name} without; 'imatrix: {{missing: warn}}' allows it"
+            return "error", f"{refusing} refuses {name} without; 'imatrix: {{missing: warn}}' allows it"
     return "warning", ""

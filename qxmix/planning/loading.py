@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from qxmix.errors import Problem
 from qxmix.planning.draft import names_of
 from qxmix.planning.fallback import misfit
-from qxmix.quants import find
 from qxmix.quants.table import UNREADABLE
 
 if TYPE_CHECKING:
@@ -44,21 +43,21 @@ def loading_problems(recipe: Recipe, model: Path, drafts: list[Draft]) -> Iterat
 
 
 def _unloadable(recipe: Recipe, model: Path, drafts: list[Draft]) -> Iterator[Problem]:
-    groups: dict[tuple[str, str], list[Draft]] = defaultdict(list)
+    groups: dict[tuple[int, str], list[Draft]] = defaultdict(list)
     for draft in drafts:
-        known = find(draft.type)
+        known = draft.quant_type
         missing = next((e for e in recipe.engines if known is None or e not in known.engines), None)
         if missing is not None and not draft.encodes:
-            groups[draft.type, missing].append(draft)
-    for (type_name, engine), members in groups.items():
-        yield Problem(members[0].tensor.name, _refusal(type_name, engine, model, members), id="engine-type")
+            groups[draft.tensor.type_id, missing].append(draft)
+    for (_, engine), members in groups.items():
+        yield Problem(members[0].tensor.name, _refusal(engine, model, members), id="engine-type")
 
 
-def _refusal(type_name: str, engine: str, model: Path, members: list[Draft]) -> str:
+def _refusal(engine: str, model: Path, members: list[Draft]) -> str:
     whole = "start from the F16 or BF16 model"
-    if find(type_name) is not None:
+    if (known := members[0].quant_type) is not None:
         return (
-            f"{type_name} is not a type of {engine}, which could not load the output with {names_of(members)} as they "
+            f"{known.name} is not a type of {engine}, which could not load the output with {names_of(members)} as they "
             f"are; give them a type instead of keeping them, with 'allow_requantize: true', or {whole}"
         )
     type_id = members[0].tensor.type_id
@@ -93,7 +92,7 @@ def why_not_run(quant_type: QuantType, n_cols: int) -> str:
 
 
 def _why_not_run(draft: Draft) -> str:
-    known = find(draft.type)
+    known = draft.quant_type
     if known is None or len(draft.tensor.shape) == 1:
         return ""
     return why_not_run(known, draft.tensor.n_cols) or ("" if draft.encodes else misfit(draft.tensor, known))

@@ -9,6 +9,7 @@ from qxmix.importance.prior import with_prior
 from qxmix.planning.choose import Chooser
 from qxmix.planning.draft import draft, planned
 from qxmix.planning.facts import model_facts
+from qxmix.planning.fallback import Types
 from qxmix.planning.findings import find_problems
 from qxmix.planning.gate import kept_by_recipe, never_quantized, unreadable
 from qxmix.planning.model import Plan, Split
@@ -59,15 +60,16 @@ def make_plan(
         keep_split=split is not None and split.keep,
     )
     chosen = chooser.choose(forcible)
+    types = Types()
     drafts = tie(
         recipe,
-        [draft(recipe, t, chosen.get(i), kept[i], imatrix) for i, t in enumerate(header.tensors)],
+        [draft(recipe, t, chosen.get(i), kept[i], imatrix, types) for i, t in enumerate(header.tensors)],
     )
     tensors = tuple(planned(recipe, d, moments) for d in drafts)
     file_type = file_type_of(recipe, header, tensors)
     tensors, files = place(recipe, header, imatrix, tensors, file_type, split or Split(), moments)
     plan = Plan(recipe, header, imatrix, tensors, file_type, files, (), moments)
-    return replace(plan, problems=find_problems(plan, drafts, chooser, forcible))
+    return replace(plan, problems=find_problems(plan, drafts, chooser, forcible, types))
 
 
 def make_chooser(
@@ -90,10 +92,9 @@ def _gate(recipe: Recipe, header: ModelHeader) -> tuple[list[str], list[int]]:
     forcible: list[int] = []
     for i, tensor in enumerate(header.tensors):
         if pattern := kept_by_recipe(tensor, recipe):
-            kept.append(f"kept: the recipe keeps /{pattern}/")
+            kept.append(f"the recipe keeps /{pattern}/")
             continue
-        reason = never_quantized(tensor, recipe.engines, header.architecture)
-        kept.append(f"kept: {reason}" if reason else "")
+        kept.append(never_quantized(tensor, recipe.engines, header.architecture))
         if not unreadable(tensor):
             forcible.append(i)
     return kept, forcible

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from qxmix.container.imatrix import Imatrix
+    from qxmix.container.layout import OutputFile
     from qxmix.container.model import ModelHeader, TensorInfo
     from qxmix.container.moments import Moments
     from qxmix.errors import Problem
+    from qxmix.quants import QuantType
     from qxmix.quants.codec import Search
     from qxmix.quants.feedback.options import Feedback
     from qxmix.recipe.model import Recipe
@@ -40,8 +42,8 @@ class PlannedTensor:
     """One tensor of the output."""
 
     source: TensorInfo
-    type: str
-    """Upper-case name of the type it gets; of a copied tensor the type it has."""
+    quant_type: QuantType | None
+    """The type it gets, of a copied tensor that which it has; None for an id that neither engine writes."""
     action: Literal["copy", "encode"]
     """Carried over byte for byte, or decoded and encoded."""
     reason: str
@@ -62,6 +64,13 @@ class PlannedTensor:
     """Where its data start, in bytes from the start of that output file."""
     feedback: TensorFeedback | None = None
     """Error feedback, where it is asked for, the type has it and there are moments."""
+    kept: str = ""
+    """Why it is carried over where neither a rule nor the default gives it a type; empty where one does."""
+
+    @property
+    def type(self) -> str:
+        """Upper-case name of the type it gets; of a copied tensor the type it has."""
+        return self.quant_type.name if self.quant_type is not None else self.source.type
 
     @property
     def name(self) -> str:
@@ -72,18 +81,6 @@ class PlannedTensor:
     def source_type(self) -> str:
         """Upper-case name of the type it has in the model."""
         return self.source.type
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedFile:
-    """One output file: its header to the byte, and its size."""
-
-    suffix: str
-    """What the shard's name adds before ``.gguf``: empty for a single file, ``-00001-of-00003`` for a shard."""
-    header: bytes
-    """Magic, metadata, tensor table and the padding up to the first tensor."""
-    nbytes: int
-    """The whole file."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -97,7 +94,7 @@ class Plan:
     """In output order."""
     file_type: int | None
     """``general.file_type`` of the output, or None where no id describes it."""
-    files: tuple[PlannedFile, ...]
+    files: tuple[OutputFile, ...]
     problems: tuple[Problem, ...]
     """What breaks a policy or deserves a look; errors first."""
     moments: Moments | None = None

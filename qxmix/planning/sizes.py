@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 from qxmix.container.fields import output_metadata
 from qxmix.container.gguf_format import GENERAL_FILE_TYPE
 from qxmix.container.layout import OutputTensor, kept_split, lay_out, split_by_size
-from qxmix.planning.model import PlannedFile
 from qxmix.provenance import provenance
-from qxmix.quants import ENGINES, get
+from qxmix.quants import ENGINES
 
 if TYPE_CHECKING:
     from qxmix.container.imatrix import Imatrix
+    from qxmix.container.layout import OutputFile
     from qxmix.container.model import ModelHeader
     from qxmix.container.moments import Moments
     from qxmix.planning.model import PlannedTensor, Split
+    from qxmix.quants import QuantType
     from qxmix.recipe.model import Recipe
 
 
@@ -32,15 +33,13 @@ def file_type_of(recipe: Recipe, header: ModelHeader, tensors: tuple[PlannedTens
         return stated if isinstance(stated, int) else None
     if recipe.file_type is not None:
         return recipe.file_type
-    nbytes: Counter[str] = Counter()
+    nbytes: Counter[QuantType] = Counter()
     for tensor in tensors:
-        if tensor.type.startswith("UNKNOWN_"):
-            continue
-        nbytes[tensor.type] += tensor.nbytes
+        if tensor.quant_type is not None:
+            nbytes[tensor.quant_type] += tensor.nbytes
     if not nbytes:
         return None
-    most = max(nbytes.values())
-    quant_type = get(min(name for name, n in nbytes.items() if n == most))
+    quant_type = min(nbytes, key=lambda t: (-nbytes[t], t.name))
     ids = {quant_type.ftype[ENGINES.index(engine)] for engine in recipe.engines}
     return ids.pop() if len(ids) == 1 else None
 
@@ -53,7 +52,7 @@ def place(
     file_type: int | None,
     split: Split,
     moments: Moments | None = None,
-) -> tuple[tuple[PlannedTensor, ...], tuple[PlannedFile, ...]]:
+) -> tuple[tuple[PlannedTensor, ...], tuple[OutputFile, ...]]:
     """The tensors with their file and offset, and the files.
 
     Raises:
@@ -70,7 +69,7 @@ def place(
         provenance(recipe.text, recipe.sha256, used, len(tensors), fed),
     )
     outputs = [
-        OutputTensor(t.name, t.source.shape, t.source.type_id if t.action == "copy" else get(t.type).id, t.nbytes)
+        OutputTensor(t.name, t.source.shape, t.source.type_id if t.quant_type is None else t.quant_type.id, t.nbytes)
         for t in tensors
     ]
     shards: tuple[int, ...] | None = None
@@ -83,5 +82,5 @@ def place(
     placed = zip(tensors, layout.shards, layout.offsets, strict=True)
     return (
         tuple(replace(t, shard=shard, offset=offset) for t, shard, offset in placed),
-        tuple(PlannedFile(f.suffix, f.header, f.nbytes) for f in layout.files),
+        layout.files,
     )

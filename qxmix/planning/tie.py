@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from qxmix.planning.fallback import misfit
-from qxmix.quants import get
+from qxmix.planning.fallback import Step, misfit
 from qxmix.recipe.categories import name_parts
 
 if TYPE_CHECKING:
     from qxmix.planning.draft import Draft
+    from qxmix.quants import QuantType
     from qxmix.recipe.model import Recipe
 
 
@@ -19,22 +19,22 @@ def tie(recipe: Recipe, drafts: list[Draft]) -> list[Draft]:
     groups: dict[tuple[int, str, int], list[int]] = {}
     for i, found in enumerate(drafts):
         parts = name_parts(found.tensor.name)
-        if found.rule is not None and recipe.rules[found.rule].tie and found.quantized and parts.layer is not None:
+        if found.rule is not None and recipe.rules[found.rule].tie and not found.kept and parts.layer is not None:
             groups.setdefault((found.rule, parts.stack, parts.layer), []).append(i)
     result = list(drafts)
     for members in groups.values():
-        names = dict.fromkeys(drafts[i].type for i in members)
-        fitting = [n for n in names if not any(misfit(drafts[i].tensor, get(n)) for i in members)]
-        if len(names) == 1 or not fitting:
+        types = dict.fromkeys(drafts[i].quant_type for i in members)
+        fitting = [t for t in types if t is not None and not any(misfit(drafts[i].tensor, t) for i in members)]
+        if len(types) == 1 or not fitting:
             continue
-        common = max(fitting, key=lambda n: get(n).bpw)
+        common = max(fitting, key=lambda t: t.bpw)
         for i in members:
             result[i] = _changed(drafts[i], common)
     return result
 
 
-def _changed(found: Draft, common: str) -> Draft:
-    if found.type == common:
+def _changed(found: Draft, common: QuantType) -> Draft:
+    if found.quant_type == common:
         return found
-    step = f"{found.type} -> {common}: tied to the other tensors of its layer"
-    return replace(found, type=common, steps=(*found.steps, step), error="", reason=f"{found.reason}; {step}")
+    step = Step(found.type, common.name, "tied to the other tensors of its layer")
+    return replace(found, quant_type=common, steps=(*found.steps, step), error="", reason=f"{found.reason}; {step}")

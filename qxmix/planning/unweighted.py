@@ -11,7 +11,6 @@ from qxmix.errors import Problem, Severity
 from qxmix.importance.coverage import THIN_SHARE, coverage, numbers
 from qxmix.planning.draft import names_of
 from qxmix.planning.importance import missing_is
-from qxmix.quants import get
 from qxmix.recipe.model import ImatrixPolicy
 
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from qxmix.container.imatrix import Imatrix
     from qxmix.planning.draft import Draft
     from qxmix.planning.model import Plan
+    from qxmix.quants import QuantType
     from qxmix.recipe.model import Recipe
 
 _MOST_TENSORS = 6
@@ -34,18 +34,18 @@ def importance_problems(plan: Plan, drafts: list[Draft]) -> Iterator[Problem]:
         drafts: What was decided about each of its tensors.
 
     """
-    missing: dict[tuple[Severity, str, str], list[Draft]] = defaultdict(list)
+    missing: dict[tuple[Severity, str, QuantType], list[Draft]] = defaultdict(list)
     strange: dict[str, list[Problem]] = defaultdict(list)
     for draft in drafts:
-        if not draft.encodes:
+        if not draft.encodes or draft.quant_type is None:
             continue
         if draft.entry_problem is not None:
             strange[draft.entry_problem.id].append(draft.entry_problem)
         if draft.importance is None and not _foreseen(plan.recipe, draft):
-            severity, because = missing_is(draft.tensor, draft.type, plan.recipe)
+            severity, because = missing_is(draft.tensor, draft.quant_type, plan.recipe)
             # That an entry does not fit is told, and is no smaller loss than that there is none.
             if severity == "error" or (severity is not None and draft.entry_problem is None):
-                missing[severity, because, draft.type].append(draft)
+                missing[severity, because, draft.quant_type].append(draft)
     for problems in strange.values():
         more = f"; so with {len(problems) - 1:,} more tensors" if len(problems) > 1 else ""
         yield replace(problems[0], text=problems[0].text + more)
@@ -62,7 +62,9 @@ def _foreseen(recipe: Recipe, draft: Draft) -> bool:
     """
     when = recipe.rules[draft.rule].when if draft.rule is not None else ()
     asks = any(test.fact == "has_importance" for tests in when for test in tests)
-    return asks and missing_is(draft.tensor, draft.type, replace(recipe, imatrix=ImatrixPolicy()))[0] != "error"
+    if not asks or draft.quant_type is None:
+        return False
+    return missing_is(draft.tensor, draft.quant_type, replace(recipe, imatrix=ImatrixPolicy()))[0] != "error"
 
 
 def _unused(plan: Plan, imatrix: Imatrix) -> Iterator[Problem]:
@@ -108,20 +110,20 @@ def _first_of(tensors: list[str]) -> str:
     return "; ".join(tensors[:_MOST_TENSORS]) + more
 
 
-def _unweighted(plan: Plan, missing: dict[tuple[Severity, str, str], list[Draft]]) -> Iterator[Problem]:
+def _unweighted(plan: Plan, missing: dict[tuple[Severity, str, QuantType], list[Draft]]) -> Iterator[Problem]:
     """Without an importance matrix: an error for those that need one, and one note for all others."""
     rest = [d for (severity, _, _), members in missing.items() if severity == "warning" for d in members]
-    for (severity, because, type_name), members in missing.items():
+    for (severity, because, quant_type), members in missing.items():
         if severity == "error":
-            text = f"{type_name} needs an importance matrix, give one with --imatrix: {names_of(members)}"
-            text += "" if get(type_name).importance == "required" else f"; {because}"
+            text = f"{quant_type.name} needs an importance matrix, give one with --imatrix: {names_of(members)}"
+            text += "" if quant_type.importance == "required" else f"; {because}"
             yield Problem(plan.header.path.name, text, severity, "imatrix-missing")
     if rest:
         text = f"no importance matrix is given; one would lessen the loss of {names_of(rest)}"
         yield Problem("", text, "note", "imatrix-none")
 
 
-def _uncovered(missing: dict[tuple[Severity, str, str], list[Draft]]) -> Iterator[Problem]:
-    for (severity, because, type_name), members in missing.items():
-        text = f"the importance matrix has nothing for {names_of(members)}, to become {type_name}"
+def _uncovered(missing: dict[tuple[Severity, str, QuantType], list[Draft]]) -> Iterator[Problem]:
+    for (severity, because, quant_type), members in missing.items():
+        text = f"the importance matrix has nothing for {names_of(members)}, to become {quant_type.name}"
         yield Problem(members[0].tensor.name, f"{text}; {because}" if because else text, severity, "imatrix-missing")

@@ -58,6 +58,16 @@ class Expect:
 
 
 @dataclass(frozen=True, slots=True)
+class NameTest:
+    """What a rule asks of a tensor's name alone: of those that pass, ordinals are counted."""
+
+    match: str | None
+    """Regular expression, searched in the name."""
+    categories: tuple[str, ...]
+    """One of these; empty for any."""
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """One rule: whom it selects, and what they become."""
 
@@ -88,6 +98,11 @@ class Rule:
     comment: str = ""
     silence: Mapping[str, str] = field(default_factory=dict)
     """Ids of problems that this rule may cause, each with the reason; those of its file are in here."""
+
+    @property
+    def names(self) -> NameTest:
+        """What it asks of a name."""
+        return NameTest(self.match, self.categories)
 
     @property
     def selector(self) -> str:

@@ -16,7 +16,7 @@ MAX_LENGTH = 10_000
 """Longest pattern, in characters."""
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=65536)
 def compile_pattern(pattern: str) -> regex.Pattern[str]:
     """Compile a pattern, once per process.
 
@@ -33,7 +33,7 @@ def compile_pattern(pattern: str) -> regex.Pattern[str]:
 _LITERAL = re.compile(r"(\^?)((?:[A-Za-z0-9_\-]|\\[.\-])+)(\$?)\Z")
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=65536)
 def _literal(pattern: str) -> tuple[str, str, str] | None:
     """Anchor, text and end of a pattern that is just a text, or None.
 
@@ -54,6 +54,8 @@ def pattern_error(pattern: str) -> str:
     """What is wrong with a pattern, or an empty string."""
     if len(pattern) > MAX_LENGTH:
         return f"the pattern has {len(pattern):,} characters; the most is {MAX_LENGTH:,}"
+    if _literal(pattern) is not None:
+        return ""
     try:
         compile_pattern(pattern)
     except regex.error as error:

@@ -56,7 +56,7 @@ def group(plan: Plan) -> list[Group]:
     for tensor in plan.tensors:
         part = part_of(tensor.name)
         order.setdefault(part, len(order))
-        fate = (tensor.source_type, tensor.requested, tensor.type, tensor.action, tensor.rule, _kept_why(tensor))
+        fate = (tensor.source_type, tensor.requested, tensor.type, tensor.action, tensor.rule, tensor.kept)
         members.setdefault((part, fate), []).append(tensor)
     groups = [Group(part, layer_ranges(t.name for t in found), tuple(found)) for (part, _), found in members.items()]
     return sorted(_shortened(groups), key=lambda g: order[g.part])
@@ -77,10 +77,6 @@ def _shortened(groups: list[Group]) -> list[Group]:
 
 def _is_long(found: Group, n_groups: Counter[str]) -> bool:
     return n_groups[found.part] > 1 and len(found.layers) > MAX_LAYERS_LENGTH
-
-
-def _kept_why(tensor: PlannedTensor) -> str:
-    return tensor.reason if tensor.reason.startswith("kept") else ""
 
 
 def layer_ranges(names: Iterable[str]) -> str:

@@ -116,14 +116,9 @@ def decided_by(plan: Plan, tensor: PlannedTensor) -> str:
 def change(tensor: PlannedTensor) -> str:
     """``Q4_K``, or with a fallback ``Q4_K -> Q5_0``."""
     if tensor.requested == tensor.type:
-        as_it_is = tensor.action == "copy" and not kept_reason(tensor)
+        as_it_is = tensor.action == "copy" and not tensor.kept
         return f"{tensor.type} (is already)" if as_it_is else tensor.type
     return f"{tensor.requested} -> {tensor.type}"
-
-
-def kept_reason(tensor: PlannedTensor) -> str:
-    """Why a tensor is carried over that neither rule nor default decides; else an empty string."""
-    return tensor.reason.removeprefix("kept").removeprefix(":").strip() if tensor.reason.startswith("kept") else ""
 
 
 def _group_table(plan: Plan, *, terminal: bool) -> str:
@@ -138,7 +133,7 @@ def _group_table(plan: Plan, *, terminal: bool) -> str:
             decided_by(plan, g.first),
         )
         for g in group(plan)
-        if not kept_reason(g.first)
+        if not g.first.kept
     ]
     return table(("tensors", "layers", ">n", "type", ">size", "?>bpw", "?by"), rows, terminal=terminal) if rows else ""
 
@@ -146,8 +141,8 @@ def _group_table(plan: Plan, *, terminal: bool) -> str:
 def _kept_text(plan: Plan, *, terminal: bool) -> str:
     kept: dict[tuple[str, str], list[PlannedTensor]] = defaultdict(list)
     for tensor in plan.tensors:
-        if reason := kept_reason(tensor):
-            kept[reason, tensor.type].append(tensor)
+        if tensor.kept:
+            kept[tensor.kept, tensor.type].append(tensor)
     lines = []
     for (reason, name), tensors in kept.items():
         size = human_nbytes(sum(t.nbytes for t in tensors))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qxmix.report.groups import group
-from qxmix.report.plan import change, count_weights, kept_reason, sizes
+from qxmix.report.plan import change, count_weights, sizes
 from qxmix.report.text import human_nbytes
 
 if TYPE_CHECKING:
@@ -28,14 +28,14 @@ def plan_markdown(plan: Plan) -> str:
         + (f", importance matrix SHA-256 `{plan.imatrix.sha256}`." if plan.imatrix else "."),
         "",
     ]
-    groups = [g for g in group(plan) if not kept_reason(g.first)]
+    groups = [g for g in group(plan) if not g.first.kept]
     rows = [
         (f"`{g.part}`", g.layers, str(len(g.tensors)), change(g.first), human_nbytes(g.nbytes), f"{g.bpw:.3f}")
         for g in groups
     ]
-    n_kept = sum(bool(kept_reason(t)) for t in plan.tensors)
+    n_kept = sum(bool(t.kept) for t in plan.tensors)
     if n_kept:
-        nbytes = sum(t.nbytes for t in plan.tensors if kept_reason(t))
+        nbytes = sum(t.nbytes for t in plan.tensors if t.kept)
         rows.append(("kept as they are", "", str(n_kept), "", human_nbytes(nbytes), ""))
     lines += _table(("tensors", "layers", ">n", "type", ">size", ">bpw"), rows)
     return "\n".join(lines)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from qxmix.container.gguf_format import pad
 from qxmix.errors import PlanError, Problem
-from qxmix.planning.engine_rows import why_not_run
 from qxmix.planning.fallback import misfit
 from qxmix.planning.importance import find_entry, missing_is
+from qxmix.planning.loading import why_not_run
 from qxmix.quants import get
 from qxmix.recipe.categories import name_parts, part_of
 from qxmix.recipe.model import KEEP
@@ -111,11 +111,12 @@ def _options(
 def _can_be(request: Request, tensor: TensorInfo, type_name: str, *, has_entry: bool) -> bool:
     """Whether the engines load and run the tensor so, and its encoder has the importance that it wants."""
     engines = request.base.engines
-    if misfit(tensor, get(type_name)) or ("ik_llama.cpp" in engines and why_not_run(type_name, tensor.n_cols)):
+    quant_type = get(type_name)
+    if misfit(tensor, quant_type) or ("ik_llama.cpp" in engines and why_not_run(quant_type, tensor.n_cols)):
         return False
     if tensor.type not in _PLAIN and not request.base.allow_requantize:
         return False
-    return has_entry or missing_is(tensor, type_name, request.base)[0] != "error"
+    return has_entry or missing_is(tensor, quant_type, request.base)[0] != "error"
 
 
 def _grouped(names: Sequence[str], limits: Limits, shares: Sequence[Share]) -> list[list[str]]:

@@ -14,7 +14,7 @@ from qxmix.container.fields import output_metadata
 from qxmix.container.header import read_header
 from qxmix.container.imatrix import Imatrix
 from qxmix.container.layout import OutputTensor, lay_out
-from qxmix.plan import Plan, PlannedFile, PlannedTensor
+from qxmix.plan import Plan, PlannedTensor
 from qxmix.provenance import provenance
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def plan_for(
     tensors = [
         PlannedTensor(
             source=source,
-            type=type_name,
+            quant_type=quants.get(type_name),
             action="copy" if type_name == source.type else "encode",
             reason="by hand",
             requested=type_name,
@@ -108,6 +108,5 @@ def plan_for(
             header.tensors, chosen, outputs, layout.shards, layout.offsets, strict=True
         )
     ]
-    files = [PlannedFile(f.suffix, f.header, f.nbytes) for f in layout.files]
     recipe = cast("Recipe", SimpleNamespace(path=Path("recipe.yaml"), sha256="7" * 64))
-    return Plan(recipe, header, imatrix, tuple(tensors), 2, tuple(files), ())
+    return Plan(recipe, header, imatrix, tuple(tensors), 2, layout.files, ())

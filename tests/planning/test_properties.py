@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from qxmix.errors import Place
 from qxmix.plan import Split, make_plan
-from qxmix.planning.fallback import effective_type, misfit
+from qxmix.planning.fallback import Types, effective_type, misfit
 from qxmix.quants import QUANT_TYPES, find, get
 from qxmix.recipe.conditions import parse_test
 from qxmix.recipe.layers import LayerSelector, holds, parse_terms
@@ -109,12 +109,12 @@ def test_every_fallback_ends_in_a_type_that_fits_or_in_a_reason(
     shape: Shape, asked: str, fallback: Fallback, policy: Policy
 ) -> None:
     tensor = header(Model("llama", {}, {"blk.0.attn_q.weight": shape}, 1)).tensors[0]
-    found = effective_type(tensor, asked, (fallback,), policy, ("ik_llama.cpp",))
-    assert bool(found.error) or not misfit(tensor, get(found.type))
+    found = effective_type(tensor, get(asked), (fallback,), policy, ("ik_llama.cpp",), Types())
+    assert bool(found.error) or not misfit(tensor, found.quant_type)
     assert len(found.steps) < len(QUANT_TYPES)
-    seen = [asked, *(step.partition(":")[0].partition(" -> ")[2] for step in found.steps)]
+    seen = [asked, *(step.after for step in found.steps)]
     assert len(set(seen)) == len(seen), "no type is tried twice"
-    assert seen[-1] == found.type
+    assert seen[-1] == found.quant_type.name
     assert all(find(name) for name in seen)
 
 

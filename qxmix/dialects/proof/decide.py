@@ -18,7 +18,7 @@ from qxmix.dialects.proof.mixes import default_type
 from qxmix.errors import Place, Problem, RecipeError
 from qxmix.plan import make_plan
 from qxmix.planning.facts import model_facts
-from qxmix.planning.fallback import effective_type
+from qxmix.planning.fallback import Types, effective_type
 from qxmix.planning.gate import never_quantized
 from qxmix.quants import get
 from qxmix.recipe import load_recipe
@@ -165,4 +165,6 @@ def _flagged(reading: Reading, name: str, n_expert: FactValue) -> str | None:
 
 
 def _fallen(reading: Reading, tensor: TensorInfo, chosen: str) -> str:
-    return effective_type(tensor, chosen, (Fallback(),), reading.engine, (reading.engine,)).type
+    return effective_type(
+        tensor, get(chosen), (Fallback(),), reading.engine, (reading.engine,), Types()
+    ).quant_type.name
