@@ -16,7 +16,7 @@ from qxmix.container.imatrix import Imatrix
 from qxmix.container.moments import SecondMoments
 from qxmix.container.moments_files import pack_correlations
 from qxmix.engines.chunks import cut
-from qxmix.engines.evaluate import check_headers, checked_text, ubatch_for
+from qxmix.engines.evaluate import N_UBATCH, check_headers, checked_text, ubatch_for
 from qxmix.engines.gather import State
 from qxmix.engines.session import Observed, Session
 from qxmix.errors import ModelFileError, Problem, RunError
@@ -51,6 +51,9 @@ class Settings:
     """Chunks from the first on; None for all whole ones."""
     n_threads: int | None = None
     """Threads of the engine; None for one per processor."""
+    chunks_per_pass: int | None = None
+    """Chunks that run side by side; None for as many as 512 tokens hold.  More of them read weights that do not fit
+    into memory, as of many experts, less often; the logits of all their tokens are in memory at once."""
     moments: bool = False
     """Whether second moments are gathered besides."""
     output: bool = False
@@ -166,12 +169,15 @@ def calibrate(
     arguments = {"state": str(state), "tensors": tensors, "identity": identity, "resume": resume}
     observed = Observed("qxmix.engines.gather:Gatherer", arguments, settings.fused)
     n_ubatch = ubatch_for(header, _ENGINE)
+    n_chunks = settings.chunks_per_pass or max(1, N_UBATCH // settings.n_ctx)
+    n_tokens = n_chunks * settings.n_ctx
     with Session(
-        _ENGINE, header.path, n_ctx=settings.n_ctx, n_ubatch=n_ubatch, n_threads=settings.n_threads, observed=observed
-    ) as session:
+        _ENGINE, header.path, n_ctx=n_tokens, n_ubatch=n_tokens if n_ubatch == N_UBATCH else n_ubatch,
+        n_threads=settings.n_threads, n_sequences=n_chunks, observed=observed,
+    ) as session:  # fmt: skip
         chunks = _chunks(session, text, settings)
         n_done = State(state).n_tokens // settings.n_ctx if resume else 0
-        _run(session, chunks, n_done, settings, on_chunk)
+        _run(session, chunks, n_done, n_chunks, settings.first_chunk, on_chunk)
     return Calibration(header, text_name, settings, len(chunks), State(state))
 
 
@@ -188,18 +194,19 @@ def _run(
     session: Session,
     chunks: NDArray[np.int32],
     n_done: int,
-    settings: Settings,
+    n_at_once: int,
+    first_chunk: int,
     on_chunk: Callable[[int, int], None],
 ) -> None:
     """Run the chunks from ``n_done`` on, and let the state be written now and then, and at the end."""
     written, pause = time.monotonic(), _KEEP_SECONDS
-    for index in range(n_done, len(chunks)):
+    for index in range(n_done, len(chunks), n_at_once):
         on_chunk(index, len(chunks))
+        group = chunks[index : index + n_at_once]
         try:
-            session.run(chunks[index])
+            session.run(group)
         except RunError as error:
-            text = f"chunk {settings.first_chunk + index} of the text: {error}"
-            raise RunError(Problem(str(session.path), text)) from error
+            raise RunError(Problem(str(session.path), _blamed(session, group, first_chunk + index, error))) from error
         began = time.monotonic()
         if began - written > pause:
             session.gathered()
@@ -207,6 +214,18 @@ def _run(
             pause = max(_KEEP_SECONDS, _KEEP_SHARE * (written - began))
     session.gathered()
     on_chunk(len(chunks), len(chunks))
+
+
+def _blamed(session: Session, group: NDArray[np.int32], first: int, error: RunError) -> str:
+    """The error with the chunk that it is about, found by running those of a pass one by one."""
+    if len(group) > 1:
+        for i, tokens in enumerate(group):
+            try:
+                session.run(tokens)
+            except RunError as again:
+                return f"chunk {first + i} of the text: {again}"
+    which = f"chunk {first}" if len(group) == 1 else f"chunks {first} to {first + len(group) - 1}"
+    return f"{which} of the text: {error}"
 
 
 def _identity(header: ModelHeader, text: bytes, settings: Settings, tensors: dict[str, list[int]]) -> str:

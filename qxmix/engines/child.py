@@ -48,7 +48,7 @@ class _Service:
 
     def load(self, request: Message, _payload: bytes) -> tuple[Message, bytes]:
         """Load ``path``; answer with the facts of its vocabulary."""
-        sizes = {key: cast("int", request[key]) for key in ("n_ctx", "n_ubatch", "n_threads")}
+        sizes = {key: cast("int", request[key]) for key in ("n_ctx", "n_ubatch", "n_threads", "n_sequences")}
         in_place = cast("bool", request["in_place"])
         path = cast("str", request["path"])
         observer = self._observer(request)
@@ -74,10 +74,9 @@ class _Service:
         self._consumer = make_consumer(cast("str", request["consumer"]), cast("Message", request["arguments"]))
         return Observer(open_library(self._engine), self._consumer, fused=cast("bool", request["fused"]))
 
-    def run(self, _request: Message, payload: bytes) -> tuple[Message, bytes]:
-        """Run the payload's tokens for the consumer; all logits are asked for, so that the last layer sees all rows."""
-        self._model.clear()
-        self._model.logits(np.frombuffer(payload, np.int32), 0)
+    def run(self, request: Message, payload: bytes) -> tuple[Message, bytes]:
+        """Run the payload's tokens, those of ``n_sequences`` texts one after the other, for the consumer."""
+        self._model.run(np.frombuffer(payload, np.int32), cast("int", request["n_sequences"]))
         return {}, b""
 
     def gathered(self, _request: Message, _payload: bytes) -> tuple[Message, bytes]:

@@ -176,8 +176,8 @@ def _map_nothing_llama(params: Opaque) -> None:
     flags[2] = False
 
 
-def context_params(library: CDLL, engine: Engine, *, n_ctx: int, n_ubatch: int) -> Opaque:
-    """Context parameters for one sequence of ``n_ctx`` tokens, worked through ``n_ubatch`` at a time.
+def context_params(library: CDLL, engine: Engine, *, n_ctx: int, n_ubatch: int, n_sequences: int = 1) -> Opaque:
+    """Context parameters for ``n_ctx`` tokens in so many sequences, worked through ``n_ubatch`` at a time.
 
     Raises:
         RunError: the defaults are not where this version of the engine is known to keep them.
@@ -190,7 +190,7 @@ def context_params(library: CDLL, engine: Engine, *, n_ctx: int, n_ubatch: int) 
     defaults = (N_CTX_DEFAULT, N_BATCH_DEFAULT, N_UBATCH_DEFAULT, N_SEQ_MAX_DEFAULT)
     if tuple(fields[first : first + 4]) != defaults:
         raise RunError(_unknown_layout(engine))
-    fields[first], fields[first + 1], fields[first + 2] = n_ctx, n_ctx, n_ubatch
+    fields[first : first + 4] = [n_ctx, n_ctx, n_ubatch, n_sequences]
     if engine == "ik_llama.cpp":
         _switch_flash_attention_off(params)
     return params

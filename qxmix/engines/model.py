@@ -29,17 +29,19 @@ class LoadedModel:
         n_ctx: int,
         n_ubatch: int,
         n_threads: int,
+        n_sequences: int = 1,
         in_place: bool = False,
         observer: Observer | None = None,
     ) -> None:
-        """Load ``path`` for sequences of up to ``n_ctx`` tokens.
+        """Load ``path`` for up to ``n_ctx`` tokens.
 
         Args:
             engine: who runs it.
             path: a GGUF file.
-            n_ctx: tokens of context.
+            n_ctx: tokens of context, those of all sequences together.
             n_ubatch: tokens that are computed at a time.
             n_threads: threads of the engine.
+            n_sequences: how many texts there are side by side.
             in_place: whether ``weights`` shall be overwritten.
             observer: what sees the inputs of all products.
 
@@ -58,7 +60,7 @@ class LoadedModel:
             msg = f"{engine} cannot load {path}"
             raise RunError(msg)
         self._vocab = library.llama_model_get_vocab(self._model)
-        params = context_params(library, engine, n_ctx=n_ctx, n_ubatch=n_ubatch)
+        params = context_params(library, engine, n_ctx=n_ctx, n_ubatch=n_ubatch, n_sequences=n_sequences)
         self._observer = observer
         if observer:
             observer.install(params)
@@ -133,6 +135,14 @@ class LoadedModel:
         rows = self._lib.llama_get_logits(self._context)
         return np.ctypeslib.as_array(rows, (tokens.size - first_row, self.n_vocab))
 
+    def run(self, tokens: NDArray[np.int32], n_sequences: int) -> None:
+        """Run the tokens (n,) of ``n_sequences`` texts of one length, one after the other, for the observer.
+
+        Logits of all of them are asked for: else the last layer computes the rest alone.
+        """
+        self.clear()
+        self._decode(tokens, 0, np.ones(tokens.size, np.int8), n_sequences)
+
     def generate(self, prompt: bytes, n_tokens: int) -> NDArray[np.int32]:
         """Continue ``prompt`` by up to ``n_tokens`` tokens, always the likeliest, until model or context end it."""
         self.clear()
@@ -164,16 +174,18 @@ class LoadedModel:
             raise RunError(msg)
         return np.ctypeslib.as_array(pooled, (self.n_embd,)).copy()
 
-    def _decode(self, tokens: NDArray[np.int32], position: int, outputs: NDArray[np.int8]) -> None:
+    def _decode(
+        self, tokens: NDArray[np.int32], position: int, outputs: NDArray[np.int8], n_sequences: int = 1
+    ) -> None:
         n = tokens.size
         if not 0 < n <= self._n_ctx - position:
             problem = f"{n} tokens do not fit into a context of {self._n_ctx}" if n else "the text has no tokens"
             raise RunError(problem)
         tokens = np.ascontiguousarray(tokens, np.int32)
-        positions = np.arange(position, position + n, dtype=np.int32)
+        positions = np.tile(np.arange(position, position + n // n_sequences, dtype=np.int32), n_sequences)
         counts = np.ones(n, np.int32)
-        sequence = np.zeros(1, np.int32)
-        sequences = np.full(n, sequence.ctypes.data, np.uint64)
+        sequence = np.repeat(np.arange(n_sequences, dtype=np.int32), n // n_sequences)
+        sequences = sequence.ctypes.data + 4 * np.arange(n, dtype=np.uint64)
         batch = Batch(
             n_tokens=n,
             token=tokens.ctypes.data,

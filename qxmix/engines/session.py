@@ -176,6 +176,7 @@ class Session(EngineProcess):
         n_ctx: int = 512,
         n_ubatch: int = 512,
         n_threads: int | None = None,
+        n_sequences: int = 1,
         in_place: bool = False,
         observed: Observed | None = None,
     ) -> None:
@@ -184,9 +185,10 @@ class Session(EngineProcess):
         Args:
             engine: who runs it.
             path: a GGUF file.
-            n_ctx: tokens of context.
+            n_ctx: tokens of context, those of all sequences together.
             n_ubatch: tokens that are computed at a time; results differ a little with it.
             n_threads: threads of the engine; None for one per processor that this process may use.
+            n_sequences: how many texts ``run`` may be given at once.
             in_place: whether weights will be overwritten; the whole model is then in memory.
             observed: what gathers the inputs of products, for ``run`` and ``gathered`` (ik_llama.cpp only).
 
@@ -199,6 +201,7 @@ class Session(EngineProcess):
             "n_ctx": n_ctx,
             "n_ubatch": min(n_ubatch, n_ctx),
             "n_threads": n_threads or n_processors(),
+            "n_sequences": n_sequences,
             "in_place": in_place,
             "consumer": observed and observed.consumer,
             "arguments": observed and dict(observed.arguments),
@@ -232,8 +235,9 @@ class Session(EngineProcess):
             yield np.frombuffer(self.read_exactly(n * self.n_vocab * 4), np.float32).reshape(n, self.n_vocab)
 
     def run(self, tokens: NDArray[np.int32]) -> None:
-        """Run ``tokens`` from an empty context for what is observed."""
-        self.request({"op": "run"}, tokens.astype(np.int32).tobytes())
+        """Run one text (n,), or several of one length side by side (n_sequences, n), for what is observed."""
+        n_sequences = len(tokens) if tokens.ndim > 1 else 1
+        self.request({"op": "run", "n_sequences": n_sequences}, tokens.astype(np.int32).tobytes())
 
     def gathered(self) -> tuple[Message, bytes]:
         """What the consumer of an observed session has gathered so far."""

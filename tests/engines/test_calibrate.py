@@ -127,10 +127,24 @@ def test_joined_products_change_nothing(
         assert a.counts[name].tolist() == b.counts[name].tolist()
 
 
+@pytest.mark.parametrize("n_at_once", [1, 2, 3])
+def test_several_chunks_in_a_pass_are_the_same(
+    n_at_once: int, measured: tuple[Path, Calibration, Rows], demo_text: bytes, tmp_path: Path
+) -> None:
+    path, done, _ = measured
+    settings = Settings(
+        n_ctx=N_CTX, first_chunk=1, n_chunks=3, n_threads=1, moments=True, output=True, chunks_per_pass=n_at_once
+    )
+    again = run(path, demo_text, tmp_path / "state", settings).imatrix(Path("m.gguf"))
+    for name, values in done.imatrix(Path("m.gguf")).entries.items():
+        np.testing.assert_allclose(again.entries[name], values, rtol=1e-5)
+        assert again.counts[name].tolist() == done.imatrix(Path("m.gguf")).counts[name].tolist()
+
+
 def test_an_interrupted_run_goes_on(
     demo_model: Path, demo_text: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = Settings(n_ctx=N_CTX, n_chunks=4, n_threads=1, moments=True)
+    settings = Settings(n_ctx=N_CTX, n_chunks=4, n_threads=1, chunks_per_pass=1, moments=True)
     whole = run(demo_model, demo_text, tmp_path / "whole", settings)
 
     class Enough(Exception):  # noqa: N818

@@ -31,13 +31,17 @@ if TYPE_CHECKING:
 @click.option("--chunks", type=click.IntRange(min=1), help="Chunks to run.  [default: all]")
 @click.option("--first-chunk", default=0, show_default=True, type=click.IntRange(min=0), help="Chunk to begin with.")
 @click.option("--ctx", default=512, show_default=True, type=click.IntRange(min=8), help="Tokens per chunk.")
+@click.option(
+    "--chunks-per-pass", type=click.IntRange(min=1),
+    help="Chunks side by side: more read the weights of many experts less often.  [default: 512 tokens]",
+)  # fmt: skip
 @click.option("--process-output", is_flag=True, help="Measure the output matrix, too.")
 @click.option("-j", "--threads", type=click.IntRange(min=1), help="Threads of the engine.  [default: all processors]")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted make.")
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist, or start an interrupted make over.")
 def command(
     *, model: Path, text: Path, output: Path, moments: Path | None, chunks: int | None, first_chunk: int, ctx: int,
-    process_output: bool, threads: int | None, resume: bool, overwrite: bool,
+    chunks_per_pass: int | None, process_output: bool, threads: int | None, resume: bool, overwrite: bool,
 ) -> None:  # fmt: skip
     """Run a text through MODEL in ik_llama.cpp and gather what goes into its matrices.
 
@@ -50,7 +54,9 @@ def command(
     state = output.with_name(output.name + ".partial")
     _check_outputs(output, moments, state, overwrite=overwrite, resume=resume)
     header = open_model(model)
-    settings = Settings(ctx, first_chunk, chunks, threads, moments=moments is not None, output=process_output)
+    settings = Settings(
+        ctx, first_chunk, chunks, threads, chunks_per_pass, moments=moments is not None, output=process_output
+    )
     resume = resume and state.exists()
     try:
         with chunks_shown("Measuring") as on_chunk:
