@@ -6,9 +6,9 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from qxmix.errors import ModelFileError, Problem, RecipeError
-from qxmix.planning.engine_rows import why_not_run
 from qxmix.planning.gate import never_quantized
 from qxmix.planning.importance import find_entry
+from qxmix.planning.loading import why_not_run
 from qxmix.quants import ENGINES, QUANT_TYPES, find, get
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def types_of(
         known = get(name)
         fits = known.fits(tensor.n_cols) and tensor.n_rows % known.row_group == 0
         if "ik_llama.cpp" in engines_of(target):
-            fits = fits and not why_not_run(name, tensor.n_cols)
+            fits = fits and not why_not_run(known, tensor.n_cols)
         if fits and (entry is not None or known.importance != "required"):
             allowed.append(name)
     return tuple(allowed), entry
