@@ -23,7 +23,7 @@ COMMANDS = {
     "validate": ("validate", "Check recipes without a model."),
     "lint": ("lint", "Say what in a recipe looks wrong for a model."),
     "diff": ("diff", "Compare two recipes, plans, lock files or models."),
-    "compare": ("compare", "Show recipes, plans and models side by side, with what they lose."),
+    "compare": ("compare", "Show recipes, plans and models side by side."),
     "import": ("import_", "Turn a llama-quantize command or a GGUF into a recipe."),
     "export": ("export", "Turn a recipe into a llama-quantize command."),
     "header": ("header", "Write a model's header to a small file."),
