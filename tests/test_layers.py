@@ -21,7 +21,7 @@ LAYERS = (
     {"planning"},
     {"plan"},
     {"lint", "diff", "dialects", "running", "sphere"},
-    {"execute", "engines"},
+    {"execute", "engines", "check"},
     {"measure"},
     {"solve"},
     {"demo", "experiment"},

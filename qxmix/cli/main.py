@@ -22,6 +22,7 @@ COMMANDS = {
     "recipes": ("recipes", "List the recipes that come with qxmix, or print one."),
     "validate": ("validate", "Check recipes without a model."),
     "lint": ("lint", "Say what in a recipe looks wrong for a model."),
+    "check": ("check", "Check all recipes of a repository on kept headers."),
     "diff": ("diff", "Compare two recipes, plans, lock files or models."),
     "compare": ("compare", "Show recipes, plans and models side by side."),
     "import": ("import_", "Turn a llama-quantize command or a GGUF into a recipe."),

@@ -49,8 +49,14 @@ def write_lock(plan: Plan, path: Path) -> None:
         raise PlanError(Problem(str(path), f"cannot be written: {error.strerror or error}")) from None
 
 
-def check_lock(plan: Plan, path: Path) -> None:
+def check_lock(plan: Plan, path: Path, *, types_only: bool = False) -> None:
     """Insist that the plan is what a lock file says.
+
+    Args:
+        plan: The plan.
+        path: The lock file.
+        types_only: Compare recipe, model and types, where importances and moments are not at hand; the sizes of the
+            files depend on what they are called.
 
     Raises:
         PlanError: it is not, or the file is no lock file; all differences at once.
@@ -64,7 +70,9 @@ def check_lock(plan: Plan, path: Path) -> None:
         locked = None
     if not isinstance(locked, dict) or locked.get("qxmix_lock") != VERSION:
         raise PlanError(Problem(str(path), "is no lock file of this version; write one with 'qxmix plan --lock'"))
-    problems = [Problem(str(path), text, id="lock") for text in _differences(lock_of(plan), locked)]
+    problems = [
+        Problem(str(path), text, id="lock") for text in _differences(lock_of(plan), locked, types_only=types_only)
+    ]
     if problems:
         raise PlanError(problems)
 
@@ -74,13 +82,9 @@ def _short(sha256: object) -> str:
     return str(sha256)[:12] if sha256 else "none"
 
 
-def _differences(now: dict[str, Any], locked: dict[str, Any]) -> Iterator[str]:
-    for key, what in (
-        ("recipe", "the recipe"),
-        ("header", "the model"),
-        ("imatrix", "the importance matrix"),
-        ("moments", "the moments' file"),
-    ):
+def _differences(now: dict[str, Any], locked: dict[str, Any], *, types_only: bool) -> Iterator[str]:
+    weights = (("imatrix", "the importance matrix"), ("moments", "the moments' file"))
+    for key, what in (("recipe", "the recipe"), ("header", "the model"), *(() if types_only else weights)):
         was, is_now = locked.get(f"{key}_sha256"), now[f"{key}_sha256"]
         if was != is_now:
             yield f"{what} is another one: its hash is {_short(is_now)} and was {_short(was)} when it was locked"
@@ -91,5 +95,5 @@ def _differences(now: dict[str, Any], locked: dict[str, Any]) -> Iterator[str]:
         yield f"{name} would be {now['tensors'].get(name, 'absent')} and was locked as {tensors.get(name, 'absent')}"
     if len(names) > _MOST_TENSORS_NAMED:
         yield f"{len(names) - _MOST_TENSORS_NAMED:,} more tensors differ"
-    if not names and now["file_nbytes"] != locked.get("file_nbytes"):
+    if not names and not types_only and now["file_nbytes"] != locked.get("file_nbytes"):
         yield f"the files would have {now['file_nbytes']} bytes and were locked with {locked.get('file_nbytes')}"

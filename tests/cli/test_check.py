@@ -1,0 +1,114 @@
+"""``qxmix check``: all recipes of a repository, on the headers kept in it, with one exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from qxmix.check import find_recipes
+from qxmix.container.header import read_shards
+from qxmix.container.header_only import write_header
+from qxmix.recipe.load import shipped_names
+from qxmix.resources import data_dir
+
+ROOT = Path(__file__).parents[2]
+GOOD = """# Mine.
+qxmix: 1
+name: good
+target: any
+default: q8_0
+rules:
+  - {category: attn_v, type: q4_0}
+fallback: [f16]
+"""
+
+
+def run(cwd: Path, *arguments: object, code: int) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "qxmix", *map(str, arguments)],
+        cwd=cwd, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture
+def repository(tmp_path: Path, demo_model: Path) -> Path:
+    (tmp_path / "headers").mkdir()
+    write_header(read_shards(demo_model), tmp_path / "headers" / "demo.gguf")
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "good.yaml").write_text(GOOD)
+    (tmp_path / "recipes" / "_part.yaml").write_text("qxmix: 1\nrules: nonsense\n")
+    (tmp_path / "ci.yaml").write_text("jobs: {build: {steps: []}}\n")
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "bad.yaml").write_text("qxmix: 9\n")
+    return tmp_path
+
+
+def test_all_is_well(repository: Path) -> None:
+    done = run(repository, "check", "--model", "headers", code=0)
+    assert "recipes/good.yaml" in done.stdout
+    assert done.stdout.rstrip().endswith("1 recipe, nothing to say.")
+    assert "_part" not in done.stdout
+
+
+def test_what_a_commit_hook_hands_over(repository: Path) -> None:
+    done = run(repository, "check", "ci.yaml", "recipes/good.yaml", "--model", "headers/demo.gguf", code=0)
+    assert "ci.yaml" not in done.stdout
+    assert "No recipe is here" in run(repository, "check", "ci.yaml", code=0).stdout
+
+
+def test_an_invalid_recipe(repository: Path) -> None:
+    (repository / "recipes" / "bad.yaml").write_text(GOOD.replace("q4_0", "q4_9"))
+    done = run(repository, "check", "--model", "headers", code=2)
+    assert "bad.yaml:7: rules[0].type" in done.stdout
+    assert "1 of 2 recipes have problems." in done.stdout
+
+
+def test_a_plan_that_draws_a_warning(repository: Path) -> None:
+    (repository / "recipes" / "bad.yaml").write_text(GOOD.replace("attn_v", "attn_kv_b"))
+    done = run(repository, "check", "--model", "headers", code=3)
+    assert "Warning on demo.gguf: " in done.stdout
+    assert "1 warning" in done.stdout
+
+
+def test_limits_and_locks(repository: Path) -> None:
+    recipe = repository / "recipes" / "good.yaml"
+    run(repository, "plan", recipe, "headers/demo.gguf", "--lock", "recipes/good.demo.lock.json", code=0)
+    assert "as locked" in run(repository, "check", "--model", "headers", code=0).stdout
+    recipe.write_text(GOOD.replace("q4_0", "q5_0"))
+    done = run(repository, "check", "--model", "headers", code=3)
+    assert "the recipe is another one" in done.stdout
+    assert "attn_v.weight would be Q5_0 and was locked as Q4_0" in done.stdout
+    recipe.write_text(GOOD + "limits: {max_bpw: 2}\n")
+    assert "bits per weight" in run(repository, "check", "--model", "headers", code=3).stdout
+
+
+def test_json(repository: Path) -> None:
+    (repository / "recipes" / "bad.yaml").write_text("qxmix: 1\nname: x\n")
+    found = json.loads(run(repository, "check", "--model", "headers", "--json", code=2).stdout)
+    jsonschema.validate(found, json.loads((data_dir("schemas") / "check.schema.json").read_text()))
+    assert [(f["recipe"], f["exit_code"]) for f in found] == [("recipes/bad.yaml", 2), ("recipes/good.yaml", 0)]
+
+
+def test_what_is_not_there(repository: Path) -> None:
+    assert "nowhere: no such file or folder" in run(repository, "check", "nowhere", code=1).stderr
+    assert "there is no .gguf file in this folder" in run(repository, "check", "--model", "recipes", code=1).stderr
+
+
+def test_all_shipped_recipes_are_found() -> None:
+    found = find_recipes([data_dir("recipes")])
+    assert len(found) == len(shipped_names())
+    assert not any(p.name.startswith("_") for p in found)
+
+
+def test_the_hook_is_what_pre_commit_takes() -> None:
+    (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    assert (hook["id"], hook["entry"], hook["language"]) == ("qxmix-check", "qxmix check", "python")
