@@ -44,7 +44,6 @@ def _model_files(given: Iterable[str]) -> Iterator[str]:
             continue
         found = sorted(str(p) for p in Path(text).glob("*.gguf"))
         if not found:
-            raise QxmixError(
-                f"{text}: there is no .gguf file in this folder; 'qxmix header MODEL -o {text}/' makes one"
-            )
+            example = f"qxmix header MODEL -o {Path(text) / 'NAME.gguf'}"
+            raise QxmixError(f"{text}: there is no .gguf file in this folder; '{example}' makes one")
         yield from found
