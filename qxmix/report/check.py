@@ -26,7 +26,8 @@ def checked_text(results: Sequence[Checked], *, terminal: bool) -> str:
     n_recipes = len({r.recipe for r in results})
     if not n_recipes:
         return "No recipe is here: a recipe is a .yaml file with a line 'qxmix: 1'."
-    total = f"{bad} of {n_recipes} recipes have problems." if bad else f"{n_recipes} recipes, nothing to say."
+    word = "recipe" if n_recipes == 1 else "recipes"
+    total = f"{bad} of {n_recipes} {word} with problems." if bad else f"{n_recipes} {word}, nothing to say."
     return "\n\n".join(part for part in ("\n".join(lines), summary, total) if part)
 
 

@@ -69,7 +69,7 @@ def test_an_invalid_recipe(repository: Path) -> None:
     (repository / "recipes" / "bad.yaml").write_text(GOOD.replace("q4_0", "q4_9"))
     done = run(repository, "check", "--model", "headers", code=2)
     assert "bad.yaml:7: rules[0].type" in done.stdout
-    assert "1 of 2 recipes have problems." in done.stdout
+    assert "1 of 2 recipes with problems." in done.stdout
 
 
 def test_a_plan_that_draws_a_warning(repository: Path) -> None:
