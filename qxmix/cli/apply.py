@@ -6,7 +6,6 @@ import json
 import os
 import shlex
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,8 +91,6 @@ def command(
         "overwrite": overwrite, "strict": strict, "reuse_output": reuse, "cache": cache,
     }  # fmt: skip
     _announce(plan, strict=strict)
-    if any(t.action == "encode" for t in plan.tensors):
-        _spare_scipy()
     phase = ""
 
     def note(progress: Progress) -> None:
@@ -111,20 +108,6 @@ def command(
         click.echo(json.dumps(result_json(plan, result), indent=1))
     else:
         click.echo(result_text(plan, result, terminal=sys.stdout.isatty()))
-
-
-def _spare_scipy() -> None:
-    """Import Numba without SciPy, which takes 0.3 s and which no kernel of ours calls.
-
-    Only for a process of our own: whoever uses the library may have kernels that need it.
-    """
-    if "scipy" in sys.modules:
-        return
-    sys.modules["scipy"] = None  # type: ignore[assignment]  # what importlib takes for "there is none"
-    try:
-        import_module("numba.np.arraymath")
-    finally:
-        del sys.modules["scipy"]
 
 
 def _output_path(plan: Plan, output: str | None) -> Path:

@@ -40,8 +40,8 @@ def drive(tasks: Iterable[Task], pool: Pool, run: str, on_result: OnResult) -> N
         for future in pending:
             future.cancel()
         if isinstance(error, BrokenExecutor):
-            text = "a worker process died; it may have run out of memory. Go on with --resume, or fewer workers (-j)"
-            raise RunError(text) from error
+            text = f"a worker process {pool.cause_of_death()}; what is done is kept: go on with --resume"
+            raise RunError(f"{text}, with fewer workers (-j) if memory is short") from error
         raise
 
 

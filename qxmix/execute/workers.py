@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing as mp
 import os
 import re
 import signal
@@ -10,6 +9,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from multiprocessing.context import SpawnContext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from qxmix.errors import RunError
@@ -17,6 +17,7 @@ from qxmix.execute import stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from multiprocessing.process import BaseProcess
     from multiprocessing.synchronize import Event
 
 T = TypeVar("T")
@@ -26,6 +27,8 @@ KINDS = ("threads", "processes", "serial")
 WINDOW = 3
 """Tasks in flight per worker: one runs, the others wait, so that no worker does."""
 
+DEATH_TIMEOUT = 1.0
+"""Seconds in which a broken executor has terminated its processes."""
 DASK_TIMEOUT = "10s"
 """How long a scheduler may take to answer."""
 
@@ -40,6 +43,8 @@ class Pool:
     """Makes the running tasks of an apply end at their next step."""
     window: int
     """Tasks submitted at a time."""
+    cause_of_death: Callable[[], str] = lambda: "died"
+    """What became of a worker, once the executor is broken: ``was killed by SIGSEGV (Segmentation fault)``."""
 
 
 class SerialExecutor(Executor):
@@ -95,10 +100,46 @@ def _closing(pool: Pool) -> Iterator[Pool]:
 
 def _processes(n: int) -> Iterator[Pool]:
     # Spawned, never forked: a fork copies locks that other threads hold, Numba's compiler lock among them.
-    context = mp.get_context("spawn")
+    context = _Watching()
     stopping = context.Event()
     executor = ProcessPoolExecutor(n, context, initializer=_start_worker, initargs=(stopping,))
-    yield from _closing(Pool(executor, n, lambda _run: stopping.set(), WINDOW * n))
+    yield from _closing(Pool(executor, n, lambda _run: stopping.set(), WINDOW * n, context.cause_of_death))
+
+
+class _Watching(SpawnContext):
+    """The context of spawned processes that remembers them: the executor tells that one died, and not of what."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._started: list[BaseProcess] = []
+
+    def Process(self, *args: Any, **kwargs: Any) -> BaseProcess:  # type: ignore[override]  # noqa: ANN401, N802
+        """Make a process, as the executor does when it needs one."""
+        self._started.append(SpawnContext.Process(*args, **kwargs))
+        return self._started[-1]
+
+    def cause_of_death(self) -> str:
+        """How the first of the processes that did not end in peace ended; the executor terminates the others."""
+        ended = [code for process in self._started if (code := _exit_code(process))]
+        codes = [code for code in ended if code != -signal.SIGTERM] or ended
+        return how_it_ended(codes[0]) if codes else "died"
+
+
+def _exit_code(process: BaseProcess) -> int | None:
+    process.join(DEATH_TIMEOUT)
+    return process.exitcode
+
+
+def how_it_ended(exit_code: int) -> str:
+    """An exit code of a process in words; it is minus the signal's number where a signal ended it."""
+    if exit_code >= 0:
+        return f"ended with exit code {exit_code}"
+    try:
+        name, meaning = signal.Signals(-exit_code).name, signal.strsignal(-exit_code)
+    except ValueError:
+        return f"was killed by signal {-exit_code}"
+    hint = ", as the system does where memory runs out" if name == "SIGKILL" else ""
+    return f"was killed by {name} ({meaning}){hint}"
 
 
 def _start_worker(stopping: Event) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -19,6 +20,7 @@ from tests.execute.plans import SHAPES, f16_model, plan_for, uniform_imatrix, we
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from qxmix.execute.task import Task
     from qxmix.plan import Plan
 
 T = TypeVar("T")
@@ -198,3 +200,29 @@ def test_a_scheduler_that_is_not_there(plan: Plan, tmp_path: Path, monkeypatch: 
     with pytest.raises(RunError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         apply(plan, tmp_path / "out.gguf", executor="dask:tcp://127.0.0.1:9")
     assert not list(tmp_path.iterdir())
+
+
+def die(_task: Task) -> None:
+    signal.raise_signal(signal.SIGBUS)
+
+
+def test_a_worker_that_dies_is_told_with_the_signal(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qxmix.execute.drive.run_task", die)
+    with pytest.raises(RunError, match=r"a worker process was killed by SIGBUS \(Bus error\); what is done is kept"):
+        apply(plan, tmp_path / "out.gguf", executor="processes", n_workers=2)
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "text"),
+    [
+        (-11, "was killed by SIGSEGV (Segmentation fault)"),
+        (-9, "was killed by SIGKILL (Killed), as the system does where memory runs out"),
+        (-6, "was killed by SIGABRT (Aborted)"),
+        (-99, "was killed by signal 99"),
+        (3, "ended with exit code 3"),
+    ],
+)
+def test_how_a_process_ended_in_words(exit_code: int, text: str) -> None:
+    assert workers.how_it_ended(exit_code) == text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import subprocess
@@ -11,6 +12,10 @@ from pathlib import Path
 import pytest
 
 import qxmix
+from qxmix.quants.jit import imported_modules
+
+PACKAGE = Path(qxmix.__file__).parent / "quants"
+KERNELS = sorted(PACKAGE.rglob("*.py"))
 
 SHOW = """
 import sys
@@ -42,6 +47,56 @@ def test_another_cpu_compiles_anew(tmp_path: Path) -> None:
         "0",
         "1",
     ]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from qxmix.quants.common.lanes import LANES",
+        "from qxmix.quants.common import lanes",
+        "from qxmix.quants.common import (\n    codebook,  # with a remark\n    lanes,\n)",
+        "from qxmix.quants.common import codebook, \\\n    lanes as side_by_side",
+        "import numpy, qxmix.quants.common.lanes as lanes",
+        "import qxmix.quants.common.lanes; x = 1",
+        "from .lanes import LANES",
+        "from . import lanes",
+        "from ..common import lanes",
+        "def f():\n    from ..common.lanes import LANES",
+    ],
+)
+def test_the_stamp_sees_every_form_of_import(statement: str) -> None:
+    assert "common.lanes" in imported_modules(f'"""From\nfrom all that is."""\n{statement}\n'.encode(), "common.search")
+
+
+@pytest.mark.parametrize("path", KERNELS, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_the_stamp_sees_the_imports_that_python_does(path: Path) -> None:
+    """A whole parse finds no module that the stamp of a kernel would miss."""
+    module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0
+            found |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    ours = {name.removeprefix("qxmix.quants.") for name in found if name.startswith("qxmix.quants.")}
+    assert imported_modules(path.read_bytes(), module) == ours
+
+
+def test_without_a_compiler_kernels_are_refused() -> None:
+    command = [sys.executable, "-m", "qxmix", "warmup", "Q8_0"]
+    env = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "Error: qxmix's kernels exist only as compiled code: unset NUMBA_DISABLE_JIT\n",
+    )
+
+
+def test_scipy_is_not_imported_and_can_be() -> None:
+    pytest.importorskip("scipy")
+    code = "import sys, qxmix.quants.jit; print('scipy' in sys.modules); import scipy; print(scipy.__name__)"
+    assert run(code) == ["False", "scipy"]
 
 
 @pytest.mark.slow
