@@ -14,7 +14,7 @@ from qxmix.container.imatrix import load_imatrix
 from qxmix.container.parse import parse_gguf
 from qxmix.container.recognize import HEAD_NBYTES, looks_like_dat
 from qxmix.container.remote.address import is_remote
-from qxmix.container.source import mapped
+from qxmix.container.source import opened
 from qxmix.report.inspect import imatrix_facts, imatrix_text, model_facts, model_text
 
 
@@ -40,7 +40,7 @@ def command(model: str, *, every: bool, as_json: bool) -> None:
 
 
 def _is_imatrix(path: Path) -> bool:
-    with mapped(path) as data:
+    with opened(path) as data:
         head, nbytes = data[:HEAD_NBYTES], len(data)
     if head.startswith(MAGIC):
         return parse_gguf(path).get(GENERAL_TYPE) == "imatrix"

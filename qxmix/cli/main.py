@@ -76,15 +76,19 @@ class _Commands(LazyGroup):
             if error.errno == errno.EPIPE:  # `| head` has read enough: click ends without a word
                 raise
             streams.notice(f"Error: {_where(error)}{error.strerror or error}")
-            streams.drop_output()
+            if streams.came_from_output(error):
+                streams.drop_output()
             ctx.exit(1)
 
 
 def _where(error: OSError) -> str:
+    """What the system's reason is about."""
     if error.filename is not None:
         return f"{error.filename}: "
-    # What was opened by name is told by name.  The rest is a stream; libraries raise errors without a number.
-    return "standard output cannot be written: " if error.errno else ""
+    if streams.came_from_output(error):
+        return "standard output cannot be written: "
+    # Libraries raise errors without a number and with a text of their own.
+    return "the system refused a call: " if error.errno else ""
 
 
 # The width is the terminal's, whatever it is; click alone would stop at 80.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
+import click.utils
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -30,6 +32,12 @@ def notice(text: str) -> None:
     except OSError:
         # Replaced, since Python would try to write the rest at its end and change the exit code if it cannot.
         sys.stderr = _nowhere("w")
+
+
+def came_from_output(error: OSError) -> bool:
+    """Whether an error came up in a write to standard output: every one is a call of ``click.echo``."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(frames) and frames[-1].f_globals.get("__name__") == click.utils.__name__
 
 
 def drop_output() -> None:

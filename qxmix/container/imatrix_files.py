@@ -34,13 +34,12 @@ from qxmix.container.gguf_format import (
     ValueType,
 )
 from qxmix.container.imatrix import Imatrix
-from qxmix.container.parse import GgufFile, parse_mapped
+from qxmix.container.parse import GgufFile, parse_opened
 from qxmix.container.reader import Cursor, read_strings
 from qxmix.container.recognize import HEAD_NBYTES, looks_like_dat, problem_with_imatrix_start
-from qxmix.container.source import bad_file, mapped, release, show
+from qxmix.container.source import FileBytes, bad_file, opened, show
 
 if TYPE_CHECKING:
-    from mmap import mmap
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -59,12 +58,12 @@ Values = dict[str, "NDArray[np.float32]"]
 
 def read_imatrix_file(path: Path) -> Imatrix:
     """Read a file of either format; see :func:`qxmix.container.imatrix.load_imatrix`."""
-    with mapped(path, "importance matrix") as data:
+    with opened(path, "importance matrix") as data:
         read = _read_gguf if data[: len(MAGIC)] == MAGIC else _read_dat
         return replace(read(path, data), sha256=file_digest(data))
 
 
-def _read_dat(path: Path, data: mmap) -> Imatrix:
+def _read_dat(path: Path, data: FileBytes) -> Imatrix:
     problem = problem_with_imatrix_start(path, data[:HEAD_NBYTES], len(data))
     if problem:
         raise bad_file(path, problem)
@@ -75,9 +74,7 @@ def _read_dat(path: Path, data: mmap) -> Imatrix:
     entries: Values = {}
     counts: Values = {}
     for index in range(n_entries):
-        start = cursor.pos
         name, entries[name], counts[name] = _read_dat_entry(cursor, index, n_entries)
-        release(data, start, cursor.pos)
     datasets, n_chunks = _read_dat_trailer(cursor)
     return Imatrix(path, "", MappingProxyType(entries), datasets, n_chunks, MappingProxyType(counts), "chunks")
 
@@ -92,7 +89,7 @@ def _read_dat_entry(cursor: Cursor, index: int, n_entries: int) -> tuple[str, ND
         raise bad_file(cursor.path, f"{what} claims {n_values} values; {_DAMAGED}")
     start = cursor.pos
     cursor.skip(4 * n_values, what)
-    stored = np.frombuffer(cursor.data[start : cursor.pos], "<f4")
+    stored = np.frombuffer(cursor.between(start, cursor.pos), "<f4")
     count = np.full(1, max(n_calls, 1), np.float32)
     count.flags.writeable = False
     with np.errstate(invalid="ignore"):  # a signalling NaN; _checked refuses it
@@ -111,8 +108,8 @@ def _read_dat_trailer(cursor: Cursor) -> tuple[tuple[str, ...], int]:
     return (dataset.decode("utf-8", "replace"),) if dataset else (), max(n_chunks, 0)
 
 
-def _read_gguf(path: Path, data: mmap) -> Imatrix:
-    file = parse_mapped(path, data)
+def _read_gguf(path: Path, data: FileBytes) -> Imatrix:
+    file = parse_opened(path, data)
     tensors = {t.name: t for t in file.tensors}
     names = list(dict.fromkeys(n.removesuffix(s) for n in tensors for s in (SUMS, COUNTS) if n.endswith(s)))
     if not names and file.get("general.architecture") is not None:
@@ -140,7 +137,7 @@ def _whole_number(file: GgufFile, key: str) -> int:
 
 
 def _read_gguf_entry(
-    path: Path, data: mmap, name: str, sums: TensorInfo | None, counts: TensorInfo | None
+    path: Path, data: FileBytes, name: str, sums: TensorInfo | None, counts: TensorInfo | None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Values (n_matrices * n_cols,) and counts (n_matrices,) of an entry."""
     if sums is None or counts is None:
@@ -159,11 +156,8 @@ def _read_gguf_entry(
     return _checked(path, name, mean.reshape(-1)), count
 
 
-def _floats(data: mmap, tensor: TensorInfo) -> NDArray[np.float32]:
-    stop = tensor.offset + tensor.nbytes
-    values = np.frombuffer(data[tensor.offset : stop], "<f4")
-    release(data, tensor.offset, stop)
-    return values
+def _floats(data: FileBytes, tensor: TensorInfo) -> NDArray[np.float32]:
+    return np.frombuffer(data[tensor.offset : tensor.offset + tensor.nbytes], "<f4")
 
 
 def _checked(path: Path, name: str, values: NDArray[np.float32]) -> NDArray[np.float32]:

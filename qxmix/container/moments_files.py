@@ -22,15 +22,14 @@ from qxmix.container.moments import (
     block_sizes,
     packed_size,
 )
-from qxmix.container.parse import GgufFile, parse_mapped
+from qxmix.container.parse import GgufFile, parse_opened
 from qxmix.container.reader import read_strings
-from qxmix.container.source import bad_file, mapped, release, show
+from qxmix.container.source import FileBytes, bad_file, opened, show
 from qxmix.quants import get
 from qxmix.quants.feedback.correlations import pack_correlations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from mmap import mmap
     from pathlib import Path
     from typing import Any, BinaryIO
 
@@ -53,10 +52,10 @@ _HALF_ONE = 0x3C00
 
 def read_moments_file(path: Path) -> Moments:
     """See :func:`qxmix.container.moments.load_moments`."""
-    with mapped(path, ROLE) as data:
+    with opened(path, ROLE) as data:
         if data[: len(MAGIC)] != MAGIC:
             raise bad_file(path, f"is no {ROLE}: it is no GGUF file; {_NO_MOMENTS}")
-        file = parse_mapped(path, data)
+        file = parse_opened(path, data)
         kind = file.get(GENERAL_TYPE)
         if kind != KIND:
             what = "an importance matrix" if kind == "imatrix" else "a model" if file.get(_ARCHITECTURE) else "GGUF"
@@ -78,7 +77,7 @@ def read_moments_file(path: Path) -> Moments:
 
 def read_entry(path: Path, name: str, entry: MomentsEntry) -> SecondMoments:
     """See :func:`qxmix.container.moments.read_second_moments`."""
-    with mapped(path, ROLE) as data:
+    with opened(path, ROLE) as data:
         last = max(
             t.offset + t.nbytes for t in (entry.diag, entry.counts, entry.correlations, entry.correlation_counts)
         )
@@ -187,7 +186,7 @@ def _entry(path: Path, name: str, parts: dict[str, TensorInfo]) -> MomentsEntry:
     return MomentsEntry(n_cols, n_matrices, n_correlations, diag, counts, corr, corr_counts)
 
 
-def _read(data: mmap, entry: MomentsEntry) -> SecondMoments:
+def _read(data: FileBytes, entry: MomentsEntry) -> SecondMoments:
     return SecondMoments(
         _array(data, entry.diag, "<f4").reshape(entry.n_matrices, entry.n_cols),
         _array(data, entry.counts, "<f4"),
@@ -196,11 +195,8 @@ def _read(data: mmap, entry: MomentsEntry) -> SecondMoments:
     )
 
 
-def _array(data: mmap, tensor: TensorInfo, dtype: str) -> NDArray[Any]:
-    stop = tensor.offset + tensor.nbytes
-    values = np.frombuffer(data[tensor.offset : stop], dtype).copy()
-    release(data, tensor.offset, stop)
-    return values
+def _array(data: FileBytes, tensor: TensorInfo, dtype: str) -> NDArray[Any]:
+    return np.frombuffer(data[tensor.offset : tensor.offset + tensor.nbytes], dtype).copy()
 
 
 def _check(path: Path, name: str, moments: SecondMoments) -> None:

@@ -24,12 +24,13 @@ from qxmix.container.header_only import Shard, bounds, read_shards
 from qxmix.container.model import MetadataField, Scalar, TensorInfo, field_of, value_of
 from qxmix.container.reader import MIN_FIELD_NBYTES, Cursor, read_metadata
 from qxmix.container.recognize import HEAD_NBYTES, problem_with_start
-from qxmix.container.source import DAMAGED, bad_file, mapped, show
+from qxmix.container.source import DAMAGED, bad_file, opened, show
 from qxmix.quants import by_id
 
 if TYPE_CHECKING:
-    from mmap import mmap
     from pathlib import Path
+
+    from qxmix.container.source import FileBytes
 
 _MIN_TENSOR_NBYTES = 8 + 1 + 4 + 4 + 8
 _MAX_WEIGHTS = (1 << 63) - 1
@@ -80,16 +81,16 @@ def parse_gguf(path: Path, shard: int = 0, role: str = "model") -> GgufFile:
         ModelFileError: it cannot be read, is no GGUF, or its header is damaged.
 
     """
-    with mapped(path, role) as data:
-        return parse_mapped(path, data, shard)
+    with opened(path, role) as data:
+        return parse_opened(path, data, shard)
 
 
-def parse_mapped(path: Path, data: mmap, shard: int = 0) -> GgufFile:
-    """Parse the header of a GGUF file that is already mapped; see :func:`parse_gguf`."""
+def parse_opened(path: Path, data: FileBytes, shard: int = 0) -> GgufFile:
+    """Parse the header of a GGUF file that is open already; see :func:`parse_gguf`."""
     return parse_start(path, data, len(data), shard)
 
 
-def parse_start(path: Path, data: mmap | bytes, nbytes: int, shard: int = 0) -> GgufFile:
+def parse_start(path: Path, data: FileBytes | bytes, nbytes: int, shard: int = 0) -> GgufFile:
     """Parse the header of a file of ``nbytes`` bytes of which ``data`` are the first; see :func:`parse_gguf`.
 
     Raises:

@@ -16,9 +16,12 @@ from qxmix.container.model import MetadataField, Scalar
 from qxmix.container.source import DAMAGED, bad_file, show
 
 if TYPE_CHECKING:
-    from mmap import mmap
     from pathlib import Path
 
+    from qxmix.container.source import FileBytes
+
+WINDOW_NBYTES = 1 << 20
+"""Bytes that are read at a time."""
 MIN_FIELD_NBYTES = 8 + 1 + 4 + 1
 """Bytes of the smallest field: length and one byte of key, value type, one byte of value."""
 
@@ -28,19 +31,35 @@ class MoreNeeded(Exception):  # noqa: N818 - no error: whoever reads a file piec
 
 
 class Cursor:
-    """A position in a file that cannot be moved past its end."""
+    """A position in a file that cannot be moved past its end.
 
-    __slots__ = ("data", "end", "path", "pos")
+    The file is read a window at a time, so that a header costs no more than its own size.
+    """
 
-    def __init__(self, path: Path, data: mmap | bytes, nbytes: int | None = None) -> None:
+    __slots__ = ("_base", "_window", "data", "end", "path", "pos")
+
+    def __init__(self, path: Path, data: FileBytes | bytes, nbytes: int | None = None) -> None:
         """Start at the first byte of ``data``: the whole file, or the start of one of ``nbytes`` bytes."""
         self.path, self.data, self.pos, self.end = path, data, 0, len(data) if nbytes is None else nbytes
+        self._base, self._window = 0, data if isinstance(data, bytes) else b""
+
+    def window(self, start: int, nbytes: int) -> tuple[bytes, int]:
+        """Bytes that hold ``start .. start + nbytes``, as far as the file does, and where ``start`` is in them."""
+        if not self._base <= start <= start + nbytes <= self._base + len(self._window):
+            self._base, self._window = start, self.data[start : start + max(nbytes, WINDOW_NBYTES)]
+        return self._window, start - self._base
+
+    def between(self, start: int, stop: int) -> bytes:
+        """The bytes from ``start`` to ``stop``, both of which the cursor has passed."""
+        if self._base <= start <= stop <= self._base + len(self._window):
+            return self._window[start - self._base : stop - self._base]
+        return self.data[start:stop]
 
     def take(self, layout: struct.Struct, what: str) -> tuple[int, ...]:
         """Unpack ``layout`` and move behind it."""
         start = self.pos
         self.skip(layout.size, what)
-        return layout.unpack_from(self.data, start)
+        return layout.unpack_from(*self.window(start, layout.size))
 
     def skip(self, nbytes: int, what: str) -> None:
         """Move on by ``nbytes``.
@@ -64,7 +83,8 @@ class Cursor:
         (n,) = self.take(length, what)
         start = self.pos
         self.skip(n, what)
-        return self.data[start : self.pos]
+        window, at = self.window(start, n)
+        return window[at : at + n]
 
     def name(self, what: str, length: struct.Struct = U64) -> str:
         """Read a key or tensor name: UTF-8, not empty, and nothing in it that a terminal would obey."""
@@ -93,7 +113,7 @@ def read_metadata(cursor: Cursor, n_fields: int) -> tuple[MetadataField, ...]:
             raise bad_file(cursor.path, f"has the metadata key {show(key)} twice; {DAMAGED}")
         (value_type,) = cursor.take(U32, f"metadata field {show(key)}")
         value, array = _read_value(cursor, key, value_type)
-        fields[key] = MetadataField(key, value_type, cursor.data[start : cursor.pos], value, array)
+        fields[key] = MetadataField(key, value_type, cursor.between(start, cursor.pos), value, array)
     return tuple(fields.values())
 
 
@@ -138,15 +158,21 @@ def _skip_strings(cursor: Cursor, count: int, what: str) -> None:
     behind the loop is enough, which makes the loop 55 ns per string.
     """
     _check_room(cursor, count, U64.size, what)
-    data, pos, unpack_from = cursor.data, cursor.pos, U64.unpack_from
-    try:
-        for _ in repeat(None, count):
-            pos += unpack_from(data, pos)[0] + 8
-    except (struct.error, OverflowError):
-        if len(data) < cursor.end and pos <= cursor.end:
-            raise MoreNeeded from None
-        pos = max(pos, cursor.end + 1)
-    cursor.skip(pos - cursor.pos, what)
+    pos, left, unpack_from = cursor.pos, count, U64.unpack_from
+    while left and pos + U64.size <= cursor.end:
+        if pos + U64.size > len(cursor.data):
+            raise MoreNeeded
+        window, at = cursor.window(pos, U64.size)
+        pos -= at
+        done = 0
+        try:
+            for done in range(left):  # noqa: B007 - looked at when the window ends
+                at += unpack_from(window, at)[0] + 8
+            left = 0
+        except (struct.error, OverflowError):
+            left -= done
+        pos += at
+    cursor.skip((max(pos, cursor.end + 1) if left else pos) - cursor.pos, what)
 
 
 def _check_room(cursor: Cursor, count: int, least: int, what: str) -> None:

@@ -1,8 +1,11 @@
-"""Input files, mapped into memory after everything that can be said without reading them has been checked."""
+"""Input files, opened after everything that can be said without reading them has been checked.
+
+They are read, not mapped: not every file system can map, and a file that shrinks is an error here and would be a signal
+that ends the process there.  A plan of DeepSeek's header takes the same time either way.
+"""
 
 from __future__ import annotations
 
-import mmap
 import stat
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -13,6 +16,7 @@ from qxmix.errors import ModelFileError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from io import FileIO
     from pathlib import Path
 
 DAMAGED = "the file is damaged: download or convert it again"
@@ -37,9 +41,40 @@ def show_path(path: Path | str) -> str:
     return str(path) if str(path).isprintable() else ascii(str(path))
 
 
+class FileBytes:
+    """The bytes of an open file by their position: what is sliced off is read then."""
+
+    __slots__ = ("_file", "_nbytes", "_path")
+
+    def __init__(self, path: Path, file: FileIO, nbytes: int) -> None:
+        self._path, self._file, self._nbytes = path, file, nbytes
+
+    def __len__(self) -> int:
+        """Bytes of the file when it was opened."""
+        return self._nbytes
+
+    def __getitem__(self, where: slice) -> bytes:
+        """Read ``start:stop``, as far as the file goes.
+
+        Raises:
+            ModelFileError: it is shorter than it was.
+
+        """
+        start, stop, _ = where.indices(self._nbytes)
+        self._file.seek(start)
+        pieces, left = [], max(stop - start, 0)
+        while left:
+            piece = self._file.read(left)
+            if not piece:
+                raise bad_file(self._path, "became shorter while it was read; wait until it is whole, and try again")
+            pieces.append(piece)
+            left -= len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
 @contextmanager
-def mapped(path: Path, role: str = "model") -> Iterator[mmap.mmap]:
-    """Map a regular, non-empty file read-only.
+def opened(path: Path, role: str = "model") -> Iterator[FileBytes]:
+    """Open a regular, non-empty file to read.
 
     Args:
         path: The file.
@@ -55,11 +90,10 @@ def mapped(path: Path, role: str = "model") -> Iterator[mmap.mmap]:
             raise bad_file(path, _folder_text(path, role))
         if not stat.S_ISREG(status.st_mode):
             raise bad_file(path, f"is no regular file but a pipe or device; save the {role} to a file first")
-        with path.open("rb") as file:
+        with path.open("rb", buffering=0) as file:
             if not status.st_size:
                 raise bad_file(path, "is empty (0 bytes); the download or conversion did not finish, run it again")
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                yield data
+            yield FileBytes(path, file, status.st_size)
     except FileNotFoundError as error:
         raise bad_file(path, _missing_text(path, role)) from error
     except PermissionError as error:
@@ -68,13 +102,6 @@ def mapped(path: Path, role: str = "model") -> Iterator[mmap.mmap]:
         if isinstance(error, OSError) and error.strerror:
             raise bad_file(path, f"cannot be read: {error.strerror.lower()}") from error
         raise bad_file(path, f"cannot be read: {error}") from error
-
-
-def release(data: mmap.mmap, start: int, stop: int) -> None:
-    """Let go of the pages of a mapped file that lie wholly in ``start`` to ``stop``: they count as memory in use."""
-    start, stop = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, stop // mmap.PAGESIZE * mmap.PAGESIZE
-    if stop > start and hasattr(mmap, "MADV_DONTNEED"):
-        data.madvise(mmap.MADV_DONTNEED, start, stop - start)
 
 
 def _missing_text(path: Path, role: str) -> str:

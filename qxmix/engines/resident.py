@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from qxmix.container.source import mapped
+from qxmix.container.source import opened
 from qxmix.engines.session import Session
 from qxmix.errors import ModelFileError, Problem, RunError
 
@@ -114,7 +114,7 @@ class Resident(Session):
 
     def _restore(self, tensor: TensorInfo) -> None:
         crc = 0
-        with mapped(self._header.paths[tensor.shard]) as file:
+        with opened(self._header.paths[tensor.shard]) as file:
             for start in range(0, tensor.nbytes, SLICE_NBYTES):
                 at = tensor.offset + start
                 data = file[at : at + min(SLICE_NBYTES, tensor.nbytes - start)]

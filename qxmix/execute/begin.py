@@ -16,17 +16,21 @@ from qxmix.execute.journal import Recorded
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from qxmix.execute.aids import Aids
     from qxmix.execute.output import Output
     from qxmix.plan import Plan
 
 
-def begin_or_resume(plan: Plan, target: Output, descriptor: int, *, resume: bool, overwrite: bool) -> Recorded:
+def begin_or_resume(
+    plan: Plan, target: Output, descriptor: int, aids: Aids, *, resume: bool, overwrite: bool
+) -> Recorded:
     """Reserve the files, or find what is done already.
 
     Args:
         plan: What is applied.
         target: Where.
         descriptor: The journal, locked.
+        aids: What the file system need not know.
         resume: Go on with what the journal names, if it names anything.
         overwrite: Drop it.
 
@@ -42,7 +46,7 @@ def begin_or_resume(plan: Plan, target: Output, descriptor: int, *, resume: bool
             text = "cannot go on with the interrupted apply: " + "; ".join(changed)
             raise RunError(Problem(str(target.finals[0]), text + ". Give --overwrite instead to start over"))
         journal.go_on(descriptor, recorded)
-        return _without_lost_files(plan, target, recorded)
+        return _without_lost_files(plan, target, recorded, aids)
     if recorded.leaves and not overwrite:
         text = "an interrupted apply of this plan is here; go on with --resume, or start over with --overwrite"
         if changed:
@@ -52,22 +56,23 @@ def begin_or_resume(plan: Plan, target: Output, descriptor: int, *, resume: bool
     try:
         journal.begin(descriptor, identity)
         for path, planned in zip(target.partials, plan.files, strict=True):
-            files.reserve(path, planned.nbytes)
+            files.reserve(path, planned.nbytes, aids)
     except BaseException:
         files.discard(target)
         raise
     return Recorded(identity)
 
 
-def _without_lost_files(plan: Plan, target: Output, recorded: Recorded) -> Recorded:
+def _without_lost_files(plan: Plan, target: Output, recorded: Recorded, aids: Aids) -> Recorded:
     """Make unfinished files anew that are gone or of another size, and forget what the journal says of them."""
     lost = set()
     for i, (path, planned) in enumerate(zip(target.partials, plan.files, strict=True)):
         if recorded.checked and not path.exists() and target.finals[i].exists():
             # Interrupted between the renames of shards: take this one back, so that all are compared and renamed.
-            target.finals[i].replace(path)
+            with files.file_errors(path, call="rename"):
+                target.finals[i].replace(path)
         if not path.exists() or path.stat().st_size != planned.nbytes:
-            files.reserve(path, planned.nbytes)
+            files.reserve(path, planned.nbytes, aids)
             lost.add(i)
     whole = {i for i, tensor in enumerate(plan.tensors) if tensor.shard not in lost}
     kept = {key: leaf for key, leaf in recorded.leaves.items() if key[0] in whole}

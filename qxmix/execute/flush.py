@@ -6,7 +6,8 @@ import os
 import threading
 from typing import TYPE_CHECKING, Self
 
-from qxmix.errors import RunError
+from qxmix.errors import Problem, RunError
+from qxmix.execute.aids import REFUSALS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +50,8 @@ class Flusher:
 
         """
         if self._error is not None:
-            raise RunError(f"the disk failed while writing: {self._error.strerror}") from self._error
+            text = f"the disk failed while writing (fdatasync: {self._error.strerror})"
+            raise RunError(Problem(str(self._paths[0]), text)) from self._error
         self._nbytes += nbytes
         if self._nbytes >= FLUSH_NBYTES:
             self._nbytes = 0
@@ -65,7 +67,8 @@ class Flusher:
                 for path in self._paths:
                     _data_sync(path)
             except OSError as error:
-                self._error = error
+                # A file system that does not know the call need not; what it means is told by the sync at the end.
+                self._error = None if error.errno in REFUSALS else error
                 return
 
 

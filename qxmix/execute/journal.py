@@ -66,13 +66,13 @@ def read(descriptor: int) -> Recorded:
 
 def begin(descriptor: int, identity: Identity) -> None:
     """Empty the journal and note what the work is."""
-    os.ftruncate(descriptor, 0)
+    _cut(descriptor, 0)
     _append(descriptor, {"qxmix_journal": VERSION, "identity": dict(identity)})
 
 
 def go_on(descriptor: int, recorded: Recorded) -> None:
     """Cut off what could not be read, so that new lines follow whole ones."""
-    os.ftruncate(descriptor, recorded.nbytes)
+    _cut(descriptor, recorded.nbytes)
 
 
 def record(descriptor: int, result: TaskResult) -> None:
@@ -85,9 +85,8 @@ def record(descriptor: int, result: TaskResult) -> None:
 
 
 def record_checked(descriptor: int) -> None:
-    """Note that only renames are left, and wait until the disk has it."""
+    """Note that only renames are left."""
     _append(descriptor, {"checked": True})
-    os.fsync(descriptor)
 
 
 def differences(old: Identity, new: Identity) -> list[str]:
@@ -103,6 +102,15 @@ def _shown(value: str | None) -> str:
     if value is None:
         return "not there"
     return value[:_SHOWN_DIGITS] if _DIGEST.fullmatch(value) else value
+
+
+def _cut(descriptor: int, nbytes: int) -> None:
+    try:
+        if os.fstat(descriptor).st_size != nbytes:
+            os.ftruncate(descriptor, nbytes)
+    except OSError as error:
+        text = f"the journal cannot be cut ({explain(error, call='ftruncate')}); delete it, or give another -o"
+        raise RunError(text) from error
 
 
 def _append(descriptor: int, entry: object) -> None:

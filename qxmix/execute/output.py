@@ -10,7 +10,7 @@ import ctypes
 import errno
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from qxmix.container.layout import OutputFile
+    from qxmix.execute.aids import Aids
     from qxmix.plan import Plan
+
+
+LOCK_ATTEMPTS = 50
+"""How often the journal may vanish between being opened and being locked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,29 +62,46 @@ def name_output(plan: Plan, output: Path) -> Output:
     return Output(finals, partials, output.with_name(output.name + ".journal"))
 
 
-def reserve(path: Path, nbytes: int) -> None:
+def reserve(path: Path, nbytes: int, aids: Aids) -> None:
     """Create ``path`` anew at ``nbytes``, with the space reserved where the file system can.
 
     Raises:
         RunError: there is no room for it.
 
     """
-    path.unlink(missing_ok=True)
     with file_errors(path, nbytes):
+        path.unlink(missing_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        try:
+    try:
+        without = "no space is reserved, so the disk may run full in the middle"
+        with file_errors(path, nbytes, call="fallocate"), aids.allow("fallocate", path, without):
             _allocate(descriptor, nbytes)
-            os.ftruncate(descriptor, nbytes)
-        except OSError:
-            path.unlink()
+        with file_errors(path, nbytes, call="ftruncate"):
+            _extend(descriptor, nbytes)
+    except RunError:
+        _remove(path)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def _extend(descriptor: int, nbytes: int) -> None:
+    """Give an empty file its length; where no call does, a byte at the end does."""
+    try:
+        os.ftruncate(descriptor, nbytes)
+    except OSError:
+        if os.pwrite(descriptor, b"\0", nbytes - 1) != 1:
             raise
-        finally:
-            os.close(descriptor)
 
 
 def discard(output: Output) -> None:
-    """Remove everything unfinished."""
+    """Remove everything unfinished, as far as the system lets it go."""
     for path in (*output.partials, output.journal):
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
         path.unlink(missing_ok=True)
 
 
@@ -105,9 +127,15 @@ def check(path: Path, planned: OutputFile, header: bytes, shard: int) -> None:
     parse_gguf(path, shard)
 
 
-def sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    with file_errors(path):
+def sync(path: Path, aids: Aids) -> None:
+    """Wait until a file, or the names in a folder, are on the disk.
+
+    Raises:
+        RunError: the disk failed.
+
+    """
+    call = "fsync of a folder" if path.is_dir() else "fsync"
+    with _waiting(call, path, aids):
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -115,30 +143,50 @@ def sync(path: Path) -> None:
             os.close(descriptor)
 
 
+def sync_open(descriptor: int, path: Path, aids: Aids) -> None:
+    """Wait until an open file, which may have lost its name, is on the disk; see :func:`sync`."""
+    with _waiting("fsync", path, aids):
+        os.fsync(descriptor)
+
+
 @contextmanager
-def locked(path: Path) -> Iterator[int]:
+def _waiting(call: str, path: Path, aids: Aids) -> Iterator[None]:
+    with file_errors(path, call=call), aids.allow(call, path, "only the system knows when the output is on the disk"):
+        yield
+
+
+@contextmanager
+def locked(path: Path, aids: Aids) -> Iterator[int]:
     """Open the journal for this apply alone; yields its descriptor, positioned at the start.
 
     Raises:
         RunError: another apply has it.
 
     """
-    import fcntl  # noqa: PLC0415  # not on every system, and needed nowhere else
-
-    while True:
+    for attempt in range(LOCK_ATTEMPTS):
         with file_errors(path):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                text = "another apply is writing this output now; wait for it, or give another -o"
-                raise RunError(Problem(str(path).removesuffix(".journal"), text)) from None
-            if _is_still(descriptor, path):
+            _lock(descriptor, path, aids)
+            # Some file systems give a file another number each time it is asked for.
+            if _is_still(descriptor, path) or attempt == LOCK_ATTEMPTS - 1:
                 yield descriptor
                 return
         finally:
             os.close(descriptor)
+
+
+def _lock(descriptor: int, path: Path, aids: Aids) -> None:
+    import fcntl  # noqa: PLC0415  # not on every system, and needed nowhere else
+
+    with file_errors(path, call="flock"):
+        try:
+            # On SMB a lock that another has is EACCES.
+            with aids.allow("flock", path, "two applies that write one output are not kept apart", but=errno.EACCES):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            text = "another apply is writing this output now; wait for it, or give another -o"
+            raise RunError(Problem(str(path).removesuffix(".journal"), text)) from None
 
 
 def _is_still(descriptor: int, path: Path) -> bool:
@@ -150,16 +198,16 @@ def _is_still(descriptor: int, path: Path) -> bool:
 
 
 @contextmanager
-def file_errors(path: Path, nbytes: int = 0) -> Iterator[None]:
-    """Turn what the system refuses into a message that says what to do."""
+def file_errors(path: Path, nbytes: int = 0, *, call: str = "") -> Iterator[None]:
+    """Turn what the system refuses into a message that says what to do; see :func:`explain`."""
     try:
         yield
     except OSError as error:
-        raise RunError(Problem(str(path), explain(error, nbytes))) from error
+        raise RunError(Problem(str(path), explain(error, nbytes, call=call))) from error
 
 
-def explain(error: OSError, nbytes: int = 0) -> str:
-    """The system's reason, and what to do about it."""
+def explain(error: OSError, nbytes: int = 0, *, call: str = "") -> str:
+    """The system's reason, and what to do about it; ``call`` names what was refused where the reason needs it."""
     need = f" for {nbytes:,} bytes" if nbytes else ""
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT:
@@ -167,13 +215,13 @@ def explain(error: OSError, nbytes: int = 0) -> str:
         case errno.EFBIG:
             return f"the file would be larger than is allowed here{need} (ulimit -f, or the file system's bound)"
         case errno.EACCES | errno.EPERM | errno.EROFS:
-            return f"{error.strerror}; give a folder that may be written"
+            return f"{call and call + ': '}{error.strerror}; give a folder that may be written"
         case errno.ENAMETOOLONG:
             return "the name is too long, or becomes so with .partial at its end; give a shorter one"
         case errno.ELOOP:
             return "the symbolic links on this path lead in a circle; give another one"
         case _:
-            return error.strerror or str(error)
+            return f"{call and call + ': '}{error.strerror or error}"
 
 
 def decimal(nbytes: int) -> str:
@@ -192,5 +240,5 @@ def _allocate(descriptor: int, nbytes: int) -> None:
     libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
     if libc.fallocate(descriptor, 0, 0, nbytes) != 0:
         code = ctypes.get_errno()
-        if code not in {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINTR}:
+        if code != errno.EINTR:
             raise OSError(code, os.strerror(code))

@@ -151,9 +151,15 @@ def _refuse_folder(folder: Path) -> Path:
 
 
 def _refuse_full(plan: Plan, output: Output, folder: Path) -> None:
+    try:
+        disk = shutil.disk_usage(folder)
+    except OSError:
+        return  # reserving the space tells, too
+    if not disk.total:  # a file system that does not say, as some of FUSE
+        return
     # What an interrupted apply has reserved is not needed twice.
     reserved = sum(p.stat().st_blocks * 512 for p in output.partials if p.exists())
-    free = shutil.disk_usage(folder).free + reserved
+    free = disk.free + reserved
     if plan.file_nbytes > free:
         text = f"{decimal(plan.file_nbytes)} are needed and {decimal(free)} are free; free some, or give an -o"
         raise RunError(Problem(str(folder), text + " on another disk"))

@@ -13,6 +13,7 @@ from qxmix import provenance
 from qxmix.errors import ModelFileError, Problem, RunError
 from qxmix.execute import journal, kernels, reuse, stop
 from qxmix.execute import output as files
+from qxmix.execute.aids import Aids
 from qxmix.execute.begin import begin_or_resume, refuse_changed_model
 from qxmix.execute.check import check_data
 from qxmix.execute.drive import OnResult, drive
@@ -82,9 +83,10 @@ def apply(
     options = Options(n_workers, executor, memory_nbytes, report, reuse.merge(older), folder)
     with files.file_errors(target.journal.parent):
         target.journal.parent.mkdir(parents=True, exist_ok=True)
-    with files.locked(target.journal) as descriptor:
-        recorded = begin_or_resume(plan, target, descriptor, resume=resume, overwrite=overwrite)
-        run = _Run(plan, target, options, descriptor, on_progress or (lambda _progress: None))
+    aids = Aids()
+    with files.locked(target.journal, aids) as descriptor:
+        recorded = begin_or_resume(plan, target, descriptor, aids, resume=resume, overwrite=overwrite)
+        run = _Run(plan, target, options, descriptor, aids, on_progress or (lambda _progress: None))
         with _keeping_what_resumes(run, recorded):
             return run.carry_out(recorded, started)
 
@@ -92,9 +94,11 @@ def apply(
 class _Run:
     """One apply while it has the lock."""
 
-    def __init__(self, plan: Plan, target: Output, options: Options, descriptor: int, on_progress: OnProgress) -> None:
+    def __init__(
+        self, plan: Plan, target: Output, options: Options, descriptor: int, aids: Aids, on_progress: OnProgress
+    ) -> None:
         self.plan, self.target, self.options, self.journal = plan, target, options, descriptor
-        self.on_progress = on_progress
+        self.aids, self.on_progress = aids, on_progress
         self.name = uuid.uuid4().hex
         self.ledger = Ledger(plan)
         self.n_resumed = self.n_reused = 0
@@ -133,7 +137,7 @@ class _Run:
             n_reused=self.n_reused,
             seconds=now - started,
             sync_seconds=now - sync_started,
-            problems=tuple(self.problems),
+            problems=(*self.problems, *self.aids.notes()),
         )
 
     def tasks(self, n_workers: int = 1) -> Iterator[Task]:
@@ -245,15 +249,17 @@ class _Run:
         """Sync, then give the files their names; whatever happens in between can be finished by a resume."""
         folder = self.target.journal.parent
         for path in self.target.partials:
-            files.sync(path)
+            files.sync(path, self.aids)
         journal.record_checked(self.journal)
-        files.sync(folder)
+        files.sync_open(self.journal, self.target.journal, self.aids)
+        files.sync(folder, self.aids)
         for partial, final in zip(self.target.partials, self.target.finals, strict=True):
-            with files.file_errors(final):
+            with files.file_errors(final, call="rename"):
                 partial.replace(final)
-        files.sync(folder)
+        files.sync(folder, self.aids)
         # Whoever deleted it by hand changed nothing that counts: the output is complete.
-        self.target.journal.unlink(missing_ok=True)
+        with self.aids.allow("unlink", self.target.journal, "the journal stays and may be deleted"):
+            self.target.journal.unlink(missing_ok=True)
 
     def fill_cache(self, tensors: tuple[TensorResult, ...]) -> None:
         """Add new tensors to the cache; the output is complete, so a failure is only told."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -81,9 +82,11 @@ def _look_up(plan: Plan, older: Older, index: int, leaves: dict[int, bytes]) -> 
     tensor = plan.tensors[index]
     stored = older.by_key.get(tensor_key(plan, tensor, source))
     # A cached file that was cut short cannot be read to its end; one of the right length is judged by its digest.
-    if stored is None or stored.path.stat().st_size < stored.offset + tensor.nbytes:
+    try:
+        whole = stored is not None and stored.path.stat().st_size >= stored.offset + tensor.nbytes
+    except OSError:  # another apply deleted it, or the file system is gone: it is made anew
         return None
-    return stored
+    return stored if whole else None
 
 
 def _copying(plan: Plan, task: Task, stored: Stored) -> Task:
@@ -99,6 +102,7 @@ def _copying(plan: Plan, task: Task, stored: Stored) -> Task:
 
 def _damaged(name: str, stored: Stored) -> Problem:
     if stored.cached:
-        stored.path.unlink(missing_ok=True)
+        with suppress(OSError):  # a cache that may be read and not written
+            stored.path.unlink(missing_ok=True)
     text = f"the copy in {stored.path} is damaged; the tensor was made anew"
     return Problem(name, text, "warning", "reuse-damaged")

@@ -211,7 +211,7 @@ def test_a_large_header_is_read_at_once_and_in_little_memory(tmp_path: Path) -> 
     write_large(path, 1086, 129280)
     code = (
         "import re, sys, time; from pathlib import Path; from qxmix.container.header import read_header\n"
-        "t = time.perf_counter(); h = read_header(Path(sys.argv[1])); t = time.perf_counter() - t\n"
+        "t = time.process_time(); h = read_header(Path(sys.argv[1])); t = time.process_time() - t\n"
         "assert not {'numpy', 'numba', 'gguf', 'rich'} & set(sys.modules), 'heavy imports'\n"
         "print(len(h.tensors), t, re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])"
     )

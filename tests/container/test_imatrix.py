@@ -124,7 +124,7 @@ def test_gguf_entries_may_come_in_any_order(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 def test_a_large_matrix_is_in_memory_once(tmp_path: Path) -> None:
-    """The pages of the mapped file go as they are read: 64 MB of values take 64 MB and not twice that."""
+    """An entry is read when its turn comes: 64 MB of values take 64 MB and not twice that."""
     path = tmp_path / "large.dat"
     entry = dat_entry("blk.0.ffn_up_exps.weight", [], 3, 1 << 22) + np.ones(1 << 22, np.float32).tobytes()
     path.write_bytes(dat([entry.replace(b"blk.0", b"blk.%d" % i) for i in range(4)]))
@@ -136,7 +136,7 @@ def test_a_large_matrix_is_in_memory_once(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
     grown_kib, n_entries = map(int, done.stdout.split())
     assert n_entries == 4
-    assert 64 << 10 < grown_kib < 120 << 10  # 104 MB: the last entry is mapped, copied, divided and checked at once
+    assert 64 << 10 < grown_kib < 120 << 10  # 104 MB: the last entry is read, divided and checked at once
 
 
 def matrix_of(tmp_path: Path, **sizes: int) -> Imatrix:

@@ -21,6 +21,7 @@ import pytest
 from qxmix.errors import RunError
 from qxmix.execute import Progress, apply, journal
 from qxmix.execute import output as files
+from qxmix.execute.aids import Aids
 from tests.execute.plans import SHAPES, f16_model, plan_for, weights, write_model
 
 if TYPE_CHECKING:
@@ -212,7 +213,7 @@ def test_every_cut_of_a_journal_can_be_resumed(model: Path, tmp_path: Path) -> N
     whole = path.read_bytes()
     for cut in range(0, len(whole) + 1, 7):
         path.write_bytes(whole[:cut])
-        with files.locked(path) as descriptor:
+        with files.locked(path, Aids()) as descriptor:
             found = journal.read(descriptor)
         lines = whole[:cut].count(b"\n")
         assert len(found.leaves) == max(0, lines - 1)
