@@ -20,7 +20,7 @@ LAYERS = (
     {"measurement", "importance"},
     {"planning"},
     {"plan"},
-    {"lint", "diff", "dialects", "running", "sphere"},
+    {"lint", "explain", "diff", "dialects", "running", "sphere"},
     {"execute", "engines", "check"},
     {"measure"},
     {"solve"},

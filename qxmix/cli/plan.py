@@ -17,10 +17,12 @@ from qxmix.cli.running import running_options, use_of
 from qxmix.cli.sizes import Size
 from qxmix.container.imatrix import load_imatrix
 from qxmix.errors import PlanError, severity_order
+from qxmix.explain import explain
 from qxmix.lint import lint
 from qxmix.plan import Split, make_plan
 from qxmix.planning.lock import write_lock
 from qxmix.recipe import load_recipe
+from qxmix.report.explain import explanation_text
 from qxmix.report.heat_map import map_text
 from qxmix.report.plan import plan_text
 from qxmix.report.plan_json import plan_json
@@ -68,6 +70,7 @@ def make_split(split_max_size: int | None, split_max_tensors: int | None, *, kee
 @click.option("as_json", "--json", is_flag=True, help="Print one JSON object (schemas/plan.schema.json).")
 @click.option("--markdown", is_flag=True, help="Print Markdown for a model card.")
 @click.option("as_map", "--map", is_flag=True, help="Draw bits per weight, parts down and layers across.")
+@click.option("explained", "--explain", metavar="TENSOR", help="Tell the whole way of one tensor to its type.")
 @click.option("--html", type=click.Path(path_type=Path), help="Write a page to look at, complete in one file.")
 @click.option("--lock", type=click.Path(path_type=Path), help="Write the types and hashes to this file.")
 @click.option("--measure", type=click.Path(path_type=Path), help="Of qxmix measure: adds the predicted divergence.")
@@ -78,7 +81,7 @@ def make_split(split_max_size: int | None, split_max_tensors: int | None, *, kee
 def command(
     ctx: click.Context, recipe: str, model: str, imatrix: str | None, moments: str | None, jobs: int | None,
     split_max_size: int | None, split_max_tensors: int | None,
-    lock: Path | None, html: Path | None, measure: Path | None,
+    lock: Path | None, html: Path | None, measure: Path | None, explained: str | None,
     n_ctx: int | None, kv_type: QuantType | None, vram: tuple[int, ...] | None, ram: int | None, parallel: int | None,
     *, strict: bool, every: bool, as_json: bool, markdown: bool, as_map: bool, keep_split: bool,
 ) -> None:  # fmt: skip
@@ -87,8 +90,8 @@ def command(
     RECIPE is a file or the name of a shipped recipe like pure/q4_0; MODEL a GGUF file or its first shard, of which only
     the header is read.  Exit code 3: the plan breaks a policy of the recipe.
     """
-    if as_json + markdown + every + as_map > 1:
-        raise click.UsageError("--json, --markdown, --all and --map exclude each other")
+    if as_json + markdown + every + as_map + (explained is not None) > 1:
+        raise click.UsageError("--json, --markdown, --all, --map and --explain exclude each other")
     split = make_split(split_max_size, split_max_tensors, keep_split=keep_split)
     loaded = load_recipe(recipe)
     plan = make_plan(
@@ -107,6 +110,8 @@ def command(
         click.echo(json.dumps(plan_json(plan, n_workers=n_workers) | more, indent=1))
     elif markdown:
         click.echo(plan_markdown(plan))
+    elif explained is not None:
+        click.echo(explanation_text(plan, explain(plan, explained), terminal=sys.stdout.isatty()))
     elif as_map:
         colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
         click.echo(map_text(plan, width=shutil.get_terminal_size().columns, colour=colour))

@@ -145,6 +145,25 @@ class Chooser:
             candidates = sorted(i for i in holders if i in wanted)
         return [i for i in candidates if self._selects(rule, when, i, None)]
 
+    def has_name(self, rule: Rule, index: int) -> bool:
+        """Whether the rule's ``match`` and ``category`` select the tensor's name."""
+        return _has_name(rule.names, self.header.tensors[index].name, rule.where)
+
+    def meets(self, rule: Rule, index: int) -> bool:
+        """Whether model and tensor are as the rule's ``when`` asks."""
+        when = conditions.reduce(rule.when, self.facts)
+        return when is not None and conditions.holds(when, self._facts_of(index, self.recipe.default))
+
+    def in_layers(self, rule: Rule, index: int, left: tuple[int, ...]) -> bool:
+        """Whether the rule's ``layers`` have the tensor, ``left`` being what earlier units left to the rule's own."""
+        counted = None if self.count_overridden else _Left(rule.unit, left)
+        return rule.layers is None or self._in_layers(rule, rule.layers, index, counted)
+
+    def place(self, rule: Rule, index: int, left: tuple[int, ...]) -> int | None:
+        """The tensor's place among those that the rule's ``match`` and ``category`` select."""
+        counted = None if self.count_overridden else _Left(rule.unit, left)
+        return self._ordinals(rule, counted).get(index)
+
     def _first(self, index: int, rules: Iterable[_Live], counted: _Left | None) -> Choice | None:
         for live in rules:
             rule = live.rule

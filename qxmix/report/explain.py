@@ -1,0 +1,64 @@
+"""The way of one tensor through a plan, as text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qxmix.report.text import human_nbytes, wrapped
+
+if TYPE_CHECKING:
+    from qxmix.explain import Explanation, Tried
+    from qxmix.planning.model import Plan, PlannedTensor
+
+
+MANY = 40
+"""Rules from which on those that nobody thinks of for a tensor are counted instead of listed."""
+
+
+def explanation_text(plan: Plan, found: Explanation, *, terminal: bool) -> str:
+    """One step a line: gate, rules, adjustments and fallbacks, importance, bytes."""
+    tensor = found.tensor
+    shape = " x ".join(map(str, tensor.source.shape))
+    lines = [f"{tensor.name}: {shape}, {tensor.source_type}, {human_nbytes(tensor.source.nbytes)}", ""]
+    lines.append(f"Gate: {found.gate}" if found.gate else "Gate: the engines quantize it, so rules are asked")
+    n_far = sum(map(_is_far, found.tried)) if len(found.tried) > MANY else 0
+    lines += [_line(tried) for tried in found.tried if not (n_far and _is_far(tried))]
+    if n_far:
+        lines.append(f"  and {n_far:,} rules for other kinds of model or other parts")
+    if found.tried and not any(t.decides for t in found.tried):
+        lines.append("  no rule decides it" + ("" if found.gate else f", so it gets the default {plan.recipe.default}"))
+    lines += ["", f"Type: {tensor.reason}" if not tensor.kept else f"Kept: {tensor.kept}"]
+    lines += _how(plan, tensor)
+    lines.append(f"Size: {tensor.type}, {tensor.nbytes:,} bytes, {_bpw(tensor):.4f} bits per weight")
+    lines += [f"{p.severity.capitalize()}: {p}" for p in plan.problems if tensor.name in str(p)]
+    return "\n".join(wrapped(line, terminal=terminal) for line in lines)
+
+
+def _is_far(tried: Tried) -> bool:
+    """Rules of which nobody thinks for this tensor: those of another category, name or model."""
+    return not tried.decides and tried.why_not.startswith(("category", "match", "when: the model"))
+
+
+def _line(tried: Tried) -> str:
+    where = f"  {tried.rule.where}: {tried.rule.selector} -> {tried.rule.type}"
+    if tried.decides:
+        return f"{where}: selects and decides it"
+    return f"{where}: does not select it; {tried.why_not}" if tried.why_not else f"{where}: would select it, too"
+
+
+def _how(plan: Plan, tensor: PlannedTensor) -> list[str]:
+    if tensor.action == "copy":
+        return ["Encoding: none, its bytes are carried over"]
+    weighted = f"entry {tensor.importance}" if tensor.importance else "none"
+    if plan.imatrix is None:
+        weighted = "none, for no matrix is given"
+    elif tensor.quant_type is not None and tensor.quant_type.importance == "ignored":
+        weighted = f"none, for {tensor.type} does not read any"
+    lines = [f"Importance: {weighted}"]
+    if tensor.quant_type is not None and tensor.quant_type.searches:
+        lines.append(f"Search: {tensor.search}")
+    return lines
+
+
+def _bpw(tensor: PlannedTensor) -> float:
+    return 8 * tensor.nbytes / max(1, tensor.source.n_weights)

@@ -1,0 +1,105 @@
+"""The way of one tensor: each rule as it was tried, in agreement with what the plan decided."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from qxmix import PlanError, load_recipe, make_plan
+from qxmix.explain import explain
+from qxmix.report.explain import explanation_text
+from tests.planning.models import header
+from tests.planning.zoo import MODELS
+
+if TYPE_CHECKING:
+    from qxmix.plan import Plan
+
+ROOT = Path(__file__).parents[1]
+RECIPE = """qxmix: 1
+name: r
+target: ik_llama.cpp
+default: q4_k
+rules:
+  - {category: attn_v, type: q8_0}
+  - {match: ffn_down, layers: first(2), type: q6_k}
+  - {match: ffn_down, when: {n_expert: ">1"}, type: q5_k}
+  - {match: ffn_down, when: {n_cols: "<100"}, type: q5_0}
+  - {match: ffn_down, layers: "0", type: q3_k}
+  - {match: norm, type: f16}
+  - {match: norm, type: f16, force: true, layers: 1}
+keep: ['^output\\.weight$']
+"""
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    (tmp_path / "r.yaml").write_text(RECIPE)
+    return make_plan(load_recipe(tmp_path / "r.yaml"), header(MODELS["llama1-7b"]), None)
+
+
+def verdicts(plan: Plan, name: str) -> list[str]:
+    return ["decides" if t.decides else t.why_not or "too" for t in explain(plan, name).tried]
+
+
+def test_each_rule_says_why_not(plan: Plan) -> None:
+    assert verdicts(plan, "blk.0.ffn_down") == [
+        "category: it is ffn_down",
+        "decides",
+        "when: the model is another kind",
+        "when: the tensor is another kind",
+        "too",
+        "match: not in its name",
+        "match: not in its name",
+    ]
+    assert verdicts(plan, "blk.5.ffn_down.weight")[1] == "layers: it is in layer 5"
+    assert "decides" not in verdicts(plan, "blk.5.ffn_down.weight")
+
+
+def test_what_the_engines_keep_needs_force(plan: Plan) -> None:
+    found = explain(plan, "blk.1.attn_norm.weight")
+    assert found.gate
+    assert verdicts(plan, "blk.1.attn_norm.weight")[5:] == [
+        "force: without it the engines' choice to keep it stands",
+        "decides",
+    ]
+    assert explain(plan, "output").tried == ()
+    assert explain(plan, "output").gate == "the recipe keeps /^output\\.weight$/"
+
+
+@pytest.mark.parametrize("recipe", ["llama.cpp/q4_k_m", "ik_llama.cpp/q3_k_m", "llama.cpp/iq2_s", "pure/iq4_xs"])
+@pytest.mark.parametrize("model", ["smollm-576", "mixtral-8x7b", "deepseek-v2-lite-like"])
+def test_it_agrees_with_the_plan(recipe: str, model: str) -> None:
+    plan = make_plan(load_recipe(recipe), header(MODELS[model]), None)
+    for tensor in plan.tensors[::7]:
+        tried = explain(plan, tensor.name).tried
+        first = next((i for i, t in enumerate(tried) if not t.why_not), None)
+        assert first == tensor.rule
+        assert [i for i, t in enumerate(tried) if t.decides] == ([] if tensor.rule is None else [tensor.rule])
+
+
+def test_the_text_tells_fallback_importance_and_bytes(plan: Plan) -> None:
+    tensor = next(t for t in plan.tensors if t.name == "blk.0.ffn_down.weight")
+    text = explanation_text(plan, explain(plan, tensor.name), terminal=False)
+    assert text.startswith("blk.0.ffn_down.weight: ")
+    assert "selects and decides it" in text
+    assert "would select it, too" in text
+    assert "Importance: none, for no matrix is given" in text
+    assert f"Size: Q6_K, {tensor.nbytes:,} bytes" in text
+
+
+def test_a_name_that_is_not_there(plan: Plan) -> None:
+    with pytest.raises(PlanError, match=r"has no tensor 'blk.0.ffn_dwn'; did you mean 'blk.0.ffn_down.weight'\?"):
+        explain(plan, "blk.0.ffn_dwn")
+
+
+def test_the_command(demo_model: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "qxmix", "plan", "llama.cpp/q4_k_m", str(demo_model), "--explain", "blk.0.attn_v"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "so it gets the default Q4_K" in done.stdout
