@@ -69,7 +69,8 @@ class _Count(click.ParamType):  # type: ignore[type-arg] # generic in the stubs 
 @click.option("--chunks", type=_Count(), default="4", show_default=True, help="Chunks (of an encoder: lines) to run.")
 @click.option("--first-chunk", type=click.IntRange(min=0), default=0, show_default=True, help="Chunks to skip.")
 @click.option("--ctx", default=512, show_default=True, type=click.IntRange(min=8), help="Tokens per chunk.")
-@click.option("--measurements", type=click.IntRange(min=1), help="Most tensors to swap.  [default: all]")
+@click.option("--bits", default="4.5", show_default=True, help="Bits per weight to swap tensors at, commas between.")
+@click.option("--measurements", type=click.IntRange(min=1), help="Most passes with one of them.  [default: all]")
 @click.option("--minutes", type=click.FloatRange(min=0), help="Longest time for swapping them.")
 @click.option("--tied", is_flag=True, help="Swap gate and up together, and q, k and v.")
 @click.option("--no-joint", is_flag=True, help="Run no whole recipes at the end.")
@@ -88,6 +89,7 @@ def command(
     chunks: int | None,
     first_chunk: int,
     ctx: int,
+    bits: str,
     measurements: int | None,
     minutes: float | None,
     tied: bool,
@@ -119,6 +121,7 @@ def command(
         passage=passage,
         engine=engine,
         tied=tied,
+        bits=_bits(bits),
         n_measurements=measurements,
         seconds=None if minutes is None else 60 * minutes,
         joint=not no_joint,
@@ -157,6 +160,16 @@ def summary(output: Path, found: Measurement) -> str:
         measured = sum(t.sensitivity is not None and t.sensitivity.origin == "measured" for t in found.tensors)
         parts += [f"sensitivities of {measured:,} measured", f"noise floor {found.run.noise_floor:.2g}"]
     return f"{output}: {', '.join(parts)}"
+
+
+def _bits(text: str) -> tuple[float, ...]:
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if not found or not all(0 < bits < 32 for bits in found):  # noqa: PLR2004 - what a weight can have
+        raise click.BadParameter(f"{text!r} is no list of bits per weight such as 4.5 or 3,4.5", param_hint="--bits")
+    return found
 
 
 def _text(path: Path) -> bytes:

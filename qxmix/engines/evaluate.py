@@ -14,7 +14,7 @@ from qxmix.engines.session import Session
 from qxmix.errors import ModelFileError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from qxmix.container.model import ModelHeader
@@ -38,6 +38,8 @@ class Settings:
     """Chunks from the start of the text; None for all whole ones."""
     n_threads: int | None = None
     """Threads of the engine; None for one per processor."""
+    first_chunk: int = 0
+    """Chunks to skip at the start of the text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,19 +110,34 @@ def checked_text(text: bytes) -> bytes:
     return text.removesuffix(b"\n")
 
 
-def check_headers(headers: dict[Path, ModelHeader], engine: Engine) -> None:
+def check_types(headers: Mapping[Path, ModelHeader], engine: Engine) -> None:
+    """Let pass models whose types ``engine`` has.
+
+    Raises:
+        ModelFileError: one has others; all of them at once.
+
+    """
+    if problems := list(_foreign(headers, engine)):
+        raise ModelFileError(problems)
+
+
+def _foreign(headers: Mapping[Path, ModelHeader], engine: Engine) -> Iterator[Problem]:
+    for path, header in headers.items():
+        foreign = {t.type for t in header.tensors if t.quant_type is None or engine not in t.quant_type.engines}
+        if foreign:
+            msg = f"{engine} cannot run the types {', '.join(sorted(foreign))}; try the other --engine"
+            yield Problem(str(path), msg)
+
+
+def check_headers(headers: Mapping[Path, ModelHeader], engine: Engine) -> None:
     """Let pass models that ``engine`` can run to predict tokens.
 
     Raises:
         ModelFileError: one is not; all of them at once.
 
     """
-    problems = []
+    problems = list(_foreign(headers, engine))
     for path, header in headers.items():
-        foreign = {t.type for t in header.tensors if t.quant_type is None or engine not in t.quant_type.engines}
-        if foreign:
-            msg = f"{engine} cannot run the types {', '.join(sorted(foreign))}; try the other --engine"
-            problems.append(Problem(str(path), msg))
         if header.get(f"{header.architecture}.attention.causal") is False:
             msg = f"a {header.architecture} model encodes texts and predicts no tokens, so it has no perplexity"
             problems.append(Problem(str(path), msg))
@@ -171,7 +188,7 @@ def _evaluate_group(
         base_session = opened(base) if base else None
         sessions = [opened(path) for path in paths]
         everyone = ([base_session] if base_session else []) + sessions
-        chunks = cut(everyone, text, settings.n_ctx, settings.n_chunks)
+        chunks = cut(everyone, text, settings.n_ctx, settings.n_chunks, first=settings.first_chunk)
         scored = []
         for tokens in chunks.tokens:
             scored.append(score_chunk(tokens, chunks.first_scored, sessions, base_session))

@@ -100,9 +100,14 @@ class Resident(Session):
                 for offset, data in pieces:
                     self.request({"op": "write", "name": name, "offset": offset}, data)
             yield
-        finally:
-            for name in contents:
-                self._restore(self._tensors[name])
+        except Exception:
+            self._restore(contents)
+            raise
+        except BaseException:
+            # An interrupt may have come in the middle of an answer: nothing can be asked after that.
+            self.close()
+            raise
+        self._restore(contents)
 
     def _check(self, tensor: TensorInfo) -> None:
         if tensor.name in self._checked:
@@ -112,7 +117,11 @@ class Resident(Session):
         if (answer["type_id"], answer["tensor_nbytes"]) != (tensor.type_id, tensor.nbytes):
             raise RunError(f"{self.engine} does not hold {tensor.name} as it is in the file, so it cannot be replaced")
 
-    def _restore(self, tensor: TensorInfo) -> None:
+    def _restore(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._put_back(self._tensors[name])
+
+    def _put_back(self, tensor: TensorInfo) -> None:
         crc = 0
         with opened(self._header.paths[tensor.shard]) as file:
             for start in range(0, tensor.nbytes, SLICE_NBYTES):

@@ -47,6 +47,8 @@ def in_order(groups: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
     kinds: dict[str, list[tuple[str, ...]]] = defaultdict(list)
     for group in groups:
         kinds[part_of(group[0])].append(group)
+    for kind in kinds.values():  # a file may have layer 10 before layer 2
+        kind.sort(key=lambda group: layer_of(group[0]) or 0)
     ranked = [(rank, group) for kind in kinds.values() for rank, group in enumerate(_halving(kind))]
     return tuple(group for _, group in sorted(ranked, key=lambda item: item[0]))
 

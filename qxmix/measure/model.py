@@ -42,8 +42,10 @@ class Settings:
     """Who runs the text; None for the best one for the model."""
     tied: bool = False
     """Whether gate and up are swapped together, and q, k and v."""
+    bits: tuple[float, ...] = (4.5,)
+    """Bits per weight at which tensors are swapped, one pass each."""
     n_measurements: int | None = None
-    """The most passes for sensitivities; None for one per tensor or tie group."""
+    """The most passes for sensitivities; None for one per tensor or tie group and number of bits."""
     seconds: float | None = None
     """The longest time for sensitivities."""
     joint: bool = True

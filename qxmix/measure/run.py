@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from qxmix.container.identity import header_sha256
 from qxmix.container.weights import require_weights
+from qxmix.engines.embed import is_encoder
 from qxmix.errors import ModelFileError, Problem
 from qxmix.measure.candidates import choose_tensors, choose_types, types_of
 from qxmix.measure.encode import Source
@@ -19,8 +20,8 @@ from qxmix.measure.joint import SHARES
 from qxmix.measure.journal import key_of
 from qxmix.measure.model import Job
 from qxmix.measure.sample import Rows
-from qxmix.measure.score import engine_version, is_encoder, open_scorer
-from qxmix.measure.sensitivity import Bench, measure_joint, measure_points, plan_groups, with_sensitivities
+from qxmix.measure.score import engine_version, open_scorer
+from qxmix.measure.sensitivity import Bench, measure_joint, measure_points, plan_passes, with_sensitivities
 from qxmix.measurement import MeasuredModel, Measurement, Run
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def make_job(header: ModelHeader, imatrix: Imatrix | None, settings: Settings) -
         )
     _refuse_holes(job)
     if settings.passage:
-        plan_groups(job)
+        plan_passes(job)
     return job
 
 
@@ -112,11 +113,11 @@ def measure(
 def _with_losses(
     errors: Measurement, bench: Bench, on_progress: OnProgress, on_estimate: Callable[[str, float], None]
 ) -> Measurement:
-    groups = plan_groups(bench.job)
+    passes = plan_passes(bench.job)
     n_joint = len(SHARES) * bench.job.settings.joint
-    on_estimate(f"{len(groups) + n_joint:,} passes", _run_base(bench.scorer, on_progress) * (len(groups) + n_joint))
+    on_estimate(f"{len(passes) + n_joint:,} passes", _run_base(bench.scorer, on_progress) * (len(passes) + n_joint))
     floor = bench.noise_floor()
-    points = measure_points(bench, errors.tensors, groups, _counter("sensitivities", len(groups), on_progress))
+    points = measure_points(bench, errors.tensors, passes, _counter("sensitivities", len(passes), on_progress))
     tensors = with_sensitivities(errors.tensors, points, floor)
     joint: tuple[JointPoint, ...] = ()
     if n_joint and tensors[0].sensitivity is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 import numpy as np
 
 from qxmix.engines.chunks import cut
-from qxmix.engines.embed import embed, lines_of
+from qxmix.engines.embed import ENGINE, distances, embed, is_encoder, lines_of
 from qxmix.engines.library import PACKAGES
 from qxmix.engines.resident import Resident
 
@@ -77,19 +77,13 @@ class Scorer(Protocol):
     ) -> None: ...
 
 
-def is_encoder(header: ModelHeader) -> bool:
-    """Whether a model encodes texts rather than predicts them."""
-    return header.get(f"{header.architecture}.attention.causal") is False
-
-
 def open_scorer(header: ModelHeader, passage: Passage, engine: Engine | None) -> Scorer:
     """Load a base.
 
     Args:
         header: of the base.
         passage: the text and how it is run.
-        engine: who runs it; None: ik_llama.cpp for models that predict, llama.cpp for encoders (ik_llama.cpp 0.1.5
-            computes BERT wrongly).
+        engine: who runs it; None: ik_llama.cpp for models that predict, llama.cpp for encoders.
 
     Raises:
         ModelFileError: the text does not do.
@@ -142,7 +136,7 @@ class CosineScorer(Resident):
 
     def __init__(self, header: ModelHeader, passage: Passage, engine: Engine | None) -> None:
         super().__init__(
-            engine or "llama.cpp",
+            engine or ENGINE,
             header,
             n_ctx=passage.n_ctx,
             n_ubatch=passage.n_ctx,
@@ -167,10 +161,7 @@ class CosineScorer(Resident):
 
     def loss(self) -> Loss:
         """Mean over all lines."""
-        ours = np.stack([embed(self, line) for line in self._lines]).astype(np.float64)
-        base = self._base.astype(np.float64)
-        norms = np.linalg.norm(ours, axis=1) * np.linalg.norm(base, axis=1)
-        return _mean(1 - np.einsum("ij,ij->i", ours, base) / norms)
+        return _mean(distances(self._base, np.stack([embed(self, line) for line in self._lines])))
 
     def is_base(self) -> bool:
         """Whether the first line is embedded as by the base."""

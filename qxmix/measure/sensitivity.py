@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from dataclasses import replace
-from math import fsum, log
+from math import fsum
 from typing import TYPE_CHECKING
 
 from qxmix.errors import ModelFileError, Problem, RunError
@@ -14,7 +15,7 @@ from qxmix.measure.journal import key_of
 from qxmix.measure.sample import Rows
 from qxmix.measure.swap import BASE_TYPES, Swap
 from qxmix.measurement import JointPoint, Point, Sensitivity
-from qxmix.quants import codec_of
+from qxmix.quants import codec_of, get
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from qxmix.measure.score import Scorer
     from qxmix.measurement import MeasuredTensor
 
-LEVEL = 0.006
-"""Relative error at which sensitivities are measured, about: that of 4 to 5 bits, where losses stand out from the noise
-and still grow in proportion."""
 _CHECK_EVERY = 32
 """Passes after which the base's logits are compared: three in a hundred."""
 
@@ -116,8 +114,8 @@ def _nudged(source: Source) -> Iterator[tuple[int, bytes]]:
     yield 0, flat.tobytes()
 
 
-def plan_groups(job: Job) -> tuple[tuple[str, ...], ...]:
-    """The groups that are swapped, the most telling first.
+def plan_passes(job: Job) -> tuple[tuple[float, tuple[str, ...]], ...]:
+    """Bits per weight and the group that is swapped in each pass, the most telling first.
 
     Raises:
         ModelFileError: the base has only types that are too coarse to hold what others decode to.
@@ -133,23 +131,24 @@ def plan_groups(job: Job) -> tuple[tuple[str, ...], ...]:
         msg = f"its weights are {found}; losses are measured on a base of {', '.join(BASE_TYPES)}: give that one"
         raise ModelFileError(Problem(str(job.path), msg))
     groups = in_order(groups_of(fit, tied=job.settings.tied))
-    return groups[: job.settings.n_measurements]
+    passes = [(bits, group) for bits in job.settings.bits for group in groups]
+    return tuple(passes[: job.settings.n_measurements])
 
 
 def measure_points(
     bench: Bench,
     tensors: Sequence[MeasuredTensor],
-    groups: Sequence[tuple[str, ...]],
+    passes: Sequence[tuple[float, tuple[str, ...]]],
     on_pass: Callable[[], None],
 ) -> tuple[Point, ...]:
-    """The loss of each group, until the time is over."""
+    """The loss of each group at each number of bits per weight, until the time is over."""
     by_name = {t.name: t for t in tensors}
     began, limit = time.monotonic(), bench.job.settings.seconds
     points: list[Point] = []
-    for group in groups:
+    for bits, group in passes:
         if points and limit is not None and time.monotonic() - began > limit:
             break
-        type_name = _type_for([by_name[name] for name in group])
+        type_name = _type_for([by_name[name] for name in group], bits)
         error, loss, spread = bench.loss(dict.fromkeys(group, type_name))
         points.append(Point(group, type_name, error, loss, spread))
         on_pass()
@@ -157,10 +156,14 @@ def measure_points(
     return tuple(points)
 
 
-def _type_for(group: Sequence[MeasuredTensor]) -> str:
-    """The type that every tensor of the group may have whose error is nearest to ``LEVEL``."""
+def _type_for(group: Sequence[MeasuredTensor], bits: float) -> str:
+    """The type nearest to ``bits`` that every tensor of the group may have; of several the one with the least error.
+
+    Not the type with a given error: where a few weights carry nearly all importance, the weighted error is small even
+    at two bits, and the loss that goes with it says nothing about the types that such a tensor should get.
+    """
     shared = [t for t in group[0].trials if all(any(t.type == u.type for u in other.trials) for other in group)]
-    return min(shared or group[0].trials, key=lambda t: abs(log(max(t.error, 1e-12) / LEVEL))).type
+    return min(shared or group[0].trials, key=lambda t: (abs(get(t.type).bpw - bits), t.error)).type
 
 
 def with_sensitivities(
@@ -171,15 +174,24 @@ def with_sensitivities(
     A loss of exactly zero is none: the engine does not read that tensor for this text (heads for several tokens ahead,
     experts that were never called), so what it is worth is not known.
     """
-    measured: dict[str, Sensitivity] = {}
+    found: dict[tuple[str, ...], list[tuple[float, float]]] = defaultdict(list)
     for point in points:
         if point.loss != 0 and point.error:
-            value, error = max(point.loss - floor, 0.0) / point.error, point.loss_error / point.error
-            measured |= dict.fromkeys(point.tensors, Sensitivity(value, error, "measured"))
-    if not measured:
+            found[point.tensors].append((max(point.loss - floor, 0.0) / point.error, point.loss_error / point.error))
+    if not found:
         return tuple(tensors)
+    measured = {name: _mean(ratios) for group, ratios in found.items() for name in group}
     filled = fill([t.name for t in tensors], measured)
     return tuple(replace(t, sensitivity=filled[t.name]) for t in tensors)
+
+
+def _mean(ratios: Sequence[tuple[float, float]]) -> Sensitivity:
+    """The mean over types; its error is what the tokens leave open, or how much the types differ."""
+    n = len(ratios)
+    value = fsum(v for v, _ in ratios) / n
+    of_tokens = fsum(e * e for _, e in ratios) ** 0.5 / n
+    of_types = (fsum((v - value) ** 2 for v, _ in ratios) / (n * max(1, n - 1))) ** 0.5
+    return Sensitivity(value, max(of_tokens, of_types), "measured")
 
 
 def measure_joint(

@@ -100,12 +100,13 @@ def test_killed_at_twenty_moments_it_resumes_to_the_same_file(demo_model: Path, 
     kills(demo_model, text, tmp_path, 20)
 
 
-def test_interrupted_it_says_how_to_go_on(demo_model: Path, text: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("phase", [b"{", b",["])  # errors are noted as objects, losses as lists
+def test_interrupted_it_says_how_to_go_on(demo_model: Path, text: Path, tmp_path: Path, phase: bytes) -> None:
     out = tmp_path / "m.json"
     command = [*COMMAND, *map(str, [demo_model, *FAST, *losses(text), "-o", out])]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     journal = tmp_path / "m.json.partial"
-    while not (journal.exists() and journal.stat().st_size):
+    while not (journal.exists() and phase in journal.read_bytes()):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
@@ -120,7 +121,6 @@ def test_an_engine_that_dies_is_one_error_and_loses_nothing(demo_model: Path, te
     command = [*COMMAND, *map(str, [demo_model, *FAST, *losses(text), "-o", out])]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     journal = tmp_path / "m.json.partial"
-    # Errors are noted as objects, losses as lists.
     while not (journal.exists() and b",[" in journal.read_bytes()):
         time.sleep(0.01)
     children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import gguf
 import numpy as np
@@ -13,6 +13,7 @@ import pytest
 from qxmix.container.header import read_header
 from qxmix.engines.chunks import cut
 from qxmix.engines.evaluate import Settings, evaluate
+from qxmix.engines.frames import send
 from qxmix.engines.reference import Reference
 from qxmix.engines.resident import Resident
 from qxmix.engines.scores import log_softmax, score
@@ -79,6 +80,15 @@ def test_after_an_error_inside_the_block_the_base_is_back(resident: Resident, de
     with pytest.raises(ZeroDivisionError), resident.swapped({NAME: halves(values)}):
         raise ZeroDivisionError
     assert resident.is_base()
+
+
+def test_an_interrupt_in_the_middle_of_an_answer_ends_the_session(demo_model: Path, demo_text: bytes) -> None:
+    with Resident("ik_llama.cpp", read_header(demo_model), n_ctx=64, n_threads=1) as session:
+        list(session.keep_chunks(cut([session], demo_text, 64, 1)))
+        with pytest.raises(KeyboardInterrupt), session.swapped({NAME: []}):  # noqa: PT012 - as a signal would
+            send(cast("BinaryIO", session._process.stdin), {"op": "kld", "chunk": 0})
+            raise KeyboardInterrupt
+        assert session._process.poll() is not None
 
 
 def test_what_is_no_number_is_told_and_leaves_the_base(resident: Resident, demo_model: Path) -> None:

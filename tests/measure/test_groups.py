@@ -47,6 +47,11 @@ def test_every_kind_comes_first_with_its_ends() -> None:
     assert layers == ["0", "8", "4", "2", "6", "1", "3", "5", "7"]
 
 
+def test_layers_are_in_order_whatever_the_file_has() -> None:
+    names = [f"blk.{i}.ffn_up.weight" for i in (0, 1, 10, 2, 3, 4, 5, 6, 7, 8, 9)]
+    assert [name.split(".")[1] for (name,) in in_order(groups_of(names, tied=False))][:3] == ["0", "10", "5"]
+
+
 def known(**values: float) -> dict[str, Sensitivity]:
     return {f"blk.{key[1:]}.ffn_up.weight": Sensitivity(v, 0.1 * v, "measured") for key, v in values.items()}
 

@@ -158,6 +158,25 @@ def test_a_loss_of_zero_is_no_measurement() -> None:
     assert [s.value for s in (t.sensitivity for t in with_sensitivities(tensors, points, 0.0006)) if s][2] == 0
 
 
+def test_several_points_of_a_tensor_are_averaged() -> None:
+    tensor = MeasuredTensor("blk.0.ffn_up.weight", (32, 1), 1, (Trial("Q4_0", 18, 0.006, 0.99),), None)
+    points = [Point((tensor.name,), t, 0.01, loss, 0.001) for t, loss in (("Q4_0", 0.01), ("Q8_0", 0.03))]
+    (found,) = with_sensitivities([tensor], points, 0.0)
+    assert found.sensitivity is not None
+    assert found.sensitivity.value == pytest.approx(2.0)
+    assert found.sensitivity.error == pytest.approx(1.0)
+    (alone,) = with_sensitivities([tensor], points[:1], 0.0)
+    assert alone.sensitivity is not None
+    assert alone.sensitivity.error == pytest.approx(0.1)
+
+
+def test_two_numbers_of_bits_are_two_points(demo_model: Path, demo_text: bytes, tmp_path: Path) -> None:
+    text = passage(demo_text, n_chunks=1)
+    settings = Settings(types=TYPES, n_rows=64, passage=text, bits=(8.0, 4.0), n_measurements=31, joint=False)
+    found = run(demo_model, tmp_path / "j", settings)
+    assert [p.type for p in found.points] == ["Q8_0"] * 30 + ["Q4_0"]
+
+
 def test_texts_that_do_not_do(demo_model: Path, demo_text: bytes, tmp_path: Path) -> None:
     for text, told in (
         (passage(b"the world"), "needs at least 256; take a longer text"),
