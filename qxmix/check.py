@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from qxmix.container.identity import header_sha256
 from qxmix.container.recognize import HEAD_NBYTES, looks_like_recipe
 from qxmix.errors import PlanError, Problem, QxmixError, RecipeError
-from qxmix.lint import lint
+from qxmix.lint import examined
 from qxmix.plan import make_plan
 from qxmix.planning.lock import check_lock
 from qxmix.recipe import load_recipe
@@ -112,7 +112,7 @@ def check(recipes: Sequence[Path], models: Sequence[ModelHeader]) -> Iterator[Ch
 
 def _on_model(path: Path, recipe: Recipe, model: ModelHeader, lock: Path | None) -> Checked:
     plan = make_plan(recipe, model, None)
-    problems = [p for p in (*plan.problems, *lint(plan)) if p.severity != "note"]
+    problems = [p for p in examined(plan).problems if p.severity != "note"]
     # A repository has no importance matrices; what needs one is told when it is applied.
     problems = [p for p in problems if p.id not in {"imatrix-missing", "imatrix-none"}]
     if lock is not None:

@@ -8,15 +8,16 @@ a recipe or a rule silences it with a reason.
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qxmix.errors import Place, Problem, severity_order
 from qxmix.planning.make import make_chooser
+from qxmix.planning.silence import is_silenced
 from qxmix.quants import get
 from qxmix.recipe.categories import layer_of, part_of
 from qxmix.recipe.model import DEFAULT
 from qxmix.recipe.patterns import search
-from qxmix.recipe.schema import near
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,50 +25,30 @@ if TYPE_CHECKING:
     from qxmix.plan import Plan, PlannedTensor
     from qxmix.recipe.model import Rule
 
-IDS = {
-    "rule-unmatched": "a rule selects no tensor of the model",
-    "rule-never-quantized": "a rule selects only tensors that are never quantized",
-    "rule-shadowed": "rules before it take all tensors that a rule selects",
-    "rule-partly-shadowed": "rules before it take some of the tensors that a rule selects",
-    "match-order": "tensors would get another type if the last rule that selects them won, not the first",
-    "output-unanchored": "a pattern for output.weight also takes attn_output.weight",
-    "layer-gap": "rules name nearly all layers of a part, and the others get the default",
-    "default-leftover": "rules name nearly all tensors, and a few kinds get the default",
-    "default-used": "tensors that no rule names get the default",
-    "gate-up-differ": "ffn_gate and ffn_up of a layer have different types",
-    "bits-above-requested": "fallbacks make the result larger than the types asked for",
-    "fallback": "a type cannot hold the rows, and another is taken",
-    "fallback-error": "a type cannot hold the rows, and no other may be taken",
-    "engine-rows": "ik_llama.cpp loads rows of this length and cannot multiply them",
-    "engine-type": "a tensor stays in a type that the target does not load",
-    "no-effect": "the plan encodes no tensor",
-    "type-not-written": "qxmix knows the size of a type and has no encoder for it",
-    "requantize": "the model is quantized already",
-    "larger-than-model": "the tensors become larger than they are in the model",
-    "silence-unknown": "an id that is silenced and that there is not",
-    "rule-buys-little": "bytes that a rule spends would take more off the predicted loss elsewhere (lint --measure)",
-    "rule-costs-much": "more bytes for a rule would take more off the predicted loss than elsewhere (lint --measure)",
-    "lock": "the plan differs from its lock file",
-    "expect": "a rule decides more or fewer tensors than it expects",
-    "limit-bpw": "more bits per weight than the recipe allows",
-    "limit-size": "a larger output than the recipe allows",
-    "imatrix-none": "no importance matrix is given, and the encoders would read one",
-    "imatrix-missing": "the importance matrix has no entry for a tensor whose encoder reads one",
-    "imatrix-size": "an entry of the importance matrix does not fit its tensor",
-    "imatrix-unused": "the importance matrix has entries for tensors that the model does not have",
-    "imatrix-unseen": "the text of the importance matrix reached no token of some experts",
-    "imatrix-thin": "some experts saw less than 5 % of what those of their tensor saw on average",
-    "imatrix-prior": "the recipe has a prior for thin experts and the importance matrix does not count experts",
-    "imatrix-alternate": "a tensor is weighted by the entry of another one with the same input",
-}
-"""Every id there is, with what it is about; those that the planner reports, too."""
-
 _NEARLY_ALL = 0.9
 """Share of a part's layers from which on the rest looks forgotten rather than meant."""
 _FEW = 0.1
 """Share of the weights up to which what no rule names looks forgotten."""
 _MIN_LAYERS = 8
 _WORTH_SAYING = 1.005
+
+
+def examined(plan: Plan, *, notes: bool = False) -> Plan:
+    """The plan with what :func:`lint` says among its problems, errors first: what plan shows and apply goes by.
+
+    Args:
+        plan: The plan; one that was examined already stays as it is.
+        notes: Also what is no more than a note, for whoever asks with ``qxmix lint``.
+
+    """
+    found = (p for p in lint(plan) if notes or p.severity != "note")
+    return replace(plan, problems=tuple(sorted(dict.fromkeys((*plan.problems, *found)), key=severity_order)))
+
+
+def refused(problems: Iterable[Problem], *, strict: bool) -> tuple[Problem, ...]:
+    """Those for which nothing may be written: errors, and where it is strict warnings, too."""
+    severities = ("error", "warning") if strict else ("error",)
+    return tuple(p for p in problems if p.severity in severities)
 
 
 def lint(plan: Plan) -> tuple[Problem, ...]:
@@ -84,7 +65,6 @@ def lint(plan: Plan) -> tuple[Problem, ...]:
         _leftovers,
         _gate_and_up,
         _bits,
-        _silences,
     )
     found = [p for check in checks for p in check(view) if p.id not in plan.recipe.silence]
     return tuple(sorted(found, key=severity_order))
@@ -140,8 +120,9 @@ def _match_order(view: _View) -> Iterator[Problem]:
     differ = [
         i
         for i, rule in last.items()
+        if not any(is_silenced(recipe, r, "match-order") for r in (rule, view.tensor(i).rule))
         # A rule that adjusts says less by its type than what it comes to.
-        if not recipe.rules[rule].adjust
+        and not recipe.rules[rule].adjust
         and view.tensor(i).rule != rule
         and _word(recipe.rules[rule].type, recipe.default) != view.tensor(i).requested
     ]
@@ -176,13 +157,16 @@ def _unanchored(view: _View) -> Iterator[Problem]:
 
 def _layer_gaps(view: _View) -> Iterator[Problem]:
     named: dict[str, dict[int, bool]] = defaultdict(dict)
+    meant = set()
     for i in view.quantizable:
         tensor = view.tensor(i)
         layer = layer_of(tensor.name)
         if layer is not None:
             named[part_of(tensor.name)][layer] = tensor.rule is not None
+        if is_silenced(view.plan.recipe, tensor.rule, "layer-gap"):
+            meant.add(part_of(tensor.name))
     for part, layers in named.items():
-        forgotten = sorted(layer for layer, by_rule in layers.items() if not by_rule)
+        forgotten = sorted(layer for layer, by_rule in layers.items() if not by_rule) if part not in meant else []
         if forgotten and len(layers) >= _MIN_LAYERS and len(layers) - len(forgotten) >= _NEARLY_ALL * len(layers):
             numbers = ", ".join(map(str, forgotten))
             text = (
@@ -213,7 +197,9 @@ def _leftovers(view: _View) -> Iterator[Problem]:
 
 
 def _gate_and_up(view: _View) -> Iterator[Problem]:
-    types = {t.name: t.type for t in (view.tensor(i) for i in view.quantizable)}
+    recipe = view.plan.recipe
+    # Kept ones are looked at as well: the engine does not ask who chose a type.
+    types = {t.name: t.type for t in view.plan.tensors if not is_silenced(recipe, t.rule, "gate-up-differ")}
     pairs = [(name, name.replace("ffn_gate", "ffn_up")) for name in types if "ffn_gate" in name]
     differ = [(gate, up) for gate, up in pairs if up in types and types[gate] != types[up]]
     if differ:
@@ -226,7 +212,10 @@ def _gate_and_up(view: _View) -> Iterator[Problem]:
 
 
 def _bits(view: _View) -> Iterator[Problem]:
-    encoded = [t for t in view.plan.tensors if t.action == "encode"]
+    recipe = view.plan.recipe
+    encoded = [
+        t for t in view.plan.tensors if t.action == "encode" and not is_silenced(recipe, t.rule, "bits-above-requested")
+    ]
     asked = sum(get(t.requested).bpw * t.source.n_weights for t in encoded)
     got = sum(get(t.type).bpw * t.source.n_weights for t in encoded)
     n_weights = sum(t.source.n_weights for t in encoded)
@@ -236,20 +225,6 @@ def _bits(view: _View) -> Iterator[Problem]:
             f"those that fit have {got / n_weights:.3f}"
         )
         yield Problem("", text, "note", "bits-above-requested")
-
-
-def _silences(view: _View) -> Iterator[Problem]:
-    recipe = view.plan.recipe
-    where = {recipe.places.get("silence", Place(recipe.sources[0].name)): recipe.silence}
-    where |= {
-        rule.where.inner(".silence"): {k: v for k, v in rule.silence.items() if k not in recipe.silence}
-        for rule in view.rules.values()
-    }
-    for place, silence in where.items():
-        for id_ in silence:
-            if id_ not in IDS:
-                hint = near(id_, list(IDS)) or "; 'qxmix lint --ids' lists them"
-                yield Problem(place, f"'{id_}' is no id of a problem{hint}", "warning", "silence-unknown")
 
 
 def _names(names: Sequence[str]) -> str:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import qxmix.container.imatrix
-import qxmix.planning
-from qxmix.lint import IDS, lint
+import qxmix
+from qxmix.errors import RecipeError
+from qxmix.lint import lint
 from qxmix.plan import Plan, make_plan
 from qxmix.recipe import load_recipe
+from qxmix.recipe.problem_ids import IDS
 from tests.planning.models import Model, header
 
 if TYPE_CHECKING:
@@ -152,11 +153,12 @@ def test_silence(tmp_path: Path, place: str) -> None:
     assert "output-unanchored" not in found(tmp_path, body)
 
 
-def test_an_unknown_id_is_told(tmp_path: Path) -> None:
+def test_an_unknown_id_is_an_error(tmp_path: Path) -> None:
     rule = "{match: attn_q, type: q6_k, silence: {nothing-like-it: meant}}"
     body = f"default: q4_k\nsilence: {{rule-unmached: meant, layer-gap: meant}}\nrules:\n  - {rule}\n"
-    texts = [str(p) for p in lint(plan(tmp_path, body)) if p.id == "silence-unknown"]
-    assert [text.partition("r.yaml:")[2] for text in texts] == [
+    with pytest.raises(RecipeError) as caught:
+        plan(tmp_path, body)
+    assert [str(p).partition("r.yaml:")[2] for p in caught.value.problems] == [
         "5: silence: 'rule-unmached' is no id of a problem; did you mean 'rule-unmatched'?",
         "7: rules[0].silence: 'nothing-like-it' is no id of a problem; 'qxmix lint --ids' lists them",
     ]
@@ -176,12 +178,15 @@ def test_shipped_recipes_raise_no_suspicion(name: str) -> None:
 
 
 def test_every_id_that_is_reported_is_listed() -> None:
-    sources = [*Path(qxmix.planning.__file__).parent.glob("*.py"), Path(qxmix.container.imatrix.__file__)]
-    sources.append(Path(sys.modules["qxmix.lint"].__file__ or ""))
-    reported = set()
-    for source in sources:
-        reported |= set(re.findall(r'id_?="([a-z-]+)"', source.read_text()))
-    assert reported <= set(IDS)
+    here = Path(qxmix.__file__).parent
+    files = [*here.glob("planning/*.py"), here / "lint.py", here / "solve/worth.py", here / "container/imatrix.py"]
+    sources = "".join(p.read_text() for p in files)
+    reported = set(re.findall(r'\bid="([a-z]+(?:-[a-z]+)*)"', sources))
+    reported |= set(re.findall(r'"(?:note|warning|error)", "([a-z]+(?:-[a-z]+)*)"\)', sources))
+    assert len(reported) > 20
+    assert reported - {"warning"} <= set(IDS)
+    told = {id_ for id_ in IDS if f'"{id_}"' in sources}
+    assert told == set(IDS), "an id that nothing raises"
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

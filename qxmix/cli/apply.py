@@ -22,6 +22,7 @@ from qxmix.execute.naming import default_name
 from qxmix.execute.output import name_output
 from qxmix.execute.preflight import preflight
 from qxmix.execute.run import apply
+from qxmix.lint import examined
 from qxmix.plan import make_plan
 from qxmix.planning.lock import check_lock
 from qxmix.recipe import load_recipe
@@ -79,6 +80,7 @@ def command(
     plan = make_plan(
         loaded, open_model(model), load_imatrix(imatrix) if imatrix else None, split, open_moments(moments)
     )
+    plan = examined(plan)
     if locked is not None:
         check_lock(plan, locked)
     path = _output_path(plan, output)

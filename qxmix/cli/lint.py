@@ -14,9 +14,10 @@ from qxmix.cli.inputs import open_measurement, open_model
 from qxmix.cli.plan import exit_code
 from qxmix.container.imatrix import load_imatrix
 from qxmix.errors import severity_order
-from qxmix.lint import IDS, lint
+from qxmix.lint import examined
 from qxmix.plan import make_plan
 from qxmix.recipe import load_recipe
+from qxmix.recipe.problem_ids import IDS
 from qxmix.report.plan import headline, problem_counts, problems_text
 from qxmix.report.plan_json import problem_json
 from qxmix.report.text import table, wrapped
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
 def _print_ids(ctx: click.Context, _param: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's signature
     if value and not ctx.resilient_parsing:
-        click.echo(table(("id", "what it is about"), list(IDS.items()), terminal=sys.stdout.isatty()))
+        rows = [(id_, known.about, known.silenced_by) for id_, known in IDS.items()]
+        click.echo(table(("id", "what it is about", "silenced by"), rows, terminal=sys.stdout.isatty()))
         ctx.exit()
 
 
@@ -53,8 +55,9 @@ def command(
     that nobody thought of.  A recipe silences an id with a reason: silence: {layer-gap: "the last layer is special"}.
     """
     plan = make_plan(load_recipe(recipe), open_model(model), load_imatrix(imatrix) if imatrix else None)
-    found = (*plan.problems, *lint(plan), *(_worth(plan, measure) if measure is not None else ()))
-    plan = replace(plan, problems=tuple(sorted(found, key=severity_order)))
+    plan = examined(plan, notes=True)
+    if measure is not None:
+        plan = replace(plan, problems=tuple(sorted((*plan.problems, *_worth(plan, measure)), key=severity_order)))
     if as_json:
         click.echo(json.dumps([problem_json(p) for p in plan.problems], indent=1))
     else:

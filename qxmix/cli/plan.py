@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +15,9 @@ from qxmix.cli.inputs import open_measurement, open_model, open_moments
 from qxmix.cli.running import running_options, use_of
 from qxmix.cli.sizes import Size
 from qxmix.container.imatrix import load_imatrix
-from qxmix.errors import PlanError, severity_order
+from qxmix.errors import PlanError
 from qxmix.explain import explain
-from qxmix.lint import lint
+from qxmix.lint import examined, refused
 from qxmix.plan import Split, make_plan
 from qxmix.planning.lock import write_lock
 from qxmix.recipe import load_recipe
@@ -97,9 +96,7 @@ def command(
     plan = make_plan(
         loaded, open_model(model), load_imatrix(imatrix) if imatrix else None, split, open_moments(moments)
     )
-    # Notes are for whoever asks with `qxmix lint`; a plan shows what looks wrong.
-    suspicions = tuple(p for p in lint(plan) if p.severity == "warning")
-    plan = replace(plan, problems=tuple(sorted((*plan.problems, *suspicions), key=severity_order)))
+    plan = examined(plan)
     n_workers = jobs or os.cpu_count() or 1
     use = use_of(engine_of(loaded), n_ctx, kv_type, vram, ram, parallel)
     found = running(plan, use) if use else None
@@ -144,5 +141,4 @@ def engine_of(recipe: Recipe) -> Engine:
 
 def exit_code(plan: Plan, *, strict: bool) -> int:
     """3 for a plan with errors, under ``strict`` also for one with warnings, else 0."""
-    refused = ("error", "warning") if strict else ("error",)
-    return PlanError.exit_code if any(p.severity in refused for p in plan.problems) else 0
+    return PlanError.exit_code if refused(plan.problems, strict=strict) else 0

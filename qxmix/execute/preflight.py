@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qxmix import quants
 from qxmix.container.weights import require_weights
 from qxmix.errors import ModelFileError, PlanError, Problem, RunError
 from qxmix.execute.output import decimal, explain
+from qxmix.lint import examined, refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,9 +31,7 @@ def preflight(plan: Plan, output: Output, *, overwrite: bool = False, strict: bo
         RunError: the output is an input, exists, cannot be written, or does not fit on the disk.
 
     """
-    severities = {"error", "warning"} if strict else {"error"}
-    policy = [p for p in plan.problems if p.severity in severities] + list(_impossible(plan))
-    if policy:
+    if policy := refused((examined(plan) if strict else plan).problems, strict=strict):
         raise PlanError(policy)
     require_weights(plan.header)
     inputs = list(_bad_sources(plan)) + list(_bad_importances(plan))
@@ -48,32 +45,6 @@ def preflight(plan: Plan, output: Output, *, overwrite: bool = False, strict: bo
             raise RunError(Problem(str(present[0]), "exists already; give --overwrite to replace it, or another -o"))
     folder = _refuse_folder(output.journal.parent)
     _refuse_full(plan, output, folder)
-
-
-def _impossible(plan: Plan) -> Iterable[Problem]:
-    """One problem per type, not per tensor: a large model has a thousand."""
-    unread: dict[str, list[str]] = defaultdict(list)
-    unwritten: dict[str, list[str]] = defaultdict(list)
-    for tensor in plan.tensors:
-        if tensor.action == "copy":
-            continue
-        if not _has_codec(tensor.source_type):
-            unread[tensor.source_type].append(tensor.name)
-        if not _has_codec(tensor.type):
-            unwritten[tensor.type].append(tensor.name)
-    for type_name, names in unread.items():
-        yield Problem(names[0], f"qxmix cannot read {type_name} weights{_more(names)}; keep such tensors as they are")
-    for type_name, names in unwritten.items():
-        yield Problem(names[0], f"qxmix cannot write {type_name}{_more(names)}; `qxmix types` lists what it can")
-
-
-def _more(names: list[str]) -> str:
-    return f" ({len(names):,} tensors)" if len(names) > 1 else ""
-
-
-def _has_codec(name: str) -> bool:
-    known = quants.find(name)
-    return known is not None and bool(known.codec)
 
 
 def _bad_sources(plan: Plan) -> Iterable[Problem]:

@@ -10,6 +10,7 @@ from qxmix.container.source import show
 from qxmix.errors import Problem
 from qxmix.planning.importance import is_exempt
 from qxmix.planning.model import TensorFeedback
+from qxmix.planning.silence import unsilenced
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -61,7 +62,8 @@ def feedback_problems(plan: Plan, drafts: list[Draft]) -> Iterator[Problem]:
     """Moments that are another model's, have other shapes or lack a tensor, and feedback that does nothing."""
     wanting = [d for d in drafts if d.encodes and wanted_feedback(plan.recipe, d.rule) is not None]
     able = [d for d in wanting if has_feedback(d.quant_type)]
-    yield from _without_feedback(d for d in wanting if not has_feedback(d.quant_type))
+    unable = (d for d in wanting if not has_feedback(d.quant_type))
+    yield from _without_feedback(unsilenced(plan.recipe, unable, "feedback-type"))
     if plan.moments is None:
         if able:
             text = f"no moments are given (--moments), so {_names(able)} are encoded without the feedback asked for"
@@ -71,7 +73,8 @@ def feedback_problems(plan: Plan, drafts: list[Draft]) -> Iterator[Problem]:
         text = "no rule asks for feedback, so the moments change nothing; write 'feedback: true' into the recipe"
         yield Problem(plan.moments.path.name, text, "warning", "moments-unused")
     yield from _alien(plan, plan.moments)
-    missing = [d for d in able if _entry_name(d.tensor, plan.moments) is None and not is_exempt(d.tensor)]
+    heard = unsilenced(plan.recipe, able, "moments-missing")
+    missing = [d for d in heard if _entry_name(d.tensor, plan.moments) is None and not is_exempt(d.tensor)]
     if missing:
         text = f"the moments have nothing for {_names(missing)}, encoded without the feedback asked for"
         yield Problem(missing[0].tensor.name, text, "warning", "moments-missing")

@@ -15,6 +15,7 @@ from qxmix.planning.fallback import nominal_nbytes
 from qxmix.planning.feedback import feedback_problems
 from qxmix.planning.gate import kept_by_recipe
 from qxmix.planning.loading import loading_problems, where
+from qxmix.planning.silence import unsilenced
 from qxmix.planning.unweighted import importance_problems
 from qxmix.recipe.categories import layer_of, part_of
 from qxmix.recipe.layers import layers_text
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from qxmix.planning.choose import Chooser
     from qxmix.planning.draft import Draft
     from qxmix.planning.fallback import Step, Types
-    from qxmix.planning.model import Plan
+    from qxmix.planning.model import Plan, Split
     from qxmix.quants import QuantType
     from qxmix.recipe.model import Expect, Recipe, Rule
 
@@ -37,7 +38,7 @@ _HUGGING_FACE = re.compile(r"_proj\b|self_attn|\blayers\b|lm_head|embed_tokens|\
 
 
 def find_problems(
-    plan: Plan, drafts: list[Draft], chooser: Chooser, forcible: list[int], types: Types
+    plan: Plan, drafts: list[Draft], chooser: Chooser, forcible: list[int], types: Types, split: Split
 ) -> tuple[Problem, ...]:
     """All problems of a plan, errors first, without those the recipe silences.
 
@@ -47,6 +48,7 @@ def find_problems(
         chooser: The rules seen against the model.
         forcible: Indices of the tensors that rules have a say about.
         types: The types by name.
+        split: The split that was asked for.
 
     """
     recipe = plan.recipe
@@ -56,12 +58,14 @@ def find_problems(
         *importance_problems(plan, drafts),
         *feedback_problems(plan, drafts),
         *_limits(plan),
+        *_shard_size(plan, split),
         *_growth(plan),
         *_rules(plan, chooser, forcible),
         *_fallbacks(recipe, drafts),
         *loading_problems(recipe, plan.header.path, drafts),
         *_no_effect(plan, drafts),
         *_unwritten(drafts),
+        *_searches(recipe, drafts),
     ]
     kept = [p for p in found if p.severity == "error" or p.id not in recipe.silence]
     return tuple(sorted(kept, key=severity_order))
@@ -144,6 +148,21 @@ def _limits(plan: Plan) -> Iterator[Problem]:
             f"where the plan has {plan.bpw:.3f}; {_largest(plan)}"
         )
         yield Problem(plan.recipe.places["limits"].inner(".max_size"), text, id="limit-size")
+
+
+def _shard_size(plan: Plan, split: Split) -> Iterator[Problem]:
+    """A file of one tensor that is larger than asked for: a tensor is never split."""
+    if split.max_nbytes is None:
+        return
+    larger = [f for f in plan.files if f.nbytes > split.max_nbytes]
+    largest = max(plan.tensors, key=lambda t: t.nbytes, default=None)
+    if larger and largest is not None:
+        text = (
+            f"{len(larger):,} of {len(plan.files):,} files are larger than the {split.max_nbytes:,} bytes asked for, "
+            f"since a tensor is in one file: {largest.name} alone has {largest.nbytes:,}; "
+            f"from {max(f.nbytes for f in larger):,} bytes on all would keep to it"
+        )
+        yield Problem(largest.name, text, "warning", "shard-size")
 
 
 def _largest(plan: Plan) -> str:
@@ -254,23 +273,47 @@ def _expectation(expect: Expect) -> str:
 
 def _fallbacks(recipe: Recipe, drafts: list[Draft]) -> Iterator[Problem]:
     groups: dict[tuple[int | None, QuantType, QuantType, Step], list[Draft]] = defaultdict(list)
-    for draft in drafts:
+    for draft in unsilenced(recipe, drafts, "fallback"):
         if draft.steps and not draft.error and draft.requested is not None and draft.quant_type is not None:
             # The first step has the cause; further ones are about substitutes.
             groups[draft.rule, draft.requested, draft.quant_type, draft.steps[0]].append(draft)
     for (rule, requested, effective, step), members in groups.items():
-        if rule is not None and "fallback" in recipe.rules[rule].silence:
-            continue
         cost = sum(effective.nbytes(d.tensor.shape) - nominal_nbytes(requested, d.tensor) for d in members)
         text = f"{requested.name} -> {effective.name} for {names_of(members)} ({cost:+,.0f} bytes): {step.cause}"
         yield Problem(where(recipe, rule), text, "warning", "fallback")
 
 
 def _unwritten(drafts: list[Draft]) -> Iterator[Problem]:
-    groups: dict[str, list[Draft]] = defaultdict(list)
+    unwritten: dict[str, list[Draft]] = defaultdict(list)
+    unread: dict[str, list[Draft]] = defaultdict(list)
     for draft in drafts:
-        if draft.encodes and not draft.error and draft.quant_type is not None and not draft.quant_type.codec:
-            groups[draft.type].append(draft)
-    for type_name, members in groups.items():
-        text = f"qxmix can size {type_name} and not write it, so apply will refuse {names_of(members)}"
-        yield Problem("", f"{text}; `qxmix types` lists what it writes", "warning", "type-not-written")
+        if not draft.encodes or draft.error:
+            continue
+        if draft.quant_type is None or not draft.quant_type.codec:
+            unwritten[draft.type].append(draft)
+        if draft.tensor.quant_type is None or not draft.tensor.quant_type.codec:
+            unread[draft.tensor.type].append(draft)
+    for type_name, members in unwritten.items():
+        text = f"qxmix can size {type_name} and not write it, and {names_of(members)} would become it"
+        where = members[0].tensor.name
+        yield Problem(where, f"{text}; `qxmix types` lists what it writes", id="type-not-written")
+    for type_name, members in unread.items():
+        text = f"qxmix cannot read {type_name} weights, and {names_of(members)} would have to be"
+        where = members[0].tensor.name
+        yield Problem(where, f"{text}; keep such tensors as they are ('keep', or 'type: keep')", id="type-not-written")
+
+
+def _searches(recipe: Recipe, drafts: list[Draft]) -> Iterator[Problem]:
+    """A search that is asked for of types whose encoders have but one."""
+    groups: dict[tuple[int | None, str], list[Draft]] = defaultdict(list)
+    encoded = [d for d in drafts if d.encodes and not d.error and d.quant_type is not None]
+    for draft in unsilenced(recipe, encoded, "search-unused"):
+        rule = draft.rule if draft.rule is not None and recipe.rules[draft.rule].search is not None else None
+        groups[rule, ""].append(draft)
+    for (rule, _), members in groups.items():
+        place = recipe.rules[rule].where.inner(".search") if rule is not None else recipe.places.get("search")
+        if place is None or any(d.quant_type is not None and d.quant_type.searches for d in members):
+            continue
+        types = ", ".join(dict.fromkeys(d.type for d in members))
+        text = f"changes nothing: {types} of {names_of(members)} have one way of finding scales"
+        yield Problem(place, f"{text}; 'qxmix types' tells which have more", "note", "search-unused")

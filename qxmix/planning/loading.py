@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from qxmix.errors import Problem
 from qxmix.planning.draft import names_of
 from qxmix.planning.fallback import misfit
+from qxmix.planning.silence import unsilenced
 from qxmix.quants.table import UNREADABLE
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def _refusal(engine: str, model: Path, members: list[Draft]) -> str:
 
 def _unrunnable(recipe: Recipe, drafts: list[Draft]) -> Iterator[Problem]:
     groups: dict[tuple[int | None, str, str], list[Draft]] = defaultdict(list)
-    for draft in drafts:
+    for draft in unsilenced(recipe, drafts, "engine-rows"):
         if "ik_llama.cpp" in recipe.engines and not draft.error and (why := _why_not_run(draft)):
             groups[draft.rule, draft.type, why].append(draft)
     for (rule, type_name, why), members in groups.items():

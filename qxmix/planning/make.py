@@ -69,7 +69,7 @@ def make_plan(
     file_type = file_type_of(recipe, header, tensors)
     tensors, files = place(recipe, header, imatrix, tensors, file_type, split or Split(), moments)
     plan = Plan(recipe, header, imatrix, tensors, file_type, files, (), moments)
-    return replace(plan, problems=find_problems(plan, drafts, chooser, forcible, types))
+    return replace(plan, problems=find_problems(plan, drafts, chooser, forcible, types, split or Split()))
 
 
 def make_chooser(

@@ -11,6 +11,7 @@ from qxmix.errors import Problem, Severity
 from qxmix.importance.coverage import THIN_SHARE, coverage, numbers
 from qxmix.planning.draft import names_of
 from qxmix.planning.importance import missing_is
+from qxmix.planning.silence import is_silenced, unsilenced
 from qxmix.recipe.model import ImatrixPolicy
 
 if TYPE_CHECKING:
@@ -36,17 +37,29 @@ def importance_problems(plan: Plan, drafts: list[Draft]) -> Iterator[Problem]:
     """
     missing: dict[tuple[Severity, str, QuantType], list[Draft]] = defaultdict(list)
     strange: dict[str, list[Problem]] = defaultdict(list)
+    fitting = 0
     for draft in drafts:
         if not draft.encodes or draft.quant_type is None:
             continue
-        if draft.entry_problem is not None:
-            strange[draft.entry_problem.id].append(draft.entry_problem)
+        fitting += draft.importance is not None
+        found = draft.entry_problem
+        if found is not None and not is_silenced(plan.recipe, draft.rule, found.id):
+            strange[found.id].append(found)
         if draft.importance is None and not _foreseen(plan.recipe, draft):
             severity, because = missing_is(draft.tensor, draft.quant_type, plan.recipe)
             # That an entry does not fit is told, and is no smaller loss than that there is none.
+            if severity == "warning" and is_silenced(plan.recipe, draft.rule, "imatrix-missing"):
+                continue
             if severity == "error" or (severity is not None and draft.entry_problem is None):
                 missing[severity, because, draft.quant_type].append(draft)
-    for problems in strange.values():
+    if plan.imatrix is not None and len(strange["imatrix-size"]) > max(1, fitting):
+        n_wrong = len(strange.pop("imatrix-size"))
+        text = (
+            f"is another model's: of its entries for tensors of {plan.header.path.name} {n_wrong:,} have the wrong "
+            f"size and {fitting:,} fit; give one that was made from this model, or none"
+        )
+        yield Problem(plan.imatrix.path.name, text, id="imatrix-model")
+    for problems in filter(None, strange.values()):
         more = f"; so with {len(problems) - 1:,} more tensors" if len(problems) > 1 else ""
         yield replace(problems[0], text=problems[0].text + more)
     yield from _unweighted(plan, missing) if plan.imatrix is None else _uncovered(missing)
@@ -112,7 +125,8 @@ def _first_of(tensors: list[str]) -> str:
 
 def _unweighted(plan: Plan, missing: dict[tuple[Severity, str, QuantType], list[Draft]]) -> Iterator[Problem]:
     """Without an importance matrix: an error for those that need one, and one note for all others."""
-    rest = [d for (severity, _, _), members in missing.items() if severity == "warning" for d in members]
+    optional = [d for (severity, _, _), members in missing.items() if severity == "warning" for d in members]
+    rest = unsilenced(plan.recipe, optional, "imatrix-none")
     for (severity, because, quant_type), members in missing.items():
         if severity == "error":
             text = f"{quant_type.name} needs an importance matrix, give one with --imatrix: {names_of(members)}"

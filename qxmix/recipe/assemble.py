@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from qxmix.errors import Place, Problem
 from qxmix.quants import find
-from qxmix.recipe.build import Builder, Scope, items, words
+from qxmix.recipe.build import Builder, Scope, items
 from qxmix.recipe.bundle import join
 from qxmix.recipe.model import Recipe, Rule, Source
 
@@ -52,6 +52,8 @@ class _Build:
     """Files that are in already: of two files that extend the same one, the first brings its rules and settings."""
     scopes: dict[RecipeFile, Scope] = field(default_factory=dict)
     """The names each file can use, once they are known."""
+    silences: dict[RecipeFile, dict[str, str]] = field(default_factory=dict)
+    """What each file silences at its top, which is for the rules in it."""
     n_units: int = 1
 
 
@@ -85,7 +87,7 @@ def assemble(file: RecipeFile, files: list[RecipeFile], problems: list[Problem])
         description=str(root["description"].value) if "description" in root else "",
         sources=tuple(Source(f.name, h) for f, h in zip(files, hashes, strict=True)),
         sha256=hashes[0] if len(files) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest(),
-        silence=words(root.get("silence")),
+        silence=build.silences[file],
         **settings,
     )
 
@@ -99,7 +101,7 @@ def _merge(file: RecipeFile, build: _Build, unit: int, *, with_rules: bool) -> N
     places = {key: Place(file.name, node.line, key) for key, node in file.root.items()}
     _inherit(build, builder.settings(file.root), places)
     if with_rules:
-        silence = words(file.root.get("silence"))
+        silence = build.silences[file] = builder.silence(file.root.get("silence"), "silence", of_rule=False)
         nodes = enumerate(items(file.root.get("rules")))
         build.rules += [builder.rule(n, f"rules[{i}]", unit, silence) for i, n in nodes if n.value is not None]
     pure = "pure" in file.root and file.root["pure"].value is True

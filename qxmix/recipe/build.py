@@ -23,6 +23,7 @@ from qxmix.recipe.model import (
     Rule,
 )
 from qxmix.recipe.patterns import pattern_error
+from qxmix.recipe.problem_ids import IDS
 from qxmix.recipe.schema import near
 from qxmix.recipe.sizes import parse_size
 from qxmix.resources import data_dir
@@ -194,11 +195,27 @@ class Builder:
             tie=_scalar(parts, "tie", default=False),
             expect=self.expect(parts.get("expect"), f"{path}.expect"),
             comment=_scalar(parts, "comment", ""),
-            silence={**silence, **words(parts.get("silence"))},
+            silence={**silence, **self.silence(parts.get("silence"), f"{path}.silence", of_rule=True)},
         )
         if rule.force and rule.type == KEEP:
             self.problem(parts["force"], f"{path}.force", "'force' quantizes and 'type: keep' does not; drop one")
         return rule
+
+    def silence(self, node: Node | None, path: str, *, of_rule: bool) -> dict[str, str]:
+        """Ids of problems and the reasons; those that are none, or that cannot be silenced here, are problems."""
+        found = {}
+        for id_, reason in _mapping(node).items():
+            known = IDS.get(id_)
+            if known is None:
+                hint = near(id_, list(IDS)) or "; 'qxmix lint --ids' lists them"
+                self.problem(reason, path, f"'{id_}' is no id of a problem{hint}")
+            elif known.silenced_by == "nobody":
+                self.problem(reason, path, f"'{id_}' is an error, which cannot be silenced; {_instead(id_)}")
+            elif of_rule and known.silenced_by == "recipe":
+                text = f"'{id_}' is about the whole plan; silence it at the top of the recipe"
+                self.problem(reason, path, f"{text}: silence: {{{id_}: ...}}")
+            found[id_] = str(reason.value)
+        return found
 
     def adjust(self, node: Node, path: str, categories: tuple[str, ...]) -> Adjust:
         """A step after the match."""
@@ -284,9 +301,16 @@ def _scalar(parts: dict[str, Node], key: str, default: T) -> Any:  # noqa: ANN40
     return parts[key].value if key in parts else default
 
 
-def words(node: Node | None) -> dict[str, str]:
-    """A mapping of strings; empty where there is none."""
-    return {key: str(value.value) for key, value in _mapping(node).items()}
+def _instead(id_: str) -> str:
+    """What to do about an error."""
+    settings = {
+        "expect": "widen or drop the rule's 'expect'",
+        "limit-bpw": "raise or drop 'limits'",
+        "limit-size": "raise or drop 'limits'",
+        "requantize": "allow it with 'allow_requantize: true'",
+        "fallback-error": "write types to try instead under 'fallback'",
+    }
+    return settings.get(id_, "mend what it names")
 
 
 def _text(node: Node) -> str:
