@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from qxmix.plan import Plan
     from qxmix.quants import Engine, QuantType
     from qxmix.recipe.model import Recipe
+    from qxmix.report.page.insight import Insight
     from qxmix.report.predicted import Predicted
 
 
@@ -121,11 +122,20 @@ def command(
     if html is not None:
         from qxmix.report.page import plan_page, write_page  # noqa: PLC0415 - jinja2, for pages alone
 
-        write_page(plan_page(plan), html)
+        write_page(plan_page(plan, _insight(plan, measure) if measure is not None else None), html)
     code = exit_code(plan, strict=strict)
     if lock is not None and code == 0:
         write_lock(plan, lock)
     ctx.exit(code)
+
+
+def _insight(plan: Plan, measure: Path) -> Insight:
+    # The solver, for those who have a measurement and want a page.
+    from qxmix.report.page.insight import insight_of  # noqa: PLC0415
+    from qxmix.solve.predict import predictor_of  # noqa: PLC0415
+
+    measurement = open_measurement(measure, plan.header, plan.imatrix)
+    return insight_of(plan, predictor_of(plan.header, measurement), measurement.types)
 
 
 def _predicted(plan: Plan, measure: Path) -> Predicted:

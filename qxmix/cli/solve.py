@@ -62,12 +62,14 @@ if TYPE_CHECKING:
 @click.option("--max-types", type=click.IntRange(min=1), help="Most distinct types.")
 @click.option("--against", type=Against(), help="Beside the recipe N matched ones at random: random:20.")
 @click.option("--curve", "as_curve", is_flag=True, help="Print size against predicted divergence, and exit.")
+@click.option("--html", type=click.Path(path_type=Path), help="Write a page about the result, complete in one file.")
 @split_options
 def command(
     *, model: str, measure: Path | None, size: int | None, bpw: float | None, shares: tuple[Share, ...],
     output: Path | None, imatrix: str | None, base: str | None, target: Target | None, types: str | None,
     floors: tuple[Bound, ...], ceilings: tuple[Bound, ...], bans: tuple[Bound, ...],
     ties: tuple[tuple[tuple[str, ...], ...], ...], max_types: int | None, against: int | None, as_curve: bool,
+    html: Path | None,
     split_max_size: int | None, split_max_tensors: int | None, keep_split: bool,
 ) -> None:  # fmt: skip
     """Find the types that lose least within a size, and write them as a recipe.
@@ -106,6 +108,11 @@ def command(
         other = solve_recipe(replace(request, name=path.stem), predictor, (), random_chooser(number))
         _write(other.text, path)
     _report(solved, output)
+    if html is not None:
+        from qxmix.report.page import plan_page, write_page  # noqa: PLC0415 - jinja2, for pages alone
+        from qxmix.report.page.insight import insight_of  # noqa: PLC0415
+
+        write_page(plan_page(solved.plan, insight_of(solved.plan, predictor, request.types)), html)
 
 
 def _base(base: str | None, target: Target | None, measurement: Measurement | None) -> Recipe:

@@ -15,6 +15,9 @@ import pytest
 
 from qxmix import load_recipe, make_plan
 from qxmix.report.page import plan_page, write_page
+from qxmix.report.page.chart import Point, chart
+from qxmix.report.page.insight import insight_of
+from qxmix.solve.predict import predictor_of
 from tests.planning.models import header
 from tests.planning.zoo import experts
 from tests.report.browser import CHROMIUM, Browser
@@ -177,3 +180,59 @@ def test_a_phone_scrolls_the_wide_parts_only(browser: Browser, page: Path) -> No
     browser.open(page)
     assert browser.run("document.documentElement.scrollWidth") <= 360
     browser.do("Emulation.clearDeviceMetricsOverride")
+
+
+@pytest.fixture(scope="module")
+def told(plan: Plan) -> str:
+    """The page with a prediction: a guess, as nothing was measured."""
+    predictor = predictor_of(plan.header, None)
+    return plan_page(plan, insight_of(plan, predictor, ("Q3_K", "IQ4_NL", "Q5_0", "Q6_K", "Q8_0")))
+
+
+def test_a_prediction_stands_beside_stock_mixes_and_the_best(told: str, plan: Plan) -> None:
+    assert "Predicted divergence" in told
+    assert "a guess, sensitivities of this model were not measured" in told
+    assert "Where the divergence comes from" in told
+    labels = re.findall(r"<title>(\S+): [\d.]+ \wiB, ", told)
+    assert labels[0] == plan.recipe.name
+    assert {"IQ4_XS", "Q5_K_M", "Q6_K"} <= set(labels)
+    assert labels.count("Q4_K_M") == 1, "the recipe itself is no stock mix beside it"
+    (line,) = re.findall(r'<polyline points="([^"]+)"', told)
+    ys = [float(p.split(",")[1]) for p in line.split()]
+    assert ys == sorted(ys), "larger files lose less"
+
+
+def test_shares_of_the_divergence_sum_to_the_whole(plan: Plan) -> None:
+    insight = insight_of(plan, predictor_of(plan.header, None), ("Q4_0", "Q8_0"))
+    assert sum(insight.shares.values()) == pytest.approx(1)
+    assert insight.chart is not None
+    assert insight.chart.marks[0].label == plan.recipe.name
+
+
+def test_one_point_is_no_chart() -> None:
+    assert chart([Point("a", 1, 0.1)], [], "nats") is None
+    made = chart([Point("a", 1 << 30, 0.1)], [Point("b", 3 << 30, 0.01)], "nats")
+    assert made is not None
+    assert [t.label for t in made.losses] == ["0.01", "0.02", "0.05", "0.1"]
+    assert [t.label for t in made.sizes] == ["1 GiB", "1.5 GiB", "2 GiB", "2.5 GiB", "3 GiB"]
+
+
+@pytest.mark.slow
+def test_a_page_with_a_prediction_stands_out_and_fits_a_phone(browser: Browser, told: str, tmp_path: Path) -> None:
+    write_page(told, tmp_path / "p.html")
+    browser.do("Emulation.setDeviceMetricsOverride", width=360, height=740, deviceScaleFactor=2, mobile=True)
+    browser.open(tmp_path / "p.html")
+    assert browser.run("document.documentElement.scrollWidth") <= 360
+    browser.do("Emulation.clearDeviceMetricsOverride")
+    ratio, text = browser.run(CONTRAST)
+    assert ratio >= 4.5, text
+    assert not browser.happened("Runtime.exceptionThrown", "Log.entryAdded")
+
+
+def test_solve_writes_a_page(demo_model: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "qxmix", "solve", str(demo_model), "--bpw", "5", "-o", "r.yaml", "--html", "r.html"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Size and divergence" in (tmp_path / "r.html").read_text()

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from math import log10
 from typing import TYPE_CHECKING
 
 from qxmix.errors import RunError
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
     from qxmix.planning.model import Plan
+    from qxmix.report.page.insight import Insight
+
+
+SHOWN_SHARE = 0.01
+"""Share of the divergence from which on a square shows its percents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +66,12 @@ class Row:
     reason: str
 
 
-def plan_page(plan: Plan) -> str:
+def plan_page(plan: Plan, insight: Insight | None = None) -> str:
     """The page as HTML.
+
+    Args:
+        plan: The plan.
+        insight: What it is predicted to lose, where there is a measurement.
 
     Raises:
         RunError: jinja2 is not installed.
@@ -72,7 +82,9 @@ def plan_page(plan: Plan) -> str:
         look=look,
         title=f"{plan.recipe.name}: {plan.header.path.name}",
         headline=headline(plan),
-        figures=_figures(plan),
+        figures=[*_figures(plan), *(_predicted(insight) if insight else ())],
+        losses=_losses(found, insight) if insight else (),
+        insight=insight,
         problems=plan.problems,
         layers=found.layers,
         squares=[(part, _squares(found, part)) for part in found.parts],
@@ -130,6 +142,26 @@ def _square(part: str, where: str, cell: Cell | None) -> Square:
     changes = ", ".join(dict.fromkeys(change(t) for t in cell.tensors))
     nbytes = human_nbytes(sum(t.nbytes for t in cell.tensors))
     return Square(step_of(cell.bpw), mark(cell.bpw), f"{part}{where}: {changes}, {cell.bpw:.3f} bpw, {nbytes}")
+
+
+def _predicted(insight: Insight) -> list[tuple[str, str]]:
+    now = insight.found.predicted
+    guess = "" if insight.predictor.basis == "measured" else "; a guess, sensitivities of this model were not measured"
+    text = f"{now.value:.4g} {insight.predictor.unit}, within {now.low:.3g} and {now.high:.3g}{guess}"
+    return [("Predicted divergence", text)]
+
+
+def _losses(found: HeatMap, insight: Insight) -> list[tuple[str, list[Square]]]:
+    """The map of what each square has of the divergence: a step for each tenfold."""
+
+    def square(part: str, layer: int) -> Square:
+        cell = found.cells.get((part, layer))
+        share = sum(insight.shares.get(t.name, 0.0) for t in cell.tensors) if cell else 0.0
+        text = f"{part} in layer {layer}: {100 * share:.3g} % of the divergence"
+        step = min(len(SCALE) - 1, max(0, round(2 * (log10(share) + 5)))) if share > 0 else -1
+        return Square(step, f"{100 * share:.0f}"[:2] if share >= SHOWN_SHARE else "", text)
+
+    return [(part, [square(part, layer) for layer in found.layers]) for part in found.parts]
 
 
 def _bars(plan: Plan) -> list[Bar]:
