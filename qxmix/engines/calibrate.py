@@ -16,7 +16,8 @@ from qxmix.container.imatrix import Imatrix
 from qxmix.container.moments import SecondMoments
 from qxmix.container.moments_files import pack_correlations
 from qxmix.engines.chunks import cut
-from qxmix.engines.evaluate import N_UBATCH, check_headers, checked_text, ubatch_for
+from qxmix.engines.embed import is_encoder
+from qxmix.engines.evaluate import N_UBATCH, check_types, checked_text, ubatch_for
 from qxmix.engines.gather import State
 from qxmix.engines.session import Observed, Session
 from qxmix.errors import ModelFileError, Problem, RunError
@@ -160,14 +161,14 @@ def calibrate(
 
     """
     text = checked_text(text)
-    check_headers({header.path: header}, _ENGINE)
+    check_types({header.path: header}, _ENGINE)
     tensors = gathered_tensors(header, settings)
     identity = _identity(header, text, settings, tensors)
     if resume and State(state).identity != identity:
         msg = "was begun with another model, text or other settings; give the same ones, or --overwrite to start over"
         raise RunError(Problem(str(state), msg))
     arguments = {"state": str(state), "tensors": tensors, "identity": identity, "resume": resume}
-    observed = Observed("qxmix.engines.gather:Gatherer", arguments, settings.fused)
+    observed = Observed("qxmix.engines.gather:Gatherer", arguments, settings.fused, is_encoder(header))
     n_ubatch = ubatch_for(header, _ENGINE)
     n_chunks = settings.chunks_per_pass or max(1, N_UBATCH // settings.n_ctx)
     n_tokens = n_chunks * settings.n_ctx

@@ -49,11 +49,13 @@ class _Service:
     def load(self, request: Message, _payload: bytes) -> tuple[Message, bytes]:
         """Load ``path``; answer with the facts of its vocabulary."""
         sizes = {key: cast("int", request[key]) for key in ("n_ctx", "n_ubatch", "n_threads", "n_sequences")}
-        in_place = cast("bool", request["in_place"])
+        in_place, encoder = (cast("bool", request[key]) for key in ("in_place", "encoder"))
         path = cast("str", request["path"])
         observer = self._observer(request)
         self._reference = Reference(sizes["n_threads"])
-        self._loaded = model = LoadedModel(self._engine, path, **sizes, in_place=in_place, observer=observer)
+        self._loaded = model = LoadedModel(
+            self._engine, path, **sizes, in_place=in_place, encoder=encoder, observer=observer
+        )
         return {"n_vocab": model.n_vocab, "add_bos": model.add_bos, "bos": model.bos}, b""
 
     def tokenize(self, _request: Message, payload: bytes) -> tuple[Message, bytes]:

@@ -31,6 +31,7 @@ class LoadedModel:
         n_threads: int,
         n_sequences: int = 1,
         in_place: bool = False,
+        encoder: bool = False,
         observer: Observer | None = None,
     ) -> None:
         """Load ``path`` for up to ``n_ctx`` tokens.
@@ -43,6 +44,7 @@ class LoadedModel:
             n_threads: threads of the engine.
             n_sequences: how many texts there are side by side.
             in_place: whether ``weights`` shall be overwritten.
+            encoder: whether ``run`` makes embeddings, since the model has no logits.
             observer: what sees the inputs of all products.
 
         Raises:
@@ -79,6 +81,8 @@ class LoadedModel:
         self.n_embd: int = library.llama_model_n_embd(self._model)
         self.weights = Weights(engine, library, self._model) if in_place else None
         """Its tensors, to be overwritten."""
+        if encoder:
+            library.llama_set_embeddings(self._context, True)  # noqa: FBT003 - C
         if observer:
             self._make_room(observer, n_ubatch)
 
@@ -89,7 +93,7 @@ class LoadedModel:
         ik_llama.cpp's joined up and gate of experts ask for too little: they wrote beyond it.  Scratch never shrinks.
         """
         observer.paused = True
-        self.logits(np.zeros(n_tokens, np.int32), n_tokens - 1)
+        self._decode(np.zeros(n_tokens, np.int32), 0, np.ones(n_tokens, np.int8))
         self.clear()
         observer.paused = False
 

@@ -56,6 +56,8 @@ class Observed:
     """Keywords for the factory; what JSON can carry."""
     fused: bool = True
     """Whether the engine may join products that have the same input, as it does by default."""
+    encoder: bool = False
+    """Whether the model makes embeddings and no logits, as BERT does."""
 
 
 class EngineProcess:
@@ -205,6 +207,7 @@ class Session(EngineProcess):
             "in_place": in_place,
             "consumer": observed and observed.consumer,
             "arguments": observed and dict(observed.arguments),
+            "encoder": bool(observed and observed.encoder),
             "fused": observed and observed.fused,
         }
         try:

@@ -18,6 +18,7 @@ from qxmix.engines.chunks import cut
 from qxmix.engines.session import Session
 from qxmix.errors import ModelFileError, RunError
 from tests.engines.naive_llama import Array, NaiveLlama
+from tests.running.models import TINY
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -179,6 +180,19 @@ def test_what_is_no_number_is_told_with_tensor_and_chunk(demo_model: Path, demo_
     path.write_bytes(data)
     with pytest.raises(RunError, match=r"chunk 2 of the text: the input of blk\.2\.ffn_(up|gate)\.weight .* column 10"):
         run(path, demo_text, tmp_path / "state", Settings(n_ctx=N_CTX, first_chunk=2, n_threads=1))
+
+
+@pytest.mark.parametrize(("arch", "n_entries"), [("qwen3moe", 14), ("gpt-oss", 28), ("bert", 12)])
+def test_every_token_counts_in_every_layer(arch: str, n_entries: int, demo_text: bytes, tmp_path: Path) -> None:
+    """In encoders, too, which have no logits; experts share the tokens, two for each."""
+    path = tmp_path / "tiny.gguf"
+    TINY[arch].write(path)
+    done = run(path, demo_text, tmp_path / "state", Settings(n_ctx=32, n_chunks=3, n_threads=1))
+    imatrix = done.imatrix(Path("m.gguf"))
+    assert len(imatrix.entries) == n_entries
+    assert not done.unseen
+    for name, counts in imatrix.counts.items():
+        assert counts.sum() == (2 if "_exps" in name else 1) * 96
 
 
 def test_a_chunk_beyond_the_text(demo_model: Path, demo_text: bytes, tmp_path: Path) -> None:

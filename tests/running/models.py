@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 N_VOCAB = 400
-_FLOATS = ("inp", "conv1d", "ssm_a", ".bias")
+_FLOATS = ("inp", "conv1d", "ssm_a", ".bias", "position_embd", "token_types")
 """In names of tensors that an engine wants as F32."""
 Value = int | float | bool | list[int] | list[bool]
 
