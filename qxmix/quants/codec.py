@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,6 @@ Packed = NDArray[np.uint8]
 Columns = NDArray[np.float32]
 """(n_cols,) importance of each column, or (0,) where there is none: one signature, one compiled kernel."""
 
-Encoder = Callable[[Rows, Columns, Packed, int], None]
-Decoder = Callable[[Packed, Rows], None]
 Factors = NDArray[np.float32]
 """(n_spans, 256, 256) what the error of one column does to later ones, as ``feedback.factor`` makes it."""
 FeedbackEncoder = Callable[[Rows, Columns, Factors, Packed, int], None]
@@ -29,6 +27,20 @@ FeedbackEncoder = Callable[[Rows, Columns, Factors, Packed, int], None]
 BlockSearch = Callable[[Rows, Rows, int, Columns, Rows], None]
 """``search(x, w, search, scale, levels)``: of LANES blocks of any length side by side, (n, LANES) each, the scale
 (LANES,) and the levels that explain most of ``x`` under the weights ``w``; both are written."""
+
+
+class Encoder(Protocol):
+    """Fills ``packed`` from ``rows``; ``columns`` are importances or empty, ``search`` an index into ``SEARCHES``."""
+
+    def __call__(self, rows: Rows, columns: Columns, packed: Packed, search: int, /) -> None:
+        """Encode."""
+
+
+class Decoder(Protocol):
+    """Fills ``rows`` from ``packed``."""
+
+    def __call__(self, packed: Packed, rows: Rows, /) -> None:
+        """Decode."""
 
 
 def importance_decides(encode: Encoder, *, without: Encoder) -> Encoder:

@@ -10,8 +10,8 @@ from qxmix.quants.jit import kernel
 
 
 @kernel
-def _encode_f32(rows, columns, out, method):  # noqa: ARG001 - the contract of encoders
-    out.ravel().view(np.float32)[:] = rows.ravel()
+def _encode_f32(rows, _columns, packed, _search):
+    packed.ravel().view(np.float32)[:] = rows.ravel()
 
 
 @kernel
@@ -20,8 +20,8 @@ def _decode_f32(packed, rows):
 
 
 @kernel
-def _encode_f16(rows, columns, out, method):  # noqa: ARG001 - the contract of encoders
-    flat, bits = rows.ravel(), out.ravel().view(np.uint16)
+def _encode_f16(rows, _columns, packed, _search):
+    flat, bits = rows.ravel(), packed.ravel().view(np.uint16)
     for i in range(len(flat)):
         bits[i] = half_bits(flat[i])
 
@@ -34,8 +34,8 @@ def _decode_f16(packed, rows):
 
 
 @kernel
-def _encode_bf16(rows, columns, out, method):  # noqa: ARG001 - the contract of encoders
-    flat, bits = rows.ravel(), out.ravel().view(np.uint16)
+def _encode_bf16(rows, _columns, packed, _search):
+    flat, bits = rows.ravel(), packed.ravel().view(np.uint16)
     for i in range(len(flat)):
         bits[i] = bfloat_bits(flat[i])
 

@@ -38,10 +38,10 @@ def _code(x, d):
 
 
 @inlined
-def pack_e2m1(flat, of, n, d, out, at):
+def pack_e2m1(flat, of, n, d, packed, at):
     """Codes of ``flat[of:of + n]`` with scale ``d``: weight t in the low, t + n / 2 in the high nibble of a byte."""
     low, high = flat[of : of + n // 2], flat[of + n // 2 : of + n]
-    to = out[at : at + n // 2]
+    to = packed[at : at + n // 2]
     for t in range(n // 2):
         to[t] = np.uint8(_code(low[t], d) | _code(high[t], d) << np.int32(4))
 

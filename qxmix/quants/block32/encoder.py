@@ -22,9 +22,8 @@ from qxmix.quants.common.simd import WIDTH, load
 from qxmix.quants.jit import inlined, kernel, spliced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from qxmix.quants.codec import Encoder
+    from qxmix.quants.contracts import FindBlock, FindLevels, PackBlock
 
 BLOCK = 32
 
@@ -54,20 +53,18 @@ def codes_of_lane(q, k, line):
     return load(line, 0), load(line, WIDTH)
 
 
-def block_encoder(
-    block_nbytes: int, search: Callable[..., None], pack: Callable[..., None], *, by_row: bool = True
-) -> Encoder:
+def block_encoder(block_nbytes: int, find: FindBlock, pack: PackBlock, *, by_row: bool = True) -> Encoder:
     """Build the encoder of blocks of ``block_nbytes`` bytes, LANES of them at a time.
 
     Weights are ``importance * sqrt(variance + x * x)``, without an importance ``x * x``.  The variance is the mean
-    square of the row, or twice that of the block if not ``by_row``.  ``search(x, w, search, scale, minimum, q)``
+    square of the row, or twice that of the block if not ``by_row``.  ``find(x, w, search, scale, minimum, q)``
     writes scales (LANES,), minimums where the type has them, and codes (32, LANES), whole float32 from 0 up.
     ``pack(packed, at, scale, minimum, low, high)`` stores a block at ``packed[at:]``: weights 0 .. 15 have the codes
     ``low``, the others ``high``, vectors of float32.
     """
 
     @kernel
-    def encode(rows, columns, packed, method):
+    def encode(rows, columns, packed, search):
         flat, out = rows.ravel(), packed.ravel()
         n_blocks, blocks_per_row = rows.size // BLOCK, rows.shape[1] // BLOCK
         x, w = np.empty((BLOCK, LANES), np.float32), np.empty((BLOCK, LANES), np.float32)
@@ -92,7 +89,7 @@ def block_encoder(
                 weigh_by_variance(x, w, scale)
             else:
                 weigh_by_square(x, w)
-            search(x, w, method, scale, minimum, q)
+            find(x, w, search, scale, minimum, q)
             for k in range(n):
                 low, high = codes_of_lane(q, k, line)
                 pack(out, (first + k) * block_nbytes, scale[k], minimum[k], low, high)
@@ -100,7 +97,7 @@ def block_encoder(
     return encode
 
 
-def linear_encoder(nmax: int, block_nbytes: int, pack: Callable[..., None]) -> Encoder:
+def linear_encoder(nmax: int, block_nbytes: int, pack: PackBlock) -> Encoder:
     """Build the encoder that searches a scale for levels ``[-nmax, nmax - 1]``; codes are levels plus ``nmax``."""
     offset = np.float32(nmax)
 
@@ -108,21 +105,21 @@ def linear_encoder(nmax: int, block_nbytes: int, pack: Callable[..., None]) -> E
     def pack_levels(packed, at, scale, minimum, low, high):
         pack(packed, at, scale, minimum, low + offset, high + offset)
 
-    def searching(find: Callable[..., None]) -> Encoder:
+    def searching(find: FindLevels) -> Encoder:
         @spliced
-        def search(x, w, method, scale, _minimum, q):
-            find(x, w, nmax, method, scale, q)
+        def find_block(x, w, search, scale, _minimum, q):
+            find(x, w, nmax, search, scale, q)
 
-        return block_encoder(block_nbytes, search, pack_levels)
+        return block_encoder(block_nbytes, find_block, pack_levels)
 
     return search_decides(searching(scan_linear), exhaustive=searching(best_linear))
 
 
-def affine_encoder(nmax: int, block_nbytes: int, pack: Callable[..., None]) -> Encoder:
+def affine_encoder(nmax: int, block_nbytes: int, pack: PackBlock) -> Encoder:
     """Build the encoder that searches scale and minimum for codes ``[0, nmax]``; it needs an importance."""
 
     @spliced
-    def search(x, w, method, scale, minimum, q):  # noqa: ARG001 - the signature of all
+    def find(x, w, _search, scale, minimum, q):
         search_affine(x, w, nmax, scale, minimum, q)
 
-    return block_encoder(block_nbytes, search, pack)
+    return block_encoder(block_nbytes, find, pack)

@@ -18,21 +18,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qxmix.quants.block32.decoder import block_decoder, nibbles, table_value
 from qxmix.quants.block32.encoder import BLOCK, block_encoder
 from qxmix.quants.block32.packing import store_nibbles
 from qxmix.quants.codec import SEARCHES, Codec, search_decides
 from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.levels import IQ4_LEVELS, nearest_code
-from qxmix.quants.common.numerics import load_half, store_half
+from qxmix.quants.common.numerics import store_half
 from qxmix.quants.common.search_table import either_search, table_best, table_scan
 from qxmix.quants.feedback.block32 import table_feedback
-from qxmix.quants.jit import inlined, kernel, spliced
+from qxmix.quants.jit import inlined, spliced
 from qxmix.quants.level.two_tables import TwoTables
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from qxmix.quants.codec import Encoder
+    from qxmix.quants.contracts import FindScale
 
 BLOCK_NBYTES = 18
 
@@ -45,27 +45,15 @@ code_of = nearest_code(IQ4_LEVELS)
 
 
 @inlined
-def _pack(packed, at, scale, inverse, low, high):  # noqa: ARG001 - the signature of all
+def _pack(packed, at, scale, _inverse, low, high):
     store_half(packed, at, scale)
     store_nibbles(packed, at + 2, low, high)
 
 
-@kernel
-def _decode(packed, rows):
-    data, flat = packed.ravel(), rows.ravel()
-    for block in range(rows.size // BLOCK):
-        at, to = block * BLOCK_NBYTES, block * BLOCK
-        d = load_half(data, at)
-        for t in range(16):
-            byte = data[at + 2 + t]
-            flat[to + t] = d * IQ4_LEVELS[byte & 15]
-            flat[to + t + 16] = d * IQ4_LEVELS[byte >> 4]
-
-
-def _encoder(find: Callable[..., None]) -> Encoder:
+def _encoder(find: FindScale) -> Encoder:
     @spliced
-    def search(x, w, method, scale, inverse, q):
-        find(x, w, method, scale, q)
+    def search(x, w, search, scale, inverse, q):
+        find(x, w, search, scale, q)
         for k in range(LANES):
             # The codes follow from the scale before it is rounded to a half, as in the reference.
             inverse[k] = _1 / scale[k] if scale[k] != _0 else _0
@@ -78,7 +66,7 @@ def _encoder(find: Callable[..., None]) -> Encoder:
 
 CODECS = {
     "IQ4_NL": Codec(
-        decode=_decode,
+        decode=block_decoder(BLOCK_NBYTES, nibbles(2), table_value(IQ4_LEVELS)),
         encode=search_decides(_encoder(scan_iq4), exhaustive=_encoder(best_iq4)),
         searches=SEARCHES,
         version=2,

@@ -47,13 +47,13 @@ def _scale(e):
 
 
 @kernel
-def _encode(rows, columns, out, method):  # noqa: ARG001 - the contract of encoders
-    flat, packed = rows.ravel(), out.ravel()
+def _encode(rows, _columns, packed, _search):
+    flat, out = rows.ravel(), packed.ravel()
     for block in range(rows.size // BLOCK):
         at, of = block * BLOCK_NBYTES, block * BLOCK
         e = _exponent(largest_bits(flat, of, BLOCK))
-        packed[at] = np.uint8(e)
-        pack_e2m1(flat, of, BLOCK, _scale(e), packed, at + 1)
+        out[at] = np.uint8(e)
+        pack_e2m1(flat, of, BLOCK, _scale(e), out, at + 1)
 
 
 @kernel

@@ -57,16 +57,16 @@ def _ue4m3(x):
 
 
 @kernel
-def _encode(rows, columns, out, method):  # noqa: ARG001 - the contract of encoders
-    flat, packed = rows.ravel(), out.ravel()
+def _encode(rows, _columns, packed, _search):
+    flat, out = rows.ravel(), packed.ravel()
     for block in range(rows.size // BLOCK):
         at, j = block // N_BLOCKS * NBYTES, block % N_BLOCKS
         largest = np.uint32(largest_bits(flat, block * BLOCK, BLOCK)).view(np.float32)
         scale = _ue4m3(largest / np.float32(6.0))
-        packed[at + j] = scale
+        out[at + j] = scale
         # With scale 0 all codes are as good, and the reference takes the first: what no weight exceeds.
         d = UE4M3_HALVES[scale] if scale else _INF
-        pack_e2m1(flat, block * BLOCK, BLOCK, d, packed, at + 4 + 8 * j)
+        pack_e2m1(flat, block * BLOCK, BLOCK, d, out, at + 4 + 8 * j)
 
 
 @kernel

@@ -14,37 +14,24 @@ Source: ``block_q4_0`` of ggml; ``quantize_q4_0`` of ik_llama.cpp with an import
 
 from __future__ import annotations
 
-import numpy as np
-
-from qxmix.quants.block32.encoder import BLOCK, linear_encoder
+from qxmix.quants.block32.decoder import block_decoder, linear_value, nibbles
+from qxmix.quants.block32.encoder import linear_encoder
 from qxmix.quants.block32.packing import store_nibbles
 from qxmix.quants.block32.rounding import rounding_encoder
 from qxmix.quants.codec import SEARCHES, Codec, importance_decides
-from qxmix.quants.common.numerics import load_half, store_half
+from qxmix.quants.common.numerics import store_half
 from qxmix.quants.common.search import linear_search
 from qxmix.quants.feedback.block32 import linear_feedback
-from qxmix.quants.jit import inlined, kernel
+from qxmix.quants.jit import inlined
 
 NMAX = 8
 BLOCK_NBYTES = 18
 
 
 @inlined
-def _pack(packed, at, scale, minimum, low, high):  # noqa: ARG001 - the signature of all
+def _pack(packed, at, scale, _minimum, low, high):
     store_half(packed, at, scale)
     store_nibbles(packed, at + 2, low, high)
-
-
-@kernel
-def _decode(packed, rows):
-    data, flat = packed.ravel(), rows.ravel()
-    for block in range(rows.size // BLOCK):
-        at, to = block * BLOCK_NBYTES, block * BLOCK
-        d = load_half(data, at)
-        for t in range(16):
-            byte = np.int32(data[at + 2 + t])
-            flat[to + t] = d * np.float32((byte & 15) - NMAX)
-            flat[to + t + 16] = d * np.float32((byte >> 4) - NMAX)
 
 
 searching = linear_encoder(NMAX, BLOCK_NBYTES, _pack)
@@ -52,7 +39,7 @@ rounding = rounding_encoder(2 * NMAX - 1, BLOCK_NBYTES, _pack, affine=False)
 
 CODECS = {
     "Q4_0": Codec(
-        decode=_decode,
+        decode=block_decoder(BLOCK_NBYTES, nibbles(2), linear_value(NMAX)),
         encode=importance_decides(searching, without=rounding),
         searches=SEARCHES,
         version=2,

@@ -17,14 +17,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from qxmix.quants.block32.encoder import BLOCK, linear_encoder
+from qxmix.quants.block32.decoder import block_decoder, linear_value
+from qxmix.quants.block32.encoder import linear_encoder
 from qxmix.quants.block32.packing import store_nibbles
 from qxmix.quants.codec import SEARCHES, Codec
-from qxmix.quants.common.numerics import load_half, store_half
+from qxmix.quants.common.numerics import store_half
 from qxmix.quants.common.search import linear_search
 from qxmix.quants.common.simd import store_bytes, truncate
 from qxmix.quants.feedback.block32 import linear_feedback
-from qxmix.quants.jit import inlined, kernel
+from qxmix.quants.jit import inlined
 
 NMAX = 32
 BLOCK_NBYTES = 26
@@ -35,7 +36,7 @@ _SIXTEENTH = np.float32(1 / 16)
 
 
 @inlined
-def _pack(packed, at, scale, minimum, low, high):  # noqa: ARG001 - the signature of all
+def _pack(packed, at, scale, _minimum, low, high):
     store_half(packed, at, scale)
     upper_low, upper_high = truncate(low * _SIXTEENTH), truncate(high * _SIXTEENTH)
     # 16 bytes: the second half of them moves into the upper nibbles of the first, and makes room for the fields below.
@@ -45,22 +46,16 @@ def _pack(packed, at, scale, minimum, low, high):  # noqa: ARG001 - the signatur
     store_nibbles(packed, at + 10, low - _16 * upper_low, high - _16 * upper_high)
 
 
-@kernel
-def _decode(packed, rows):
-    data, flat = packed.ravel(), rows.ravel()
-    for block in range(rows.size // BLOCK):
-        at, to = block * BLOCK_NBYTES, block * BLOCK
-        d = load_half(data, at)
-        for t in range(16):
-            byte = np.int32(data[at + 10 + t])
-            upper = np.int32(data[at + 2 + t % 8]) >> (4 * (t // 8))
-            flat[to + t] = d * np.float32((byte & 15 | (upper & 3) << 4) - NMAX)
-            flat[to + t + 16] = d * np.float32((byte >> 4 | (upper >> 2 & 3) << 4) - NMAX)
+@inlined
+def _codes(data, block, t):
+    byte = np.int32(data[block + 10 + t])
+    upper = np.int32(data[block + 2 + t % 8]) >> (4 * (t // 8))
+    return byte & 15 | (upper & 3) << 4, byte >> 4 | (upper >> 2 & 3) << 4
 
 
 CODECS = {
     "Q6_0": Codec(
-        decode=_decode,
+        decode=block_decoder(BLOCK_NBYTES, _codes, linear_value(NMAX)),
         encode=linear_encoder(NMAX, BLOCK_NBYTES, _pack),
         searches=SEARCHES,
         version=2,

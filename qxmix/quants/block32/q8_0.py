@@ -31,9 +31,9 @@ _127 = np.float32(127.0)
 
 
 @kernel
-def _encode(rows, columns, out, method):  # noqa: ARG001 - the contract of encoders
-    flat, packed = rows.ravel(), out.ravel()
-    signed = packed.view(np.int8)
+def _encode(rows, _columns, packed, _search):
+    flat, out = rows.ravel(), packed.ravel()
+    signed = out.view(np.int8)
     for block in range(rows.size // BLOCK):
         at, of = block * BLOCK_NBYTES, block * BLOCK
         amax = _0
@@ -41,7 +41,7 @@ def _encode(rows, columns, out, method):  # noqa: ARG001 - the contract of encod
             amax = max(amax, abs(flat[of + e]))
         d = amax / _127
         inverse = _1 / d if d != _0 else _0
-        store_half(packed, at, d)
+        store_half(out, at, d)
         for e in range(BLOCK):
             # roundf: half away from zero.  |y| <= 127.5, so truncating y +- 0.5 would be wrong only where the
             # addition itself rounds up: for the float just below 0.5.  Splitting off the whole part is exact.
@@ -52,7 +52,7 @@ def _encode(rows, columns, out, method):  # noqa: ARG001 - the contract of encod
 
 
 @inlined
-def _pack(packed, at, scale, minimum, low, high):  # noqa: ARG001 - the signature of all
+def _pack(packed, at, scale, _minimum, low, high):
     store_half(packed, at, scale)
     store_bytes(packed, at + 2, low - _127)
     store_bytes(packed, at + 2 + WIDTH, high - _127)

@@ -14,9 +14,8 @@ from qxmix.quants.common.simd import WIDTH, greatest_lane, least_lane, load, spl
 from qxmix.quants.jit import inlined, kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from qxmix.quants.codec import Encoder
+    from qxmix.quants.contracts import PackBlock
 
 BLOCK = 32
 
@@ -48,7 +47,7 @@ def _codes(x, inverse, shift, top):
     return max(truncate(min(splat(top), x * inverse + shift)), _0)
 
 
-def rounding_encoder(nmax: int, block_nbytes: int, pack: Callable[..., None], *, affine: bool) -> Encoder:
+def rounding_encoder(nmax: int, block_nbytes: int, pack: PackBlock, *, affine: bool) -> Encoder:
     """Build the encoder of codes ``[0, nmax]``: ``quantize_row_q4_0_ref``, ``..._q4_1_ref`` and their like in ggml.
 
     Levels lie around zero, the weight of largest magnitude at the lowest of them; if ``affine`` between the extremes
@@ -58,7 +57,7 @@ def rounding_encoder(nmax: int, block_nbytes: int, pack: Callable[..., None], *,
     middle, top = np.float32((nmax + 1) // 2), np.float32(nmax)
 
     @kernel
-    def encode(rows, columns, packed, search):  # noqa: ARG001 - the contract of encoders
+    def encode(rows, _columns, packed, _search):
         flat, out = rows.ravel(), packed.ravel()
         for block in range(rows.size // BLOCK):
             at = block * BLOCK

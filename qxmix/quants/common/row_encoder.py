@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qxmix.quants.codec import Encoder
+    from qxmix.quants.contracts import WeighLanes
 
 _0 = np.float32(0.0)
 
@@ -34,9 +35,7 @@ def clear_lanes(packed, by):
             packed[i, k] = packed[i, k] if by[k] != _0 else np.uint8(0)
 
 
-def _search_rows(
-    block: int, n_found: int, weigh: Callable[..., None], search: Callable[..., None]
-) -> Callable[..., None]:
+def _search_rows(block: int, n_found: int, weigh: WeighLanes, search: Callable[..., None]) -> Callable[..., None]:
     @spliced
     def search_rows(rows, columns, x, w, kept):
         """What was found for each block: ``kept`` (n_found, n_blocks of a super-block, n_super)."""
@@ -90,7 +89,7 @@ def row_encoder(
     nbytes: int,
     half: bool,
     n_found: int,
-    weigh: Callable[..., None],
+    weigh: WeighLanes,
     search: Callable[..., None],
     units: Callable[..., None],
     settle: Callable[..., None],
@@ -115,10 +114,10 @@ def row_encoder(
     search_rows, meta_nbytes = _search_rows(block, n_found, weigh, search), 2 if half else 4
 
     @kernel
-    def encode(rows, columns, out, method):  # noqa: ARG001 - the contract of encoders
+    def encode(rows, columns, packed, _search):
         n_rows, n_super, n_blocks = rows.shape[0], rows.shape[1] // SUPER, SUPER // block
         x, w = np.empty((SUPER, LANES), np.float32), np.empty((SUPER, LANES), np.float32)
-        codes, packed = np.empty((SUPER, LANES), np.uint8), np.empty((nbytes, LANES), np.uint8)
+        codes, out = np.empty((SUPER, LANES), np.uint8), np.empty((nbytes, LANES), np.uint8)
         kept = np.empty((n_found, n_blocks, n_rows, n_super), np.float32)
         found = np.empty((n_found, n_blocks, LANES), np.float32)
         d, s1, s2 = np.empty(LANES, np.float32), np.empty(LANES, np.float32), np.empty(LANES, np.float32)
@@ -135,14 +134,14 @@ def row_encoder(
                     load_columns(columns, SUPER * i, w)
                 weigh(x, w, n_lanes, len(columns) > 0)
                 _take(kept, first, n, i, found)
-                settle(x, w, n_lanes, d, found, s1, s2, codes, packed)
-                clear_lanes(packed, d)
-                store_rows(packed, first, n, out, meta_nbytes + nbytes * i)
+                settle(x, w, n_lanes, d, found, s1, s2, codes, out)
+                clear_lanes(out, d)
+                store_rows(out, first, n, packed, meta_nbytes + nbytes * i)
             for k in range(n):
                 scale = last(s1[k], s2[k], d[k]) if d[k] != _0 else d[k]
                 if half:
-                    store_half(out[first + k], 0, scale)
+                    store_half(packed[first + k], 0, scale)
                 else:
-                    store_float(out[first + k], 0, scale)
+                    store_float(packed[first + k], 0, scale)
 
     return encode

@@ -7,10 +7,18 @@ goes through all of them: a sum over a row keeps the reference's order and still
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from qxmix.quants.common.lanes import LANES
+from qxmix.quants.common.numerics import load_half
+from qxmix.quants.common.superblock import SUPER
 from qxmix.quants.jit import inlined, kernel
+
+if TYPE_CHECKING:
+    from qxmix.quants.codec import Decoder
+    from qxmix.quants.contracts import PutRow
 
 _0 = np.float32(0.0)
 
@@ -61,3 +69,21 @@ def load_float(data, at):
     for i in range(4):
         bits |= np.uint32(np.uint32(data[at + i]) << np.uint32(8 * i))
     return np.uint32(bits).view(np.float32)
+
+
+def row_decoder(nbytes: int, put: PutRow, *, half: bool) -> Decoder:
+    """Build the decoder of rows that start with a scale, a half or a float32, then super-blocks of ``nbytes`` bytes.
+
+    ``put(data, at, d, row, start)`` decodes the super-block at ``data[at:]`` to ``row[start:]``; ``d`` is the scale.
+    """
+    meta_nbytes = 2 if half else 4
+
+    @kernel
+    def decode(packed, rows):
+        for r in range(rows.shape[0]):
+            data, row = packed[r], rows[r]
+            d = load_half(data, 0) if half else load_float(data, 0)
+            for i in range(rows.shape[1] // SUPER):
+                put(data, meta_nbytes + nbytes * i, d, row, SUPER * i)
+
+    return decode

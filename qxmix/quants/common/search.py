@@ -131,7 +131,7 @@ def linear_search(nmax: int) -> BlockSearch:
 
 
 @inlined
-def _scan_linear(x, w, wx, g, nmax, method, found, mx, scale, q):
+def _scan_linear(x, w, wx, g, nmax, search, found, mx, scale, q):
     """Trial scales around the full range, kept where they explain more; then the moves of ``gradient``.
 
     ``best`` is ``fl(fl(s1 / s2) * s1)`` of what is kept, as the reference computes it.
@@ -143,10 +143,10 @@ def _scan_linear(x, w, wx, g, nmax, method, found, mx, scale, q):
     best = size * s1
     # Trials come in pairs, one that takes the largest to -nmax, one (of ``gradient`` alone) that takes it to the other
     # end.  Step 0 is the first trial again.  It stays: where rounding lets a worse trial win, it may win back.
-    for i in range(38 if method == GRADIENT else 19):
-        step = i // 2 - 9 if method == GRADIENT else i - 9
+    for i in range(38 if search == GRADIENT else 19):
+        step = i // 2 - 9 if search == GRADIENT else i - 9
         shift = np.float32(0.1) * np.float32(step)
-        down = method != GRADIENT or i % 2 == 0
+        down = search != GRADIENT or i % 2 == 0
         trial = (-(np.float32(nmax) + shift) if down else high + shift) / mx
         # Below nmax + 0.5 nothing rounds to -nmax - 1.
         t1, t2 = _sums(x, w, wx, g, low, high, trial, capped=step < 5 or not down)  # noqa: PLR2004
@@ -156,7 +156,7 @@ def _scan_linear(x, w, wx, g, nmax, method, found, mx, scale, q):
     for e in range(x.shape[0]):
         store(q, e * LANES + g, min(max((kept * load(x, e * LANES + g) + _MAGIC) - _MAGIC, low), high))
     size = where(s2 != _0, s1 / s2, splat(_0))
-    if method == GRADIENT:
+    if search == GRADIENT:
         size = _refine_linear(x, w, wx, g, low, high, found, size, best, s1, s2, q)
     store(scale, g, size)
 

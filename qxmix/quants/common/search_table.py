@@ -24,6 +24,7 @@ from qxmix.quants.jit import inlined, kernel
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from qxmix.quants.contracts import FindScale
 REACH = 7
 """A scan tries the full range less and plus up to this much."""
 N_TRIALS = 16
@@ -149,7 +150,7 @@ def _refine(levels: Levels) -> Callable[..., object]:
     return refine
 
 
-def table_scan(levels: Levels) -> Callable[..., None]:
+def table_scan(levels: Levels) -> FindScale:
     """Build the search by trial scales: ``quantize_row_iq4_nl_impl`` of ik_llama.cpp up to the scale.
 
     The table's thresholds must leave two levels per scan; those of IQ4 do.
@@ -192,7 +193,7 @@ def table_scan(levels: Levels) -> Callable[..., None]:
     return scan_table
 
 
-def table_best(levels: Levels) -> Callable[..., None]:
+def table_best(levels: Levels) -> FindScale:
     """Build the exhaustive search over a level table."""
     nearest, code_of = vectors_chosen_by(thresholds(levels), levels), nearest_code(levels)
 
@@ -217,7 +218,7 @@ def table_best(levels: Levels) -> Callable[..., None]:
     return best_table
 
 
-def either_search(scan: Callable[..., None], best: Callable[..., None]) -> Callable[..., None]:
+def either_search(scan: FindScale, best: FindScale) -> FindScale:
     """Build the search that goes by ``search``, for kernels that are not made for one of them."""
 
     @kernel

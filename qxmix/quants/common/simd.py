@@ -44,7 +44,7 @@ def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any
 
 
 @intrinsic
-def load(typing_context, array, index):  # noqa: ARG001 - numba's interface, here and below
+def load(typing_context, array, index):
     """Elements ``index .. index + WIDTH`` of the flat contents of a C-contiguous float or uint32 array."""
     vector = OF[array.dtype]
 
@@ -56,7 +56,7 @@ def load(typing_context, array, index):  # noqa: ARG001 - numba's interface, her
 
 
 @intrinsic
-def store(typing_context, array, index, vector):  # noqa: ARG001
+def store(typing_context, array, index, vector):
     """Write a vector to elements ``index .. index + WIDTH`` of the flat contents of a C-contiguous array."""
 
     def build(context, builder, sig, args):
@@ -68,32 +68,32 @@ def store(typing_context, array, index, vector):  # noqa: ARG001
 
 
 @intrinsic
-def splat(typing_context, value):  # noqa: ARG001
+def splat(typing_context, value):
     """The scalar in every lane."""
     vector = OF[value]
-    return vector(value), lambda context, builder, sig, args: repeat(builder, args[0], vector)  # noqa: ARG005
+    return vector(value), lambda context, builder, sig, args: repeat(builder, args[0], vector)
 
 
 @intrinsic
-def where(typing_context, mask, a, b):  # noqa: ARG001
+def where(typing_context, mask, a, b):
     """``a`` in the lanes of the mask, ``b`` in the others."""
-    return a(mask, a, b), lambda context, builder, sig, args: builder.select(*args)  # noqa: ARG005
+    return a(mask, a, b), lambda context, builder, sig, args: builder.select(*args)
 
 
 @intrinsic
-def widen(typing_context, vector):  # noqa: ARG001
+def widen(typing_context, vector):
     """The float32 lanes as float64."""
-    return DOUBLES(vector), lambda context, builder, sig, args: builder.fpext(args[0], DOUBLES.llvm)  # noqa: ARG005
+    return DOUBLES(vector), lambda context, builder, sig, args: builder.fpext(args[0], DOUBLES.llvm)
 
 
 @intrinsic
-def narrow(typing_context, vector):  # noqa: ARG001
+def narrow(typing_context, vector):
     """The float64 lanes rounded to float32."""
-    return FLOATS(vector), lambda context, builder, sig, args: builder.fptrunc(args[0], FLOATS.llvm)  # noqa: ARG005
+    return FLOATS(vector), lambda context, builder, sig, args: builder.fptrunc(args[0], FLOATS.llvm)
 
 
 @intrinsic
-def gather(typing_context, table, index):  # noqa: ARG001
+def gather(typing_context, table, index):
     """Elements of a C-contiguous float32 array, one a lane, at whole non-negative numbers that are floats."""
 
     def build(context, builder, sig, args):
@@ -112,7 +112,7 @@ def gather(typing_context, table, index):  # noqa: ARG001
 
 
 @intrinsic
-def store_bytes(typing_context, array, index, vector):  # noqa: ARG001
+def store_bytes(typing_context, array, index, vector):
     """Write whole numbers 0..255 that are floats to elements ``index .. index + WIDTH`` of a flat uint8 array."""
 
     def build(context, builder, sig, args):
@@ -127,16 +127,16 @@ def store_bytes(typing_context, array, index, vector):  # noqa: ARG001
 
 
 @intrinsic
-def truncate(typing_context, vector):  # noqa: ARG001
+def truncate(typing_context, vector):
     """Each lane without its fraction, toward zero."""
-    return vector(vector), lambda context, builder, sig, args: call(builder, "llvm.trunc", list(args))  # noqa: ARG005
+    return vector(vector), lambda context, builder, sig, args: call(builder, "llvm.trunc", list(args))
 
 
 @intrinsic
-def any_lane(typing_context, mask):  # noqa: ARG001
+def any_lane(typing_context, mask):
     """Whether any lane of the mask is set."""
 
-    def build(context, builder, sig, args):  # noqa: ARG001
+    def build(context, builder, sig, args):
         bits = ir.IntType(WIDTH)
         return builder.icmp_unsigned("!=", builder.bitcast(args[0], bits), ir.Constant(bits, 0))
 
@@ -144,20 +144,20 @@ def any_lane(typing_context, mask):  # noqa: ARG001
 
 
 @intrinsic
-def lane_bits(typing_context, mask):  # noqa: ARG001
+def lane_bits(typing_context, mask):
     """The lanes of the mask as bits of an integer, lane 0 lowest."""
 
-    def build(context, builder, sig, args):  # noqa: ARG001
+    def build(context, builder, sig, args):
         return builder.zext(builder.bitcast(args[0], ir.IntType(WIDTH)), ir.IntType(64))
 
     return types.int64(mask), build
 
 
 @intrinsic
-def lowest_bit(typing_context, bits):  # noqa: ARG001
+def lowest_bit(typing_context, bits):
     """Index of the lowest bit that is set; at least one must be."""
 
-    def build(context, builder, sig, args):  # noqa: ARG001
+    def build(context, builder, sig, args):
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
 
     return types.int64(types.int64), build
@@ -174,24 +174,24 @@ def _folded(builder: Any, value: Any, sign: str) -> Any:
 
 
 @intrinsic
-def least_lane(typing_context, vector):  # noqa: ARG001
+def least_lane(typing_context, vector):
     """The least of the lanes, none of which may be a NaN."""
-    return vector.dtype(vector), lambda context, builder, sig, args: _folded(builder, args[0], "<")  # noqa: ARG005
+    return vector.dtype(vector), lambda context, builder, sig, args: _folded(builder, args[0], "<")
 
 
 @intrinsic
-def greatest_lane(typing_context, vector):  # noqa: ARG001
+def greatest_lane(typing_context, vector):
     """The greatest of the lanes, none of which may be a NaN."""
-    return vector.dtype(vector), lambda context, builder, sig, args: _folded(builder, args[0], ">")  # noqa: ARG005
+    return vector.dtype(vector), lambda context, builder, sig, args: _folded(builder, args[0], ">")
 
 
 @intrinsic
-def root(typing_context, vector):  # noqa: ARG001
+def root(typing_context, vector):
     """Square root of each lane."""
-    return vector(vector), lambda context, builder, sig, args: call(builder, "llvm.sqrt", list(args))  # noqa: ARG005
+    return vector(vector), lambda context, builder, sig, args: call(builder, "llvm.sqrt", list(args))
 
 
-def _product_sum(context: Any, builder: Any, sig: Any, args: Any) -> Any:  # noqa: ARG001
+def _product_sum(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     """Build ``total + a * b``, fused where the CPU can."""
     total, a, b = args
     triple, _, features = context.codegen().magic_tuple()
@@ -201,7 +201,7 @@ def _product_sum(context: Any, builder: Any, sig: Any, args: Any) -> Any:  # noq
 
 
 @intrinsic
-def add_exact_product(typing_context, total, a, b):  # noqa: ARG001
+def add_exact_product(typing_context, total, a, b):
     """``total + a * b`` for products that are exact in the lanes' type.
 
     Only then it does not matter that a CPU with a fused multiply-add rounds once instead of twice.
@@ -210,16 +210,16 @@ def add_exact_product(typing_context, total, a, b):  # noqa: ARG001
 
 
 @intrinsic
-def add_rough_product(typing_context, total, a, b):  # noqa: ARG001
+def add_rough_product(typing_context, total, a, b):
     """``total + a * b``, rounded once or twice as the CPU has it: for bounds whose margin covers either."""
     return total(total, a, b), _product_sum
 
 
 @intrinsic
-def fused(typing_context, a, b, total):  # noqa: ARG001
+def fused(typing_context, a, b, total):
     """``a * b + total`` of float32 scalars, rounded once on every CPU; where it has no such instruction, slowly."""
 
-    def build(context, builder, sig, args):  # noqa: ARG001
+    def build(context, builder, sig, args):
         function = ir.FunctionType(ir.FloatType(), [ir.FloatType()] * 3)
         return builder.call(cgutils.get_or_insert_function(builder.module, function, "llvm.fma.f32"), args)
 
@@ -227,7 +227,7 @@ def fused(typing_context, a, b, total):  # noqa: ARG001
 
 
 @intrinsic
-def load_word(typing_context, array, index):  # noqa: ARG001
+def load_word(typing_context, array, index):
     """The little-endian uint32 at bytes ``index .. index + 4`` of a flat uint8 array."""
 
     def build(context, builder, sig, args):
@@ -239,7 +239,7 @@ def load_word(typing_context, array, index):  # noqa: ARG001
 
 
 @intrinsic
-def store_word(typing_context, array, index, word):  # noqa: ARG001
+def store_word(typing_context, array, index, word):
     """Write a uint32 little-endian to bytes ``index .. index + 4`` of a flat uint8 array."""
 
     def build(context, builder, sig, args):

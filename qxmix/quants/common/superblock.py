@@ -31,6 +31,9 @@ from qxmix.quants.jit import inlined, kernel, spliced
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from qxmix.quants.codec import Decoder
+    from qxmix.quants.contracts import Fill, PutSuper, Weigh
+
 SUPER = 256
 
 _0 = np.float32(0.0)
@@ -48,7 +51,7 @@ def weigh_super(x, w, factor):
             w[e, k] *= np.sqrt(total[k] + x[e, k] * x[e, k])
 
 
-def weighing(factor: float) -> Callable[..., None]:
+def weighing(factor: float) -> Weigh:
     """Build the ``weigh`` of ``super_encoder``: ``weigh_super`` with this factor; without importance ``x * x``."""
     factor32 = np.float32(factor)
 
@@ -148,9 +151,7 @@ def store_super(packed, first, n, out):
             out[at + i] = packed[i, k]
 
 
-def super_encoder(
-    nbytes: int, block: int, weigh: Callable[..., None], fill: Callable[..., None]
-) -> Callable[..., None]:
+def super_encoder(nbytes: int, block: int, weigh: Weigh, fill: Fill) -> Callable[..., None]:
     """Build the encoder ``encode(rows, columns, out, given)`` of super-blocks of ``nbytes`` bytes, LANES at a time.
 
     ``weigh(x, w, weighted)`` makes the importances ``w`` (256, LANES), unset where not ``weighted``, the weights of the
@@ -161,11 +162,11 @@ def super_encoder(
     """
 
     @kernel
-    def encode(rows, columns, out, given):
-        flat, flat_out = rows.ravel(), out.ravel()
+    def encode(rows, columns, packed, given):
+        flat, flat_out = rows.ravel(), packed.ravel()
         n_super, weighted = rows.size // SUPER, len(columns) > 0
         x, w = np.empty((SUPER, LANES), np.float32), np.empty((SUPER, LANES), np.float32)
-        packed = np.empty((nbytes, LANES), np.uint8)
+        out = np.empty((nbytes, LANES), np.uint8)
         if block:
             columns = usable_importance(columns, block)
         for first in range(0, n_super, LANES):
@@ -174,7 +175,22 @@ def super_encoder(
             if weighted:
                 load_importance(columns, first, n, w)
             weigh(x, w, weighted)
-            fill(x, w, weighted, given, packed)
-            store_super(packed, first, n, flat_out)
+            fill(x, w, weighted, given, out)
+            store_super(out, first, n, flat_out)
 
     return encode
+
+
+def super_decoder(nbytes: int, put: PutSuper) -> Decoder:
+    """Build the decoder of super-blocks of ``nbytes`` bytes.
+
+    ``put(data, at, flat, start)`` decodes the super-block at ``data[at:]`` to ``flat[start:]``.
+    """
+
+    @kernel
+    def decode(packed, rows):
+        data, flat = packed.ravel(), rows.ravel()
+        for i in range(rows.size // SUPER):
+            put(data, nbytes * i, flat, SUPER * i)
+
+    return decode

@@ -83,13 +83,13 @@ def _define(
     class Template(AbstractTemplate):  # type: ignore[misc]
         key = op
 
-        def generic(self, args: tuple[Any, ...], kws: dict[str, Any]) -> Any:  # noqa: ARG002 - numba's interface
+        def generic(self, args: tuple[Any, ...], kws: dict[str, Any]) -> Any:
             common = _common(args)
             return signature(result or common, *args) if common in kinds else None
 
     infer_global(op)(Template)
 
-    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:  # noqa: ARG001 - numba's interface
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         common = _common(sig.args)
         operands = [
             a if isinstance(t, Vector) else repeat(builder, a, common) for a, t in zip(args, sig.args, strict=True)

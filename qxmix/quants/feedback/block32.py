@@ -26,7 +26,7 @@ _0 = np.float32(0.0)
 
 
 @spliced
-def _variance_of_rows(rows, columns, unit):  # noqa: ARG001 - the signature of all
+def _variance_of_rows(rows, _columns, unit):
     """Mean square of each row."""
     row_mean_squares(rows, unit[0])
 
@@ -54,7 +54,7 @@ def _putting(nbytes: int, pack: Callable[..., None]) -> Callable[..., None]:
     n_spans = SPAN // BLOCK
 
     @spliced
-    def put(codes, found, unit, n_blocks, packed, first, n, span):  # noqa: ARG001 - the signature of all
+    def put(codes, found, _unit, n_blocks, packed, first, n, span):
         line = np.empty(BLOCK, np.float32)
         for j in range(n_blocks):
             part = codes[BLOCK * j : BLOCK * (j + 1)]
@@ -69,7 +69,7 @@ def linear_feedback(nmax: int, nbytes: int, pack: Callable[..., None]) -> Feedba
     """Build the encoder for levels ``[-nmax, nmax - 1]``; ``pack`` is that of ``block32.encoder.block_encoder``."""
 
     @spliced
-    def find(x, w, search, unit, found, step, offset):  # noqa: ARG001 - the signature of all
+    def find(x, w, search, _unit, found, step, offset):
         q = np.empty((BLOCK, LANES), np.float32)
         search_linear(x, w, nmax, search, found[0], q)
         for k in range(LANES):
@@ -86,7 +86,7 @@ def affine_feedback(nmax: int, nbytes: int, pack: Callable[..., None]) -> Feedba
     """Build the encoder for a scale, a minimum and codes ``[0, nmax]``."""
 
     @spliced
-    def find(x, w, search, unit, found, step, offset):  # noqa: ARG001 - the signature of all
+    def find(x, w, _search, _unit, found, step, offset):
         q = np.empty((BLOCK, LANES), np.float32)
         search_affine(x, w, nmax, found[0], found[1], q)
         for k in range(LANES):
@@ -104,7 +104,7 @@ def table_feedback(
     """Build the encoder for a scale and levels of the first of ``tables``."""
 
     @spliced
-    def find(x, w, search, unit, found, step, offset):  # noqa: ARG001 - the signature of all
+    def find(x, w, search, _unit, found, step, offset):
         q = np.empty((BLOCK, LANES), np.float32)
         search_table(x, w, search, found[0], q)
         for k in range(LANES):
@@ -120,7 +120,7 @@ def whole_range_feedback(top: int, nbytes: int, pack: Callable[..., None]) -> Fe
     by = np.float32(top)
 
     @spliced
-    def find(x, w, search, unit, found, step, offset):  # noqa: ARG001 - the signature of all
+    def find(x, _w, _search, _unit, found, step, offset):
         for k in range(LANES):
             found[0, k] = _0
         for e in range(BLOCK):

@@ -24,7 +24,7 @@ def nearest_linear(lowest: int, highest: int) -> Nearest:
     low, high = np.float32(lowest), np.float32(highest)
 
     @inlined
-    def nearest(x, step, inverse, offset):  # noqa: ARG001 - the signature of all
+    def nearest(x, step, inverse, _offset):
         level = min(max((inverse * x + _MAGIC) - _MAGIC, low), high)
         return level - low, step * level
 

@@ -58,13 +58,13 @@ def _digit_of(byte, place):
 
 
 @kernel
-def _encode_1(rows, columns, out, method):  # noqa: ARG001 - the contract of encoders
-    flat, packed, n = rows.ravel(), out.ravel(), rows.shape[1]
+def _encode_1(rows, _columns, packed, _search):
+    flat, out, n = rows.ravel(), packed.ravel(), rows.shape[1]
     digit = np.empty(BLOCK, np.uint8)
     at = 0
     for r in range(rows.shape[0]):
         d = np.uint32(largest_bits(flat, r * n, n)).view(np.float32)
-        store_half(packed, at, d)
+        store_half(out, at, d)
         at += 2
         for of in range(r * n, r * n + n, BLOCK):
             _digits(flat, of, _HALF * d, digit)
@@ -74,10 +74,10 @@ def _encode_1(rows, columns, out, method):  # noqa: ARG001 - the contract of enc
                     number = np.uint32(0)
                     for j in range(4, -1, -1):
                         number = np.uint32(number * np.uint32(3) + np.uint32(digit[16 * i + 5 * m + j]))
-                    packed[at + 3 * i + m] = _in_byte(number)
+                    out[at + 3 * i + m] = _in_byte(number)
                 last = np.uint32(last + power * np.uint32(digit[16 * i + 15]))
                 power = np.uint32(power * np.uint32(3))
-            packed[at + 12] = _in_byte(last)
+            out[at + 12] = _in_byte(last)
             at += ONE_NBYTES
 
 
@@ -96,20 +96,20 @@ def _decode_1(packed, rows):
 
 
 @kernel
-def _encode_2(rows, columns, out, method):  # noqa: ARG001 - the contract of encoders
-    flat, packed, n = rows.ravel(), out.ravel(), rows.shape[1]
+def _encode_2(rows, _columns, packed, _search):
+    flat, out, n = rows.ravel(), packed.ravel(), rows.shape[1]
     digit = np.empty(BLOCK, np.uint8)
     at = 0
     for r in range(rows.shape[0]):
         d = np.uint32(largest_bits(flat, r * n, n)).view(np.float32)
         bits = np.float32(d).view(np.uint32)
         for i in range(4):
-            packed[at + i] = np.uint8((bits >> np.uint32(8 * i)) & np.uint32(255))
+            out[at + i] = np.uint8((bits >> np.uint32(8 * i)) & np.uint32(255))
         at += 4
         for of in range(r * n, r * n + n, BLOCK):
             _digits(flat, of, _HALF * d, digit)
             for t in range(TWO_NBYTES):
-                packed[at + t] = digit[t] | digit[t + 16] << 2 | digit[t + 32] << 4 | digit[t + 48] << 6
+                out[at + t] = digit[t] | digit[t + 16] << 2 | digit[t + 32] << 4 | digit[t + 48] << 6
             at += TWO_NBYTES
 
 

@@ -26,19 +26,19 @@ _0 = np.float32(0.0)
 
 
 @kernel
-def _encode(rows, columns, out, method):  # noqa: ARG001 - the contract of encoders
-    flat, packed = rows.ravel(), out.ravel()
+def _encode(rows, _columns, packed, _search):
+    flat, out = rows.ravel(), packed.ravel()
     for block in range(rows.size // BLOCK):
         at, x = block * BLOCK_NBYTES, flat[block * BLOCK : (block + 1) * BLOCK]
         total = _0
         for e in range(BLOCK):
             total += abs(x[e])
-        store_half(packed, at, total / np.float32(BLOCK))
+        store_half(out, at, total / np.float32(BLOCK))
         for t in range(BLOCK // 8):
             byte = np.uint8(0)
             for i in range(8):
                 byte |= np.uint8(np.uint8(x[8 * t + i] >= _0) << np.uint8(i))
-            packed[at + 2 + t] = byte
+            out[at + 2 + t] = byte
 
 
 @kernel

@@ -106,8 +106,8 @@ def _codec(n: int, nbytes: int, scale_at: int, pack: Callable[..., None], unpack
     digits_at = 2 if scale_at == 0 else 0
 
     @kernel
-    def encode(rows, columns, out, method):  # noqa: ARG001 - the contract of encoders
-        flat, packed = rows.ravel(), out.ravel()
+    def encode(rows, _columns, packed, _search):
+        flat, out = rows.ravel(), packed.ravel()
         digits = np.empty(n, np.uint8)
         for block in range(rows.size // n):
             at, x = block * nbytes, flat[block * n : (block + 1) * n]
@@ -115,8 +115,8 @@ def _codec(n: int, nbytes: int, scale_at: int, pack: Callable[..., None], unpack
             inverse = np.float32(1.0) / d if d > _TINY else np.float32(0.0)
             for e in range(n):
                 digits[e] = _digit(x[e] * inverse)
-            store_half(packed, at + scale_at, d)
-            pack(digits, packed[at + digits_at : at + digits_at + nbytes - 2])
+            store_half(out, at + scale_at, d)
+            pack(digits, out[at + digits_at : at + digits_at + nbytes - 2])
 
     @kernel
     def decode(packed, rows):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qxmix.quants.codec import Columns, Encoder, Packed, Rows
+    from qxmix.quants.contracts import PackGrid
 
 OFF_GRID, ALL_IF_OFF, ALWAYS, ROUNDS = 0, 1, 2, 3
 """Which groups are rounded again with the scale that was found: those off the grid; all of a block that has one; all;
@@ -129,14 +130,14 @@ def scaled_by(factor: float) -> Callable[..., np.float32]:
     factor32 = np.float32(factor)
 
     @inlined
-    def fit(d, rows, at, w, values, chosen, signs, ls):  # noqa: ARG001 - the signature of all fits
+    def fit(d, _rows, _at, _w, _values, _chosen, _signs, _ls):
         return d * factor32
 
     return fit
 
 
 @inlined
-def start_at_max(x, w, wx, largest, live, top, reach, scale):  # noqa: ARG001 - the signature of all starts
+def start_at_max(_x, _w, _wx, largest, live, top, reach, scale):
     """Trial scales around the one that makes the largest weight the top level."""
     for b in range(len(live)):
         reach[b] = largest[b]
@@ -146,14 +147,15 @@ def start_at_max(x, w, wx, largest, live, top, reach, scale):  # noqa: ARG001 - 
 def grid_encoder(
     name: str, *, n: int, block: int, n_wanted: int, trials: int, trial_step: float, eps: float, even: bool,
     floor: float, sigma_factor: float, again: int, start: Callable[..., None], fit: Callable[..., np.float32],
-    pack: Callable[..., None], block_nbytes: int,
+    pack: PackGrid, block_nbytes: int,
 ) -> Encoder:  # fmt: skip
     """Build the encoder of a grid type.
 
     ``trials`` scales on either side, ``trial_step`` apart in units of the top level; blocks below ``eps`` are zero;
     weights are ``importance * sqrt(sigma2 + x * x)`` or, without, ``floor * sigma2 + x * x``, where ``sigma2`` is
-    ``sigma_factor`` times the mean square of the super-block.  ``pack(out, at, x, w, index, values, chosen, signs,
-    scale)`` writes a super-block.
+    ``sigma_factor`` times the mean square of the super-block.  ``start(x, w, wx, largest, live, top, reach, scale)``
+    sets the scale around which trials are made, ``fit(d, rows, at, w, values, chosen, signs, ls)`` gives the d to
+    store, and ``pack`` stores a super-block.
     """
     snap, sums = grid_snap(n), grid_sums(n)
     top = np.float32(2 * (3 if n == 8 else 8) - 1)  # noqa: PLR2004 - three levels or eight
@@ -200,8 +202,8 @@ def grid_encoder(
                         chosen[g] = snapped[g, 0]
 
     @kernel
-    def encode(rows, columns, out, values, index, offsets, neighbours):
-        flat, packed = rows.ravel(), out.ravel()
+    def encode(rows, columns, packed, values, index, offsets, neighbours):
+        flat, out = rows.ravel(), packed.ravel()
         n_super, n_cols = rows.size // SUPER_BLOCK, rows.shape[1]
         sigma2 = np.empty(n_super, np.float32)
         row_mean_squares(rows.reshape((n_super, SUPER_BLOCK)), sigma2)
@@ -239,9 +241,9 @@ def grid_encoder(
                    index, offsets, neighbours, distance)  # fmt: skip
             d = _finish(live, per_block, block // 8, even, index, scale, chosen, signs, ls)
             d = fit(d, flat, at, w, values, chosen, signs, ls)
-            pack(packed, block_at * block_nbytes, d, ls, chosen, signs)
+            pack(out, block_at * block_nbytes, d, ls, chosen, signs)
 
-    def encode_rows(rows: Rows, columns: Columns, packed: Packed, search: int) -> None:  # noqa: ARG001 - the contract
+    def encode_rows(rows: Rows, columns: Columns, packed: Packed, _search: int) -> None:
         grid = load_grid(name, n_wanted)
         encode(rows, columns, packed, grid_points(name), grid.index, grid.offsets, grid.neighbours)
 

@@ -25,7 +25,7 @@ from qxmix.quants.common.superblock import SUPER
 from qxmix.quants.grid.iq1_m_split import BLOCK, HALF, best_split, refit
 from qxmix.quants.grid.packing import grid_decoder
 from qxmix.quants.grid.ternary_grid import DELTA, DOWN, UP, snap_group, split_levels, ternary_encoder
-from qxmix.quants.jit import kernel, spliced
+from qxmix.quants.jit import inlined, kernel, spliced
 
 N_BLOCKS = SUPER // BLOCK
 NBYTES = 56
@@ -151,7 +151,7 @@ def _pack(points, shifts, codes, mx, d, packed):
 
 
 @spliced
-def _fill(x, w, weighted, given, packed):  # noqa: ARG001 - the signature of all
+def _fill(x, w, _weighted, given, packed):
     index, offsets, neighbours, distance, values = given
     blocks = np.empty((3, N_BLOCKS, LANES), np.float32)
     scales, shifts, codes = blocks[0], blocks[1], blocks[2]
@@ -169,25 +169,22 @@ def _fill(x, w, weighted, given, packed):  # noqa: ARG001 - the signature of all
     _pack(points, shifts, codes, mx, d, packed)
 
 
-@kernel
-def _decode(packed, rows, values):
-    data, flat = packed.ravel(), rows.ravel()
-    for block in range(rows.size // SUPER):
-        at = block * NBYTES
-        bits = np.int32(0)
-        for v in range(4):
-            bits |= np.int32(data[at + 49 + 2 * v] >> 4) << (4 * v)
-        d = load_half(np.array([bits & 255, bits >> 8], dtype=np.uint8), 0)
-        for j in range(N_BLOCKS):
-            word = np.int32(data[at + 48 + 2 * (j // 4)]) | np.int32(data[at + 49 + 2 * (j // 4)]) << 8
-            step = d * np.float32(2 * (word >> 3 * (j % 4) & 7) + 1)
-            for n in range(2):
-                nibble = np.int32(data[at + 32 + j]) >> 4 * n & 15
-                point = np.int32(data[at + 2 * j + n]) | (nibble & 7) << 8
-                delta = -DELTA if nibble & 8 else DELTA
-                to = block * SUPER + BLOCK * j + 8 * n
-                for i in range(8):
-                    flat[to + i] = step * (values[point, i] + delta)
+@inlined
+def _put(data, at, values, flat, to):
+    bits = np.int32(0)
+    for v in range(4):
+        bits |= np.int32(data[at + 49 + 2 * v] >> 4) << (4 * v)
+    d = load_half(np.array([bits & 255, bits >> 8], dtype=np.uint8), 0)
+    for j in range(N_BLOCKS):
+        word = np.int32(data[at + 48 + 2 * (j // 4)]) | np.int32(data[at + 49 + 2 * (j // 4)]) << 8
+        step = d * np.float32(2 * (word >> 3 * (j % 4) & 7) + 1)
+        for n in range(2):
+            nibble = np.int32(data[at + 32 + j]) >> 4 * n & 15
+            point = np.int32(data[at + 2 * j + n]) | (nibble & 7) << 8
+            delta = -DELTA if nibble & 8 else DELTA
+            start = to + BLOCK * j + 8 * n
+            for i in range(8):
+                flat[start + i] = step * (values[point, i] + delta)
 
 
-CODECS = {"IQ1_M": Codec(decode=grid_decoder("IQ1_S", _decode), encode=ternary_encoder(NBYTES, 0, _weigh, _fill))}
+CODECS = {"IQ1_M": Codec(decode=grid_decoder("IQ1_S", NBYTES, _put), encode=ternary_encoder(NBYTES, 0, _weigh, _fill))}

@@ -153,7 +153,7 @@ def _pack(scales, shifts, points, packed):
 
 
 @spliced
-def _fill(x, w, weighted, given, packed):  # noqa: ARG001 - the signature of all
+def _fill(x, w, _weighted, given, packed):
     index, offsets, neighbours, distance, _ = given
     scales, shifts = np.empty((N_BLOCKS, LANES), np.float32), np.empty((N_BLOCKS, LANES), np.float32)
     points = np.empty((N_BLOCKS, 4, LANES), np.int32)
@@ -163,23 +163,22 @@ def _fill(x, w, weighted, given, packed):  # noqa: ARG001 - the signature of all
     _pack(scales, shifts, points, packed)
 
 
-@kernel
-def _decode(packed, rows, values):
-    data, flat = packed.ravel(), rows.ravel()
-    for block in range(rows.size // SUPER):
-        at = block * NBYTES
-        d = load_half(data, at)
-        for j in range(N_BLOCKS):
-            high = np.int32(data[at + 34 + 2 * j]) | np.int32(data[at + 35 + 2 * j]) << 8
-            step = d * np.float32(2 * (high >> 12 & 7) + 1)
-            delta = -DELTA if high >> 15 else DELTA
-            for n in range(4):
-                point = np.int32(data[at + 2 + 4 * j + n]) | (high >> 3 * n & 7) << 8
-                to = block * SUPER + BLOCK * j + 8 * n
-                for i in range(8):
-                    flat[to + i] = step * (values[point, i] + delta)
+@inlined
+def _put(data, at, values, flat, to):
+    d = load_half(data, at)
+    for j in range(N_BLOCKS):
+        high = np.int32(data[at + 34 + 2 * j]) | np.int32(data[at + 35 + 2 * j]) << 8
+        step = d * np.float32(2 * (high >> 12 & 7) + 1)
+        delta = -DELTA if high >> 15 else DELTA
+        for n in range(4):
+            point = np.int32(data[at + 2 + 4 * j + n]) | (high >> 3 * n & 7) << 8
+            start = to + BLOCK * j + 8 * n
+            for i in range(8):
+                flat[start + i] = step * (values[point, i] + delta)
 
 
 CODECS = {
-    "IQ1_S": Codec(decode=grid_decoder("IQ1_S", _decode), encode=ternary_encoder(NBYTES, BLOCK, weighing(2.0), _fill))
+    "IQ1_S": Codec(
+        decode=grid_decoder("IQ1_S", NBYTES, _put), encode=ternary_encoder(NBYTES, BLOCK, weighing(2.0), _fill)
+    )
 }

@@ -22,42 +22,39 @@ from qxmix.quants.codec import Codec
 from qxmix.quants.common.numerics import load_half, store_half
 from qxmix.quants.grid.encoder import OFF_GRID, grid_encoder, scaled_by, start_at_max
 from qxmix.quants.grid.packing import grid_decoder, put_group, store_nibbles, take_nibble
-from qxmix.quants.jit import inlined, kernel
+from qxmix.quants.jit import inlined
 
 BLOCK_NBYTES = 82
 
 
 @inlined
-def _pack(out, at, d, ls, chosen, signs):
-    store_half(out, at, d)
+def _pack(packed, at, d, ls, chosen, signs):
+    store_half(packed, at, d)
     for j in range(8):
         high = 0
         for k in range(4):
             g = 4 * j + k
-            out[at + 2 + g] = np.uint8(chosen[g] & 255)
-            out[at + 34 + g] = signs[g]
+            packed[at + 2 + g] = np.uint8(chosen[g] & 255)
+            packed[at + 34 + g] = signs[g]
             high |= (chosen[g] >> 8) << (2 * k)
-        out[at + 66 + j] = np.uint8(high)
-    store_nibbles(out, at + 74, ls)
+        packed[at + 66 + j] = np.uint8(high)
+    store_nibbles(packed, at + 74, ls)
 
 
-@kernel
-def _decode(packed, rows, values):
-    data, flat = packed.ravel(), rows.ravel()
-    for block in range(rows.size // 256):
-        at, to = block * BLOCK_NBYTES, block * 256
-        d = load_half(data, at)
-        for g in range(32):
-            nibble = np.float32(take_nibble(data, at + 74, g >> 1))
-            scale = d * (np.float32(0.5) + nibble) * np.float32(0.25)
-            high = (np.uint32(data[at + 66 + (g >> 2)]) >> (2 * (g & 3))) & 3
-            point = np.uint32(data[at + 2 + g]) | (high << 8)
-            put_group(flat, to + 8 * g, scale, values, point, data[at + 34 + g])
+@inlined
+def _put(data, at, values, flat, to):
+    d = load_half(data, at)
+    for g in range(32):
+        nibble = np.float32(take_nibble(data, at + 74, g >> 1))
+        scale = d * (np.float32(0.5) + nibble) * np.float32(0.25)
+        high = (np.uint32(data[at + 66 + (g >> 2)]) >> (2 * (g & 3))) & 3
+        point = np.uint32(data[at + 2 + g]) | (high << 8)
+        put_group(flat, to + 8 * g, scale, values, point, data[at + 34 + g])
 
 
 CODECS = {
     "IQ2_S": Codec(
-        decode=grid_decoder("IQ2_S", _decode),
+        decode=grid_decoder("IQ2_S", BLOCK_NBYTES, _put),
         encode=grid_encoder(
             "IQ2_S", n=8, block=16, n_wanted=1, trials=9, trial_step=0.1, eps=1e-8, even=False, floor=0.25,
             sigma_factor=2.0, again=OFF_GRID, start=start_at_max, fit=scaled_by(0.9875), pack=_pack,

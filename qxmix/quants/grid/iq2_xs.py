@@ -50,7 +50,7 @@ def _sort_blocks(v, u):
 
 
 @kernel
-def _start_at_split(x, w, wx, largest, live, top, reach, scale):  # noqa: ARG001 - the signature of all starts
+def _start_at_split(x, w, _wx, _largest, live, top, reach, scale):
     """Trial scales around the best split of the sorted weights into the levels 1, 3 and 5; the 16 blocks in lanes."""
     v, u = np.empty((BLOCK, N_BLOCKS), np.float32), np.empty((BLOCK, N_BLOCKS), np.float32)
     sx, sw = np.zeros((BLOCK + 1, N_BLOCKS), np.float32), np.zeros((BLOCK + 1, N_BLOCKS), np.float32)
@@ -100,31 +100,28 @@ def _fit(d, rows, at, w, values, chosen, signs, ls):
 
 
 @inlined
-def _pack(out, at, d, ls, chosen, signs):
-    store_half(out, at, d)
+def _pack(packed, at, d, ls, chosen, signs):
+    store_half(packed, at, d)
     for g in range(2 * N_BLOCKS):
         word = np.uint32(chosen[g]) | (np.uint32(signs[g] & 127) << np.uint32(9))
-        out[at + 2 + 2 * g] = np.uint8(word & np.uint32(255))
-        out[at + 3 + 2 * g] = np.uint8(word >> np.uint32(8))
-    store_nibbles(out, at + 66, ls)
+        packed[at + 2 + 2 * g] = np.uint8(word & np.uint32(255))
+        packed[at + 3 + 2 * g] = np.uint8(word >> np.uint32(8))
+    store_nibbles(packed, at + 66, ls)
 
 
-@kernel
-def _decode(packed, rows, values):
-    data, flat = packed.ravel(), rows.ravel()
-    for block in range(rows.size // 256):
-        at, to = block * BLOCK_NBYTES, block * 256
-        d = load_half(data, at)
-        for g in range(32):
-            nibble = np.float32(take_nibble(data, at + 66, g >> 1))
-            scale = d * (np.float32(0.5) + nibble) * np.float32(0.25)
-            word = np.uint32(data[at + 2 + 2 * g]) | (np.uint32(data[at + 3 + 2 * g]) << np.uint32(8))
-            put_group(flat, to + 8 * g, scale, values, word & np.uint32(511), eighth_sign(word >> np.uint32(9)))
+@inlined
+def _put(data, at, values, flat, to):
+    d = load_half(data, at)
+    for g in range(32):
+        nibble = np.float32(take_nibble(data, at + 66, g >> 1))
+        scale = d * (np.float32(0.5) + nibble) * np.float32(0.25)
+        word = np.uint32(data[at + 2 + 2 * g]) | (np.uint32(data[at + 3 + 2 * g]) << np.uint32(8))
+        put_group(flat, to + 8 * g, scale, values, word & np.uint32(511), eighth_sign(word >> np.uint32(9)))
 
 
 CODECS = {
     "IQ2_XS": Codec(
-        decode=grid_decoder("IQ2_XS", _decode),
+        decode=grid_decoder("IQ2_XS", BLOCK_NBYTES, _put),
         encode=grid_encoder(
             "IQ2_XS", n=8, block=BLOCK, n_wanted=2, trials=7, trial_step=0.1, eps=1e-15, even=True, floor=0.25,
             sigma_factor=1.0, again=ROUNDS, start=_start_at_split, fit=_fit, pack=_pack,

@@ -81,7 +81,7 @@ def _improve(x, w, wx, first, level, s1, s2):
 
 
 @kernel
-def _start_at_fit(x, w, wx, largest, live, top, reach, scale):  # noqa: ARG001 - the signature of all starts
+def _start_at_fit(x, w, wx, largest, live, _top, reach, scale):
     """Trial scales around the best fit of levels 0 to 4 (``make_qp_quants`` of ggml).
 
     A fit of 0 or NaN makes a zero block, as in llama.cpp; ik_llama.cpp goes on with infinite trial scales.
@@ -108,31 +108,28 @@ def _start_at_fit(x, w, wx, largest, live, top, reach, scale):  # noqa: ARG001 -
 
 
 @inlined
-def _pack(out, at, d, ls, chosen, signs):
-    store_half(out, at, d)
+def _pack(packed, at, d, ls, chosen, signs):
+    store_half(packed, at, d)
     for b in range(8):
         for k in range(4):
-            out[at + 2 + 8 * b + k] = np.uint8(chosen[4 * b + k])
-        store_sign_word(out, at + 6 + 8 * b, signs, 4 * b, ls[b])
+            packed[at + 2 + 8 * b + k] = np.uint8(chosen[4 * b + k])
+        store_sign_word(packed, at + 6 + 8 * b, signs, 4 * b, ls[b])
 
 
-@kernel
-def _decode(packed, rows, values):
-    data, flat = packed.ravel(), rows.ravel()
-    for block in range(rows.size // 256):
-        at, to = block * BLOCK_NBYTES, block * 256
-        d = load_half(data, at)
-        for b in range(8):
-            word = load_word(data, at + 6 + 8 * b)
-            scale = d * (np.float32(0.5) + np.float32(word >> np.uint32(28))) * np.float32(0.25)
-            for k in range(4):
-                signs = eighth_sign((word >> np.uint32(7 * k)) & np.uint32(127))
-                put_group(flat, to + 32 * b + 8 * k, scale, values, data[at + 2 + 8 * b + k], signs)
+@inlined
+def _put(data, at, values, flat, to):
+    d = load_half(data, at)
+    for b in range(8):
+        word = load_word(data, at + 6 + 8 * b)
+        scale = d * (np.float32(0.5) + np.float32(word >> np.uint32(28))) * np.float32(0.25)
+        for k in range(4):
+            signs = eighth_sign((word >> np.uint32(7 * k)) & np.uint32(127))
+            put_group(flat, to + 32 * b + 8 * k, scale, values, data[at + 2 + 8 * b + k], signs)
 
 
 CODECS = {
     "IQ2_XXS": Codec(
-        decode=grid_decoder("IQ2_XXS", _decode),
+        decode=grid_decoder("IQ2_XXS", BLOCK_NBYTES, _put),
         encode=grid_encoder(
             "IQ2_XXS", n=8, block=BLOCK, n_wanted=2, trials=6, trial_step=0.1, eps=1e-15, even=True, floor=0.25,
             sigma_factor=1.0, again=ALWAYS, start=_start_at_fit, fit=scaled_by(1.0), pack=_pack,

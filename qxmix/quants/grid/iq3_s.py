@@ -25,40 +25,37 @@ from qxmix.quants.codec import Codec
 from qxmix.quants.common.numerics import load_half, store_half
 from qxmix.quants.grid.encoder import ALL_IF_OFF, grid_encoder, scaled_by, start_at_max
 from qxmix.quants.grid.packing import grid_decoder, put_group, store_nibbles, take_nibble
-from qxmix.quants.jit import inlined, kernel
+from qxmix.quants.jit import inlined
 
 BLOCK_NBYTES = 110
 
 
 @inlined
-def _pack(out, at, d, ls, chosen, signs):
-    store_half(out, at, d)
+def _pack(packed, at, d, ls, chosen, signs):
+    store_half(packed, at, d)
     for b in range(8):
         high = 0
         for k in range(8):
-            out[at + 2 + 8 * b + k] = np.uint8(chosen[8 * b + k] & 255)
+            packed[at + 2 + 8 * b + k] = np.uint8(chosen[8 * b + k] & 255)
             high |= (chosen[8 * b + k] >> 8) << k
-        out[at + 66 + b] = np.uint8(high)
+        packed[at + 66 + b] = np.uint8(high)
     for k in range(32):
-        out[at + 74 + k] = signs[k]
-    store_nibbles(out, at + 106, ls)
+        packed[at + 74 + k] = signs[k]
+    store_nibbles(packed, at + 106, ls)
 
 
-@kernel
-def _decode(packed, rows, values):
-    data, flat = packed.ravel(), rows.ravel()
-    for block in range(rows.size // 256):
-        at, to = block * BLOCK_NBYTES, block * 256
-        d = load_half(data, at)
-        for g in range(64):
-            scale = d * np.float32(1 + 2 * np.int32(take_nibble(data, at + 106, g >> 3)))
-            point = np.uint32(data[at + 2 + g]) | (((np.uint32(data[at + 66 + (g >> 3)]) >> (g & 7)) & 1) << 8)
-            put_group(flat, to + 4 * g, scale, values, point, np.uint32(data[at + 74 + (g >> 1)]) >> (4 * (g & 1)))
+@inlined
+def _put(data, at, values, flat, to):
+    d = load_half(data, at)
+    for g in range(64):
+        scale = d * np.float32(1 + 2 * np.int32(take_nibble(data, at + 106, g >> 3)))
+        point = np.uint32(data[at + 2 + g]) | (((np.uint32(data[at + 66 + (g >> 3)]) >> (g & 7)) & 1) << 8)
+        put_group(flat, to + 4 * g, scale, values, point, np.uint32(data[at + 74 + (g >> 1)]) >> (4 * (g & 1)))
 
 
 CODECS = {
     "IQ3_S": Codec(
-        decode=grid_decoder("IQ3_S", _decode),
+        decode=grid_decoder("IQ3_S", BLOCK_NBYTES, _put),
         encode=grid_encoder(
             "IQ3_S", n=4, block=32, n_wanted=3, trials=9, trial_step=0.2, eps=1e-45, even=False, floor=0.0,
             sigma_factor=2.0, again=ALL_IF_OFF, start=start_at_max, fit=scaled_by(1.033), pack=_pack,

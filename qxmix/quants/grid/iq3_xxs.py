@@ -23,39 +23,36 @@ from qxmix.quants.codec import Codec
 from qxmix.quants.common.numerics import load_half, store_half
 from qxmix.quants.grid.encoder import OFF_GRID, grid_encoder, scaled_by, start_at_max
 from qxmix.quants.grid.packing import eighth_sign, grid_decoder, load_word, put_group, store_sign_word
-from qxmix.quants.jit import inlined, kernel
+from qxmix.quants.jit import inlined
 
 BLOCK_NBYTES = 98
 
 
 @inlined
-def _pack(out, at, d, ls, chosen, signs):
-    store_half(out, at, d)
+def _pack(packed, at, d, ls, chosen, signs):
+    store_half(packed, at, d)
     for g in range(64):
-        out[at + 2 + g] = np.uint8(chosen[g])
+        packed[at + 2 + g] = np.uint8(chosen[g])
     for b in range(8):
-        store_sign_word(out, at + 66 + 4 * b, signs, 4 * b, ls[b])
+        store_sign_word(packed, at + 66 + 4 * b, signs, 4 * b, ls[b])
 
 
-@kernel
-def _decode(packed, rows, values):
-    data, flat = packed.ravel(), rows.ravel()
-    for block in range(rows.size // 256):
-        at, to = block * BLOCK_NBYTES, block * 256
-        d = load_half(data, at)
-        for b in range(8):
-            word = load_word(data, at + 66 + 4 * b)
-            scale = d * (np.float32(0.5) + np.float32(word >> np.uint32(28))) * np.float32(0.5)
-            for k in range(4):
-                signs = eighth_sign((word >> np.uint32(7 * k)) & np.uint32(127))
-                g = 8 * b + 2 * k
-                put_group(flat, to + 4 * g, scale, values, data[at + 2 + g], signs)
-                put_group(flat, to + 4 * g + 4, scale, values, data[at + 3 + g], signs >> 4)
+@inlined
+def _put(data, at, values, flat, to):
+    d = load_half(data, at)
+    for b in range(8):
+        word = load_word(data, at + 66 + 4 * b)
+        scale = d * (np.float32(0.5) + np.float32(word >> np.uint32(28))) * np.float32(0.5)
+        for k in range(4):
+            signs = eighth_sign((word >> np.uint32(7 * k)) & np.uint32(127))
+            g = 8 * b + 2 * k
+            put_group(flat, to + 4 * g, scale, values, data[at + 2 + g], signs)
+            put_group(flat, to + 4 * g + 4, scale, values, data[at + 3 + g], signs >> 4)
 
 
 CODECS = {
     "IQ3_XXS": Codec(
-        decode=grid_decoder("IQ3_XXS", _decode),
+        decode=grid_decoder("IQ3_XXS", BLOCK_NBYTES, _put),
         encode=grid_encoder(
             "IQ3_XXS", n=4, block=32, n_wanted=2, trials=15, trial_step=0.2, eps=1e-8, even=True, floor=0.0,
             sigma_factor=2.0, again=OFF_GRID, start=start_at_max, fit=scaled_by(1.0125), pack=_pack,

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qxmix.quants.grid.grids import grid_points
-from qxmix.quants.jit import inlined
+from qxmix.quants.grid.search import SUPER_BLOCK
+from qxmix.quants.jit import inlined, kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from qxmix.quants.codec import Decoder, Packed, Rows
+    from qxmix.quants.contracts import PutGrid
 
 
 @inlined
@@ -24,13 +24,13 @@ def eighth_sign(signs):
 
 
 @inlined
-def store_sign_word(out, at, signs, of, scale):
+def store_sign_word(packed, at, signs, of, scale):
     """Write four groups of seven sign bits and, on top, a 4-bit scale as a little-endian 32-bit word."""
     word = np.uint32(scale) << np.uint32(28)
     for k in range(4):
         word |= np.uint32(signs[of + k] & 127) << np.uint32(7 * k)
     for i in range(4):
-        out[at + i] = np.uint8((word >> np.uint32(8 * i)) & np.uint32(255))
+        packed[at + i] = np.uint8((word >> np.uint32(8 * i)) & np.uint32(255))
 
 
 @inlined
@@ -45,10 +45,10 @@ def load_word(data, at):
 
 
 @inlined
-def store_nibbles(out, at, codes):
+def store_nibbles(packed, at, codes):
     """Write 4-bit codes two to a byte, the first of a pair in the low half."""
     for b in range(len(codes) // 2):
-        out[at + b] = codes[2 * b] | np.uint8(codes[2 * b + 1] << np.uint8(4))
+        packed[at + b] = codes[2 * b] | np.uint8(codes[2 * b + 1] << np.uint8(4))
 
 
 @inlined
@@ -65,8 +65,18 @@ def put_group(flat, to, scale, values, point, signs):
         flat[to + i] = -v if (signs >> i) & 1 else v
 
 
-def grid_decoder(name: str, decode: Callable[..., None]) -> Decoder:
-    """Build the decoder from the kernel ``decode(packed, rows, values)``."""
+def grid_decoder(name: str, block_nbytes: int, put: PutGrid) -> Decoder:
+    """Build the decoder of super-blocks of ``block_nbytes`` bytes.
+
+    ``put(data, at, values, flat, to)`` decodes the super-block at ``data[at:]`` to ``flat[to:]``; ``values`` are the
+    points of the grid ``name``.
+    """
+
+    @kernel
+    def decode(packed, rows, values):
+        data, flat = packed.ravel(), rows.ravel()
+        for block in range(rows.size // SUPER_BLOCK):
+            put(data, block * block_nbytes, values, flat, block * SUPER_BLOCK)
 
     def decode_rows(packed: Packed, rows: Rows) -> None:
         decode(packed, rows, grid_points(name))

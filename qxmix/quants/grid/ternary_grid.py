@@ -17,11 +17,10 @@ from qxmix.quants.grid.grids import grid_points, load_grid
 from qxmix.quants.jit import inlined, kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     from qxmix.quants.codec import Columns, Encoder, Packed, Rows
+    from qxmix.quants.contracts import Fill, Weigh
 
 DELTA = np.float32(0.125)
 UP = np.array([-0.875, 0.125, 1.125], dtype=np.float32)
@@ -75,7 +74,7 @@ def sort_lanes(network, v, u, at):
             store(at, b + g, where(swap, n0, n1))
 
 
-def ternary_encoder(nbytes: int, block: int, weigh: Callable[..., None], fill: Callable[..., None]) -> Encoder:
+def ternary_encoder(nbytes: int, block: int, weigh: Weigh, fill: Fill) -> Encoder:
     """Build the encoder of a type on the grid of IQ1_S: a ``super_encoder``.
 
     ``given`` is the tuple ``index, offsets, neighbours, distance, values``: the first four for ``snap_group``, and the
@@ -83,7 +82,7 @@ def ternary_encoder(nbytes: int, block: int, weigh: Callable[..., None], fill: C
     """
     encode = super_encoder(nbytes, block, weigh, fill)
 
-    def encode_rows(rows: Rows, columns: Columns, packed: Packed, search: int) -> None:  # noqa: ARG001 - the contract
+    def encode_rows(rows: Rows, columns: Columns, packed: Packed, _search: int) -> None:
         grid, distance = load_grid("IQ1_S", N_WANTED), np.empty(LONGEST_LIST, np.float32)
         encode(rows, columns, packed, (grid.index, grid.offsets, grid.neighbours, distance, grid_points("IQ1_S")))
 

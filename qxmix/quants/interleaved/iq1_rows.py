@@ -94,9 +94,9 @@ def _store_row_scale(packed, at, scales):
 
 
 @kernel
-def _encode_s(rows, columns, out, values, index, offsets, neighbours):  # noqa: ARG001 - one signature for both
-    flat, packed, per_row = rows.ravel(), out.ravel(), rows.shape[1] // BLOCK
-    n_blocks, row_nbytes = rows.size // BLOCK, out.shape[1]
+def _encode_s(rows, columns, packed, _values, index, offsets, neighbours):
+    flat, out, per_row = rows.ravel(), packed.ravel(), rows.shape[1] // BLOCK
+    n_blocks, row_nbytes = rows.size // BLOCK, packed.shape[1]
     x, w = np.empty((BLOCK, LANES), np.float32), np.empty((BLOCK, LANES), np.float32)
     lanes = np.empty((4, LANES), np.float32)
     scale, shift, squares, sigma2 = lanes[0], lanes[1], lanes[2], lanes[3]
@@ -119,22 +119,22 @@ def _encode_s(rows, columns, out, values, index, offsets, neighbours):  # noqa: 
             high = np.int32(0x8000 if live and shift[k] != _1 else 0)
             for g in range(4):
                 this = point[g, k] if live else np.int32(ZEROS)
-                packed[at + g] = np.uint8(this & 255)
+                out[at + g] = np.uint8(this & 255)
                 high |= (this >> 8) << (3 * g)
-            packed[at + 4] = np.uint8(high & 255)
-            packed[at + 5] = np.uint8(high >> 8)
+            out[at + 4] = np.uint8(high & 255)
+            out[at + 5] = np.uint8(high >> 8)
     for r in range(rows.shape[0]):
         own = scales[r * per_row : (r + 1) * per_row]
-        inverse = _store_row_scale(packed, r * row_nbytes, own)
+        inverse = _store_row_scale(out, r * row_nbytes, own)
         for b in range(per_row):
             code = min(max(nint(_HALF * (own[b] * inverse - _1)), _0), np.float32(7.0))
-            packed[r * row_nbytes + 2 + b * S_NBYTES + 5] |= np.uint8(np.int32(code) << 4)
+            out[r * row_nbytes + 2 + b * S_NBYTES + 5] |= np.uint8(np.int32(code) << 4)
 
 
 @kernel
-def _encode_m(rows, columns, out, values, index, offsets, neighbours):
-    flat, packed, per_row = rows.ravel(), out.ravel(), rows.shape[1] // BLOCK
-    n_blocks, row_nbytes = rows.size // BLOCK, out.shape[1]
+def _encode_m(rows, columns, packed, values, index, offsets, neighbours):
+    flat, out, per_row = rows.ravel(), packed.ravel(), rows.shape[1] // BLOCK
+    n_blocks, row_nbytes = rows.size // BLOCK, packed.shape[1]
     x, w = np.empty((BLOCK, LANES), np.float32), np.empty((BLOCK, LANES), np.float32)
     lanes = np.empty((7, LANES), np.float32)
     scale, shift, squares, sigma2 = lanes[0:2], lanes[2:4], lanes[4:6], lanes[6]
@@ -165,15 +165,15 @@ def _encode_m(rows, columns, out, values, index, offsets, neighbours):
             for h in range(2):
                 scales[2 * (first + k) + h] = scale[h, k]
                 a, b, minus = point[2 * h, k], point[2 * h + 1, k], np.int32(shift[h, k])
-                packed[at + 2 * h], packed[at + 2 * h + 1] = np.uint8(a & 255), np.uint8(b & 255)
-                packed[at + 4 + h] = np.uint8(a >> 8 | (b >> 8) << 4 | (minus & 2) << 2 | (minus & 1) << 7)
+                out[at + 2 * h], out[at + 2 * h + 1] = np.uint8(a & 255), np.uint8(b & 255)
+                out[at + 4 + h] = np.uint8(a >> 8 | (b >> 8) << 4 | (minus & 2) << 2 | (minus & 1) << 7)
     for r in range(rows.shape[0]):
         own = scales[2 * r * per_row : 2 * (r + 1) * per_row]
-        inverse = _store_row_scale(packed, r * row_nbytes, own)
+        inverse = _store_row_scale(out, r * row_nbytes, own)
         for b in range(per_row):
             low = np.int32(min(max(nint(own[2 * b] * inverse), _0), _15))
             high = np.int32(min(max(nint(own[2 * b + 1] * inverse), _0), _15))
-            packed[r * row_nbytes + 2 + b * M_NBYTES + 6] = np.uint8(low | high << 4)
+            out[r * row_nbytes + 2 + b * M_NBYTES + 6] = np.uint8(low | high << 4)
 
 
 @inlined
@@ -210,7 +210,7 @@ def _decode_m(packed, rows, values):
 
 
 def _plain(encode: Callable[..., None], decode: Callable[..., None]) -> Codec:
-    def encode_rows(rows: Rows, columns: Columns, packed: Packed, search: int) -> None:  # noqa: ARG001 - the contract
+    def encode_rows(rows: Rows, columns: Columns, packed: Packed, _search: int) -> None:
         grid = load_grid("IQ1_S", N_WANTED)
         encode(rows, columns, packed, grid_points("IQ1_S"), grid.index, grid.offsets, grid.neighbours)
 

@@ -63,8 +63,8 @@ def _encode_rows(meta_nbytes: int) -> Encoder:
     """Build the encoder of rows that start with the scale and, if ``meta_nbytes`` is 8, the sum."""
 
     @kernel
-    def encode(rows, columns, out, method):  # noqa: ARG001 - the contract of encoders
-        flat, packed = rows.ravel(), out.ravel()
+    def encode(rows, _columns, packed, _search):
+        flat, out = rows.ravel(), packed.ravel()
         n = rows.shape[1]
         for r in range(rows.shape[0]):
             at = r * (meta_nbytes + n)
@@ -72,12 +72,12 @@ def _encode_rows(meta_nbytes: int) -> Encoder:
             inverse = _1 / d
             if not inverse < np.float32(np.inf):
                 d, inverse = _0, _0
-            total = _round(flat, r * n, n, inverse, packed, at + meta_nbytes)
+            total = _round(flat, r * n, n, inverse, out, at + meta_nbytes)
             bits = np.float32(d).view(np.uint32)
             for i in range(4):
-                packed[at + i] = np.uint8((bits >> np.uint32(8 * i)) & np.uint32(255))
+                out[at + i] = np.uint8((bits >> np.uint32(8 * i)) & np.uint32(255))
                 if meta_nbytes > 4:  # noqa: PLR2004
-                    packed[at + 4 + i] = np.uint8((total >> np.uint32(8 * i)) & np.uint32(255))
+                    out[at + 4 + i] = np.uint8((total >> np.uint32(8 * i)) & np.uint32(255))
 
     return encode
 
@@ -99,16 +99,16 @@ def _decode_rows(meta_nbytes: int) -> Decoder:
 
 
 @kernel
-def _encode_q8_k(rows, columns, out, method):  # noqa: ARG001 - the contract of encoders
-    flat, packed = rows.ravel(), out.ravel()
+def _encode_q8_k(rows, _columns, packed, _search):
+    flat, out = rows.ravel(), packed.ravel()
     for block in range(rows.size // SUPER):
         at, of = block * Q8_K_NBYTES, block * SUPER
         largest = np.uint32(largest_bits(flat, of, SUPER)).view(np.float32)
         inverse = _127 / largest
         if not inverse < np.float32(np.inf):
             largest, inverse = _0, _0
-        store_half(packed, at, largest / _127)
-        _round(flat, of, SUPER, inverse, packed, at + 2)
+        store_half(out, at, largest / _127)
+        _round(flat, of, SUPER, inverse, out, at + 2)
 
 
 @kernel

@@ -63,8 +63,8 @@ _Q6_0_R4 = Unit(
 
 
 @kernel
-def _truncate_bf16(rows, columns, out, method):  # noqa: ARG001 - the contract of encoders
-    bits, to = rows.ravel().view(np.uint32), out.ravel().view(np.uint16)
+def _truncate_bf16(rows, _columns, packed, _search):
+    bits, to = rows.ravel().view(np.uint32), packed.ravel().view(np.uint16)
     for i in range(len(bits)):
         to[i] = np.uint16(bits[i] >> np.uint32(16))
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qxmix.quants.codec import Decoder, Encoder
+    from qxmix.quants.contracts import Weigh
 
 BLOCK = 32
 N_BLOCKS = SUPER // BLOCK
@@ -96,7 +97,7 @@ def _pack_scales(scale, minimum, packed, at):
 
 
 def affine_encoder(
-    *, block: int, nmax: int, top: int, nbytes: int, weigh: Callable[..., None], trials: tuple[float, int, int],
+    *, block: int, nmax: int, top: int, nbytes: int, weigh: Weigh, trials: tuple[float, int, int],
     finish: Callable[..., None],
 ) -> Encoder:  # fmt: skip
     """Build the encoder of super-blocks with a scale and a minimum for each ``block`` weights, codes ``[0, nmax]``.
@@ -110,7 +111,7 @@ def affine_encoder(
     first, n_steps, power = np.float32(trials[0]), trials[1], trials[2]
 
     @spliced
-    def fill(x, w, weighted, method, packed):  # noqa: ARG001 - the contract of encoders
+    def fill(x, w, weighted, _search, packed):
         blocks = np.empty((5, n_blocks, LANES), np.float32)
         scales, mins, sum_w, ls, lm = blocks[0], blocks[1], blocks[2], blocks[3], blocks[4]
         code, q = np.empty((SUPER, LANES), np.uint8), np.empty((block, LANES), np.float32)
@@ -163,7 +164,7 @@ def encode_affine_k(nmax: int, nbytes: int, first: float, n_steps: int, pack: Ca
     """
 
     @spliced
-    def finish(x, weighted, d, dmin, ls, lm, code, packed):  # noqa: ARG001 - the signature of all
+    def finish(x, _weighted, d, dmin, ls, lm, code, packed):
         put_half(packed, 0, d)
         put_half(packed, 2, dmin)
         _pack_scales(ls, lm, packed, 4)

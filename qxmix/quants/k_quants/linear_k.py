@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qxmix.quants.codec import Encoder
+    from qxmix.quants.contracts import Weigh
 
 BLOCK = 16
 N_BLOCKS = SUPER // BLOCK
@@ -31,25 +32,25 @@ def round_linear(x, d, levels, nmax, code):
 
 
 def linear_encoder(
-    nmax: int, nbytes: int, weigh: Callable[..., None], search: Callable[..., None], finish: Callable[..., None]
+    nmax: int, nbytes: int, weigh: Weigh, find: Callable[..., None], finish: Callable[..., None]
 ) -> Encoder:
     """Build the encoder for levels ``[-nmax, nmax - 1]``; ``weigh`` is that of ``super_encoder``.
 
-    ``search(x, w, weighted, method, scale, q)`` finds the scale (LANES,) and the levels (16, LANES) of a block.
-    ``finish(x, w, weighted, method, scales, code, packed)`` rounds and packs: the scales (16, LANES), and the weights'
+    ``find(x, w, weighted, search, scale, q)`` finds the scale (LANES,) and the levels (16, LANES) of a block.
+    ``finish(x, w, weighted, search, scales, code, packed)`` rounds and packs: the scales (16, LANES), and the weights'
     codes (256, LANES) of the search, which it may replace.
     """
 
     @spliced
-    def fill(x, w, weighted, method, packed):
+    def fill(x, w, weighted, search, packed):
         scales, q = np.empty((N_BLOCKS, LANES), np.float32), np.empty((BLOCK, LANES), np.float32)
         code = np.empty((SUPER, LANES), np.uint8)
         for j in range(N_BLOCKS):
             part = slice(BLOCK * j, BLOCK * (j + 1))
-            search(x[part], w[part], weighted, method, scales[j], q)
+            find(x[part], w[part], weighted, search, scales[j], q)
             for e in range(BLOCK):
                 for k in range(LANES):
                     code[BLOCK * j + e, k] = np.uint8(np.int32(q[e, k]) + nmax)
-        finish(x, w, weighted, method, scales, code, packed)
+        finish(x, w, weighted, search, scales, code, packed)
 
     return super_encoder(nbytes, BLOCK, weigh, fill)

@@ -20,8 +20,8 @@ import numpy as np
 from qxmix.quants.codec import Codec
 from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.numerics import half_round, load_half, nint
-from qxmix.quants.common.superblock import SUPER, pack_two_bits, put_half, weigh_super
-from qxmix.quants.jit import kernel, spliced
+from qxmix.quants.common.superblock import SUPER, pack_two_bits, put_half, super_decoder, weigh_super
+from qxmix.quants.jit import inlined, kernel, spliced
 from qxmix.quants.k_quants.affine_k import affine_encoder, round_affine, round_halves, steps
 
 BLOCK = 16
@@ -113,22 +113,19 @@ def _finish(x, weighted, d, dmin, ls, lm, code, packed):
     pack_two_bits(code, np.uint8(0), packed, 16)
 
 
-@kernel
-def _decode(packed, rows):
-    data, flat = packed.ravel(), rows.ravel()
-    for block in range(rows.size // SUPER):
-        at = block * NBYTES
-        d, dmin = load_half(data, at + 80), load_half(data, at + 82)
-        for j in range(N_BLOCKS):
-            byte = np.int32(data[at + j])
-            step, offset = d * np.float32(byte & 15), dmin * np.float32(byte >> 4)
-            to, qs, two = block * SUPER + BLOCK * j, at + 16 + 32 * (j // 8) + BLOCK * (j % 2), 2 * (j % 8 // 2)
-            for i in range(BLOCK):
-                flat[to + i] = step * np.float32((np.int32(data[qs + i]) >> two) & 3) - offset
+@inlined
+def _put(data, at, flat, start):
+    d, dmin = load_half(data, at + 80), load_half(data, at + 82)
+    for j in range(N_BLOCKS):
+        byte = np.int32(data[at + j])
+        step, offset = d * np.float32(byte & 15), dmin * np.float32(byte >> 4)
+        to, qs, two = start + BLOCK * j, at + 16 + 32 * (j // 8) + BLOCK * (j % 2), 2 * (j % 8 // 2)
+        for i in range(BLOCK):
+            flat[to + i] = step * np.float32((np.int32(data[qs + i]) >> two) & 3) - offset
 
 
 _encode = affine_encoder(
     block=BLOCK, nmax=NMAX, top=TOP, nbytes=NBYTES, weigh=_weigh, trials=(-0.5, 15, 1), finish=_finish
 )
 
-CODECS = {"Q2_K": Codec(decode=_decode, encode=_encode)}
+CODECS = {"Q2_K": Codec(decode=super_decoder(NBYTES, _put), encode=_encode)}

@@ -26,21 +26,20 @@ from qxmix.quants.common.numerics import half_round, load_half, nint
 from qxmix.quants.common.search import ZERO_BLOCK, best_linear, largest_value, linear_search, scan_linear
 from qxmix.quants.common.simd import WIDTH, any_lane, load, splat, store, where
 from qxmix.quants.common.superblock import (
-    SUPER,
     largest_scale,
     pack_bit,
     pack_two_bits,
     put_half,
     sum_over,
+    super_decoder,
     weigh_super,
 )
 from qxmix.quants.jit import inlined, kernel, spliced
 from qxmix.quants.k_quants.linear_k import BLOCK, N_BLOCKS, linear_encoder, round_linear
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from qxmix.quants.codec import Encoder
+    from qxmix.quants.contracts import FindLevels
 
 NBYTES = 110
 NMAX = 4
@@ -134,26 +133,26 @@ def _weigh(x, w, weighted):
         weigh_super(x, w, np.float32(2.0))
 
 
-def _encoder(find: Callable[..., None], *, own_search: bool) -> Encoder:
+def _encoder(find: FindLevels, *, own_search: bool) -> Encoder:
     """Build the encoder around ``find``; with ``own_search`` blocks without importance have a search of their own."""
 
     @spliced
-    def search(x, w, weighted, method, scale, q):
+    def search(x, w, weighted, search, scale, q):
         if weighted or not own_search:
             if not weighted:
                 weigh_by_square(x, w)
-            find(x, w, np.int64(NMAX), method, scale, q)
+            find(x, w, np.int64(NMAX), search, scale, q)
         else:
             _search_without_importance(x, scale, q)
 
     @spliced
-    def finish(x, w, weighted, method, scales, code, packed):
+    def finish(x, w, weighted, search, scales, code, packed):
         levels, d = np.empty((N_BLOCKS, LANES), np.float32), np.empty(LANES, np.float32)
         if weighted:
             sum_w = np.empty((N_BLOCKS, LANES), np.float32)
             for j in range(N_BLOCKS):
                 sum_over(w[BLOCK * j : BLOCK * (j + 1)], sum_w[j])
-            find(scales, sum_w, np.int64(SCALE_NMAX), method, d, levels)
+            find(scales, sum_w, np.int64(SCALE_NMAX), search, d, levels)
         else:
             _round_scales(scales, levels, d)
         _pack_scales(levels, packed, 96)
@@ -167,26 +166,23 @@ def _encoder(find: Callable[..., None], *, own_search: bool) -> Encoder:
     return linear_encoder(NMAX, NBYTES, _weigh, search, finish)
 
 
-@kernel
-def _decode(packed, rows):
-    data, flat = packed.ravel(), rows.ravel()
-    for block in range(rows.size // SUPER):
-        at = block * NBYTES
-        d = load_half(data, at + 108)
-        for j in range(N_BLOCKS):
-            low = (np.int32(data[at + 96 + j % 8]) >> (4 * (j // 8))) & 15
-            high = (np.int32(data[at + 104 + j % 4]) >> (2 * (j // 4))) & 3
-            step = d * np.float32((low | high << 4) - SCALE_NMAX)
-            to, t = block * SUPER + BLOCK * j, BLOCK * (j % 2)
-            qs, two, bit = at + 32 + 32 * (j // 8) + t, 2 * (j % 8 // 2), j // 2
-            for i in range(BLOCK):
-                code = (np.int32(data[qs + i]) >> two) & 3 | ((np.int32(data[at + t + i]) >> bit) & 1) << 2
-                flat[to + i] = step * np.float32(code - NMAX)
+@inlined
+def _put(data, at, flat, start):
+    d = load_half(data, at + 108)
+    for j in range(N_BLOCKS):
+        low = (np.int32(data[at + 96 + j % 8]) >> (4 * (j // 8))) & 15
+        high = (np.int32(data[at + 104 + j % 4]) >> (2 * (j // 4))) & 3
+        step = d * np.float32((low | high << 4) - SCALE_NMAX)
+        to, t = start + BLOCK * j, BLOCK * (j % 2)
+        qs, two, bit = at + 32 + 32 * (j // 8) + t, 2 * (j % 8 // 2), j // 2
+        for i in range(BLOCK):
+            code = (np.int32(data[qs + i]) >> two) & 3 | ((np.int32(data[at + t + i]) >> bit) & 1) << 2
+            flat[to + i] = step * np.float32(code - NMAX)
 
 
 CODECS = {
     "Q3_K": Codec(
-        decode=_decode,
+        decode=super_decoder(NBYTES, _put),
         encode=search_decides(
             _encoder(scan_linear, own_search=True), exhaustive=_encoder(best_linear, own_search=False)
         ),

@@ -23,14 +23,13 @@ from qxmix.quants.codec import SEARCHES, Codec, search_decides
 from qxmix.quants.common.lanes import LANES, weigh_by_square
 from qxmix.quants.common.numerics import half_round, load_half, nint
 from qxmix.quants.common.search import ZERO_BLOCK, best_linear, linear_search, scan_linear
-from qxmix.quants.common.superblock import SUPER, largest_scale, pack_two_bits, put_half
-from qxmix.quants.jit import kernel, spliced
+from qxmix.quants.common.superblock import largest_scale, pack_two_bits, put_half, super_decoder
+from qxmix.quants.jit import inlined, spliced
 from qxmix.quants.k_quants.linear_k import BLOCK, N_BLOCKS, linear_encoder, round_linear
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from qxmix.quants.codec import Encoder
+    from qxmix.quants.contracts import FindLevels
 
 NBYTES = 210
 NMAX = 32
@@ -85,33 +84,30 @@ def _finish(x, _w, _weighted, _method, scales, code, packed):
     _clear_zero(amax, packed)
 
 
-@kernel
-def _decode(packed, rows):
-    data, flat = packed.ravel(), rows.ravel()
-    for block in range(rows.size // SUPER):
-        at = block * NBYTES
-        d = load_half(data, at + 208)
-        for j in range(N_BLOCKS):
-            step = d * np.float32(np.int8(data[at + 192 + j]))
-            g, r, t = j // 8, j % 8 // 2, BLOCK * (j % 2)
-            to, ql, qh = block * SUPER + BLOCK * j, at + 64 * g + 32 * (r % 2) + t, at + 128 + 32 * g + t
-            for i in range(BLOCK):
-                low = (np.int32(data[ql + i]) >> (4 * (r // 2))) & 15
-                high = (np.int32(data[qh + i]) >> (2 * r)) & 3
-                flat[to + i] = step * np.float32((low | high << 4) - NMAX)
+@inlined
+def _put(data, at, flat, start):
+    d = load_half(data, at + 208)
+    for j in range(N_BLOCKS):
+        step = d * np.float32(np.int8(data[at + 192 + j]))
+        g, r, t = j // 8, j % 8 // 2, BLOCK * (j % 2)
+        to, ql, qh = start + BLOCK * j, at + 64 * g + 32 * (r % 2) + t, at + 128 + 32 * g + t
+        for i in range(BLOCK):
+            low = (np.int32(data[ql + i]) >> (4 * (r // 2))) & 15
+            high = (np.int32(data[qh + i]) >> (2 * r)) & 3
+            flat[to + i] = step * np.float32((low | high << 4) - NMAX)
 
 
-def _encoder(find: Callable[..., None]) -> Encoder:
+def _encoder(find: FindLevels) -> Encoder:
     @spliced
-    def search(x, w, _weighted, method, scale, q):
-        find(x, w, np.int64(NMAX), method, scale, q)
+    def search(x, w, _weighted, search, scale, q):
+        find(x, w, np.int64(NMAX), search, scale, q)
 
     return linear_encoder(NMAX, NBYTES, _weigh, search, _finish)
 
 
 CODECS = {
     "Q6_K": Codec(
-        decode=_decode,
+        decode=super_decoder(NBYTES, _put),
         encode=search_decides(_encoder(scan_linear), exhaustive=_encoder(best_linear)),
         searches=SEARCHES,
         version=2,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qxmix.quants.codec import Encoder
+    from qxmix.quants.contracts import PackLevels, WeighLanes
 
 _0 = np.float32(0.0)
 _1 = np.float32(1.0)
@@ -51,7 +52,7 @@ class LevelType:
     that has it."""
     level: Callable[..., np.float32]
     """Whole multiple of the unit that stands for a block's scale, from ``scale / unit``."""
-    pack: Callable[..., None]
+    pack: PackLevels
     """Packs ``codes (256, LANES)``, levels and tables ``(n_blocks, LANES)`` into ``(nbytes, LANES)``, all but d."""
     skips: bool = False
     """Blocks whose scale came out zero get codes 0, and so do all bytes where no block has a scale; else codes are
@@ -69,7 +70,7 @@ def clamped(unit: int, low: int, high: int) -> tuple[Callable[..., np.float32], 
     by, least, most = np.float32(unit), np.float32(low), np.float32(high)
 
     @inlined
-    def unit_of(largest, extreme):  # noqa: ARG001 - their interface
+    def unit_of(_largest, extreme):
         return -extreme / by
 
     @inlined
@@ -81,7 +82,7 @@ def clamped(unit: int, low: int, high: int) -> tuple[Callable[..., np.float32], 
 
 
 @inlined
-def odd_unit(largest, extreme):  # noqa: ARG001 - the interface of ``LevelType.unit``
+def odd_unit(largest, _extreme):
     """``unit`` of scales stored as the odd multiples of it from -127 to 127."""
     return largest / np.float32(127.0)
 
@@ -150,7 +151,7 @@ def _settle_super(kind: LevelType) -> Callable[..., None]:
     return settle_super
 
 
-def _weigh(kind: LevelType) -> Callable[..., None]:
+def _weigh(kind: LevelType) -> WeighLanes:
     block, variance, share = kind.block, np.float32(kind.variance), np.float32(kind.share)
 
     @inlined
@@ -174,7 +175,7 @@ def encode_super(kind: LevelType) -> Encoder:
         weigh(x, w, LANES, weighted)
 
     @spliced
-    def fill(x, w, weighted, method, packed):  # noqa: ARG001 - the contract of encoders
+    def fill(x, w, _weighted, _search, packed):
         codes = np.empty((SUPER, LANES), np.uint8)
         one, found = np.empty((2, LANES), np.float32), np.empty((2, SUPER // block, LANES), np.float32)
         largest, extreme = np.empty(LANES, np.float32), np.empty(LANES, np.float32)

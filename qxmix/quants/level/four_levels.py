@@ -19,8 +19,7 @@ from qxmix.quants.grid.ternary_grid import sort_lanes
 from qxmix.quants.jit import inlined, kernel, spliced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from qxmix.quants.contracts import WeighLanes
 BASE: Levels = np.array([-31, -13, 1, 17], dtype=np.float32)
 """Levels of a block (``iq2nl_values`` in ik_llama.cpp)."""
 SHIFTED: Levels = BASE + np.float32(5)
@@ -177,7 +176,7 @@ def code_block(x, w, d, level, shifted, code, s1, s2):
             s2[k] += (w[e, k] * q) * q
 
 
-def weigh_blocks(block: int) -> Callable[..., None]:
+def weigh_blocks(block: int) -> WeighLanes:
     """Build the function that makes weights of super-blocks, from importances if there are any."""
 
     @spliced

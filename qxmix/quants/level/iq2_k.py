@@ -27,6 +27,7 @@ from qxmix.quants.common.superblock import (
     put_half,
     store_super,
     sum_over,
+    super_decoder,
 )
 from qxmix.quants.grid.ternary_grid import sorting_network
 from qxmix.quants.jit import inlined, kernel, spliced
@@ -77,8 +78,8 @@ def _code_super(x, w, scales, shifted, d, code, packed):
 
 
 @kernel
-def _encode(rows, columns, out, method):  # noqa: ARG001 - the contract
-    flat, packed = rows.ravel(), out.ravel()
+def _encode(rows, columns, packed, _search):
+    flat, out = rows.ravel(), packed.ravel()
     n_super = rows.size // SUPER
     x, w = np.empty((SUPER, LANES), np.float32), np.empty((SUPER, LANES), np.float32)
     scales, shifted = np.empty((N_BLOCKS, LANES), np.float32), np.empty((N_BLOCKS, LANES), np.float32)
@@ -97,23 +98,20 @@ def _encode(rows, columns, out, method):  # noqa: ARG001 - the contract
             search_four_levels(_NETWORK, x[of:to], w[of:to], BLOCK, 0, scales[j], shifted[j])
         search_plain(scales, sum_w, NMAX, d, levels)
         _code_super(x, w, scales, shifted, d, code, block)
-        store_super(block, first, n, packed)
+        store_super(block, first, n, out)
 
 
-@kernel
-def _decode(packed, rows):
-    data, flat = packed.ravel(), rows.ravel()
-    for block in range(rows.size // SUPER):
-        at = block * NBYTES
-        d = load_half(data, at)
-        extra = np.int32(data[at + 2]) | np.int32(data[at + 3]) << 8
-        for j in range(N_BLOCKS):
-            step = d * np.float32(((np.int32(data[at + 4 + j // 2]) >> (4 * (j % 2))) & 15) - NMAX)
-            table = SHIFTED if (extra >> j) & 1 else BASE
-            qs, two = at + 12 + 32 * (j // 8) + 16 * (j % 2), 2 * (j % 8 // 2)
-            to = block * SUPER + BLOCK * j
-            for i in range(BLOCK):
-                flat[to + i] = step * table[(data[qs + i] >> two) & 3]
+@inlined
+def _put(data, at, flat, start):
+    d = load_half(data, at)
+    extra = np.int32(data[at + 2]) | np.int32(data[at + 3]) << 8
+    for j in range(N_BLOCKS):
+        step = d * np.float32(((np.int32(data[at + 4 + j // 2]) >> (4 * (j % 2))) & 15) - NMAX)
+        table = SHIFTED if (extra >> j) & 1 else BASE
+        qs, two = at + 12 + 32 * (j // 8) + 16 * (j % 2), 2 * (j % 8 // 2)
+        to = start + BLOCK * j
+        for i in range(BLOCK):
+            flat[to + i] = step * table[(data[qs + i] >> two) & 3]
 
 
-CODECS = {"IQ2_K": Codec(decode=_decode, encode=_encode)}
+CODECS = {"IQ2_K": Codec(decode=super_decoder(NBYTES, _put), encode=_encode)}

@@ -22,12 +22,12 @@ import numpy as np
 
 from qxmix.quants.codec import Codec
 from qxmix.quants.common.lanes import LANES
-from qxmix.quants.common.numerics import load_half
 from qxmix.quants.common.row_encoder import row_encoder
+from qxmix.quants.common.row_scale import row_decoder
 from qxmix.quants.common.search import search_plain
 from qxmix.quants.common.superblock import SUPER, pack_two_bits, sum_over
 from qxmix.quants.grid.ternary_grid import sorting_network
-from qxmix.quants.jit import inlined, kernel, spliced
+from qxmix.quants.jit import inlined, spliced
 from qxmix.quants.level.four_levels import BASE, SHIFTED, code_block, fitted, search_four_levels, weigh_blocks
 
 BLOCK = 32
@@ -80,7 +80,7 @@ def _pack_block(j, level, shifted, packed):
 
 
 @spliced
-def _settle(x, w, n_lanes, d, found, s1, s2, codes, packed):  # noqa: ARG001 - the contract of row_encoder
+def _settle(x, w, _n_lanes, d, found, s1, s2, codes, packed):
     """Codes and fields of a super-block a lane, for the levels in ``found``."""
     for j in range(N_BLOCKS):
         part = slice(BLOCK * j, BLOCK * j + BLOCK)
@@ -89,25 +89,20 @@ def _settle(x, w, n_lanes, d, found, s1, s2, codes, packed):  # noqa: ARG001 - t
     pack_two_bits(codes, np.uint8(0), packed, 6)
 
 
-@kernel
-def _decode(packed, rows):
-    for r in range(rows.shape[0]):
-        data, row = packed[r], rows[r]
-        d = load_half(data, 0)
-        for i in range(rows.shape[1] // SUPER):
-            at = META_NBYTES + NBYTES * i
-            for j in range(N_BLOCKS):
-                low = (np.int32(data[at + 2 + j // 2]) >> (4 * (j % 2))) & 15
-                high = (np.int32(data[at + 1]) >> j) & 1
-                step = d * np.float32((low | high << 4) - NMAX)
-                table = SHIFTED if (data[at] >> j) & 1 else BASE
-                qs, two, to = at + 6 + 32 * (j // 4), 2 * (j % 4), SUPER * i + BLOCK * j
-                for t in range(BLOCK):
-                    row[to + t] = step * table[(np.int32(data[qs + t]) >> two) & 3]
+@inlined
+def _put(data, at, d, row, start):
+    for j in range(N_BLOCKS):
+        low = (np.int32(data[at + 2 + j // 2]) >> (4 * (j % 2))) & 15
+        high = (np.int32(data[at + 1]) >> j) & 1
+        step = d * np.float32((low | high << 4) - NMAX)
+        table = SHIFTED if (data[at] >> j) & 1 else BASE
+        qs, two, to = at + 6 + 32 * (j // 4), 2 * (j % 4), start + BLOCK * j
+        for t in range(BLOCK):
+            row[to + t] = step * table[(np.int32(data[qs + t]) >> two) & 3]
 
 
 _ENCODE = row_encoder(
     block=BLOCK, nbytes=NBYTES, half=True, n_found=3, weigh=weigh_blocks(BLOCK), search=_search, units=_units,
     settle=_settle, last=fitted,
 )  # fmt: skip
-CODECS = {"IQ2_KS": Codec(decode=_decode, encode=_ENCODE)}
+CODECS = {"IQ2_KS": Codec(decode=row_decoder(NBYTES, _put, half=True), encode=_ENCODE)}

@@ -23,8 +23,8 @@ from qxmix.quants.codec import Codec
 from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.levels import IQ3_LEVELS
 from qxmix.quants.common.numerics import load_half, nint
-from qxmix.quants.common.superblock import SUPER, pack_bit, pack_two_bits
-from qxmix.quants.jit import inlined, kernel
+from qxmix.quants.common.superblock import SUPER, pack_bit, pack_two_bits, super_decoder
+from qxmix.quants.jit import inlined
 from qxmix.quants.level.encoder import LevelType, encode_super
 from qxmix.quants.level.packing import pack_tables
 from qxmix.quants.level.search import level_search
@@ -41,7 +41,7 @@ _1 = np.float32(1.0)
 
 
 @inlined
-def _unit(largest, extreme):  # noqa: ARG001 - the interface of ``LevelType.unit``
+def _unit(largest, _extreme):
     return largest / np.float32(31.0)
 
 
@@ -65,22 +65,19 @@ def _pack(codes, levels, shifted, packed):
     pack_bit(codes, np.uint8(2), packed, 78)
 
 
-@kernel
-def _decode(packed, rows):
-    data, flat = packed.ravel(), rows.ravel()
-    for block in range(rows.size // SUPER):
-        at = block * NBYTES
-        d = load_half(data, at)
-        for j in range(SUPER // BLOCK):
-            scale = 2 * ((np.int32(data[at + 6 + j // 2]) >> (4 * (j % 2))) & 15) + 1
-            negative = (np.int32(data[at + 4 + j // 8]) >> (j % 8)) & 1
-            step = d * np.float32(-scale if negative else scale)
-            table = 8 * ((np.int32(data[at + 2 + j // 8]) >> (j % 8)) & 1)
-            i, t = j // 2, BLOCK * (j % 2)
-            qs, qh, to = at + 14 + 32 * (i // 4) + t, at + 78 + t, block * SUPER + BLOCK * j
-            for e in range(BLOCK):
-                low = (np.int32(data[qs + e]) >> (2 * (i % 4))) & 3
-                flat[to + e] = step * BOTH[table + low + (((np.int32(data[qh + e]) >> i) & 1) << 2)]
+@inlined
+def _put(data, at, flat, start):
+    d = load_half(data, at)
+    for j in range(SUPER // BLOCK):
+        scale = 2 * ((np.int32(data[at + 6 + j // 2]) >> (4 * (j % 2))) & 15) + 1
+        negative = (np.int32(data[at + 4 + j // 8]) >> (j % 8)) & 1
+        step = d * np.float32(-scale if negative else scale)
+        table = 8 * ((np.int32(data[at + 2 + j // 8]) >> (j % 8)) & 1)
+        i, t = j // 2, BLOCK * (j % 2)
+        qs, qh, to = at + 14 + 32 * (i // 4) + t, at + 78 + t, start + BLOCK * j
+        for e in range(BLOCK):
+            low = (np.int32(data[qs + e]) >> (2 * (i % 4))) & 3
+            flat[to + e] = step * BOTH[table + low + (((np.int32(data[qh + e]) >> i) & 1) << 2)]
 
 
 _ENCODE = encode_super(
@@ -89,4 +86,4 @@ _ENCODE = encode_super(
         unit=_unit, level=_level, pack=_pack, skips=True, factor=1.01,
     )
 )  # fmt: skip
-CODECS = {"IQ3_K": Codec(decode=_decode, encode=_ENCODE)}
+CODECS = {"IQ3_K": Codec(decode=super_decoder(NBYTES, _put), encode=_ENCODE)}

@@ -20,9 +20,9 @@ import numpy as np
 
 from qxmix.quants.codec import Codec
 from qxmix.quants.common.lanes import LANES
-from qxmix.quants.common.numerics import load_half
+from qxmix.quants.common.row_scale import row_decoder
 from qxmix.quants.common.superblock import SUPER, pack_bit, pack_two_bits
-from qxmix.quants.jit import inlined, kernel
+from qxmix.quants.jit import inlined
 from qxmix.quants.level.encoder import LevelType, clamped, encode_rows
 from qxmix.quants.level.iq3_k import BOTH, TABLES
 from qxmix.quants.level.packing import pack_tables
@@ -48,21 +48,16 @@ def _pack(codes, levels, shifted, packed):
     pack_bit(codes, np.uint8(2), packed, 70)
 
 
-@kernel
-def _decode(packed, rows):
-    for r in range(rows.shape[0]):
-        data, row = packed[r], rows[r]
-        d = load_half(data, 0)
-        for i in range(rows.shape[1] // SUPER):
-            at = META_NBYTES + NBYTES * i
-            for j in range(SUPER // BLOCK):
-                low = (np.int32(data[at + 2 + j % 4]) >> (4 * (j // 4))) & 15
-                step = d * np.float32((low | ((np.int32(data[at]) >> j) & 1) << 4) - 16)
-                table = 8 * ((np.int32(data[at + 1]) >> j) & 1)
-                qs, qh, to = at + 6 + 32 * (j // 4), at + 70, SUPER * i + BLOCK * j
-                for t in range(BLOCK):
-                    low = (np.int32(data[qs + t]) >> (2 * (j % 4))) & 3
-                    row[to + t] = step * BOTH[table + low + (((np.int32(data[qh + t]) >> j) & 1) << 2)]
+@inlined
+def _put(data, at, d, row, start):
+    for j in range(SUPER // BLOCK):
+        low = (np.int32(data[at + 2 + j % 4]) >> (4 * (j // 4))) & 15
+        step = d * np.float32((low | ((np.int32(data[at]) >> j) & 1) << 4) - 16)
+        table = 8 * ((np.int32(data[at + 1]) >> j) & 1)
+        qs, qh, to = at + 6 + 32 * (j // 4), at + 70, start + BLOCK * j
+        for t in range(BLOCK):
+            low = (np.int32(data[qs + t]) >> (2 * (j % 4))) & 3
+            row[to + t] = step * BOTH[table + low + (((np.int32(data[qh + t]) >> j) & 1) << 2)]
 
 
 _UNIT, _LEVEL = clamped(16, -16, 15)
@@ -72,4 +67,4 @@ _ENCODE = encode_rows(
         unit=_UNIT, level=_LEVEL, pack=_pack,
     )
 )  # fmt: skip
-CODECS = {"IQ3_KS": Codec(decode=_decode, encode=_ENCODE)}
+CODECS = {"IQ3_KS": Codec(decode=row_decoder(NBYTES, _put, half=True), encode=_ENCODE)}

@@ -21,8 +21,8 @@ import numpy as np
 from qxmix.quants.codec import Codec
 from qxmix.quants.common.levels import IQ4_LEVELS
 from qxmix.quants.common.numerics import load_half
-from qxmix.quants.common.superblock import SUPER
-from qxmix.quants.jit import inlined, kernel
+from qxmix.quants.common.superblock import SUPER, super_decoder
+from qxmix.quants.jit import inlined
 from qxmix.quants.level.encoder import LevelType, clamped, encode_super
 from qxmix.quants.level.packing import pack_h16, pack_six_bit_scales, pack_tables, six_bit_scale
 from qxmix.quants.level.search import level_search
@@ -43,22 +43,19 @@ def _pack(codes, levels, shifted, packed):
     pack_h16(codes, 16, packed)
 
 
-@kernel
-def _decode(packed, rows):
-    data, flat = packed.ravel(), rows.ravel()
-    for block in range(rows.size // SUPER):
-        at = block * NBYTES
-        d = load_half(data, at)
-        for j in range(SUPER // BLOCK):
-            step = d * six_bit_scale(data, at, j)
-            table = 16 * ((np.int32(data[at + 2 + j // 8]) >> (j % 8)) & 1)
-            qs, to = at + 16 + 16 * (j // 2), block * SUPER + BLOCK * j
-            for t in range(BLOCK):
-                flat[to + t] = step * BOTH[table + ((np.int32(data[qs + t]) >> (4 * (j % 2))) & 15)]
+@inlined
+def _put(data, at, flat, start):
+    d = load_half(data, at)
+    for j in range(SUPER // BLOCK):
+        step = d * six_bit_scale(data, at, j)
+        table = 16 * ((np.int32(data[at + 2 + j // 8]) >> (j % 8)) & 1)
+        qs, to = at + 16 + 16 * (j // 2), start + BLOCK * j
+        for t in range(BLOCK):
+            flat[to + t] = step * BOTH[table + ((np.int32(data[qs + t]) >> (4 * (j % 2))) & 15)]
 
 
 _UNIT, _LEVEL = clamped(32, -32, 31)
 _ENCODE = encode_super(
     LevelType(TABLES, level_search(TABLES, 7), BLOCK, NBYTES, 2.0, 0.0, unit=_UNIT, level=_LEVEL, pack=_pack)
 )
-CODECS = {"IQ4_K": Codec(decode=_decode, encode=_ENCODE)}
+CODECS = {"IQ4_K": Codec(decode=super_decoder(NBYTES, _put), encode=_ENCODE)}

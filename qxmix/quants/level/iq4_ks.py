@@ -16,9 +16,9 @@ Source: ``block_iq4_ks`` and ``quantize_row_iq4_k_impl_bs128`` of ik_llama.cpp.
 from __future__ import annotations
 
 from qxmix.quants.codec import Codec
-from qxmix.quants.common.row_scale import load_float
+from qxmix.quants.common.row_scale import row_decoder
 from qxmix.quants.common.superblock import SUPER
-from qxmix.quants.jit import inlined, kernel
+from qxmix.quants.jit import inlined
 from qxmix.quants.level.encoder import LevelType, encode_rows, odd_level, odd_unit
 from qxmix.quants.level.iq4_k import BOTH, TABLES
 from qxmix.quants.level.packing import odd_scale, pack_h16, pack_odd_scales
@@ -35,20 +35,15 @@ def _pack(codes, levels, shifted, packed):
     pack_h16(codes, 8, packed)
 
 
-@kernel
-def _decode(packed, rows):
-    for r in range(rows.shape[0]):
-        data, row = packed[r], rows[r]
-        d = load_float(data, 0)
-        for i in range(rows.shape[1] // SUPER):
-            at = META_NBYTES + NBYTES * i
-            for j in range(SUPER // BLOCK):
-                step = d * odd_scale(data[at + j])
-                table = 16 * (data[at + j] & 1)
-                qs, to = at + 8 + 16 * j, SUPER * i + BLOCK * j
-                for t in range(16):
-                    row[to + t] = step * BOTH[table + (data[qs + t] & 15)]
-                    row[to + 16 + t] = step * BOTH[table + (data[qs + t] >> 4)]
+@inlined
+def _put(data, at, d, row, start):
+    for j in range(SUPER // BLOCK):
+        step = d * odd_scale(data[at + j])
+        table = 16 * (data[at + j] & 1)
+        qs, to = at + 8 + 16 * j, start + BLOCK * j
+        for t in range(16):
+            row[to + t] = step * BOTH[table + (data[qs + t] & 15)]
+            row[to + 16 + t] = step * BOTH[table + (data[qs + t] >> 4)]
 
 
 _ENCODE = encode_rows(
@@ -57,4 +52,4 @@ _ENCODE = encode_rows(
         unit=odd_unit, level=odd_level, pack=_pack, pairwise=True, half=False,
     )
 )  # fmt: skip
-CODECS = {"IQ4_KS": Codec(decode=_decode, encode=_ENCODE)}
+CODECS = {"IQ4_KS": Codec(decode=row_decoder(NBYTES, _put, half=False), encode=_ENCODE)}

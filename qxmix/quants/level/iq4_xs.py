@@ -24,13 +24,12 @@ from qxmix.quants.codec import SEARCHES, Codec, search_decides
 from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.levels import IQ4_LEVELS
 from qxmix.quants.common.numerics import load_half, nint
-from qxmix.quants.common.superblock import SUPER, largest_scale, put_half, super_encoder, weighing
-from qxmix.quants.jit import kernel, spliced
+from qxmix.quants.common.superblock import SUPER, largest_scale, put_half, super_decoder, super_encoder, weighing
+from qxmix.quants.jit import inlined, spliced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from qxmix.quants.codec import Encoder
+    from qxmix.quants.contracts import FindScale
 
 BLOCK = 32
 N_BLOCKS = SUPER // BLOCK
@@ -60,14 +59,14 @@ def _pack_scale(level, j, packed):
         packed[2 + j // 4, k] = high if j % 4 == 0 else packed[2 + j // 4, k] | np.uint8(high << np.uint8(2 * (j % 4)))
 
 
-def _encoder(find: Callable[..., None]) -> Encoder:
+def _encoder(find: FindScale) -> Encoder:
     @spliced
-    def fill(x, w, _weighted, method, packed):
+    def fill(x, w, _weighted, search, packed):
         scales, q = np.empty((N_BLOCKS, LANES), np.float32), np.empty((BLOCK, LANES), np.float32)
         lanes = np.empty((4, LANES), np.float32)
         amax, mx, d, level = lanes[0], lanes[1], lanes[2], lanes[3]
         for j in range(N_BLOCKS):
-            find(x[32 * j : 32 * j + 32], w[32 * j : 32 * j + 32], method, scales[j], q)
+            find(x[32 * j : 32 * j + 32], w[32 * j : 32 * j + 32], search, scales[j], q)
         largest_scale(scales, amax, mx)
         for k in range(LANES):
             d[k] = -mx[k] / _32
@@ -85,25 +84,22 @@ def _encoder(find: Callable[..., None]) -> Encoder:
     return super_encoder(NBYTES, BLOCK, weighing(2.0), fill)
 
 
-@kernel
-def _decode(packed, rows):
-    data, flat = packed.ravel(), rows.ravel()
-    for block in range(rows.size // SUPER):
-        at = block * NBYTES
-        d = load_half(data, at)
-        for j in range(N_BLOCKS):
-            low = (np.int32(data[at + 4 + j // 2]) >> (4 * (j % 2))) & 15
-            high = (np.int32(data[at + 2 + j // 4]) >> (2 * (j % 4))) & 3
-            step = d * np.float32((low | high << 4) - 32)
-            qs, to = at + 8 + 16 * j, block * SUPER + BLOCK * j
-            for t in range(16):
-                flat[to + t] = step * IQ4_LEVELS[data[qs + t] & 15]
-                flat[to + t + 16] = step * IQ4_LEVELS[data[qs + t] >> 4]
+@inlined
+def _put(data, at, flat, start):
+    d = load_half(data, at)
+    for j in range(N_BLOCKS):
+        low = (np.int32(data[at + 4 + j // 2]) >> (4 * (j % 2))) & 15
+        high = (np.int32(data[at + 2 + j // 4]) >> (2 * (j % 4))) & 3
+        step = d * np.float32((low | high << 4) - 32)
+        qs, to = at + 8 + 16 * j, start + BLOCK * j
+        for t in range(16):
+            flat[to + t] = step * IQ4_LEVELS[data[qs + t] & 15]
+            flat[to + t + 16] = step * IQ4_LEVELS[data[qs + t] >> 4]
 
 
 CODECS = {
     "IQ4_XS": Codec(
-        decode=_decode,
+        decode=super_decoder(NBYTES, _put),
         encode=search_decides(_encoder(scan_iq4), exhaustive=_encoder(best_iq4)),
         searches=SEARCHES,
         version=2,

@@ -21,8 +21,8 @@ import numpy as np
 from qxmix.quants.codec import Codec
 from qxmix.quants.common.levels import IQ5_LEVELS
 from qxmix.quants.common.numerics import load_half
-from qxmix.quants.common.superblock import SUPER, pack_bit, pack_nibbles
-from qxmix.quants.jit import inlined, kernel
+from qxmix.quants.common.superblock import SUPER, pack_bit, pack_nibbles, super_decoder
+from qxmix.quants.jit import inlined
 from qxmix.quants.level.encoder import LevelType, clamped, encode_super
 from qxmix.quants.level.packing import pack_six_bit_scales, pack_tables, six_bit_scale
 from qxmix.quants.level.search import level_search
@@ -43,20 +43,17 @@ def _pack(codes, levels, shifted, packed):
     pack_bit(codes, np.uint8(4), packed, 144)
 
 
-@kernel
-def _decode(packed, rows):
-    data, flat = packed.ravel(), rows.ravel()
-    for block in range(rows.size // SUPER):
-        at = block * NBYTES
-        d = load_half(data, at)
-        for j in range(SUPER // BLOCK):
-            step = d * six_bit_scale(data, at, j)
-            table = 32 * ((np.int32(data[at + 2 + j // 8]) >> (j % 8)) & 1)
-            i, t = j // 2, BLOCK * (j % 2)
-            qs, qh, to = at + 16 + 32 * (i // 2) + t, at + 144 + t, block * SUPER + BLOCK * j
-            for e in range(BLOCK):
-                low = (np.int32(data[qs + e]) >> (4 * (i % 2))) & 15
-                flat[to + e] = step * BOTH[table + low + (((np.int32(data[qh + e]) >> i) & 1) << 4)]
+@inlined
+def _put(data, at, flat, start):
+    d = load_half(data, at)
+    for j in range(SUPER // BLOCK):
+        step = d * six_bit_scale(data, at, j)
+        table = 32 * ((np.int32(data[at + 2 + j // 8]) >> (j % 8)) & 1)
+        i, t = j // 2, BLOCK * (j % 2)
+        qs, qh, to = at + 16 + 32 * (i // 2) + t, at + 144 + t, start + BLOCK * j
+        for e in range(BLOCK):
+            low = (np.int32(data[qs + e]) >> (4 * (i % 2))) & 15
+            flat[to + e] = step * BOTH[table + low + (((np.int32(data[qh + e]) >> i) & 1) << 4)]
 
 
 _UNIT, _LEVEL = clamped(32, -32, 31)
@@ -66,4 +63,4 @@ _ENCODE = encode_super(
         unit=_UNIT, level=_LEVEL, pack=_pack, skips=True,
     )
 )  # fmt: skip
-CODECS = {"IQ5_K": Codec(decode=_decode, encode=_ENCODE)}
+CODECS = {"IQ5_K": Codec(decode=super_decoder(NBYTES, _put), encode=_ENCODE)}

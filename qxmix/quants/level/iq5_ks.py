@@ -18,9 +18,9 @@ from __future__ import annotations
 import numpy as np
 
 from qxmix.quants.codec import Codec
-from qxmix.quants.common.row_scale import load_float
+from qxmix.quants.common.row_scale import row_decoder
 from qxmix.quants.common.superblock import SUPER, pack_bit, pack_nibbles
-from qxmix.quants.jit import inlined, kernel
+from qxmix.quants.jit import inlined
 from qxmix.quants.level.encoder import LevelType, encode_rows, odd_level, odd_unit
 from qxmix.quants.level.iq5_k import BOTH, TABLES
 from qxmix.quants.level.packing import odd_scale, pack_odd_scales
@@ -38,20 +38,15 @@ def _pack(codes, levels, shifted, packed):
     pack_bit(codes, np.uint8(4), packed, 136)
 
 
-@kernel
-def _decode(packed, rows):
-    for r in range(rows.shape[0]):
-        data, row = packed[r], rows[r]
-        d = load_float(data, 0)
-        for i in range(rows.shape[1] // SUPER):
-            at = META_NBYTES + NBYTES * i
-            for j in range(SUPER // BLOCK):
-                step = d * odd_scale(data[at + j])
-                table = 32 * (np.int32(data[at + j]) & 1)
-                qs, qh, to = at + 8 + 32 * (j // 2), at + 136, SUPER * i + BLOCK * j
-                for t in range(BLOCK):
-                    low = (np.int32(data[qs + t]) >> (4 * (j % 2))) & 15
-                    row[to + t] = step * BOTH[table + low + (((np.int32(data[qh + t]) >> j) & 1) << 4)]
+@inlined
+def _put(data, at, d, row, start):
+    for j in range(SUPER // BLOCK):
+        step = d * odd_scale(data[at + j])
+        table = 32 * (np.int32(data[at + j]) & 1)
+        qs, qh, to = at + 8 + 32 * (j // 2), at + 136, start + BLOCK * j
+        for t in range(BLOCK):
+            low = (np.int32(data[qs + t]) >> (4 * (j % 2))) & 15
+            row[to + t] = step * BOTH[table + low + (((np.int32(data[qh + t]) >> j) & 1) << 4)]
 
 
 _ENCODE = encode_rows(
@@ -60,4 +55,4 @@ _ENCODE = encode_rows(
         unit=odd_unit, level=odd_level, pack=_pack, half=False,
     )
 )  # fmt: skip
-CODECS = {"IQ5_KS": Codec(decode=_decode, encode=_ENCODE)}
+CODECS = {"IQ5_KS": Codec(decode=row_decoder(NBYTES, _put, half=False), encode=_ENCODE)}

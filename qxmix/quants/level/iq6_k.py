@@ -24,8 +24,8 @@ from qxmix.quants.codec import Codec
 from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.levels import IQ6_LEVELS
 from qxmix.quants.common.numerics import load_half
-from qxmix.quants.common.superblock import SUPER, pack_nibbles, pack_two_bits
-from qxmix.quants.jit import inlined, kernel
+from qxmix.quants.common.superblock import SUPER, pack_nibbles, pack_two_bits, super_decoder
+from qxmix.quants.jit import inlined
 from qxmix.quants.level.encoder import LevelType, clamped, encode_super
 from qxmix.quants.level.packing import pack_tables
 from qxmix.quants.level.search import level_search
@@ -53,20 +53,17 @@ def _pack(codes, levels, shifted, packed):
     pack_two_bits(codes, np.uint8(4), packed, 148)
 
 
-@kernel
-def _decode(packed, rows):
-    data, flat = packed.ravel(), rows.ravel()
-    for block in range(rows.size // SUPER):
-        at = block * NBYTES
-        d = load_half(data, at)
-        for j in range(SUPER // BLOCK):
-            step = d * np.float32(np.int8(data[at + 4 + j]))
-            table = 64 * ((np.int32(data[at + 2 + j // 8]) >> (j % 8)) & 1)
-            i, t = j // 2, BLOCK * (j % 2)
-            qs, qh, to = at + 20 + 32 * (i // 2) + t, at + 148 + 32 * (i // 4) + t, block * SUPER + BLOCK * j
-            for e in range(BLOCK):
-                low = (np.int32(data[qs + e]) >> (4 * (i % 2))) & 15
-                flat[to + e] = step * _BOTH[table + low + (((np.int32(data[qh + e]) >> (2 * (i % 4))) & 3) << 4)]
+@inlined
+def _put(data, at, flat, start):
+    d = load_half(data, at)
+    for j in range(SUPER // BLOCK):
+        step = d * np.float32(np.int8(data[at + 4 + j]))
+        table = 64 * ((np.int32(data[at + 2 + j // 8]) >> (j % 8)) & 1)
+        i, t = j // 2, BLOCK * (j % 2)
+        qs, qh, to = at + 20 + 32 * (i // 2) + t, at + 148 + 32 * (i // 4) + t, start + BLOCK * j
+        for e in range(BLOCK):
+            low = (np.int32(data[qs + e]) >> (4 * (i % 2))) & 15
+            flat[to + e] = step * _BOTH[table + low + (((np.int32(data[qh + e]) >> (2 * (i % 4))) & 3) << 4)]
 
 
 _UNIT, _LEVEL = clamped(127, -127, 127)
@@ -76,4 +73,4 @@ _ENCODE = encode_super(
         unit=_UNIT, level=_LEVEL, pack=_pack, skips=True,
     )
 )  # fmt: skip
-CODECS = {"IQ6_K": Codec(decode=_decode, encode=_ENCODE)}
+CODECS = {"IQ6_K": Codec(decode=super_decoder(NBYTES, _put), encode=_ENCODE)}

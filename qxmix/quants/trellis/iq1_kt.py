@@ -22,9 +22,8 @@ import numpy as np
 
 from qxmix.quants.codec import Codec
 from qxmix.quants.common.levels import IQ4_LEVELS
-from qxmix.quants.common.row_scale import load_float
-from qxmix.quants.common.superblock import SUPER
-from qxmix.quants.jit import kernel
+from qxmix.quants.common.row_scale import row_decoder
+from qxmix.quants.jit import inlined
 from qxmix.quants.trellis.batch import BLOCKS_PER_SUPER, pair_nibbles
 from qxmix.quants.trellis.codebook import OFFSET, codebook, next_state, value_of
 from qxmix.quants.trellis.levels import GROUPS, encode_levels
@@ -47,29 +46,23 @@ def _pack(codes: NDArray[np.uint8], found: NDArray[np.int32]) -> list[NDArray[np
     return [codes | tops.reshape(codes.shape) << np.uint8(4), found.astype(np.uint8), pair_nibbles(nibbles)]
 
 
-def _encode(rows: Rows, columns: Columns, packed: Packed, search: int) -> None:  # noqa: ARG001 - one search only
+def _encode(rows: Rows, columns: Columns, packed: Packed, _search: int) -> None:
     book = codebook(8192, 8, 32)
     encode_levels(rows, columns, packed, book, offsets=(0.0, -8.0), factor=1.07, pack=_pack)
 
 
-@kernel
-def _decode(packed, rows):
-    n_rows, n_cols = rows.shape
-    for r in range(n_rows):
-        row, to = packed[r], rows[r]
-        d = load_float(row, 0)
-        for s in range(n_cols // SUPER):
-            at = ROW_NBYTES + s * NBYTES
-            for j in range(BLOCKS_PER_SUPER):
-                byte = np.uint32(row[at + j])
-                step = d * IQ4_LEVELS[byte & np.uint32(15)]
-                for g in range(GROUPS):
-                    nibble = (np.uint32(row[at + HIGH + (j % HALF) * GROUPS + g]) >> (4 * (j // HALF))) & 15
-                    start = np.uint32(row[at + LOW + j * GROUPS + g]) | (nibble << 8) | (((byte >> (4 + g)) & 1) << 12)
-                    state = np.uint32(start + OFFSET)
-                    for k in range(8):
-                        state = next_state(state)
-                        to[s * SUPER + (j * GROUPS + g) * 8 + k] = step * value_of(state)
+@inlined
+def _put(data, at, d, row, start):
+    for j in range(BLOCKS_PER_SUPER):
+        byte = np.uint32(data[at + j])
+        step = d * IQ4_LEVELS[byte & np.uint32(15)]
+        for g in range(GROUPS):
+            nibble = (np.uint32(data[at + HIGH + (j % HALF) * GROUPS + g]) >> (4 * (j // HALF))) & 15
+            first = np.uint32(data[at + LOW + j * GROUPS + g]) | (nibble << 8) | (((byte >> (4 + g)) & 1) << 12)
+            state = np.uint32(first + OFFSET)
+            for k in range(8):
+                state = next_state(state)
+                row[start + (j * GROUPS + g) * 8 + k] = step * value_of(state)
 
 
-CODECS = {"IQ1_KT": Codec(decode=_decode, encode=_encode)}
+CODECS = {"IQ1_KT": Codec(decode=row_decoder(NBYTES, _put, half=False), encode=_encode)}

@@ -20,9 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qxmix.quants.codec import Codec
-from qxmix.quants.common.row_scale import load_float
-from qxmix.quants.common.superblock import SUPER
-from qxmix.quants.jit import kernel
+from qxmix.quants.common.row_scale import row_decoder
+from qxmix.quants.jit import inlined
 from qxmix.quants.trellis.batch import (
     BLOCKS_PER_SUPER,
     batches,
@@ -54,7 +53,7 @@ _0 = np.float32(0.0)
 _TOP = np.float32(15.0)
 
 
-def _encode(rows: Rows, columns: Columns, packed: Packed, search: int) -> None:  # noqa: ARG001 - one search only
+def _encode(rows: Rows, columns: Columns, packed: Packed, _search: int) -> None:
     book = codebook(65536, 8, 8, magnitudes=True)
     for batch in batches(rows, columns, packed, magnitudes=True):
         x, w, every = batch.x, batch.w, np.arange(batch.tops.size)
@@ -74,24 +73,18 @@ def _encode(rows: Rows, columns: Columns, packed: Packed, search: int) -> None: 
         store(d, [pair_nibbles(levels.astype(np.uint8).reshape(blocks)), starts, signs], batch.packed)
 
 
-@kernel
-def _decode(packed, rows):
-    n_rows, n_cols = rows.shape
-    for r in range(n_rows):
-        row, to = packed[r], rows[r]
-        d = load_float(row, 0)
-        for s in range(n_cols // SUPER):
-            at = ROW_NBYTES + s * NBYTES
-            for j in range(BLOCKS_PER_SUPER):
-                step = d * np.float32(np.int32((row[at + j % HALF] >> (4 * (j // HALF))) & 15))
-                for g in range(GROUPS):
-                    source = at + HALF + 2 * (j * GROUPS + g)
-                    state = np.uint32(np.uint32(row[source]) + (np.uint32(row[source + 1]) << 8) + OFFSET)
-                    for k in range(8):
-                        state = next_state(state)
-                        value = step * abs(value_of(state))
-                        minus = (row[at + QH + g * 8 + k] >> j) & 1
-                        to[s * SUPER + (j * GROUPS + g) * 8 + k] = -value if minus else value
+@inlined
+def _put(data, at, d, row, start):
+    for j in range(BLOCKS_PER_SUPER):
+        step = d * np.float32(np.int32((data[at + j % HALF] >> (4 * (j // HALF))) & 15))
+        for g in range(GROUPS):
+            source = at + HALF + 2 * (j * GROUPS + g)
+            state = np.uint32(np.uint32(data[source]) + (np.uint32(data[source + 1]) << 8) + OFFSET)
+            for k in range(8):
+                state = next_state(state)
+                value = step * abs(value_of(state))
+                minus = (data[at + QH + g * 8 + k] >> j) & 1
+                row[start + (j * GROUPS + g) * 8 + k] = -value if minus else value
 
 
-CODECS = {"IQ3_KT": Codec(decode=_decode, encode=_encode)}
+CODECS = {"IQ3_KT": Codec(decode=row_decoder(NBYTES, _put, half=False), encode=_encode)}

@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qxmix.quants.codec import Codec
-from qxmix.quants.common.row_scale import load_float
-from qxmix.quants.common.superblock import SUPER
-from qxmix.quants.jit import kernel
+from qxmix.quants.common.row_scale import row_decoder
+from qxmix.quants.jit import inlined
 from qxmix.quants.trellis.batch import (
     BLOCKS_PER_SUPER,
     Batch,
@@ -93,7 +92,7 @@ def _block_scales(batch: Batch, books: list[Codebook]) -> tuple[NDArray[np.float
     return last.scale.reshape(batch.tops.shape), (between.trial >= 0) | (last.trial >= 0)
 
 
-def _encode(rows: Rows, columns: Columns, packed: Packed, search: int) -> None:  # noqa: ARG001 - one search only
+def _encode(rows: Rows, columns: Columns, packed: Packed, _search: int) -> None:
     books = [codebook(SECOND, 4, 6, offset=OFFSET + first) for first in (0, SECOND)]
     values = np.concatenate([book.values for book in books])
     for batch in batches(rows, columns, packed):
@@ -114,29 +113,23 @@ def _encode(rows: Rows, columns: Columns, packed: Packed, search: int) -> None: 
         batch.packed[batch.tops.max(axis=1) == _0, :4] = 0
 
 
-@kernel
-def _decode(packed, rows):
-    n_rows, n_cols = rows.shape
-    for r in range(n_rows):
-        row, to = packed[r], rows[r]
-        d = load_float(row, 0)
-        for s in range(n_cols // SUPER):
-            at = ROW_NBYTES + s * NBYTES
-            for j in range(BLOCKS_PER_SUPER):
-                word = np.uint32(0)
-                for i in range(4):
-                    word |= np.uint32(np.uint32(row[at + 4 * j + i]) << np.uint32(8 * i))
-                step = d * np.float32(np.int32((word >> np.uint32(1)) & np.uint32(127)) - np.int32(64))
-                for g in range(GROUPS):
-                    i = j * GROUPS + g
-                    nibble = (np.uint32(row[at + QH + i % 32]) >> np.uint32(4 * (i // 32))) & np.uint32(15)
-                    start = np.uint32(row[at + QL + i]) | np.uint32(nibble << np.uint32(8))
-                    start |= np.uint32(((word >> np.uint32(8 + 3 * g)) & np.uint32(7)) << np.uint32(12))
-                    start |= np.uint32((word & np.uint32(1)) << np.uint32(15))
-                    state = np.uint32(start + np.uint32(OFFSET))
-                    for k in range(4):
-                        state = next_state(state)
-                        to[s * SUPER + i * 4 + k] = step * value_of(state)
+@inlined
+def _put(data, at, d, row, start):
+    for j in range(BLOCKS_PER_SUPER):
+        word = np.uint32(0)
+        for i in range(4):
+            word |= np.uint32(np.uint32(data[at + 4 * j + i]) << np.uint32(8 * i))
+        step = d * np.float32(np.int32((word >> np.uint32(1)) & np.uint32(127)) - np.int32(64))
+        for g in range(GROUPS):
+            i = j * GROUPS + g
+            nibble = (np.uint32(data[at + QH + i % 32]) >> np.uint32(4 * (i // 32))) & np.uint32(15)
+            first = np.uint32(data[at + QL + i]) | np.uint32(nibble << np.uint32(8))
+            first |= np.uint32(((word >> np.uint32(8 + 3 * g)) & np.uint32(7)) << np.uint32(12))
+            first |= np.uint32((word & np.uint32(1)) << np.uint32(15))
+            state = np.uint32(first + np.uint32(OFFSET))
+            for k in range(4):
+                state = next_state(state)
+                row[start + i * 4 + k] = step * value_of(state)
 
 
-CODECS = {"IQ4_KT": Codec(decode=_decode, encode=_encode)}
+CODECS = {"IQ4_KT": Codec(decode=row_decoder(NBYTES, _put, half=False), encode=_encode)}
