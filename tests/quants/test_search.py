@@ -16,6 +16,7 @@ from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.levels import IQ4_LEVELS
 from qxmix.quants.common.search import search_linear
 from qxmix.quants.common.search_table import table_best
+from tests.quants.naive.roundings import best_explained
 
 TABLE = 0
 """Stands for the level table among the values of nmax."""
@@ -93,6 +94,28 @@ def test_exhaustive_equals_trying_every_code_vector(levels: np.ndarray) -> None:
     np.testing.assert_allclose(explained(x, w, q), np.max(every, axis=0), rtol=1e-6)
     best = (w * x * q).sum(axis=0) / (w * q * q).sum(axis=0)
     np.testing.assert_allclose(scale, best, rtol=1e-5)
+
+
+def hard_blocks(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Heavy tails, values of few bits with ties, outliers without weight, multiples of one step, tiny and huge ones."""
+    rng = np.random.default_rng(n)
+    x, w = rng.standard_t(3, (n, LANES)), rng.gamma(0.5, 1.0, (n, LANES)) + 1e-6
+    x[:, 8:24] = np.round(x[:, 8:24] * 4) / 4
+    x[0, 24:32] *= 100
+    w[0, 24:32] *= 1e-9
+    x[:, 32:40] = np.round(x[:, 32:40]) * 0.37
+    x[:, 40:48] *= 10.0 ** rng.integers(-12, 12, 8)
+    w[:, 48:52] *= 10.0 ** rng.integers(-30, 9, (n, 4))
+    return x.astype(np.float32), w.astype(np.float32)
+
+
+@pytest.mark.parametrize(("n", "nmax"), [(16, 4), (16, 32), (32, 8), (32, 16), (32, 32), (32, TABLE)])
+def test_exhaustive_explains_what_the_best_of_all_roundings_does(n: int, nmax: int) -> None:
+    x, w = hard_blocks(n)
+    levels = (IQ4_LEVELS if nmax == TABLE else np.arange(-nmax, nmax)).astype(np.float64)
+    gain = explained(x, w, search(x, w, nmax, "exhaustive")[1])
+    best = [best_explained(a, b, levels) for a, b in zip(x.T.astype(np.float64), w.T.astype(np.float64), strict=True)]
+    np.testing.assert_allclose(gain, best, rtol=1e-12)
 
 
 def test_exhaustive_of_a_block_without_values_or_weights_is_scale_zero() -> None:
