@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qxmix.cli.inputs import open_measurement, open_model
+from qxmix.cli.inputs import open_measurement, open_model, read_text
 from qxmix.cli.plan import make_split, split_options
 from qxmix.cli.sizes import Size
 from qxmix.cli.solve_options import Against, SelectorSize, SelectorTypes, Tie, candidate_types
@@ -61,6 +61,12 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--max-types", type=click.IntRange(min=1), help="Most distinct types.")
 @click.option("--against", type=Against(), help="Beside the recipe N matched ones at random: random:20.")
+@click.option("--refine", "tries", type=click.IntRange(min=1), help="Try so many swaps on the model itself; --text.")
+@click.option("--text", type=click.Path(path_type=Path), help="Text that swaps are judged on.")
+@click.option("--chunks", default=4, show_default=True, type=click.IntRange(min=1), help="Chunks of it to run.")
+@click.option("--first-chunk", default=0, show_default=True, type=click.IntRange(min=0), help="Chunks to skip.")
+@click.option("--ctx", default=512, show_default=True, type=click.IntRange(min=8), help="Tokens per chunk.")
+@click.option("-j", "--threads", type=click.IntRange(min=1), help="Threads of the engine.  [default: all processors]")
 @click.option("--curve", "as_curve", is_flag=True, help="Print size against predicted divergence, and exit.")
 @click.option("--html", type=click.Path(path_type=Path), help="Write a page about the result, complete in one file.")
 @split_options
@@ -70,6 +76,7 @@ def command(
     floors: tuple[Bound, ...], ceilings: tuple[Bound, ...], bans: tuple[Bound, ...],
     ties: tuple[tuple[tuple[str, ...], ...], ...], max_types: int | None, against: int | None, as_curve: bool,
     html: Path | None,
+    tries: int | None, text: Path | None, chunks: int, first_chunk: int, ctx: int, threads: int | None,
     split_max_size: int | None, split_max_tensors: int | None, keep_split: bool,
 ) -> None:  # fmt: skip
     """Find the types that lose least within a size, and write them as a recipe.
@@ -81,6 +88,8 @@ def command(
         raise click.UsageError("say how large it may be: --size, --bpw, or --budget for some tensors and for the rest")
     if against and (output is None or shares or max_types):
         raise click.UsageError("--against writes files beside -o, for a --size or --bpw of the whole model alone")
+    if (tries is None) != (text is None):
+        raise click.UsageError("--refine tries swaps on a text, and --text is for --refine: give both")
     header = open_model(model)
     matrix = load_imatrix(imatrix) if imatrix else None
     outside = read_outside(measure) if measure is not None and is_outside(measure) else None
@@ -101,6 +110,8 @@ def command(
         return
     source = _source(measurement, measure, matrix)
     solved = solve_recipe(request, predictor, source)
+    if tries is not None and text is not None:
+        solved = _refined(solved, source, text, (tries, chunks, first_chunk, ctx, threads))
     _write(solved.text, output)
     for number in range(1, 1 + (against or 0)):
         assert output is not None, "checked above"
@@ -113,6 +124,26 @@ def command(
         from qxmix.report.page.insight import insight_of  # noqa: PLC0415
 
         write_page(plan_page(solved.plan, insight_of(solved.plan, predictor, request.types)), html)
+
+
+def _refined(solved: Solved, source: tuple[str, ...], text: Path, run: tuple[int, int, int, int, int | None]) -> Solved:
+    # The engine and the kernels, for those who refine.
+    from qxmix.cli.progress import chunks_shown  # noqa: PLC0415
+    from qxmix.engines.evaluate import N_UBATCH  # noqa: PLC0415
+    from qxmix.engines.session import n_processors  # noqa: PLC0415
+    from qxmix.measure.score import Passage  # noqa: PLC0415
+    from qxmix.solve.refined import refine_recipe  # noqa: PLC0415
+
+    tries, chunks, first_chunk, ctx, threads = run
+    content = read_text(text).removesuffix(b"\n")
+    passage = Passage(content, ctx, first_chunk, chunks, min(ctx, N_UBATCH), threads or n_processors())
+    with chunks_shown("Refining") as on_step:
+        found, tried = refine_recipe(solved, source, passage, tries, on_step)
+    notice(
+        f"Refined: {tried.n_kept} of {tried.n_tried} swaps kept; on this text {tried.before:.5g} before and "
+        f"{tried.after:.5g} after"
+    )
+    return found
 
 
 def _base(base: str | None, target: Target | None, measurement: Measurement | None) -> Recipe:

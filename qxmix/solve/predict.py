@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from math import exp, log
 from typing import TYPE_CHECKING, Literal
 
 from qxmix.errors import ModelFileError
 from qxmix.planning.facts import model_facts
+from qxmix.recipe.categories import layer_of, part_of
 from qxmix.solve.calibrate import GUESSED, UNCALIBRATED, Calibration, calibrate
 from qxmix.solve.outside import sensitivities as sensitivities_of
 from qxmix.solve.prior import load_prior
@@ -96,7 +98,7 @@ def predictor_of(header: ModelHeader, measurement: Measurement | None) -> Predic
     basis: Basis = "errors"
     if any(t.sensitivity is not None for t in measurement.tensors):
         basis = "measured"
-        sensitivities |= {t.name: _positive(t.sensitivity) for t in measurement.tensors if t.sensitivity is not None}
+        sensitivities |= _measured(measurement, usual)
     calibration = UNCALIBRATED if basis == "measured" else GUESSED
     found = Predictor(basis, UNITS[measurement.metric], calibration, sensitivities, errors, usual, prior)
     return replace(found, calibration=_calibrated(found, measurement)) if measurement.joint else found
@@ -135,6 +137,32 @@ def _ratio(tensor: MeasuredTensor, prior: Prior) -> float:
         log(trial.error / usual) for trial in tensor.trials if trial.error > 0 and (usual := prior.error(trial.type))
     ]
     return exp(sum(logs) / len(logs)) if logs else 1.0
+
+
+def _measured(measurement: Measurement, usual: Mapping[str, float]) -> dict[str, float]:
+    """Sensitivities as measured; of the others in between, what makes a type lose as much as it does nearby.
+
+    The error of a type is relative to the weights, and a tensor with one huge column has a tenth of the others' errors
+    and ten times their sensitivity: it is the product that is alike in neighbouring layers.
+    """
+    found = {t.name: _positive(t.sensitivity) for t in measurement.tensors if t.sensitivity is not None}
+    known: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    for tensor in measurement.tensors:
+        layer = layer_of(tensor.name)
+        if tensor.sensitivity is not None and tensor.sensitivity.origin == "measured" and layer is not None:
+            known[part_of(tensor.name)].append((layer, log(found[tensor.name] * usual[tensor.name])))
+    for tensor in measurement.tensors:
+        layer, near = layer_of(tensor.name), sorted(known[part_of(tensor.name)])
+        if tensor.sensitivity is not None and tensor.sensitivity.origin == "filled" and layer is not None and near:
+            found[tensor.name] = exp(_between(near, layer)) / usual[tensor.name]
+    return found
+
+
+def _between(known: list[tuple[int, float]], layer: int) -> float:
+    """On the line from the nearest layer below to the nearest above."""
+    low, a = next((p for p in reversed(known) if p[0] <= layer), known[0])
+    high, b = next((p for p in known if p[0] >= layer), known[-1])
+    return a + (b - a) * ((layer - low) / (high - low) if high > low else 0.5)
 
 
 def _positive(sensitivity: Sensitivity) -> float:

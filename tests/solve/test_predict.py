@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import jsonschema
@@ -10,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from qxmix.cli.main import main
-from qxmix.measurement import save_measurement
+from qxmix.measurement import MeasuredTensor, Sensitivity, save_measurement
 from qxmix.plan import Split, make_plan
 from qxmix.recipe.load import load_recipe_text
 from qxmix.resources import data_dir
@@ -19,6 +20,7 @@ from qxmix.solve.base import unruled
 from qxmix.solve.calibrate import UNCALIBRATED, calibrate
 from qxmix.solve.make import solve_recipe
 from qxmix.solve.predict import predictor_of
+from qxmix.solve.prior import load_prior
 from qxmix.solve.request import Budget, Limits, Request
 from qxmix.solve.worth import worth
 from tests.planning.models import Model, header, write
@@ -149,3 +151,22 @@ def test_a_measurement_of_another_model_is_refused(tmp_path: Path) -> None:
     refused = CliRunner().invoke(main, ["solve", str(path), "-m", str(measured), "--bpw", "5"])
     assert refused.exit_code == 1
     assert "of another model (made up" in refused.output
+
+
+def test_between_measured_layers_a_type_loses_alike_whatever_its_relative_error() -> None:
+    """One huge column makes all errors of a tensor small; its sensitivity is then as much larger."""
+    model = small()
+    measurement = measurement_of(model)
+    name = "blk.3.ffn_down.weight"
+
+    def changed(tensor: MeasuredTensor) -> MeasuredTensor:
+        if "ffn_down" not in tensor.name:
+            return tensor
+        measured = tensor.name != name
+        scale = 1.0 if measured else 0.05
+        trials = tuple(replace(t, error=scale * (load_prior().error(t.type) or 1.0)) for t in tensor.trials)
+        return replace(tensor, trials=trials, sensitivity=Sensitivity(0.1, 0.0, "measured" if measured else "filled"))
+
+    found = predictor_of(header(model), replace(measurement, tensors=tuple(map(changed, measurement.tensors))))
+    assert found.loss(name, "Q4_K") == pytest.approx(found.loss("blk.2.ffn_down.weight", "Q4_K"))
+    assert found.sensitivities[name] == pytest.approx(2.0)

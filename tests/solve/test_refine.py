@@ -5,14 +5,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
+from click.testing import CliRunner
 
+import qxmix
+from qxmix.cli.main import main
+from qxmix.measure.score import Passage
+from qxmix.plan import Split
+from qxmix.solve.base import unruled
+from qxmix.solve.make import solve_recipe
 from qxmix.solve.model import Item, Option, undominated
+from qxmix.solve.predict import predictor_of
 from qxmix.solve.refine import is_better, refine, swaps
+from qxmix.solve.refined import refine_recipe
+from qxmix.solve.request import Budget, Limits, Request
+from qxmix.solve.stage import ResidentStage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from numpy.typing import NDArray
+
+TYPES = ("Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "Q5_0", "IQ4_NL")
 
 
 def items(n: int = 6) -> list[Item]:
@@ -88,3 +103,31 @@ def test_chance_alone_is_no_improvement() -> None:
     assert kept < 25
     assert is_better(rng.normal(-0.3, 1, 500))
     assert not is_better(np.array([-1.0]))
+
+
+def test_in_the_engine_what_is_written_is_what_was_tried(
+    demo_model: Path, demo_imatrix: Path, demo_text: bytes
+) -> None:
+    """The divergence that the stage had at the end is that of the recipe, tried from the start in another one."""
+    header, imatrix = qxmix.read_header(demo_model), qxmix.load_imatrix(demo_imatrix)
+    passage = Passage(demo_text, 64, 0, 2, 64, 1)
+    asked = Request(header, imatrix, unruled("any"), Budget(1_300_000), TYPES, Limits(), Split(), "test")
+    solved = solve_recipe(asked, predictor_of(header, None), ())
+    found, tried = refine_recipe(solved, (), passage, 12, lambda _done, _total: None)
+    assert found.plan.file_nbytes <= 1_300_000
+    assert tried.after <= tried.before
+    assert tried.n_kept == 0 or "swaps kept" in found.text
+    with ResidentStage(header, imatrix, passage, ("llama.cpp", "ik_llama.cpp")) as stage:
+        stage.run_base()
+        stage.settle({t.name: t.type for t in found.plan.tensors if t.action == "encode"})
+        assert float(stage.losses({}).mean()) == pytest.approx(tried.after, rel=1e-6)
+
+
+def test_the_command(demo_model: Path, demo_text: bytes, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_bytes(demo_text)
+    args = ["solve", str(demo_model), "--size", "1.3MB", "-o", str(tmp_path / "r.yaml"), "--refine", "2"]
+    done = CliRunner().invoke(main, [*args, "--text", str(text), "--chunks", "1", "--ctx", "64"])
+    assert done.exit_code == 0, done.output
+    assert "of 2 swaps kept" in done.stderr
+    assert CliRunner().invoke(main, args).exit_code == 2
