@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from qxmix.container.source import opened
+from qxmix.engines.memory import available_nbytes
 from qxmix.engines.session import Session
 from qxmix.errors import ModelFileError, Problem, RunError
 
@@ -40,7 +41,13 @@ class Resident(Session):
         n_ubatch: int = 512,
         n_threads: int | None = None,
     ) -> None:
-        """Load a model whole into memory."""
+        """Load a model whole into memory.
+
+        Raises:
+            ModelFileError: it does not fit.
+
+        """
+        _require_memory(header, sum(header.file_nbytes), "it is")
         super().__init__(engine, header.path, n_ctx=n_ctx, n_ubatch=n_ubatch, n_threads=n_threads, in_place=True)
         self._header = header
         self._tensors = {t.name: t for t in header.tensors}
@@ -51,10 +58,15 @@ class Resident(Session):
         """Run the base on each chunk and keep its logits in the engine's process; yields after each.
 
         Raises:
-            ModelFileError: they are no numbers.
+            ModelFileError: they are no numbers, or there is no room for them.
 
         """
         self._n_chunks = 0
+        # Logits and probabilities in float32.
+        n_bytes = 8 * chunks.tokens.shape[0] * (chunks.tokens.shape[1] - chunks.first_scored - 1) * self.n_vocab
+        _require_memory(
+            self._header, n_bytes, "the logits of so many chunks, kept for comparison, are (fewer --chunks)"
+        )
         for i, tokens in enumerate(chunks.tokens):
             request = {"op": "keep", "chunk": i, "first_row": chunks.first_scored}
             if not self.request(request, tokens.astype(np.int32).tobytes())["finite"]:
@@ -131,3 +143,13 @@ class Resident(Session):
                 self.request({"op": "write", "name": tensor.name, "offset": start}, data)
         if cast("int", self.request({"op": "crc", "name": tensor.name})["crc"]) != crc:
             raise RunError(f"{self.engine} did not take {tensor.name} back as it is in the file")
+
+
+def _require_memory(header: ModelHeader, n_bytes: int, what: str) -> None:
+    free = available_nbytes()
+    if free is not None and n_bytes > free:
+        msg = (
+            f"does not fit into memory: {what} {n_bytes / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free; "
+            "close other programs, or give a smaller base of the same model, such as its Q8_0"
+        )
+        raise ModelFileError(Problem(str(header.path), msg))

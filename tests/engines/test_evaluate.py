@@ -48,6 +48,15 @@ def test_windows_are_those_of_llama_perplexity(engine: Engine, n_ctx: int, demo_
     assert got.base is None
 
 
+def test_chunks_can_be_skipped(demo_model: Path, demo_text: bytes) -> None:
+    def nll(first: int, n: int) -> float:
+        settings = Settings("llama.cpp", n_ctx=64, n_chunks=n, n_threads=1, first_chunk=first)
+        (got,) = evaluate([demo_model], demo_text, settings=settings)
+        return got.summary.n_scored * math.log(got.summary.ppl)
+
+    assert nll(1, 2) == pytest.approx(nll(0, 3) - nll(0, 1), rel=1e-9)
+
+
 def test_all_whole_chunks_without_a_number(demo_model: Path, demo_text: bytes) -> None:
     with Session("llama.cpp", demo_model) as session:
         n_tokens = session.tokenize(demo_text.removesuffix(b"\n")).size

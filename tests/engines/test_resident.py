@@ -14,6 +14,7 @@ from qxmix.container.header import read_header
 from qxmix.engines.chunks import cut
 from qxmix.engines.evaluate import Settings, evaluate
 from qxmix.engines.frames import send
+from qxmix.engines.memory import available_nbytes
 from qxmix.engines.reference import Reference
 from qxmix.engines.resident import Resident
 from qxmix.engines.scores import log_softmax, score
@@ -112,6 +113,27 @@ def test_a_damaged_base_is_told(demo_model: Path, tmp_path: Path, demo_text: byt
         chunks = cut([session], demo_text, 64, 1)
         with pytest.raises(ModelFileError, match=r"nan\.gguf: .* no numbers"):
             list(session.keep_chunks(chunks))
+
+
+def test_what_does_not_fit_into_memory_is_refused(
+    demo_model: Path, demo_text: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = read_header(demo_model)
+    with Resident("ik_llama.cpp", header, n_ctx=64, n_threads=1) as session:
+        chunks = cut([session], demo_text, 64, 2)
+        monkeypatch.setattr("qxmix.engines.resident.available_nbytes", lambda: 2 * 31 * 512 * 8 - 1)
+        with pytest.raises(ModelFileError, match=r"does not fit into memory: the logits .* \(fewer --chunks\)"):
+            next(session.keep_chunks(chunks))
+        monkeypatch.setattr("qxmix.engines.resident.available_nbytes", lambda: 2 * 31 * 512 * 8)
+        assert list(session.keep_chunks(chunks)) == [0, 1]
+    monkeypatch.setattr("qxmix.engines.resident.available_nbytes", lambda: sum(header.file_nbytes) - 1)
+    with pytest.raises(ModelFileError, match=r"does not fit into memory: it is 0\.0 GiB, .* such as its Q8_0"):
+        Resident("ik_llama.cpp", header, n_ctx=64, n_threads=1)
+
+
+def test_free_memory_is_told() -> None:
+    free = available_nbytes()
+    assert free is None or 1 << 20 < free < 1 << 50
 
 
 def test_a_death_in_the_middle_is_one_error(demo_model: Path, demo_text: bytes) -> None:

@@ -1,0 +1,21 @@
+"""How much memory this machine has left, so that what cannot fit is refused before it is loaded."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+
+def available_nbytes() -> int | None:
+    """Bytes that can be used without swapping; None where the system does not say."""
+    try:
+        found = re.search(r"MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text(encoding="ascii"))
+        if found:
+            return int(found[1]) << 10
+    except OSError:
+        pass
+    try:  # not what is free, but the most there can be
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError):
+        return None
