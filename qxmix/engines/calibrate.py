@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,13 +18,13 @@ from qxmix.container.moments import SecondMoments
 from qxmix.container.moments_files import pack_correlations
 from qxmix.engines.chunks import cut
 from qxmix.engines.embed import is_encoder
-from qxmix.engines.evaluate import N_UBATCH, check_types, checked_text, ubatch_for
-from qxmix.engines.gather import State
+from qxmix.engines.evaluate import N_UBATCH, check_types, checked_text, memory_nbytes, ubatch_for
+from qxmix.engines.gather import Shape, State, States
 from qxmix.engines.session import Observed, Session
 from qxmix.errors import ModelFileError, Problem, RunError
 from qxmix.planning.gate import never_quantized
 from qxmix.quants import ENGINES
-from qxmix.recipe.categories import category_of
+from qxmix.recipe.categories import category_of, layer_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +56,9 @@ class Settings:
     chunks_per_pass: int | None = None
     """Chunks that run side by side; None for as many as 512 tokens hold.  More of them read weights that do not fit
     into memory, as of many experts, less often; the logits of all their tokens are in memory at once."""
+    memory_nbytes: int | None = None
+    """Bound on the sums, in bytes; None for half of the machine's memory.  Where they do not fit, the text is run
+    several times, each time for some of the tensors."""
     moments: bool = False
     """Whether second moments are gathered besides."""
     output: bool = False
@@ -71,18 +75,18 @@ class Calibration:
     text_name: str
     settings: Settings
     n_chunks: int
-    state: State
+    state: States
 
     @property
     def unseen(self) -> tuple[str, ...]:
         """Tensors that the engine never multiplied with anything: those of layers that it does not run."""
-        return tuple(n for n in gathered_tensors(self.header, self.settings) if n not in self.state.leaders)
+        return tuple(n for n in gathered_tensors(self.header, self.settings) if n not in self.state)
 
     def imatrix(self, path: Path) -> Imatrix:
         """The importances, as the content of the file ``path`` to be; entries in the order of the model."""
         entries, counts = {}, {}
         for tensor in self.header.tensors:
-            if tensor.name in self.state.leaders:
+            if tensor.name in self.state:
                 found = self.state.sums(tensor.name)
                 each = found.counts[:, None]
                 mean = np.divide(found.sums, each, where=each > 0, out=np.ones_like(found.sums))
@@ -93,13 +97,13 @@ class Calibration:
 
     def moments(self) -> Mapping[str, SecondMoments]:
         """The second moments of each tensor, made when they are asked for."""
-        return _MomentsOf(self.state, [t.name for t in self.header.tensors if t.name in self.state.leaders])
+        return _MomentsOf(self.state, [t.name for t in self.header.tensors if t.name in self.state])
 
 
 class _MomentsOf(Mapping[str, SecondMoments]):
     """A mapping that holds no values: those of one tensor of a large model take a gigabyte."""
 
-    def __init__(self, state: State, names: list[str]) -> None:
+    def __init__(self, state: States, names: list[str]) -> None:
         self._state, self._names = state, names
 
     def __getitem__(self, name: str) -> SecondMoments:
@@ -150,7 +154,8 @@ def calibrate(
         header: the model.
         text: UTF-8.
         text_name: what the result calls it.
-        state: where the sums are kept on the way; whoever has made files of the result removes it.
+        state: where the sums are kept on the way, those of further sweeps beside it; whoever has made files of the
+            result discards them.
         settings: which chunks, and what of them.
         resume: whether to go on with the state that is there.
         on_chunk: called with the number of chunks that are done and of all chunks.
@@ -162,7 +167,49 @@ def calibrate(
     """
     text = checked_text(text)
     check_types({header.path: header}, _ENGINE)
-    tensors = gathered_tensors(header, settings)
+    parts = sweeps(gathered_tensors(header, settings), settings.memory_nbytes or memory_nbytes() // 2)
+    paths = [state if i == 0 else state.with_name(f"{state.name}{i + 1}") for i in range(len(parts))]
+    n_chunks = 0
+    for i, (tensors, path) in enumerate(zip(parts, paths, strict=True)):
+
+        def report(done: int, total: int, i: int = i) -> None:
+            on_chunk(i * total + done, len(parts) * total)
+
+        # Without a matrix that all tokens enter nothing tells how far it came, and it starts over.
+        going_on = resume and path.exists() and State(path).n_tokens > 0
+        n_chunks = _sweep(header, text, settings, tensors, path, resume=going_on, on_chunk=report)
+    return Calibration(header, text_name, settings, n_chunks, States(paths))
+
+
+def sweeps(tensors: dict[str, list[int]], nbytes: int) -> list[dict[str, list[int]]]:
+    """Split the tensors, in order, so that the sums of each part take at most ``nbytes``, or it is a single layer.
+
+    Layers stay whole: their matrices share inputs, and those of attention tell how many tokens were seen.
+    """
+    parts: list[dict[str, list[int]]] = [{}]
+    used = 0
+    for _, names in groupby(tensors, layer_of):
+        layer = {name: tensors[name] for name in names}
+        need = sum(Shape(*numbers).nbytes for numbers in layer.values())
+        if parts[-1] and used + need > nbytes:
+            parts.append({})
+            used = 0
+        parts[-1].update(layer)
+        used += need
+    return parts
+
+
+def _sweep(
+    header: ModelHeader,
+    text: bytes,
+    settings: Settings,
+    tensors: dict[str, list[int]],
+    state: Path,
+    *,
+    resume: bool,
+    on_chunk: Callable[[int, int], None],
+) -> int:
+    """Run the text once for some of the tensors; returns how many chunks it has."""
     identity = _identity(header, text, settings, tensors)
     if resume and State(state).identity != identity:
         msg = "was begun with another model, text or other settings; give the same ones, or --overwrite to start over"
@@ -179,7 +226,7 @@ def calibrate(
         chunks = _chunks(session, text, settings)
         n_done = State(state).n_tokens // settings.n_ctx if resume else 0
         _run(session, chunks, n_done, n_chunks, settings.first_chunk, on_chunk)
-    return Calibration(header, text_name, settings, len(chunks), State(state))
+    return len(chunks)
 
 
 def _chunks(session: Session, text: bytes, settings: Settings) -> NDArray[np.int32]:

@@ -147,7 +147,7 @@ def check_headers(headers: Mapping[Path, ModelHeader], engine: Engine) -> None:
 
 def _groups(paths: Sequence[Path], headers: dict[Path, ModelHeader], base: Path | None) -> Iterator[list[Path]]:
     """Split ``paths`` so that each group fits into half of the memory together with the base, or has one file."""
-    room = _memory_nbytes() // 2 - (sum(headers[base].file_nbytes) if base else 0)
+    room = memory_nbytes() // 2 - (sum(headers[base].file_nbytes) if base else 0)
     group: list[Path] = []
     used = 0
     for path in paths:
@@ -161,7 +161,8 @@ def _groups(paths: Sequence[Path], headers: dict[Path, ModelHeader], base: Path 
         yield group
 
 
-def _memory_nbytes() -> int:
+def memory_nbytes() -> int:
+    """Bytes of memory that the machine has; 0 where it does not say."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError):  # Windows has no sysconf; one file at a time always works

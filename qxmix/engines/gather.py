@@ -25,7 +25,7 @@ from qxmix.container.whole_file import whole_file
 from qxmix.errors import Problem, RunError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -40,6 +40,12 @@ class Shape:
     n_matrices: int
     n_correlations: int
     """0: no moments; 1: one for all matrices; ``n_matrices``: each has its own."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that its sums take in memory."""
+        blocks = self.n_correlations * len(block_sizes(self.n_cols)) * MOMENTS_BLOCK**2
+        return 8 * self.n_matrices * self.n_cols + 4 * blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,3 +233,29 @@ class State:
                 return Sums(self._shapes[leader], *(file[f"{leader}/{part}"] for part in _PARTS))
         except _UNREADABLE as error:
             raise RunError(Problem(show_path(self._path), f"is damaged ({error}); {_OVER}")) from None
+
+
+class States:
+    """What several sweeps over a text have gathered, each of tensors of its own."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        """Read the heads of the states.
+
+        Raises:
+            RunError: one is none, or damaged.
+
+        """
+        self._paths = tuple(paths)
+        self._by_name = {name: state for state in map(State, paths) for name in state.leaders}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._by_name
+
+    def sums(self, name: str) -> Sums:
+        """What the input of ``name`` has come to; raises RunError where a file is damaged."""
+        return self._by_name[name].sums(name)
+
+    def discard(self) -> None:
+        """Remove the files."""
+        for path in self._paths:
+            path.unlink(missing_ok=True)

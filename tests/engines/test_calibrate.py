@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import pytest
 import qxmix.engines.calibrate as module
 from qxmix.container.header import read_header
 from qxmix.container.moments import SecondMoments, block_sizes
-from qxmix.engines.calibrate import Calibration, Settings, calibrate
+from qxmix.engines.calibrate import Calibration, Settings, calibrate, gathered_tensors, sweeps
 from qxmix.engines.chunks import cut
 from qxmix.engines.session import Session
 from qxmix.errors import ModelFileError, RunError
@@ -198,3 +199,26 @@ def test_every_token_counts_in_every_layer(arch: str, n_entries: int, demo_text:
 def test_a_chunk_beyond_the_text(demo_model: Path, demo_text: bytes, tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="the text has no chunk 999"):
         run(demo_model, demo_text, tmp_path / "state", Settings(n_ctx=N_CTX, first_chunk=999, n_threads=1))
+
+
+def test_sums_that_do_not_fit_are_gathered_in_sweeps(demo_moe_model: Path, demo_text: bytes, tmp_path: Path) -> None:
+    """Layers stay whole: the model has two."""
+    settings = Settings(n_ctx=N_CTX, n_chunks=2, n_threads=1, moments=True)
+    tensors = gathered_tensors(read_header(demo_moe_model), settings)
+    assert [len(part) for part in sweeps(tensors, 3 << 20)] == [7, 7]
+    assert [len(part) for part in sweeps(tensors, 1)] == [7, 7]
+    assert [len(part) for part in sweeps(tensors, 1 << 30)] == [14]
+    once = run(demo_moe_model, demo_text, tmp_path / "once", settings)
+    seen: list[tuple[int, int]] = []
+    twice = calibrate(
+        read_header(demo_moe_model), demo_text, "t.txt", tmp_path / "twice", replace(settings, memory_nbytes=3 << 20),
+        on_chunk=lambda done, total: seen.append((done, total)),
+    )  # fmt: skip
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["once", "twice", "twice2"]
+    assert seen == [(0, 4), (2, 4), (2, 4), (4, 4)]
+    one, two = once.imatrix(Path("m")), twice.imatrix(Path("m"))
+    assert {n: v.tolist() for n, v in one.entries.items()} == {n: v.tolist() for n, v in two.entries.items()}
+    for name, moments in once.moments().items():
+        assert moments.correlations.tolist() == twice.moments()[name].correlations.tolist()
+    twice.state.discard()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["once"]

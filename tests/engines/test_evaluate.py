@@ -109,7 +109,7 @@ def test_files_take_turns_where_memory_is_short(
     _with_noise(demo_model, other, 0.1)
     settings = Settings("llama.cpp", n_ctx=64, n_chunks=2, n_threads=1)
     together = evaluate([demo_model, other], demo_text, base=demo_model, settings=settings)
-    monkeypatch.setattr(evaluate_module, "_memory_nbytes", lambda: 0)
+    monkeypatch.setattr(evaluate_module, "memory_nbytes", lambda: 0)
     done: list[tuple[int, int]] = []
     apart = evaluate(
         [demo_model, other], demo_text, base=demo_model, settings=settings, on_chunk=lambda *step: done.append(step)

@@ -12,6 +12,7 @@ import click
 from qxmix.cli.imatrix.writing import check_output, write_converted
 from qxmix.cli.inputs import open_model, read_text
 from qxmix.cli.progress import chunks_shown
+from qxmix.cli.sizes import Size
 from qxmix.cli.streams import notice
 from qxmix.container.source import show_path
 from qxmix.errors import Problem, RunError
@@ -35,13 +36,18 @@ if TYPE_CHECKING:
     "--chunks-per-pass", type=click.IntRange(min=1),
     help="Chunks side by side: more read the weights of many experts less often.  [default: 512 tokens]",
 )  # fmt: skip
+@click.option(
+    "--memory", type=Size(),
+    help="Bound on the sums, e.g. 4G; beyond it the text is run again for the next tensors.  [default: half of all]",
+)  # fmt: skip
 @click.option("--process-output", is_flag=True, help="Measure the output matrix, too.")
 @click.option("-j", "--threads", type=click.IntRange(min=1), help="Threads of the engine.  [default: all processors]")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted make.")
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist, or start an interrupted make over.")
 def command(
     *, model: Path, text: Path, output: Path, moments: Path | None, chunks: int | None, first_chunk: int, ctx: int,
-    chunks_per_pass: int | None, process_output: bool, threads: int | None, resume: bool, overwrite: bool,
+    chunks_per_pass: int | None, memory: int | None, process_output: bool, threads: int | None, resume: bool,
+    overwrite: bool,
 ) -> None:  # fmt: skip
     """Run a text through MODEL in ik_llama.cpp and gather what goes into its matrices.
 
@@ -55,7 +61,7 @@ def command(
     _check_outputs(output, moments, state, overwrite=overwrite, resume=resume)
     header = open_model(model)
     settings = Settings(
-        ctx, first_chunk, chunks, threads, chunks_per_pass, moments=moments is not None, output=process_output
+        ctx, first_chunk, chunks, threads, chunks_per_pass, memory, moments=moments is not None, output=process_output
     )
     resume = resume and state.exists()
     try:
@@ -67,7 +73,7 @@ def command(
             notice(f"What is gathered is kept. Go on with:\n  qxmix {shlex.join([*arguments, '--resume'])}")
         raise
     _write(done, output, moments)
-    state.unlink()
+    done.state.discard()
 
 
 def _check_outputs(output: Path, moments: Path | None, state: Path, *, overwrite: bool, resume: bool) -> None:
