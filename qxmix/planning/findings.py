@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 _PLAIN = ("F32", "F16", "BF16", "F64")
 _GIB, _MIB = 1 << 30, 1 << 20
+_TRANSFORMS = ("prism.hadamard.", "general.tensor_extra.")
+"""Keys of llama.cpp that say how weights are stored: rotated by a Hadamard matrix, or with a precision of their own."""
 _HUGGING_FACE = re.compile(r"_proj\b|self_attn|\blayers\b|lm_head|embed_tokens|\bmlp\b")
 """Parts of names that tensors have before a model is converted to GGUF."""
 
@@ -64,6 +66,7 @@ def find_problems(
         *_fallbacks(recipe, drafts),
         *loading_problems(recipe, plan.header.path, drafts),
         *_no_effect(plan, drafts),
+        *_transformed(plan, drafts),
         *_unwritten(drafts),
         *_searches(recipe, drafts),
     ]
@@ -118,6 +121,18 @@ def _no_effect(plan: Plan, drafts: list[Draft]) -> Iterator[Problem]:
     else:
         why = f"all tensors are kept, most because of this: {Counter(d.kept for d in drafts).most_common(1)[0][0]}"
     yield Problem(plan.header.path.name, f"the plan encodes no tensor: {why}", "warning", "no-effect")
+
+
+def _transformed(plan: Plan, drafts: list[Draft]) -> Iterator[Problem]:
+    """Metadata that says how weights are stored stays with them, but was true of the weights before."""
+    keys = [f.key for f in plan.header.metadata if f.key.startswith(_TRANSFORMS)]
+    if keys and any(d.encodes for d in drafts):
+        text = (
+            f"its metadata say that weights are stored rotated or with settings of their own ({keys[0]}); they stay, "
+            "and the weights are quantized as they are stored: an engine that does not know the keys, or a scale that "
+            "was found for other bits, gives garbage; compare the output with the model before it is used"
+        )
+        yield Problem(plan.header.path.name, text, "warning", "transformed-weights")
 
 
 def _growth(plan: Plan) -> Iterator[Problem]:

@@ -48,12 +48,15 @@ _CONTAINS: dict[Engine, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 _ARCH_CONTAINS: dict[tuple[Engine, str], tuple[str, ...]] = {
-    ("llama.cpp", "glm5_next"): (
+    ("llama.cpp", "glm5-next"): (
         "hc_", "indexer.attn_q_b", "indexer.attn_k", "indexer.proj", "indexer_compressor_gate",
         "indexer_compressor_ape", "ssm_f_a.weight", "ssm_f_b.weight", "ssm_g_a.weight", "ssm_g_b.weight",
         "ssm_beta.weight", "attn_kv_a_mqa.weight", "attn_k_b.weight", "attn_v_b.weight",
     ),
 }  # fmt: skip
+
+_ARCH_BEGINS: dict[tuple[Engine, str], tuple[str, ...]] = {("llama.cpp", "vllm-decision2"): ("decision.",)}
+"""What the names of kept tensors begin with; held, like all of one architecture, to llama.cpp's library b11739."""
 
 _INTEGERS = frozenset({"I8", "I16", "I32", "I64"})
 
@@ -78,7 +81,8 @@ def never_quantized(tensor: TensorInfo, engines: tuple[Engine, ...], arch: str) 
         return "it is a norm"
     for engine in engines:
         excluded = (*_CONTAINS[engine], *_ARCH_CONTAINS.get((engine, arch), ()))
-        part = name if name in _WHOLE else next((p for p in excluded if p in name), "")
+        begins = (p for p in _ARCH_BEGINS.get((engine, arch), ()) if name.startswith(p))
+        part = name if name in _WHOLE else next((p for p in excluded if p in name), next(begins, ""))
         if part:
             return f"{engine} never quantizes '{part}'"
     return ""

@@ -71,7 +71,7 @@ def make_input(kind: str, rng: Random) -> bytes:
     return mutate_pieces(rng.choice(SEEDS[kind])(rng), rng)
 
 
-def run_one(kind: str, data: bytes, folder: Path, tally: Tally, *, traced: bool) -> None:
+def run_one(kind: str, data: bytes, folder: Path, tally: Tally, *, traced: bool, keep: Path | None = None) -> None:
     """Run a target once under its limits."""
     start = time.perf_counter()
     signal.setitimer(signal.ITIMER_REAL, SECONDS)
@@ -86,6 +86,8 @@ def run_one(kind: str, data: bytes, folder: Path, tally: Tally, *, traced: bool)
         tally.errors[_VARIABLE.sub("#", text)] += 1
     except Exception as error:  # noqa: BLE001 - whatever escapes is the finding
         tally.crashes.append(data)
+        if keep is not None:
+            (keep / f"crash-{kind}-{len(tally.crashes) - 1}").write_bytes(data)
         print(f"{kind}: {type(error).__name__}: {error}", file=sys.stderr)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -94,7 +96,7 @@ def run_one(kind: str, data: bytes, folder: Path, tally: Tally, *, traced: bool)
     tally.slowest = max(tally.slowest, time.perf_counter() - start)
 
 
-def fuzz(kind: str, runs: int, seconds: float, seed: int) -> Tally:
+def fuzz(kind: str, runs: int, seconds: float, seed: int, keep: Path | None = None) -> Tally:
     """Run up to ``runs`` mutated inputs for up to ``seconds``."""
     tally, rng, end = Tally(), Random(seed), time.monotonic() + seconds  # noqa: S311
     before = signal.signal(signal.SIGALRM, _hang)
@@ -107,7 +109,7 @@ def fuzz(kind: str, runs: int, seconds: float, seed: int) -> Tally:
             (folder / "m-00002-of-00002.gguf").write_bytes(small_model(split=(1, 2, 2)))
             run_one(kind, make_input(kind, Random(0)), folder, Tally(), traced=False)  # noqa: S311 - imports
             while tally.runs < runs and time.monotonic() < end:
-                run_one(kind, make_input(kind, rng), folder, tally, traced=tally.runs % TRACED_EVERY == 0)
+                run_one(kind, make_input(kind, rng), folder, tally, traced=tally.runs % TRACED_EVERY == 0, keep=keep)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, limits)
         signal.signal(signal.SIGALRM, before)
@@ -169,10 +171,8 @@ def main() -> int:
             failed |= run_atheris(kind, options.runs, options.seconds, options.seed, options.keep) != 0
             continue
         start = time.monotonic()
-        tally = fuzz(kind, options.runs, options.seconds, options.seed)
+        tally = fuzz(kind, options.runs, options.seconds, options.seed, options.keep)
         report(kind, tally, time.monotonic() - start, verbose=options.verbose)
-        for i, data in enumerate(tally.crashes):
-            (options.keep / f"crash-{kind}-{i}").write_bytes(data)
         failed |= bool(tally.crashes)
     return int(failed)
 
