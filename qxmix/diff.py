@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -14,6 +15,7 @@ from qxmix.errors import Problem, QxmixError, RecipeError
 from qxmix.plan import make_plan
 from qxmix.quants import find
 from qxmix.recipe import load_recipe
+from qxmix.recipe.once import LARGEST, stream_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from qxmix.container.imatrix import Imatrix
     from qxmix.container.model import ModelHeader
 
-LARGEST_JSON = 256 << 20
+LARGEST_JSON = LARGEST
 """Largest plan or lock file that is read, in bytes; the plan of a 1,000-tensor model has half a MB."""
 
 
@@ -129,13 +131,16 @@ def kind_of(text: str) -> str:
     if is_remote(text):
         return "model"
     try:
-        with Path(text).open("rb") as file:
-            start = file.read(64)
+        start = stream_of(text)
+        if start is None:
+            with Path(text).open("rb") as file:
+                start = file.read(64)
     except OSError:
         return "recipe"
     if start.startswith(b"GGUF"):
         return "model"
-    return "json" if start.lstrip().startswith(b"{") else "recipe"
+    # A recipe may be written in braces, too.
+    return "json" if re.match(rb'\s*\{\s*("(?!qxmix")|\}|$)', start) else "recipe"
 
 
 def load_side(text: str, header: ModelHeader | None, imatrix: Imatrix | None) -> Side:
@@ -179,9 +184,10 @@ def _of_header(label: str, header: ModelHeader) -> Side:
 def _of_json(text: str, header: ModelHeader | None) -> Side:
     path = Path(text)
     content: Any = None
-    if path.stat().st_size <= LARGEST_JSON:
+    data = stream_of(text)
+    if data is not None or path.stat().st_size <= LARGEST_JSON:
         try:
-            content = json.loads(path.read_bytes())
+            content = json.loads(path.read_bytes() if data is None else data)
         except (ValueError, RecursionError) as error:
             raise DiffError(Problem(text, f"is no JSON: {error}")) from None
     try:

@@ -18,13 +18,13 @@ from qxmix.cli.progress import shown
 from qxmix.cli.sizes import Size
 from qxmix.cli.streams import notice
 from qxmix.container.imatrix import load_imatrix
-from qxmix.execute.naming import default_name
 from qxmix.execute.output import name_output
 from qxmix.execute.preflight import preflight
 from qxmix.execute.run import apply
 from qxmix.lint import examined
 from qxmix.plan import make_plan
 from qxmix.planning.lock import check_lock
+from qxmix.planning.naming import default_name
 from qxmix.recipe import load_recipe
 from qxmix.report.plan import headline, plan_text
 from qxmix.report.plan_json import plan_json
@@ -86,7 +86,7 @@ def command(
     path = _output_path(plan, output)
     if dry_run:
         preflight(plan, name_output(plan, path), overwrite=overwrite or resume, strict=strict)
-        _show_plan(plan, jobs or os.cpu_count() or 1, as_json=as_json)
+        _show_plan(plan, path, jobs or os.cpu_count() or 1, as_json=as_json)
         return
     settings: dict[str, Any] = {
         "n_workers": jobs, "executor": executor, "memory_nbytes": memory, "report": report, "resume": resume,
@@ -120,11 +120,11 @@ def _output_path(plan: Plan, output: str | None) -> Path:
     return Path(output) / default_name(plan) if a_folder else Path(output)
 
 
-def _show_plan(plan: Plan, n_workers: int, *, as_json: bool) -> None:
+def _show_plan(plan: Plan, path: Path, n_workers: int, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(plan_json(plan, n_workers=n_workers), indent=1))
     else:
-        click.echo(plan_text(plan, n_workers=n_workers, terminal=sys.stdout.isatty()))
+        click.echo(plan_text(plan, n_workers=n_workers, output=str(path), terminal=sys.stdout.isatty()))
         click.echo("\nDry run: nothing was written.")
 
 

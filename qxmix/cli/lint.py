@@ -19,7 +19,7 @@ from qxmix.plan import make_plan
 from qxmix.recipe import load_recipe
 from qxmix.recipe.problem_ids import IDS
 from qxmix.report.plan import headline, problem_counts, problems_text
-from qxmix.report.plan_json import problem_json
+from qxmix.report.problems import problem_json
 from qxmix.report.text import table, wrapped
 
 if TYPE_CHECKING:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import json
 import sys
+from dataclasses import replace
 from difflib import get_close_matches
 
 import click
@@ -11,7 +13,7 @@ import click
 from qxmix.cli import streams
 from qxmix.cli.lazy import LazyGroup
 from qxmix.errors import QxmixError
-from qxmix.report.text import wrapped
+from qxmix.report.problems import problem_json, problem_line
 
 COMMANDS = {
     "solve": ("solve", "Find the types that lose least within a size."),
@@ -41,12 +43,25 @@ COMMANDS = {
 """Command to the module of ``qxmix.cli`` whose ``command`` it is, and its line in ``--help``, in that order."""
 
 
+SIZES = ("--target-size", "--target-bpw", "--max-size", "--size", "--bpw", "--fit")
+"""Options that say how large the output is to be, which recipes say."""
+_FOR_A_SIZE = (
+    "'qxmix solve MODEL --size 20GiB' makes a recipe that fits a size, and in a recipe 'limits: {max_size: 20GiB}' "
+    "refuses a larger output"
+)
+
+_AS_JSON = "qxmix.as_json"
+
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
 
 class _Commands(LazyGroup):
     """All commands of qxmix, and what becomes of errors."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[_AS_JSON] = "--json" in args
+        return super().parse_args(ctx, args)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -59,12 +74,9 @@ class _Commands(LazyGroup):
     def invoke(self, ctx: click.Context) -> object:
         streams.open_missing()
         try:
-            return super().invoke(ctx)
+            return self._invoke(ctx)
         except QxmixError as error:
-            for problem in error.problems:
-                streams.notice(wrapped(f"Error: {problem}", terminal=sys.stderr.isatty()))
-            if len(error.problems) > 1:
-                streams.notice(f"{len(error.problems):,} errors")
+            _tell(error, as_json=ctx.meta[_AS_JSON])
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             streams.notice("Interrupted.")
@@ -79,6 +91,25 @@ class _Commands(LazyGroup):
             if streams.came_from_output(error):
                 streams.drop_output()
             ctx.exit(1)
+
+    def _invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except click.NoSuchOption as error:
+            # click would name the option that is spelled alike and means something else.
+            if error.option_name in SIZES:
+                raise click.UsageError(f"{error.message} {_FOR_A_SIZE}", error.ctx) from None
+            raise
+
+
+def _tell(error: QxmixError, *, as_json: bool) -> None:
+    """All problems of an error on standard error, and for programs as an object on standard output."""
+    if as_json:
+        click.echo(json.dumps({"error": [problem_json(p) for p in error.problems]}, indent=1))
+    for problem in error.problems:
+        streams.notice(problem_line(replace(problem, severity="error", id=""), terminal=sys.stderr.isatty()))
+    if len(error.problems) > 1:
+        streams.notice(f"{len(error.problems):,} errors")
 
 
 def _where(error: OSError) -> str:

@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qxmix.cli.inputs import open_model
+from qxmix.cli.inputs import EngineName, open_model
+from qxmix.cli.sizes import Size
 from qxmix.errors import Problem, RecipeError
 from qxmix.plan import make_plan
+from qxmix.quants import find
 from qxmix.recipe import load_recipe, shipped_names, shipped_path
 from qxmix.report.text import human_nbytes, table, wrapped
 
 if TYPE_CHECKING:
     from qxmix.container.model import ModelHeader
+    from qxmix.recipe import Recipe
 
+_NO_IMATRIX = "imatrix-missing"
 _USE = (
     "'qxmix recipes NAME' prints one, to start your own from; 'qxmix plan NAME MODEL' shows what it makes of a model."
 )
@@ -26,13 +30,21 @@ _USE = (
 @click.command("recipes")
 @click.argument("name", required=False)
 @click.option("--model", type=click.Path(path_type=str), help="Sizes that the recipes would give this model.")
+@click.option("--max-size", type=Size(), help="Only those that give the model no more than this: 24GB, 20GiB.")
+@click.option("--target", type=EngineName("any"), help="Only those for this engine, or for both (any).")
+@click.option("--needs-imatrix/--no-imatrix", "needs", default=None, help="Only those that need an imatrix, or do not.")
 @click.option("as_json", "--json", is_flag=True, help="Print the list as JSON.")
-def command(name: str | None, model: str | None, *, as_json: bool) -> None:
+def command(
+    name: str | None, model: str | None, max_size: int | None, target: str | None, *, needs: bool | None, as_json: bool
+) -> None:
     """List the recipes that come with qxmix, or print the one called NAME.
 
     NAME is a recipe like llama.cpp/q4_k_m, whose file is printed as it is (qxmix recipes llama.cpp/q4_k_m > my.yaml),
-    or a folder like pure, of which only the recipes are listed.  With --model they are planned, smallest first.
+    or a folder like pure, of which only the recipes are listed.  With --model they are planned, smallest first, and
+    those that plan would refuse come last.
     """
+    if max_size is not None and model is None:
+        raise click.UsageError("--max-size is about the output of a model; give it as --model MODEL")
     names = shipped_names()
     chosen = names if name is None else [n for n in names if n.partition("/")[0] == name.rstrip("/").lower()]
     if not chosen and name is not None:
@@ -41,13 +53,25 @@ def command(name: str | None, model: str | None, *, as_json: bool) -> None:
         click.echo(_text(name), nl=False)
         return
     header = open_model(model) if model is not None else None
-    recipes = [_facts(n, header) for n in chosen]
+    loaded = [load_recipe(shipped_path(n)) for n in chosen]
+    wanted = [
+        (n, r)
+        for n, r in zip(chosen, loaded, strict=True)
+        if (target is None or r.target in (target, "any")) and (needs is None or _needs_imatrix(r) == needs)
+    ]
+    recipes = [_facts(n, r, header) for n, r in wanted]
+    if max_size is not None:
+        recipes = [r for r in recipes if r["nbytes"] is not None and r["nbytes"] <= max_size]
     if as_json:
         click.echo(json.dumps(recipes, indent=1))
         return
     terminal = sys.stdout.isatty()
+    if header is not None:
+        click.echo(_sized_table(recipes, terminal=terminal) + "\n" if recipes else "No recipe does.\n")
+        click.echo(wrapped(_USE, terminal=terminal))
+        return
     for folder, members in groupby(recipes, key=lambda r: r["name"].partition("/")[0]):
-        click.echo(_folder_table(f"{folder}/", list(members), sized=header is not None, terminal=terminal) + "\n")
+        click.echo(_folder_table(f"{folder}/", list(members), terminal=terminal) + "\n")
     click.echo(wrapped(_USE, terminal=terminal))
 
 
@@ -58,29 +82,49 @@ def _text(name: str) -> bytes:
         raise RecipeError(Problem(name, f"cannot be read: {error.strerror or error}")) from None
 
 
-def _facts(name: str, header: ModelHeader | None) -> dict[str, Any]:
-    recipe = load_recipe(shipped_path(name))
+def _needs_imatrix(recipe: Recipe) -> bool:
+    """Whether it names a type that cannot be encoded without, or that the engine refuses so."""
+    names = {recipe.default, *(t for rule in recipe.rules for t in (rule.type, *(s.type for s in rule.adjust)))}
+    types = [known for name in names if (known := find(name)) is not None]
+    return any(t.importance == "required" or set(t.demanded_by) & set(recipe.engines) for t in types)
+
+
+def _facts(name: str, recipe: Recipe, header: ModelHeader | None) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "name": name, "description": " ".join(recipe.description.split()), "target": recipe.target,
-        "default": recipe.default, "path": str(recipe.path),
+        "default": recipe.default, "needs_imatrix": _needs_imatrix(recipe), "path": str(recipe.path),
     }  # fmt: skip
     if header is not None:
         plan = make_plan(recipe, header)
-        decided = all(p.id != "fallback-error" for p in plan.problems)
-        facts |= {"nbytes": plan.file_nbytes if decided else None, "bpw": plan.bpw if decided else None}
+        # That there is no importance matrix here is no reason to refuse.
+        refused = list(dict.fromkeys(p.id for p in plan.problems if p.severity == "error" and p.id != _NO_IMATRIX))
+        fits = not refused
+        facts |= {"nbytes": plan.file_nbytes if fits else None, "bpw": plan.bpw if fits else None, "refused": refused}
     return facts
 
 
-def _folder_table(title: str, recipes: list[dict[str, Any]], *, sized: bool, terminal: bool) -> str:
-    rows: list[tuple[str, ...]]
-    if not sized:
-        rows = [(r["name"], r["target"], r["default"], r["description"]) for r in recipes]
-        return table((title, "?target", "default", "description"), rows, terminal=terminal)
-    # Those whose types do not fit the model, and have no fallback, come last.
+def _folder_table(title: str, recipes: list[dict[str, Any]], *, terminal: bool) -> str:
+    rows = [(r["name"], r["target"], r["default"], r["description"]) for r in recipes]
+    return table((title, "?target", "default", "description"), rows, terminal=terminal)
+
+
+def _sized_table(recipes: list[dict[str, Any]], *, terminal: bool) -> str:
+    """Smallest first; those that plan refuses have no size and come last."""
     recipes = sorted(recipes, key=lambda r: (r["nbytes"] is None, r["nbytes"] or 0))
-    rows = [(r["name"], *_size(r["nbytes"], r["bpw"]), r["default"], r["description"]) for r in recipes]
-    return table((title, ">size", ">bpw", "?default", "?description"), rows, terminal=terminal)
+    rows = [
+        (
+            r["name"],
+            *_size(r["nbytes"], r["bpw"], r["refused"]),
+            r["target"],
+            "needed" if r["needs_imatrix"] else "",
+            r["description"],
+        )
+        for r in recipes
+    ]
+    return table(("recipe", ">size", ">bpw", "?target", "?imatrix", "?description"), rows, terminal=terminal)
 
 
-def _size(nbytes: int | None, bpw: float) -> tuple[str, str]:
-    return ("does not fit", "") if nbytes is None else (human_nbytes(nbytes), f"{bpw:.3f}")
+def _size(nbytes: int | None, bpw: float, refused: list[str]) -> tuple[str, str]:
+    if nbytes is not None:
+        return human_nbytes(nbytes), f"{bpw:.3f}"
+    return ("does not fit" if "fallback-error" in refused else f"refused: {refused[0]}"), ""

@@ -21,7 +21,7 @@ from qxmix.container.gguf_format import (
     U64,
     ValueType,
 )
-from qxmix.container.model import MetadataField, Scalar
+from qxmix.container.model import MetadataField, Scalar, value_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -88,8 +88,10 @@ def output_metadata(
     if imatrix is not None:
         made += _imatrix_fields(imatrix, ValueType.INT32 if engine == "ik_llama.cpp" else ValueType.UINT32)
     made += [make_field(key, value, ValueType.STRING) for key, value in (provenance or {}).items()]
-    if any(f.key == GENERAL_ALIGNMENT and isinstance(f.value, int) and f.value < DEFAULT_ALIGNMENT for f in metadata):
-        made.append(make_field(GENERAL_ALIGNMENT, DEFAULT_ALIGNMENT, ValueType.UINT32))
+    stated = value_of(metadata, GENERAL_ALIGNMENT)
+    if isinstance(stated, int):
+        # The engines read a u32 and nothing else.
+        made.append(make_field(GENERAL_ALIGNMENT, max(stated, DEFAULT_ALIGNMENT), ValueType.UINT32))
     changes = {f.key: f for f in made}
     kept = []
     for field in metadata:

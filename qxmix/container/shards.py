@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from qxmix.container.gguf_format import SPLIT_COUNT, SPLIT_NO, SPLIT_TENSORS_COUNT
+from qxmix.container.gguf_format import MAGIC, SPLIT_COUNT, SPLIT_NO, SPLIT_TENSORS_COUNT, pad
 from qxmix.container.layout import shard_suffix
 from qxmix.container.model import field_of
 from qxmix.container.parse import GgufFile, parse_gguf
@@ -34,12 +34,13 @@ def with_all_shards(first: GgufFile, read: Callable[[Path, int], GgufFile] | Non
     no = _integer(first, SPLIT_NO, 0)
     if count <= 1:
         return (first,)
+    if no == 0 and _integer(first, SPLIT_TENSORS_COUNT, -1) == len(first.tensors):
+        # Joined by a tool that left the keys of the first shard in: all that they count is here.
+        return (first,)
     match = _SHARD_NAME.fullmatch(first.path.name)
     if match is None or int(match["count"]) != count or int(match["no"]) != no + 1:
         raise bad_file(
-            first.path,
-            f"says it is shard {no + 1} of {count} but is not named so; rename the shards to "
-            f"NAME{shard_suffix(no, count)}.gguf and so on, as the engines expect",
+            first.path, f"says it is shard {no + 1} of {count} but is not named so; {_way_out(first, no, count)}"
         )
     paths = [first.path.with_name(f"{match['stem']}{shard_suffix(i, count)}.gguf") for i in range(count)]
     if no != 0:
@@ -53,6 +54,22 @@ def with_all_shards(first: GgufFile, read: Callable[[Path, int], GgufFile] | Non
     shards = (first, *((read or parse_gguf)(path, i) for i, path in enumerate(paths) if i))
     _check_together(shards, count)
     return shards
+
+
+def _way_out(first: GgufFile, no: int, count: int) -> str:
+    """What to do with a shard that has another name, as it came to be so."""
+    end = max((t.offset + t.nbytes for t in first.tensors), default=0)
+    if first.nbytes > pad(end, first.alignment) + len(MAGIC):
+        return (
+            "more data follow those of its tensors, so shards were probably joined with 'cat', which makes no model; "
+            "give the first of the shards as they were downloaded, or join them with 'llama-gguf-split --merge'"
+        )
+    if first.path.parent.name == "blobs":
+        return (
+            "it is a blob of a download cache, where files have no names; give the path under 'snapshots' beside this "
+            "folder that links to it"
+        )
+    return f"rename the shards to NAME{shard_suffix(no, count)}.gguf and so on, as the engines expect"
 
 
 def _refuse_missing(paths: list[Path]) -> None:

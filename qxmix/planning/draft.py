@@ -49,7 +49,7 @@ class Draft:
     @property
     def encodes(self) -> bool:
         """Whether its weights are encoded; a tensor that has the type already is copied."""
-        return not self.kept and self.quant_type != self.tensor.quant_type
+        return not self.kept and self.quant_type is not self.tensor.quant_type
 
     @property
     def type(self) -> str:

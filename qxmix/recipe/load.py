@@ -12,6 +12,7 @@ from qxmix.errors import Place, Problem, RecipeError
 from qxmix.recipe import bundle
 from qxmix.recipe.assemble import RecipeFile, assemble
 from qxmix.recipe.build import items
+from qxmix.recipe.once import stream_of
 from qxmix.recipe.schema import check, near
 from qxmix.recipe.tree import MAX_NBYTES, Node, parse, read_text
 from qxmix.resources import data_dir
@@ -55,17 +56,22 @@ def shipped_path(name: str) -> Path:
 
 
 def load_recipe(path_or_name: str | Path) -> Recipe:
-    """Load a recipe from a file, or a shipped one by its name such as ``pure/q4_0``.
+    """Load a recipe from a file, or a shipped one by its name such as ``pure/q4_0``; ``-`` is standard input.
 
     Raises:
         RecipeError: there is no such file, or the recipe is at fault; all problems at once.
 
     """
     state = _State()
-    path, name = _locate(str(path_or_name), None)
-    if path is None:
-        raise RecipeError(Problem(str(path_or_name), _unknown(str(path_or_name), Path())))
-    file = _read(path, name, state, ())
+    text = str(path_or_name)
+    if (data := _stream(text)) is not None:
+        # What it extends is named from the folder one is in.
+        file = _take(data, Path.cwd() / "stdin.yaml", "standard input" if text == "-" else text, state, ())
+    else:
+        path, name = _locate(text, None)
+        if path is None:
+            raise RecipeError(Problem(text, _unknown(text, Path())))
+        file = _read(path, name, state, ())
     recipe = assemble(file, list(state.files.values()), state.problems)
     if state.problems:
         raise RecipeError(_in_order(state))
@@ -183,6 +189,18 @@ def _read(path: Path, name: str, state: _State, chain: tuple[Path, ...]) -> Reci
             data = opened.read(MAX_NBYTES + 1)
     except OSError as error:
         raise RecipeError(Problem(name, f"cannot be read: {error.strerror or error}")) from None
+    return _take(data, path, name, state, chain)
+
+
+def _stream(text: str) -> bytes | None:
+    try:
+        return stream_of(text)
+    except OSError as error:
+        raise RecipeError(Problem(text, f"cannot be read: {error.strerror or error}")) from None
+
+
+def _take(data: bytes, path: Path, name: str, state: _State, chain: tuple[Path, ...]) -> RecipeFile:
+    """The file that these bytes are, and what it extends."""
     text = read_text(data, name)
     if (documents := bundle.split(text)) is not None:
         return _read_bundle(documents, path, name, state)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qxmix.planning.fallback import nominal_nbytes
 from qxmix.planning.memory import peak_nbytes
+from qxmix.planning.naming import default_name
 from qxmix.quants import get
 from qxmix.report.groups import group, layer_ranges
 from qxmix.report.inspect import file_type_name
-from qxmix.report.text import human_nbytes, table, wrapped
+from qxmix.report.problems import problem_line
+from qxmix.report.text import human_nbytes, is_longer_than_screen, table, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,16 +21,15 @@ if TYPE_CHECKING:
     from qxmix.errors import Problem
     from qxmix.planning.model import Plan, PlannedTensor
 
-_SEVERITIES = {"error": "Error", "warning": "Warning", "note": "Note"}
 
-
-def plan_text(plan: Plan, *, n_workers: int, every: bool = False, terminal: bool = False) -> str:
+def plan_text(plan: Plan, *, n_workers: int, every: bool = False, output: str = "", terminal: bool = False) -> str:
     """The whole plan.
 
     Args:
         plan: The plan.
         n_workers: How many workers the memory estimate is for.
         every: One line for each tensor instead of each group.
+        output: Where it is to be written; empty for the name that it gets without ``-o``.
         terminal: Draw tables for a terminal.
 
     Returns:
@@ -41,11 +43,15 @@ def plan_text(plan: Plan, *, n_workers: int, every: bool = False, terminal: bool
         "" if every else _kept_text(plan, terminal=terminal),
         _fallback_table(plan, terminal=terminal),
         _type_table(plan, terminal=terminal),
-        totals_text(plan, n_workers, terminal=terminal),
+        totals_text(plan, n_workers, output, terminal=terminal),
         # Again at the end, as a long plan scrolls its beginning away.
         problem_counts(plan.problems) if any(p.severity != "note" for p in plan.problems) else "",
     ]
-    return "\n\n".join(section for section in sections if section)
+    shown = "\n\n".join(section for section in sections if section)
+    again = tuple(p for p in plan.problems if p.severity != "note")
+    if terminal and again and is_longer_than_screen(shown):
+        return f"{shown}\n\n{problems_text(replace(plan, problems=again), terminal=terminal)}"
+    return shown
 
 
 def headline(plan: Plan) -> str:
@@ -61,8 +67,7 @@ def headline(plan: Plan) -> str:
 
 def problems_text(plan: Plan, *, terminal: bool = False) -> str:
     """One line for each problem, errors first; empty where there is none."""
-    lines = [f"{_SEVERITIES[p.severity]}: {p}" + (f" [{p.id}]" if p.id else "") for p in plan.problems]
-    return "\n".join(wrapped(line, terminal=terminal) for line in lines)
+    return "\n".join(problem_line(p, terminal=terminal) for p in plan.problems)
 
 
 def problem_counts(problems: Iterable[Problem]) -> str:
@@ -72,7 +77,7 @@ def problem_counts(problems: Iterable[Problem]) -> str:
     return ", ".join(f"{counts[one]:,} {one if counts[one] == 1 else many}" for one, many in kinds if counts[one])
 
 
-def totals_text(plan: Plan, n_workers: int, *, terminal: bool = False) -> str:
+def totals_text(plan: Plan, n_workers: int, output: str = "", *, terminal: bool = False) -> str:
     """Size, bits per weight, file type, memory."""
     files = f" in {len(plan.files)} files" if len(plan.files) > 1 else ""
     headers = sum(len(f.header) for f in plan.files)
@@ -83,7 +88,8 @@ def totals_text(plan: Plan, n_workers: int, *, terminal: bool = False) -> str:
         f"  of which   {sizes(plan.data_nbytes)} tensors, {human_nbytes(headers)} header",
         f"Bits/weight  {plan.bpw:.4f} over all tensors, {plan.quantized_bpw:.4f} over the encoded ones",
         f"File type    {file_type}",
-        f"Memory       {human_nbytes(peak_nbytes(plan, n_workers))} at most, with {workers}",
+        f"To apply     {human_nbytes(peak_nbytes(plan, n_workers))} of memory at most, with {workers}",
+        f"Written to   {output or default_name(plan)}",
     ]
     if len(plan.files) > 1:
         lines += [f"  {f.suffix.removeprefix('-')}  {sizes(f.nbytes)}, {f.nbytes:,} bytes" for f in plan.files]

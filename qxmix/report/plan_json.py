@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from qxmix.importance.coverage import coverage
 from qxmix.planning.memory import peak_nbytes
 from qxmix.report.imatrix import coverage_json
+from qxmix.report.problems import problem_json
 
 if TYPE_CHECKING:
     from qxmix.container.imatrix import Imatrix
-    from qxmix.errors import Problem
     from qxmix.planning.model import Plan, PlannedTensor
 
 Json = dict[str, object]
@@ -58,11 +58,6 @@ def _imatrix(plan: Plan, imatrix: Imatrix) -> Json:
         "prior": plan.recipe.imatrix.prior,
         "coverage": coverage_json(c for c in coverage(imatrix) if c.entry in read),
     }
-
-
-def problem_json(problem: Problem) -> Json:
-    """One problem."""
-    return {"severity": problem.severity, "id": problem.id, "where": str(problem.where), "text": problem.text}
 
 
 def _tensor(tensor: PlannedTensor) -> Json:

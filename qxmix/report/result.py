@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qxmix.report.plan_json import problem_json
+from qxmix.report.problems import problem_json
 from qxmix.report.text import human_nbytes, table, wrapped
 
 if TYPE_CHECKING:

@@ -13,6 +13,8 @@ _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 _STEP = 1024
 _FOLDED = 12
 """Cells up to this length are not folded."""
+_NARROWEST = 4
+"""Characters down to which a text is folded before a table gets wider than the terminal."""
 _GAP = 2
 """Blanks between two columns."""
 
@@ -38,6 +40,11 @@ def wrapped(text: str, *, terminal: bool) -> str:
     width = shutil.get_terminal_size().columns
     options: dict[str, Any] = {"subsequent_indent": "  ", "break_long_words": False, "break_on_hyphens": False}
     return "\n".join("\n".join(wrap(line, width, **options)) for line in text.split("\n"))
+
+
+def is_longer_than_screen(text: str) -> bool:
+    """Whether its beginning is out of sight on a terminal once its end is shown."""
+    return text.count("\n") >= shutil.get_terminal_size().lines - 2
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]], *, terminal: bool = False) -> str:
@@ -80,6 +87,9 @@ class _Column:
     @property
     def least_width(self) -> int:
         """Characters below which it cannot be read: short cells stay whole, long ones and titles may be folded."""
+        if self.at_right:
+            # A number that goes on in the next line is another number.
+            return max(max(map(len, self.title.split()), default=0), self.longest)
         folded = min(max(_FOLDED, self.longest // 3), 2 * _FOLDED)
         return max(max(map(len, self.title.split()), default=0), min(folded, self.longest))
 
@@ -100,10 +110,12 @@ def _fitting(columns: list[_Column], width: int) -> list[tuple[_Column, int]]:
             break
         kept.remove(last)
     widths = [max(len(c.title), c.longest) for c in kept]
-    while (excess := sum(widths) + _GAP * (len(kept) - 1) - width) > 0:
+    while sum(widths) + _GAP * (len(kept) - 1) > width:
         reducible = [i for i in range(len(kept)) if widths[i] > least[i]]
         if not reducible:
-            widths[0] = max(min(_FOLDED, widths[0]), widths[0] - excess)
+            # Names and sentences are folded as far as need be, numbers never.
+            reducible = [i for i in range(len(kept)) if not kept[i].at_right and widths[i] > _NARROWEST]
+        if not reducible:
             break
         widths[max(reducible, key=lambda i: widths[i])] -= 1
     return list(zip(kept, widths, strict=True))
@@ -118,6 +130,7 @@ def _drawn(columns: list[_Column]) -> str:
 
     console = Console(force_terminal=True)
     shown = _fitting(columns, console.width)
+    console.width = max(console.width, sum(width for _, width in shown) + _GAP * len(shown))
     drawn = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for column, width in shown:
         drawn.add_column(column.title, justify="right" if column.at_right else "left", overflow="fold", width=width)

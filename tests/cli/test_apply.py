@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from qxmix import load_imatrix, load_recipe, make_plan, read_header
-from qxmix.execute.naming import default_name
+from qxmix.planning.naming import default_name
 from tests.execute.plans import f16_model, write_model
 
 ROOT = Path(__file__).parents[2]
@@ -218,6 +218,8 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
         ("model.gguf", "Tiny Llama 1.1B", "Tiny-Llama-1.1B"),
         ("ggml-model-f16.gguf", None, "model"),
         ("a b f16.gguf", None, "a b"),
+        ("sha256-6a0746a1ec1aef3e7ec53868f220ff6e389f6f8ef87a01d77c96807de94ca2aa", "Tiny", "Tiny"),
+        ("6a0746a1ec1aef3e7ec53868f220ff6e389f6f8ef87a01d77c96807de94ca2aa", "Tiny", "Tiny"),
     ],
 )
 def test_default_names(tmp_path: Path, model: str, name: str | None, expected: str) -> None:
@@ -225,3 +227,19 @@ def test_default_names(tmp_path: Path, model: str, name: str | None, expected: s
     plan = make_plan(load_recipe("pure/q4_0"), read_header(path))
     plan = replace(plan, header=replace(plan.header, paths=(tmp_path / model,)))
     assert default_name(plan) == f"{expected}-Q4_0-pure.gguf"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [
+        ("GLM-4.6-IQ2_KL", "GLM-4.6-IQ2_KL.gguf"),
+        ("glm-4.6-iq2_kl", "glm-4.6-iq2_kl.gguf"),
+        ("GLM-4.6V-IQ2_KL", "GLM-4.6-GLM-4.6V-IQ2_KL.gguf"),
+        ("GLM-4.6", "GLM-4.6-GLM-4.6.gguf"),
+    ],
+)
+def test_a_recipe_that_has_the_name_of_the_model(tmp_path: Path, recipe: str, expected: str) -> None:
+    plan = make_plan(load_recipe("pure/q4_0"), read_header(write_model(tmp_path / "x.gguf", {})))
+    header = replace(plan.header, paths=(tmp_path / "GLM-4.6-BF16-00001-of-00015.gguf",))
+    plan = replace(plan, recipe=replace(plan.recipe, name=recipe), header=header)
+    assert default_name(plan) == expected
