@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from qxmix.engines.chunks import Chunks
     from qxmix.quants import Engine
 
+_SMALLER_BASE = "give a smaller base of the same model, such as its Q8_0"
 SLICE_NBYTES = 1 << 24
 """Bytes of weights that are on their way at a time."""
 
@@ -47,7 +48,7 @@ class Resident(Session):
             ModelFileError: it does not fit.
 
         """
-        _require_memory(header, sum(header.file_nbytes), "it is")
+        _require_memory(header, sum(header.file_nbytes), "it has", _SMALLER_BASE)
         super().__init__(engine, header.path, n_ctx=n_ctx, n_ubatch=n_ubatch, n_threads=n_threads, in_place=True)
         self._header = header
         self._tensors = {t.name: t for t in header.tensors}
@@ -64,9 +65,7 @@ class Resident(Session):
         self._n_chunks = 0
         # Logits and probabilities in float32.
         n_bytes = 8 * chunks.tokens.shape[0] * (chunks.tokens.shape[1] - chunks.first_scored - 1) * self.n_vocab
-        _require_memory(
-            self._header, n_bytes, "the logits of so many chunks, kept for comparison, are (fewer --chunks)"
-        )
+        _require_memory(self._header, n_bytes, "the logits that are kept for comparison have", "run fewer chunks")
         for i, tokens in enumerate(chunks.tokens):
             request = {"op": "keep", "chunk": i, "first_row": chunks.first_scored}
             if not self.request(request, tokens.astype(np.int32).tobytes())["finite"]:
@@ -145,11 +144,11 @@ class Resident(Session):
             raise RunError(f"{self.engine} did not take {tensor.name} back as it is in the file")
 
 
-def _require_memory(header: ModelHeader, n_bytes: int, what: str) -> None:
+def _require_memory(header: ModelHeader, n_bytes: int, what: str, remedy: str) -> None:
     free = available_nbytes()
     if free is not None and n_bytes > free:
         msg = (
             f"does not fit into memory: {what} {n_bytes / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free; "
-            "close other programs, or give a smaller base of the same model, such as its Q8_0"
+            f"close other programs, or {remedy}"
         )
         raise ModelFileError(Problem(str(header.path), msg))
