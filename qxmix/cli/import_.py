@@ -12,7 +12,7 @@ import click
 from qxmix.cli.inputs import EngineName, open_model
 from qxmix.container.gguf_format import MAGIC
 from qxmix.dialects.parse import parse_source, read_source
-from qxmix.dialects.prove import prove
+from qxmix.dialects.prove import inherited, prove
 from qxmix.dialects.recover import recover
 from qxmix.dialects.write import recipe_text
 from qxmix.errors import PlanError, RunError
@@ -59,14 +59,26 @@ def command(
     else:
         header = open_model(model) if model else None
         mix = _read(source, cast("Dialect | None", dialect), base, _values(given), header)
-        text = recipe_text(mix, "imported" if source == _STDIN else source.stem, cast("Engine", target or mix.engine))
-        proof = prove(mix, text, header) if header else None
+        name = "imported" if source == _STDIN else source.stem
+        text, proof = _translate(mix, name, cast("Engine", target or mix.engine), header)
     _write(text, output)
     if proof is None:
         click.echo("Not proved on a model; --model MODEL compares every type.", err=True)
         return
     _show(proof)
     ctx.exit(PlanError.exit_code if proof.different else 0)
+
+
+def _translate(mix: SourceMix, name: str, target: Engine, header: ModelHeader | None) -> tuple[str, Proof | None]:
+    """The recipe and its proof; what the source itself has on the model is no warning of the recipe's."""
+    text = recipe_text(mix, name, target)
+    if header is None:
+        return text, None
+    proof = prove(mix, text, header)
+    if ids := inherited(proof, has_imatrix=mix.has_imatrix):
+        text = recipe_text(mix, name, target, ids)
+        proof = prove(mix, text, header)
+    return text, proof
 
 
 def _read(

@@ -148,7 +148,9 @@ def _compare(mix: SourceMix, where: str) -> None:
     if theirs != ours:
         pairs = zip_longest(theirs, ours, fillvalue="nothing")
         their, our = next((a, b) for a, b in pairs if a != b)
-        raise RecipeError(Problem(where, f"llama-quantize is told '{their}' where the text has '{our}'; {_TWO_WAYS}"))
+        raise RecipeError(
+            Problem(where, f"llama-quantize is told '{their[:60]}' where the text has '{our[:60]}'; {_TWO_WAYS}")
+        )
 
 
 def _listed(word: Word, path: Path) -> tuple[str, str]:

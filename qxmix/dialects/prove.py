@@ -11,6 +11,7 @@ from qxmix.dialects.proof.decide import EMPTY_IMATRIX, source_types
 from qxmix.plan import make_plan
 from qxmix.quants import find
 from qxmix.recipe import load_recipe
+from qxmix.recipe.problem_ids import IDS
 
 if TYPE_CHECKING:
     from qxmix.container.model import ModelHeader
@@ -44,6 +45,13 @@ def prove(mix: SourceMix, text: str, header: ModelHeader) -> Proof:
     if needy and not mix.has_imatrix and mix.base is not None:
         caveats.append(f"{mix.engine} stops without --imatrix: {needy[0]}")
     return Proof(plan, tuple(p for p in pairs if p[1] != p[2]), tuple(caveats))
+
+
+def inherited(proof: Proof, *, has_imatrix: bool) -> frozenset[str]:
+    """Ids of the warnings that a plan of the recipe has because its source says so."""
+    found = {p.id for p in proof.plan.problems if p.severity == "warning" and IDS[p.id].silenced_by != "nobody"}
+    # The importance matrix of the proof is empty.
+    return frozenset(i for i in found if not (has_imatrix and i.startswith("imatrix")))
 
 
 def _plain(name: str) -> str:

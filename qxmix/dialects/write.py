@@ -10,7 +10,7 @@ from qxmix.quants import get
 from qxmix.recipe.patterns import search
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from qxmix.dialects.model import SourceMix
     from qxmix.quants import Engine
@@ -26,13 +26,14 @@ _MIX_PARTS = {
 }  # fmt: skip
 
 
-def recipe_text(mix: SourceMix, name: str, target: Engine) -> str:
+def recipe_text(mix: SourceMix, name: str, target: Engine, silenced: Collection[str] = ()) -> str:
     """The recipe.
 
     Args:
         mix: The source.
         name: The recipe's name.
         target: The engine that is to load the result; interleaved types it does not know become the plain ones.
+        silenced: Ids of problems that the source has on its model, too.
 
     Raises:
         RecipeError: a type is unknown to the target, or the mix is none that is shipped.
@@ -47,6 +48,9 @@ def recipe_text(mix: SourceMix, name: str, target: Engine) -> str:
     if target == "llama.cpp" and any(get(r.type).base for r in mix.rules):
         lines.append("# Note: interleaved types (_R4, _R8) are written as the plain ones, which llama.cpp knows.")
     lines += ["qxmix: 1", f"name: {quoted(recipe_name(name))}", f"target: {target}", *_base(mix, target)]
+    if silenced:
+        reasons = ", ".join(f"{id_}: so is the source" for id_ in sorted(silenced))
+        lines.append(f"silence: {{{reasons}}}")
     if mix.leave_output:
         lines.append(r"keep: ['^output\.weight$']")
     if mix.allow_requantize:

@@ -38,6 +38,7 @@ IDS: dict[str, ProblemId] = {
     "engine-rows": ProblemId("ik_llama.cpp loads rows of this length and cannot multiply them"),
     "engine-type": ProblemId("a tensor stays in a type that the target does not load", "nobody"),
     "no-effect": ProblemId("the plan encodes no tensor", "recipe"),
+    "transformed-weights": ProblemId("metadata say that weights are stored rotated", "recipe"),
     "search-unused": ProblemId("a search is asked for that the encoder of the type does not have"),
     "shard-size": ProblemId("a tensor alone is larger than a file may be", "recipe"),
     "type-not-written": ProblemId("qxmix cannot write a type, or not read one that would have to be", "nobody"),

@@ -90,8 +90,8 @@ def _borrow(parts: list[str], rng: Random) -> None:
 _CHANGES = (_insert, _insert, _insert_within, _insert_within, _drop, _replace, _repeat, _swap, _cut, _borrow)
 
 
-_CONDITION = re.compile(r"\b(?:if|while|until|case|function)\b|&&|\|\||\{")
-"""Scripts that need not run what they say."""
+_CONDITION = re.compile(r"\b(?:if|while|until|case|function|env|nohup|sudo|numactl|time|exec|nice)\b|&&|\|\||\{")
+"""Scripts that need not run what they say, or are run by programs that need not be here."""
 _PLACE = re.compile(r"(?:^|[\s;&|(])(?:\./)?(?:build/bin/)?llama-quantize(?:\s|\Z)")
 """Where the program is, here."""
 
@@ -109,7 +109,7 @@ def fuzz_script(data: bytes, folder: Path) -> str:
     except QxmixError as error:
         return check_error(error)
     assert not found.different, found.different
-    call = call_of(text, "x", path.suffix, {}) if mix.dialect != "thireus" and "_list" not in mix.origin else None
+    call = call_of(text, "x", path.suffix, {}) if "command line" in mix.origin else None
     if found.caveats or call is None or not call.has_program or not _is_posix(text):
         return ""
     words = shell_words(text, folder)

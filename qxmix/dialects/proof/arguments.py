@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from qxmix.dialects.proof.faults import advice, lookalike, unknown
+from qxmix.dialects.proof.faults import advice, lookalike, short, unknown
 from qxmix.dialects.proof.mixes import number_prefix, read_mix, read_type
 from qxmix.errors import Problem, RecipeError
 
@@ -30,8 +30,6 @@ _ONE = frozenset({
     "--extra-output-tensor", "--repack-pattern", "--include-weights", "--exclude-weights", "--max-buffer-size",
     "--target-bpw", "--target-size",
 })  # fmt: skip
-_SHOWN = 60
-"""Most characters of an item that a message quotes."""
 _NEEDS_IMATRIX = {
     "ik_llama.cpp": frozenset({
         "IQ2_XS", "IQ2_XXS", "IQ2_S", "IQ2_XXS_R4", "Q2_K_S", "IQ2_XS_R4", "IQ1_S", "IQ1_S_R4", "IQ1_M_R4", "IQ1_M",
@@ -111,7 +109,7 @@ def _equals(text: str) -> str:
     """What is wrong with an option that has its value behind an equals sign; empty for others."""
     option, sign, value = text.partition("=")
     if sign and _takes_one(option):
-        return f"llama-quantize takes no '=' there; write {option} {value} with a space"
+        return f"llama-quantize takes no '=' there; write {option} {short(value)} with a space"
     return ""
 
 
@@ -122,9 +120,8 @@ def _check_value(option: Argument, value: Argument, name: str) -> None:
     if not plain:
         told = unknown(value)
         if value.unknown.startswith(("$", "`", "~", "%", "<", ">", "@")):
-            told = (
-                f"the value of {option.text} is {value.unknown}, which this text does not tell; {advice(value.unknown)}"
-            )
+            told = f"the value of {option.text} is {short(value.unknown)}, which this text does not tell; "
+            told += advice(value.unknown)
         raise _fail(name, value, told)
 
 
@@ -140,16 +137,17 @@ def _positional(words: Sequence[Argument], name: str, engine: Engine, base: str 
     number = number_prefix(words[place].text)
     if number is not None and not words[place].text.isdecimal():
         text = (
-            f"llama-quantize reads '{words[place].text}' as file type {number}, since it begins with that number; "
+            f"llama-quantize reads '{short(words[place].text)}' as file type {number}, since it begins so; "
             "write ./ before it"
         )
         raise _fail(name, words[place], text)
     behind = words[place + 1 :]
     if behind and not (behind[0].number or re.fullmatch(r"[0-9]{1,9}", behind[0].text)):
-        text = f"'{behind[0].text}' stands behind {words[place].text}, where only a number of threads may; remove it"
+        said = short(behind[0].text)
+        text = f"'{said}' stands behind {words[place].text}, where only a number of threads may; remove it"
         raise _fail(name, behind[0], text)
     if len(behind) > 1:
-        raise _fail(name, behind[1], f"'{behind[1].text}' stands behind the number of threads; remove it")
+        raise _fail(name, behind[1], f"'{short(behind[1].text)}' stands behind the number of threads; remove it")
     return words[place]
 
 
@@ -167,15 +165,15 @@ def _check_file(word: Argument, name: str, *, last: bool) -> None:
 
 def _stray(text: str) -> str:
     if text.startswith("--"):
-        return f"'{text}' stands behind the files, where llama-quantize takes no options; move it before them"
+        return f"'{short(text)}' stands behind the files, where llama-quantize takes no options; move it before them"
     if text.startswith("-"):
-        return f"'{text}' has one dash, llama-quantize's options have two; write -{text}"
+        return f"'{short(text)}' has one dash, llama-quantize's options have two; write -{short(text)}"
     if "=" in text:
         return (
-            f"'{text}' is neither an option nor a file: one word follows --tensor-type or --custom-q; give it an "
-            "option of its own, or take the space before it out"
+            f"'{short(text)}' is neither an option nor a file: one word follows --tensor-type or --custom-q; give it "
+            "an option of its own, or take the space before it out"
         )
-    return f"'{text}' is neither an option nor in.gguf, out.gguf, TYPE or a number of threads; remove it"
+    return f"'{short(text)}' is neither an option nor in.gguf, out.gguf, TYPE or a number of threads; remove it"
 
 
 def _without_type(words: Sequence[Argument], name: str, engine: Engine, base: str | None) -> None:
@@ -183,7 +181,8 @@ def _without_type(words: Sequence[Argument], name: str, engine: Engine, base: st
     if any(read_mix(w.text, engine) for w in behind[1:]):
         raise _fail(name, behind[0], _stray(behind[0].text))
     if behind:
-        text = f"'{behind[0].text}' stands where the TYPE should, and is none of {engine}; write one like Q4_K_M there"
+        said = short(behind[0].text)
+        text = f"'{said}' stands where the TYPE should, and is none of {engine}; write one like Q4_K_M there"
         raise _fail(name, behind[0], text)
     if base is None or not files:
         text = f"no TYPE of {engine} like Q4_K_M stands behind the files of the command; add it, or give --base TYPE"
@@ -242,20 +241,15 @@ def _split_rules(text: str, sign: str | None, engine: Engine, caveats: list[str]
     for item in items:
         pattern, _, written = item.partition("=")
         if item != item.strip() and "\n" not in item:
-            text = f"'{_short(item)}' has white space around it, which {engine} takes for a part of it; take it out"
+            text = f"'{short(item)}' has white space around it, which {engine} takes for a part of it; take it out"
             raise RecipeError(Problem(name, text))
         found = read_type(written, engine, loosely=False)
         if found is None or not pattern:
-            caveats.append(f"{engine} stops at '{_short(item)}'")
+            caveats.append(f"{engine} stops at '{short(item)}'")
             rules += _as_meant(item, engine)
             continue
         rules.append((pattern.lower() if engine == "llama.cpp" else pattern, found))
     return rules
-
-
-def _short(text: str) -> str:
-    one = text.replace("\n", " ")
-    return one if len(one) <= _SHOWN else one[: _SHOWN - 3] + "..."
 
 
 def _as_meant(item: str, engine: Engine) -> list[tuple[str, str]]:
@@ -277,7 +271,7 @@ def _flag(value: Argument, option: str, engine: Engine, name: str) -> str:
             f"write {read_spelling(value.text)}, or remove the option"
         )
         raise _fail(name, value, text)
-    raise _fail(name, value, f"'{value.text}' is no type of {engine}; {option} needs one")
+    raise _fail(name, value, f"'{short(value.text)}' is no type of {engine}; {option} needs one")
 
 
 def read_spelling(text: str) -> str:

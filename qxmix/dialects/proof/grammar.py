@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qxmix.dialects.proof.faults import short
 from qxmix.errors import Problem, RecipeError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class _Checker:
             return RecipeError(Problem(f"{self._name}:{line}", text))
         token = self._tokens[self.at]
         said = token.operator.replace("\n", "the end of the line") or "".join(p.text for p in token.pieces)
-        text = f"a shell stops at '{said}' here; paste the command alone, or mend the script"
+        text = f"a shell stops at '{short(said)}' here; paste the command alone, or mend the script"
         return RecipeError(Problem(f"{self._name}:{token.line}", text))
 
     def _operator(self) -> str:

@@ -200,6 +200,9 @@ class Lexer:
         self._read(until=")")
         if self._text[self._pos - 1] != ")":
             raise self._fail(start, "(")
+        if self._text[self._pos : self._pos + 1] not in ("", " ", "\t", "\n", ";", "&", "|", ")"):
+            text = "something stands right behind the ) of a list; put a space or a new line there"
+            raise RecipeError(Problem(f"{self._name}:{self._line()}", text))
         found, self._tokens = self._tokens, own
         return tuple(t for t in found if t.operator != "\n")
 

@@ -40,12 +40,23 @@ def arguments_of(words: list[Argument], name: str) -> list[Argument] | None:
     at = next((i for i, w in enumerate(words) if PROGRAM.search(w.text)), None)
     if at is None:
         return None
-    if at == 0 or head in _BEFORE:
+    if at == 0 or (head in _BEFORE and _leads(words[1:at])):
         return words[at + 1 :]
     if any(w.text in _OPTIONS for w in words[at:]):
         text = f"'{words[0].text}' before {words[at].text} is no known way to start it; remove what stands before it"
         raise RecipeError(Problem(f"{name}:{words[0].line}", text))
     return None
+
+
+def _leads(words: list[Argument]) -> bool:
+    """Whether words are options of what starts a program, their values, assignments, or more such starters."""
+    option = False
+    for text in (w.text for w in words):
+        known = text.startswith("-") or "=" in text or text in _BEFORE or re.fullmatch(r"[\d.,:smh-]+", text)
+        if not known and not option:
+            return False
+        option = text.startswith("-")
+    return True
 
 
 def _in_container(words: list[Argument]) -> list[Argument] | None:

@@ -115,7 +115,7 @@ def _run(state: State, tokens: list[Token], before: str, after: str) -> bool:
             return False
         words = words[1:]
         keyword(state, head, tokens[0].line)
-    guarded = ((before != "&&" or not state.follows) and before in ("&&", "||", "|", "|&")) or after in ("|", "|&")
+    guarded = ((before != "&&" or not state.follows) and before in ("&&", "||", "|", "|&")) or after in ("|", "|&", "&")
     expander = Expander(state.variables, _substitute(state))
     n_calls = len(state.calls)
     first = next((i for i, w in enumerate(words) if not _assigned(w)), len(words))
