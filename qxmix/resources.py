@@ -18,14 +18,19 @@ def data_dir(name: str) -> Path:
     return inside if inside.is_dir() else package.parent / name
 
 
-def cache_home() -> Path:
-    """Folder for what can be made or read again; it need not exist.
+def cache_homes() -> tuple[Path, ...]:
+    """Folders for what can be made or read again, the best first; they need not exist or be writable.
 
-    ``$XDG_CACHE_HOME/qxmix`` or ``~/.cache/qxmix``; without a home folder, one of the user's own among the temporary
-    ones.
+    ``$XDG_CACHE_HOME/qxmix``, ``~/.cache/qxmix``, and one of the user's own among the temporary ones.  A home that is
+    empty or relative is none: it would be another folder from each working folder.
     """
-    for base in (os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~/.cache")):  # noqa: PTH111 - no error without a home
-        if os.path.isabs(base):  # noqa: PTH117 - a string that may be empty
-            return Path(base) / "qxmix"
+    # Where nothing tells a home, not even the list of users, "~" stays as it is.
+    home = "" if os.environ.get("HOME") == "" else os.path.expanduser("~/.cache")  # noqa: PTH111
     user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
-    return Path(tempfile.gettempdir()) / f"qxmix-{user}"
+    given = [Path(base) for base in (os.environ.get("XDG_CACHE_HOME", ""), home) if os.path.isabs(base)]  # noqa: PTH117
+    return (*(base / "qxmix" for base in given), Path(tempfile.gettempdir()) / f"qxmix-{user}")
+
+
+def cache_home() -> Path:
+    """The first of :func:`cache_homes`."""
+    return cache_homes()[0]

@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 import numpy as np
 
 from qxmix.errors import RunError
+from qxmix.resources import cache_homes
 
 if {"numba", "scipy"}.isdisjoint(sys.modules):
     sys.modules["scipy"] = None  # type: ignore[assignment]  # what importlib takes for "there is none"
@@ -59,22 +60,21 @@ def cache_dir() -> Path:
     """Where compiled kernels are kept: ``NUMBA_CACHE_DIR``, the user's cache folder, or a temporary folder.
 
     The folder is made; the first of the three that can be written is taken.
+
+    Raises:
+        RunError: none can.
+
     """
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 - no error without a home
-    for candidate in (os.environ.get("NUMBA_CACHE_DIR"), f"{home}/qxmix/kernels"):
-        if not candidate:
-            continue
-        path = Path(candidate)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
+    given = os.environ.get("NUMBA_CACHE_DIR")
+    kept = [home / "kernels" for home in cache_homes()]
+    for path in [Path(given), *kept] if given else kept:
+        # Code that another user could have written is not run.
+        with contextlib.suppress(OSError):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=path):
-                return path
-        except OSError:
-            continue
-    user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
-    path = Path(tempfile.gettempdir()) / f"qxmix-kernels-{user}"
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return path
+                if str(path) == given or not hasattr(os, "getuid") or path.stat().st_uid == os.getuid():
+                    return path
+    raise RunError("no folder can keep the compiled kernels: set NUMBA_CACHE_DIR to one that may be written")
 
 
 def _within_package(function: Callable[..., object]) -> str:

@@ -14,6 +14,7 @@ import pytest
 import qxmix
 from qxmix.quants.jit import imported_modules
 
+ROOT = Path(__file__).parents[2]
 PACKAGE = Path(qxmix.__file__).parent / "quants"
 KERNELS = sorted(PACKAGE.rglob("*.py"))
 
@@ -170,8 +171,57 @@ def test_a_cache_that_cannot_be_written_gives_way_to_one_that_can(tmp_path: Path
     code = "from qxmix.quants.jit import cache_dir; print(cache_dir())"
     found = run(code, NUMBA_CACHE_DIR=str(blocked / "x"), XDG_CACHE_HOME=str(tmp_path / "home"))
     assert found == [str(tmp_path / "home" / "qxmix" / "kernels")]
-    (folder,) = run(code, NUMBA_CACHE_DIR=str(blocked / "x"), XDG_CACHE_HOME=str(blocked), TMPDIR=str(tmp_path))
-    assert folder.startswith(str(tmp_path / "qxmix-kernels-"))
+    homes = {"XDG_CACHE_HOME": str(blocked), "HOME": str(blocked)}
+    (folder,) = run(code, NUMBA_CACHE_DIR=str(blocked / "x"), TMPDIR=str(tmp_path), **homes)
+    assert folder == str(tmp_path / f"qxmix-{os.getuid()}" / "kernels")
+
+
+@pytest.mark.parametrize(
+    ("home", "xdg", "expected"),
+    [
+        (None, None, "temporary"),  # and no entry in the list of users
+        ("", None, "temporary"),
+        ("relative", None, "temporary"),
+        ("~", "", "temporary"),
+        ("/HOME", "relative", "home"),
+        ("/HOME", "", "home"),
+        ("/HOME", "/XDG", "xdg"),
+        ("relative", "/XDG", "xdg"),
+        ("/FILE", None, "temporary"),  # where nothing can be made
+        ("/HOME", "/FILE", "home"),
+    ],
+)
+def test_kernels_are_kept_in_one_place_whatever_the_home_is(
+    tmp_path: Path, home: str | None, xdg: str | None, expected: str
+) -> None:
+    """And nothing appears in the working folder, least of all a folder that is called ``~``."""
+    working, temporary = tmp_path / "working", tmp_path / "temporary"
+    for folder in (working, temporary, tmp_path / "HOME"):
+        folder.mkdir()
+    (tmp_path / "FILE").write_text("")
+    code = "import os, pwd; pwd.getpwuid = {}.__getitem__; from qxmix.quants.jit import cache_dir; print(cache_dir())"
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)}
+    for name, value in (("HOME", home), ("XDG_CACHE_HOME", xdg)):
+        if value is not None:
+            environment[name] = f"{tmp_path}{value}" if value.startswith("/") else value
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=working, capture_output=True, text=True, check=True
+    )
+    kept = {"temporary": temporary / f"qxmix-{os.getuid()}", "home": tmp_path / "HOME" / ".cache" / "qxmix"}
+    assert done.stdout.strip() == str(kept.get(expected, tmp_path / "XDG" / "qxmix") / "kernels")
+    assert not list(working.iterdir())
+
+
+def test_kernels_that_another_user_could_have_written_are_not_run(tmp_path: Path) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root can give a folder away")
+    foreign = tmp_path / f"qxmix-{os.getuid()}" / "kernels"
+    foreign.mkdir(parents=True)
+    os.chown(foreign, 12345, 12345)
+    code = "from qxmix.quants.jit import cache_dir; cache_dir()"
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path), "HOME": ""}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert "no folder can keep the compiled kernels: set NUMBA_CACHE_DIR" in done.stderr
 
 
 @pytest.mark.parametrize(("ending", "kept"), [(".nbi", 0), (".nbi", 20), (".nbc", 0), (".nbc", 1000)])
