@@ -28,6 +28,8 @@ _PHASES = {
     "check": "reading the output once more",
     "sync": "waiting for the disk",
     "done": "done",
+    "hash": "comparing with the digests",
+    "derive": "making again and comparing",
 }
 
 

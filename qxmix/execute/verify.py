@@ -6,6 +6,7 @@ import uuid
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from qxmix import provenance
@@ -13,9 +14,15 @@ from qxmix.container.imatrix import load_imatrix
 from qxmix.container.moments import load_moments
 from qxmix.errors import ModelFileError, Problem
 from qxmix.execute import digests, kernels
+from qxmix.execute.carried import (
+    other_metadata,
+    refuse_carried_over,
+    tensor_tasks,
+    told_of_another_file,
+    written_digests,
+)
 from qxmix.execute.drive import drive
 from qxmix.execute.result import Progress
-from qxmix.execute.task import Task
 from qxmix.execute.tasks import Chunking, make_tasks
 from qxmix.execute.workers import open_pool
 from qxmix.plan import make_plan
@@ -29,7 +36,7 @@ if TYPE_CHECKING:
     from qxmix.container.model import ModelHeader, TensorInfo
     from qxmix.container.moments import Moments
     from qxmix.execute.result import OnProgress
-    from qxmix.execute.task import TaskResult
+    from qxmix.execute.task import Task, TaskResult
     from qxmix.execute.workers import Pool
     from qxmix.plan import Plan
     from qxmix.recipe.model import Recipe
@@ -53,13 +60,14 @@ def recipe_of(header: ModelHeader) -> Recipe:
     """The recipe that an output was made with.
 
     Raises:
-        ModelFileError: the file carries none.
+        ModelFileError: the file carries none, or that of another file.
         RecipeError: its recipe is of a newer qxmix.
 
     """
     text, digest = header.get(provenance.RECIPE), header.get(provenance.RECIPE_SHA256)
     if not isinstance(text, str) or not text:
         raise ModelFileError(Problem(str(header.path), "carries no recipe; it was not written by `qxmix apply`"))
+    refuse_carried_over(header)
     recipe = load_recipe_text(text, f"{header.path}: {provenance.RECIPE}")
     return replace(recipe, sha256=str(digest)) if digest else recipe
 
@@ -91,7 +99,7 @@ def verify(
         ModelFileError: the output carries no digests, or the importance matrix or the moments are others.
 
     """
-    expected = _digests(header)
+    expected = written_digests(header)
     plan = _plan_again(header, source, imatrix, moments) if source is not None else None
     if plan is not None:
         kernels.warm(plan)
@@ -100,6 +108,7 @@ def verify(
         problems = run.compare(expected)
         leaves = _chosen(plan, every=every) if plan is not None else set()
         if plan is not None:
+            problems += other_metadata(header, plan)
             problems += run.derive(plan, leaves)
     return Verification(len(header.tensors), len(leaves), run.n_leaves, tuple(problems))
 
@@ -125,7 +134,7 @@ class _Verifying:
         def note(task: Task, result: TaskResult) -> None:
             self.found[task.name][task.leaf] = result.digest
             self.done_nbytes += task.source_nbytes
-            self.on_progress(Progress("verify", self.done_nbytes, self.total_nbytes, task.name))
+            self.on_progress(Progress("hash", self.done_nbytes, self.total_nbytes, task.name))
 
         drive(hash_tasks(self.header, self.name), self.pool, self.name, note)
         shards = {tensor.name: self.header.paths[tensor.shard].name for tensor in self.header.tensors}
@@ -134,6 +143,9 @@ class _Verifying:
             for name, leaves in self.found.items()
             if digests.combine(digest for _, digest in sorted(leaves.items())).hex() != expected[name]
         ]
+        another = told_of_another_file(self.header, (str(p.where) for p in damaged))
+        if another is not None:
+            return [another]
         root = digests.root((n, bytes.fromhex(d)) for n, d in expected.items())
         if root != self.header.get(provenance.DATA_SHA256):
             damaged.append(Problem(str(self.header.path), "the digests it carries contradict each other"))
@@ -150,7 +162,7 @@ class _Verifying:
                 text = f"{where} the recipe makes other bytes of this model than the output has"
                 different.setdefault(task.name, Problem(task.name, text))
             self.done_nbytes += task.model_nbytes
-            self.on_progress(Progress("work", self.done_nbytes, self.total_nbytes, task.name))
+            self.on_progress(Progress("derive", self.done_nbytes, self.total_nbytes, task.name))
 
         chunking = Chunking(n_workers=self.pool.n_workers)
         tasks = make_tasks(plan, [self.header.path] * len(plan.files), chunking, self.name)
@@ -161,31 +173,11 @@ class _Verifying:
 
 def hash_tasks(header: ModelHeader, run: str) -> Iterator[Task]:
     """Tasks that hash every leaf of a model."""
-    for i, tensor in enumerate(header.tensors):
-        for k, leaf in enumerate(digests.leaves(tensor, tensor.nbytes)):
-            yield Task(
-                tensor=i,
-                leaf=k,
-                name=tensor.name,
-                action="hash",
-                source=str(header.paths[tensor.shard].absolute()),
-                source_offset=tensor.offset + leaf.offset,
-                source_nbytes=leaf.nbytes,
-                model_nbytes=leaf.nbytes,
-                run=run,
-            )
+    return chain.from_iterable(tensor_tasks(header, i, run) for i in range(len(header.tensors)))
 
 
 def _without_writing(task: Task) -> Task:
     return replace(task, action="derive" if task.action == "encode" else "hash")
-
-
-def _digests(header: ModelHeader) -> dict[str, str]:
-    """Name to digest, as the output carries them, in the order of the model."""
-    sums = str(header.get(provenance.TENSOR_SHA256) or "").split()
-    if len(sums) != len(header.tensors):
-        raise ModelFileError(Problem(str(header.path), "carries no digests; it was not written by `qxmix apply`"))
-    return {t.name: digest for t, digest in zip(header.tensors, sums, strict=True)}
 
 
 def _plan_again(

@@ -7,12 +7,15 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from qxmix import load_imatrix, load_recipe, make_plan, read_header
+from qxmix.container.fields import make_field
+from qxmix.container.gguf_format import ValueType
 from qxmix.errors import ModelFileError, Problem
 from qxmix.execute import apply
 from qxmix.execute.verify import Verification, recipe_of, verify
@@ -22,6 +25,7 @@ from tests.execute.plans import f16_model
 
 if TYPE_CHECKING:
     from qxmix import Plan
+    from qxmix.container.model import MetadataField, ModelHeader
 
 ROOT = Path(__file__).parents[2]
 
@@ -166,3 +170,67 @@ def test_verify_writes_nothing(tmp_path: Path) -> None:
     verify(read_header(tmp_path / "out.gguf"), read_header(model), every=True)
     assert (tmp_path / "out.gguf").stat().st_mtime_ns == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.gguf", "out.gguf"]
+
+
+@pytest.fixture
+def plain(demo_model: Path, tmp_path: Path) -> ModelHeader:
+    """Q8_0, without an importance matrix."""
+    plan = make_plan(load_recipe("pure/q8_0"), read_header(demo_model))
+    return read_header(apply(plan, tmp_path / "plain.gguf").paths[0])
+
+
+def with_field(header: ModelHeader, field: MetadataField) -> ModelHeader:
+    return replace(header, metadata=(*(f for f in header.metadata if f.key != field.key), field))
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "text"),
+    [
+        ("zz", ValueType.STRING, r"qxmix\.tensor\.sha256 is no list of SHA-256 in hex"),
+        ("AB" * 32, ValueType.STRING, r"is no list of SHA-256 in hex"),
+        (5, ValueType.UINT32, r"is no list of SHA-256 in hex"),
+        ("0" * 64, ValueType.STRING, r"carries digests of 1 tensors and has \d+; another tool wrote it"),
+    ],
+)
+def test_digests_that_are_none(plain: ModelHeader, value: str | int, kind: ValueType, text: str) -> None:
+    header = with_field(plain, make_field("qxmix.tensor.sha256", value, kind))
+    with pytest.raises(ModelFileError, match=text):
+        verify(header)
+    with pytest.raises(ModelFileError, match=text):
+        recipe_of(header)
+
+
+def test_a_file_without_tensors_carries_no_digests(plain: ModelHeader) -> None:
+    bare = replace(plain, tensors=(), metadata=tuple(f for f in plain.metadata if not f.key.startswith("qxmix.")))
+    with pytest.raises(ModelFileError, match="carries no digests; it was not written by `qxmix apply`"):
+        verify(bare)
+
+
+def test_metadata_that_another_tool_carried_over_say_nothing(plain: ModelHeader) -> None:
+    """As `llama-quantize --allow-requantize` does with an output: all keys are there, the weights are others."""
+    assert "Q8_0" in recipe_of(plain).name
+    data = bytearray(plain.path.read_bytes())
+    for tensor in plain.tensors:
+        if tensor.type == "Q8_0":
+            data[tensor.offset : tensor.offset + tensor.nbytes] = bytes(tensor.nbytes)
+    plain.path.write_bytes(data)
+    (problem,) = verify(plain).problems
+    assert re.match(r"none of its \d+ quantized tensors is what its qxmix\.\* metadata say; another", problem.text)
+    with pytest.raises(ModelFileError, match=r"is not what its qxmix\.\* metadata say; another tool wrote it"):
+        recipe_of(plain)
+
+
+def test_metadata_are_compared_with_the_plan(plain: ModelHeader, demo_model: Path) -> None:
+    model = read_header(demo_model)
+    phases: list[str] = []
+    assert not verify(plain, model, on_progress=lambda p: phases.append(p.phase)).problems
+    assert set(phases) == {"hash", "derive"}
+    changed = with_field(plain, make_field("general.file_type", 2, ValueType.UINT32))
+    added = with_field(changed, make_field("general.author", "me", ValueType.STRING))
+    lacking = replace(added, metadata=tuple(f for f in added.metadata if f.key != "general.architecture"))
+    found = {str(p.where): p.text.partition(":")[0] for p in verify(lacking, model).problems}
+    assert found == {
+        "general.file_type": "has another value",
+        "general.author": "is not planned",
+        "general.architecture": "is not there",
+    }
