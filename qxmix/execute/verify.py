@@ -64,10 +64,15 @@ def recipe_of(header: ModelHeader) -> Recipe:
         RecipeError: its recipe is of a newer qxmix.
 
     """
+    recipe = _recipe_in(header)
+    refuse_carried_over(header)
+    return recipe
+
+
+def _recipe_in(header: ModelHeader) -> Recipe:
     text, digest = header.get(provenance.RECIPE), header.get(provenance.RECIPE_SHA256)
     if not isinstance(text, str) or not text:
         raise ModelFileError(Problem(str(header.path), "carries no recipe; it was not written by `qxmix apply`"))
-    refuse_carried_over(header)
     recipe = load_recipe_text(text, f"{header.path}: {provenance.RECIPE}")
     return replace(recipe, sha256=str(digest)) if digest else recipe
 
@@ -187,7 +192,7 @@ def _plan_again(
     moments_path: str | PathLike[str] | None,
 ) -> Plan:
     imatrix, moments = _imatrix_again(header, imatrix_path), _moments_again(header, moments_path)
-    plan = make_plan(recipe_of(header), source, imatrix, moments=moments)
+    plan = make_plan(_recipe_in(header), source, imatrix, moments=moments)
     _refuse_other_plan(header, plan)
     return plan
 
