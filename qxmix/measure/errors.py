@@ -68,10 +68,24 @@ def measure_errors(
         RunError: the model or the journal cannot be read or written.
 
     """
-    work = _work(job)
-    waiting: deque[tuple[int, int, Future[tuple[str, dict[str, list[float]], bool]]]] = deque()
     found: list[list[dict[str, list[float]]]] = [[] for _ in job.sources]
     n_rows, keys = [0] * len(job.sources), []
+    for index, n, key, result in _results(job, journal, executor):
+        keys.append(key)
+        found[index].append(result)
+        n_rows[index] += n
+        on_weights(n * job.sources[index].tensor.n_cols)
+    tensors = tuple(
+        _tensor(source, types, parts, n)
+        for source, types, parts, n in zip(job.sources, job.allowed, found, n_rows, strict=True)
+    )
+    return tensors, key_of(keys)
+
+
+def _results(job: Job, journal: Journal, executor: Executor) -> Iterator[tuple[int, int, str, dict[str, list[float]]]]:
+    """Of each piece in order: index of its tensor, its rows, its key, its figures; new ones are in the journal."""
+    work = _work(job)
+    waiting: deque[tuple[int, int, Future[tuple[str, dict[str, list[float]], bool]]]] = deque()
 
     def submit(n: int) -> None:
         for index, rows in islice(work, n):
@@ -85,15 +99,7 @@ def measure_errors(
         submit(1)
         if is_new:
             journal.put(key, result)
-        keys.append(key)
-        found[index].append(result)
-        n_rows[index] += n
-        on_weights(n * job.sources[index].tensor.n_cols)
-    tensors = tuple(
-        _tensor(source, types, parts, n)
-        for source, types, parts, n in zip(job.sources, job.allowed, found, n_rows, strict=True)
-    )
-    return tensors, key_of(keys)
+        yield index, n, key, result
 
 
 def _work(job: Job) -> Iterator[tuple[int, tuple[Rows, ...]]]:
