@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from qxmix.measurement import Measurement
     from qxmix.recipe.model import Recipe, Target
     from qxmix.solve.make import Solved
+    from qxmix.solve.predict import Predictor
     from qxmix.solve.request import Bound, Share
 
 
@@ -113,17 +114,25 @@ def command(
     if tries is not None and text is not None:
         solved = _refined(solved, source, text, (tries, chunks, first_chunk, ctx, threads))
     _write(solved.text, output)
-    for number in range(1, 1 + (against or 0)):
-        assert output is not None, "checked above"
-        path = output.with_name(f"{output.stem}-random-{number}{output.suffix}")
-        other = solve_recipe(replace(request, name=path.stem), predictor, (), random_chooser(number))
-        _write(other.text, path)
+    if against and output is not None:
+        _write_random(request, predictor, output, against)
     _report(solved, output)
     if html is not None:
-        from qxmix.report.page import plan_page, write_page  # noqa: PLC0415 - jinja2, for pages alone
-        from qxmix.report.page.insight import insight_of  # noqa: PLC0415
+        _write_page(solved, html)
 
-        write_page(plan_page(solved.plan, insight_of(solved.plan, predictor, request.types)), html)
+
+def _write_random(request: Request, predictor: Predictor, output: Path, n: int) -> None:
+    """Matched recipes at random, ``best-random-1.yaml`` beside ``best.yaml``."""
+    for seed in range(1, n + 1):
+        path = output.with_name(f"{output.stem}-random-{seed}{output.suffix}")
+        _write(solve_recipe(replace(request, name=path.stem), predictor, (), random_chooser(seed)).text, path)
+
+
+def _write_page(solved: Solved, path: Path) -> None:
+    from qxmix.report.page import plan_page, write_page  # noqa: PLC0415 - jinja2, for pages alone
+    from qxmix.report.page.insight import insight_of  # noqa: PLC0415
+
+    write_page(plan_page(solved.plan, insight_of(solved.plan, solved.predictor, solved.request.types)), path)
 
 
 def _refined(solved: Solved, source: tuple[str, ...], text: Path, run: tuple[int, int, int, int, int | None]) -> Solved:
