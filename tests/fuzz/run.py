@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from tests.fuzz.commands import mutated_command
 from tests.fuzz.mutate import mutate_bytes, mutate_pieces
 from tests.fuzz.recipes import mutated_recipe
 from tests.fuzz.scripts import mutated_script
@@ -38,13 +39,13 @@ if TYPE_CHECKING:
 
 SECONDS = 5
 """An input that takes longer hangs; the slowest of a million took 0.2 s on a busy machine."""
-PEAK_NBYTES = {"header": 512 << 10, "imatrix": 512 << 10, "recipe": 4 << 20, "script": 4 << 20}
+PEAK_NBYTES = {"header": 512 << 10, "imatrix": 512 << 10, "recipe": 4 << 20, "script": 4 << 20, "command": 64 << 20}
 """Python memory a target may take whatever the input; a recipe is read into a buffer as large as it may be."""
 PEAK_PER_BYTE = 96
 """Python memory for each byte of the input on top: a metadata field of 14 bytes becomes an object of 300."""
 TRACED_EVERY = 64
 """tracemalloc makes a run five times slower; the limit on the address space holds for all."""
-TEXTS = {"recipe": mutated_recipe, "script": mutated_script}
+TEXTS = {"recipe": mutated_recipe, "script": mutated_script, "command": mutated_command}
 SEEDS = {"header": [header_pieces], "imatrix": [dat_pieces, imatrix_pieces]}
 ADDRESS_SPACE_NBYTES = 128 << 20
 

@@ -13,6 +13,7 @@ from qxmix.container.model import TensorInfo
 from qxmix.errors import QxmixError
 from qxmix.report.inspect import imatrix_facts, imatrix_text
 from tests.fuzz.checks import check_error, check_header
+from tests.fuzz.commands import fuzz_command
 from tests.fuzz.recipes import fuzz_recipe
 from tests.fuzz.scripts import fuzz_script
 
@@ -59,5 +60,6 @@ TARGETS: dict[str, Callable[[bytes, Path], str]] = {
     "imatrix": fuzz_imatrix,
     "recipe": fuzz_recipe,
     "script": fuzz_script,
+    "command": fuzz_command,
 }
 """Kind of input to what takes one and a folder to write to; returns the error's text, empty if it was accepted."""
