@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,11 +52,14 @@ def importance_decides(encode: Encoder, *, without: Encoder) -> Encoder:
     return either
 
 
-def search_decides(scan: Encoder, *, exhaustive: Encoder) -> Encoder:
+AnyEncoder = TypeVar("AnyEncoder", Encoder, FeedbackEncoder)
+
+
+def search_decides(scan: AnyEncoder, *, exhaustive: AnyEncoder) -> AnyEncoder:
     """Encoder that is ``exhaustive`` for that search and ``scan`` for the others: neither compiles with the other."""
 
-    def either(rows: Rows, columns: Columns, packed: Packed, search: int) -> None:
-        (exhaustive if SEARCHES[search] == "exhaustive" else scan)(rows, columns, packed, search)
+    def either(*arguments: Any) -> None:  # noqa: ANN401 - those of an encoder, the search last
+        (exhaustive if SEARCHES[arguments[-1]] == "exhaustive" else scan)(*arguments)
 
     return either
 

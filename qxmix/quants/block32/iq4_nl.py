@@ -71,6 +71,6 @@ CODECS = {
         searches=SEARCHES,
         version=2,
         search_block=search_iq4,
-        feedback=table_feedback(TwoTables(IQ4_LEVELS, 4), search_iq4, BLOCK_NBYTES, _pack),
+        feedback=table_feedback(TwoTables(IQ4_LEVELS, 4), scan_iq4, best_iq4, BLOCK_NBYTES, _pack),
     )
 }

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qxmix.quants.block32.encoder import BLOCK, codes_of_lane, weigh_by_variance
+from qxmix.quants.codec import search_decides
 from qxmix.quants.common.lanes import LANES, row_mean_squares, sum_of_squares
 from qxmix.quants.common.numerics import half_round
-from qxmix.quants.common.search import search_linear
+from qxmix.quants.common.search import best_linear, scan_linear
 from qxmix.quants.common.search_affine import search_affine
 from qxmix.quants.feedback.encoder import FeedbackType, feedback_encoder
 from qxmix.quants.feedback.nearest import nearest_affine, nearest_linear, nearest_of_table
@@ -68,18 +69,19 @@ def _putting(nbytes: int, pack: Callable[..., None]) -> Callable[..., None]:
 def linear_feedback(nmax: int, nbytes: int, pack: Callable[..., None]) -> FeedbackEncoder:
     """Build the encoder for levels ``[-nmax, nmax - 1]``; ``pack`` is that of ``block32.encoder.block_encoder``."""
 
-    @spliced
-    def find(x, w, search, _unit, found, step, offset):
-        q = np.empty((BLOCK, LANES), np.float32)
-        search_linear(x, w, nmax, search, found[0], q)
-        for k in range(LANES):
-            step[k] = half_round(found[0, k])
-            found[1, k] = offset[k] = _0
+    def searching(search_block: Callable[..., None]) -> FeedbackEncoder:
+        @spliced
+        def find(x, w, search, _unit, found, step, offset):
+            q = np.empty((BLOCK, LANES), np.float32)
+            search_block(x, w, nmax, search, found[0], q)
+            for k in range(LANES):
+                step[k] = half_round(found[0, k])
+                found[1, k] = offset[k] = _0
 
-    kind = FeedbackType(
-        BLOCK, 2, _weigh_by_row, find, nearest_linear(-nmax, nmax - 1), _putting(nbytes, pack), begin=_variance_of_rows
-    )
-    return feedback_encoder(kind)
+        nearest, put = nearest_linear(-nmax, nmax - 1), _putting(nbytes, pack)
+        return feedback_encoder(FeedbackType(BLOCK, 2, _weigh_by_row, find, nearest, put, begin=_variance_of_rows))
+
+    return search_decides(searching(scan_linear), exhaustive=searching(best_linear))
 
 
 def affine_feedback(nmax: int, nbytes: int, pack: Callable[..., None]) -> FeedbackEncoder:
@@ -99,20 +101,24 @@ def affine_feedback(nmax: int, nbytes: int, pack: Callable[..., None]) -> Feedba
 
 
 def table_feedback(
-    tables: TwoTables, search_table: Callable[..., None], nbytes: int, pack: Callable[..., None]
+    tables: TwoTables, scan: Callable[..., None], best: Callable[..., None], nbytes: int, pack: Callable[..., None]
 ) -> FeedbackEncoder:
-    """Build the encoder for a scale and levels of the first of ``tables``."""
+    """Build the encoder for a scale and levels of the first of ``tables``; both searches are of ``search_table``."""
 
-    @spliced
-    def find(x, w, search, _unit, found, step, offset):
-        q = np.empty((BLOCK, LANES), np.float32)
-        search_table(x, w, search, found[0], q)
-        for k in range(LANES):
-            step[k] = half_round(found[0, k])
-            found[1, k] = offset[k] = _0
+    def searching(search_block: Callable[..., None]) -> FeedbackEncoder:
+        @spliced
+        def find(x, w, search, _unit, found, step, offset):
+            q = np.empty((BLOCK, LANES), np.float32)
+            search_block(x, w, search, found[0], q)
+            for k in range(LANES):
+                step[k] = half_round(found[0, k])
+                found[1, k] = offset[k] = _0
 
-    kind = FeedbackType(BLOCK, 2, _weigh_by_block, find, nearest_of_table(tables), _putting(nbytes, pack))
-    return feedback_encoder(kind)
+        return feedback_encoder(
+            FeedbackType(BLOCK, 2, _weigh_by_block, find, nearest_of_table(tables), _putting(nbytes, pack))
+        )
+
+    return search_decides(searching(scan), exhaustive=searching(best))
 
 
 def whole_range_feedback(top: int, nbytes: int, pack: Callable[..., None]) -> FeedbackEncoder:
