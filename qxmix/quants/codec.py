@@ -58,7 +58,7 @@ AnyEncoder = TypeVar("AnyEncoder", Encoder, FeedbackEncoder)
 def search_decides(scan: AnyEncoder, *, exhaustive: AnyEncoder) -> AnyEncoder:
     """Encoder that is ``exhaustive`` for that search and ``scan`` for the others: neither compiles with the other."""
 
-    def either(*arguments: Any) -> None:  # noqa: ANN401 - those of an encoder, the search last
+    def either(*arguments: Any) -> None:
         (exhaustive if SEARCHES[arguments[-1]] == "exhaustive" else scan)(*arguments)
 
     return either

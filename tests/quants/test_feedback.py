@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qxmix.quants import codec_of
+from qxmix.quants import QUANT_TYPES, codec_of
 from qxmix.quants.api import dequantize, quantize
 from qxmix.quants.feedback.correlations import EXACT, make_factors, pack_correlations, spans_of
 from qxmix.quants.feedback.options import Feedback
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-TYPES = ("Q4_0",)
-"""Few: each compiles for seconds."""
+TYPES = ("Q4_0", "Q4_K", "IQ4_KS")
+"""Few: each compiles for seconds.  A scale per block, per super-block with a minimum, and per row."""
 
 
 def inputs(n_tokens: int, n_cols: int, seed: int = 0, strength: float = 1.0) -> NDArray[np.float64]:
@@ -80,9 +80,9 @@ def test_factors_are_those_of_the_inverse() -> None:
     assert not factors[1][:, 64:].any()
 
 
-@pytest.mark.parametrize("name", TYPES)
-def test_uncorrelated_inputs_give_back_nothing(name: str) -> None:
+def test_uncorrelated_inputs_give_back_nothing() -> None:
     """Then the scales are those of the encoder without feedback, and the levels the nearest ones."""
+    name = "Q4_0"
     x, diag = weights(3, 256), np.random.default_rng(3).gamma(1.0, 1.0, 256).astype(np.float32)
     got = dequantize(quantize(x, name, moments=np.diag(diag)), name, 256)
     plain = dequantize(quantize(x, name, diag), name, 256)
@@ -99,6 +99,18 @@ def test_the_error_of_the_output_falls(name: str) -> None:
     plain = output_error(x, dequantize(quantize(x, name, diag), name, n_cols), moments)
     ours = output_error(x, dequantize(quantize(x, name, moments=moments), name, n_cols), moments)
     assert ours < 0.9 * plain
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [t.name for t in QUANT_TYPES if t.feeds_back and t.name not in TYPES])
+def test_the_error_of_the_output_falls_for_every_type(name: str) -> None:
+    test_the_error_of_the_output_falls(name)
+
+
+def test_the_table_knows_the_types_with_feedback() -> None:
+    assert [t.name for t in QUANT_TYPES if t.feeds_back] == [
+        t.name for t in QUANT_TYPES if t.codec and codec_of(t.name).feedback is not None
+    ]
 
 
 @pytest.mark.parametrize("name", TYPES)

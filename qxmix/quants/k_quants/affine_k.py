@@ -24,12 +24,13 @@ from qxmix.quants.common.numerics import half_round, load_half, nint
 from qxmix.quants.common.search_affine import search_affine, search_affine_f32
 from qxmix.quants.common.search_positive import POSITIVE_ROWS, search_positive
 from qxmix.quants.common.superblock import SUPER, put_half, round_block, sum_over, super_encoder, weigh_super
+from qxmix.quants.feedback.k_super import affine_super_feedback
 from qxmix.quants.jit import kernel, spliced
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qxmix.quants.codec import Decoder, Encoder
+    from qxmix.quants.codec import Decoder, Encoder, FeedbackEncoder
     from qxmix.quants.contracts import Weigh
 
 BLOCK = 32
@@ -175,6 +176,23 @@ def encode_affine_k(nmax: int, nbytes: int, first: float, n_steps: int, pack: Ca
     return affine_encoder(
         block=BLOCK, nmax=nmax, top=TOP, nbytes=nbytes, weigh=_weigh, trials=(first, n_steps, 2), finish=finish
     )
+
+
+def feedback_affine_k(nmax: int, nbytes: int, pack: Callable[..., None]) -> FeedbackEncoder:
+    """Build the encoder with error feedback for blocks of 32 weights; ``pack`` is that of ``encode_affine_k``."""
+
+    @spliced
+    def weigh(x, w, _unit):
+        weigh_super(x, w, np.float32(2.0))
+
+    @spliced
+    def fill(codes, found, unit, block):
+        put_half(block, 0, unit[0])
+        put_half(block, 2, unit[1])
+        _pack_scales(found[0], found[1], block, 4)
+        pack(codes, block)
+
+    return affine_super_feedback(block=BLOCK, nbytes=nbytes, nmax=nmax, top=TOP, weigh=weigh, fill=fill)
 
 
 def decode_affine_k(nbytes: int, qs: int, fifth: int) -> Decoder:

@@ -34,11 +34,13 @@ from qxmix.quants.common.superblock import (
     super_decoder,
     weigh_super,
 )
+from qxmix.quants.feedback.k_super import scaled_feedback
+from qxmix.quants.feedback.nearest import nearest_linear
 from qxmix.quants.jit import inlined, kernel, spliced
 from qxmix.quants.k_quants.linear_k import BLOCK, N_BLOCKS, linear_encoder, round_linear
 
 if TYPE_CHECKING:
-    from qxmix.quants.codec import Encoder
+    from qxmix.quants.codec import Encoder, FeedbackEncoder
     from qxmix.quants.contracts import FindLevels
 
 NBYTES = 110
@@ -180,6 +182,29 @@ def _put(data, at, flat, start):
             flat[to + i] = step * np.float32(code - NMAX)
 
 
+def _feedback(scan: FindLevels) -> FeedbackEncoder:
+    @spliced
+    def weigh(x, w, _unit):
+        weigh_super(x, w, np.float32(2.0))
+
+    @spliced
+    def find(x, w, search, scale):
+        q = np.empty((BLOCK, LANES), np.float32)
+        scan(x, w, np.int64(NMAX), search, scale, q)
+
+    @spliced
+    def fill(codes, found, unit, block):
+        _pack_scales(found[0], block, 96)
+        put_half(block, 108, unit[0])
+        pack_bit(codes, np.uint8(2), block, 0)
+        pack_two_bits(codes, np.uint8(0), block, 32)
+
+    return scaled_feedback(
+        block=BLOCK, nbytes=NBYTES, levels=(-SCALE_NMAX, SCALE_NMAX - 1), weigh=weigh, find=find,
+        nearest=nearest_linear(-NMAX, NMAX - 1), fill=fill,
+    )  # fmt: skip
+
+
 CODECS = {
     "Q3_K": Codec(
         decode=super_decoder(NBYTES, _put),
@@ -187,6 +212,7 @@ CODECS = {
             _encoder(scan_linear, own_search=True), exhaustive=_encoder(best_linear, own_search=False)
         ),
         searches=SEARCHES,
+        feedback=search_decides(_feedback(scan_linear), exhaustive=_feedback(best_linear)),
         version=2,
         search_block=linear_search(NMAX),
     )

@@ -15,7 +15,7 @@ from __future__ import annotations
 from qxmix.quants.codec import Codec
 from qxmix.quants.common.superblock import pack_nibbles
 from qxmix.quants.jit import inlined
-from qxmix.quants.k_quants.affine_k import decode_affine_k, encode_affine_k
+from qxmix.quants.k_quants.affine_k import decode_affine_k, encode_affine_k, feedback_affine_k
 
 NMAX = 15
 NBYTES = 144
@@ -27,5 +27,9 @@ def _pack(code, block):
 
 
 CODECS = {
-    "Q4_K": Codec(decode=decode_affine_k(NBYTES, 16, 0), encode=encode_affine_k(NMAX, NBYTES, -1.0, 20, _pack)),
+    "Q4_K": Codec(
+        decode=decode_affine_k(NBYTES, 16, 0),
+        encode=encode_affine_k(NMAX, NBYTES, -1.0, 20, _pack),
+        feedback=feedback_affine_k(NMAX, NBYTES, _pack),
+    ),
 }

@@ -24,11 +24,13 @@ from qxmix.quants.common.lanes import LANES, weigh_by_square
 from qxmix.quants.common.numerics import half_round, load_half, nint
 from qxmix.quants.common.search import ZERO_BLOCK, best_linear, linear_search, scan_linear
 from qxmix.quants.common.superblock import largest_scale, pack_two_bits, put_half, super_decoder
+from qxmix.quants.feedback.k_super import scaled_feedback
+from qxmix.quants.feedback.nearest import nearest_linear
 from qxmix.quants.jit import inlined, spliced
 from qxmix.quants.k_quants.linear_k import BLOCK, N_BLOCKS, linear_encoder, round_linear
 
 if TYPE_CHECKING:
-    from qxmix.quants.codec import Encoder
+    from qxmix.quants.codec import Encoder, FeedbackEncoder
     from qxmix.quants.contracts import FindLevels
 
 NBYTES = 210
@@ -105,11 +107,37 @@ def _encoder(find: FindLevels) -> Encoder:
     return linear_encoder(NMAX, NBYTES, _weigh, search, _finish)
 
 
+def _feedback(scan: FindLevels) -> FeedbackEncoder:
+    @spliced
+    def weigh(_x, _w, _unit):
+        pass
+
+    @spliced
+    def find(x, w, search, scale):
+        q = np.empty((BLOCK, LANES), np.float32)
+        scan(x, w, np.int64(NMAX), search, scale, q)
+
+    @spliced
+    def fill(codes, found, unit, block):
+        for j in range(N_BLOCKS):
+            for k in range(LANES):
+                block[192 + j, k] = np.uint8(np.int32(found[0, j, k]) & 255)
+        put_half(block, 208, unit[0])
+        _pack_low(codes, block, 0)
+        pack_two_bits(codes, np.uint8(4), block, 128)
+
+    return scaled_feedback(
+        block=BLOCK, nbytes=NBYTES, levels=(-128, 127), weigh=weigh, find=find, nearest=nearest_linear(-NMAX, NMAX - 1),
+        fill=fill,
+    )  # fmt: skip
+
+
 CODECS = {
     "Q6_K": Codec(
         decode=super_decoder(NBYTES, _put),
         encode=search_decides(_encoder(scan_linear), exhaustive=_encoder(best_linear)),
         searches=SEARCHES,
+        feedback=search_decides(_feedback(scan_linear), exhaustive=_feedback(best_linear)),
         version=2,
         search_block=linear_search(NMAX),
     )

@@ -151,7 +151,8 @@ def _settle_super(kind: LevelType) -> Callable[..., None]:
     return settle_super
 
 
-def _weigh(kind: LevelType) -> WeighLanes:
+def weigh_of(kind: LevelType) -> WeighLanes:
+    """Build the weights of a type's search."""
     block, variance, share = kind.block, np.float32(kind.variance), np.float32(kind.share)
 
     @inlined
@@ -167,7 +168,7 @@ def _weigh(kind: LevelType) -> WeighLanes:
 
 def encode_super(kind: LevelType) -> Encoder:
     """Build the encoder of a type with a half scale in front of each super-block."""
-    weigh, search, settle_super, unit_of = _weigh(kind), kind.search, _settle_super(kind), kind.unit
+    weigh, search, settle_super, unit_of = weigh_of(kind), kind.search, _settle_super(kind), kind.unit
     block, nbytes, skips, factor = kind.block, kind.nbytes, kind.skips, np.float32(kind.factor)
 
     @spliced
@@ -203,7 +204,7 @@ def encode_super(kind: LevelType) -> Encoder:
 def encode_rows(kind: LevelType) -> Encoder:
     """Build the encoder of a type with one scale in front of each row, a half or a float32."""
     return row_encoder(
-        block=kind.block, nbytes=kind.nbytes, half=kind.half, n_found=2, weigh=_weigh(kind), search=kind.search,
+        block=kind.block, nbytes=kind.nbytes, half=kind.half, n_found=2, weigh=weigh_of(kind), search=kind.search,
         units=units_by(kind.unit), settle=_settle_super(kind), last=fitted,
     )  # fmt: skip
 

@@ -22,6 +22,7 @@ from qxmix.quants.codec import Codec
 from qxmix.quants.common.levels import IQ4_LEVELS
 from qxmix.quants.common.numerics import load_half
 from qxmix.quants.common.superblock import SUPER, super_decoder
+from qxmix.quants.feedback.level_super import level_feedback
 from qxmix.quants.jit import inlined
 from qxmix.quants.level.encoder import LevelType, clamped, encode_super
 from qxmix.quants.level.packing import pack_h16, pack_six_bit_scales, pack_tables, six_bit_scale
@@ -55,7 +56,7 @@ def _put(data, at, flat, start):
 
 
 _UNIT, _LEVEL = clamped(32, -32, 31)
-_ENCODE = encode_super(
-    LevelType(TABLES, level_search(TABLES, 7), BLOCK, NBYTES, 2.0, 0.0, unit=_UNIT, level=_LEVEL, pack=_pack)
-)
-CODECS = {"IQ4_K": Codec(decode=super_decoder(NBYTES, _put), encode=_ENCODE)}
+_KIND = LevelType(TABLES, level_search(TABLES, 7), BLOCK, NBYTES, 2.0, 0.0, unit=_UNIT, level=_LEVEL, pack=_pack)
+CODECS = {
+    "IQ4_K": Codec(decode=super_decoder(NBYTES, _put), encode=encode_super(_KIND), feedback=level_feedback(_KIND))
+}

@@ -18,6 +18,7 @@ from __future__ import annotations
 from qxmix.quants.codec import Codec
 from qxmix.quants.common.row_scale import row_decoder
 from qxmix.quants.common.superblock import SUPER
+from qxmix.quants.feedback.level_super import level_rows_feedback
 from qxmix.quants.jit import inlined
 from qxmix.quants.level.encoder import LevelType, encode_rows, odd_level, odd_unit
 from qxmix.quants.level.iq4_k import BOTH, TABLES
@@ -46,10 +47,12 @@ def _put(data, at, d, row, start):
             row[to + 16 + t] = step * BOTH[table + (data[qs + t] >> 4)]
 
 
-_ENCODE = encode_rows(
-    LevelType(
+_KIND = LevelType(
         TABLES, level_search(TABLES, 7), BLOCK, NBYTES, 2.0, 0.0,
         unit=odd_unit, level=odd_level, pack=_pack, pairwise=True, half=False,
+    )  # fmt: skip
+CODECS = {
+    "IQ4_KS": Codec(
+        decode=row_decoder(NBYTES, _put, half=False), encode=encode_rows(_KIND), feedback=level_rows_feedback(_KIND)
     )
-)  # fmt: skip
-CODECS = {"IQ4_KS": Codec(decode=row_decoder(NBYTES, _put, half=False), encode=_ENCODE)}
+}

@@ -24,11 +24,25 @@ from qxmix.quants.codec import SEARCHES, Codec, search_decides
 from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.levels import IQ4_LEVELS
 from qxmix.quants.common.numerics import load_half, nint
-from qxmix.quants.common.superblock import SUPER, largest_scale, put_half, super_decoder, super_encoder, weighing
+from qxmix.quants.common.superblock import (
+    SUPER,
+    largest_scale,
+    put_half,
+    super_decoder,
+    super_encoder,
+    weigh_super,
+    weighing,
+)
+from qxmix.quants.feedback.k_super import scaled_feedback
+from qxmix.quants.feedback.nearest import nearest_of_table
 from qxmix.quants.jit import inlined, spliced
+from qxmix.quants.level.packing import pack_h16
+from qxmix.quants.level.two_tables import TwoTables
 
 if TYPE_CHECKING:
-    from qxmix.quants.codec import Encoder
+    from collections.abc import Callable
+
+    from qxmix.quants.codec import Encoder, FeedbackEncoder
     from qxmix.quants.contracts import FindScale
 
 BLOCK = 32
@@ -97,11 +111,35 @@ def _put(data, at, flat, start):
             flat[to + t + 16] = step * IQ4_LEVELS[data[qs + t] >> 4]
 
 
+def _feedback(scan: Callable[..., None]) -> FeedbackEncoder:
+    @spliced
+    def weigh(x, w, _unit):
+        weigh_super(x, w, np.float32(2.0))
+
+    @spliced
+    def find(x, w, search, scale):
+        q = np.empty((BLOCK, LANES), np.float32)
+        scan(x, w, search, scale, q)
+
+    @spliced
+    def fill(codes, found, unit, block):
+        put_half(block, 0, unit[0])
+        for j in range(N_BLOCKS):
+            _pack_scale(found[0, j], j, block)
+        pack_h16(codes, 8, block)
+
+    return scaled_feedback(
+        block=BLOCK, nbytes=NBYTES, levels=(-32, 31), weigh=weigh, find=find,
+        nearest=nearest_of_table(TwoTables(IQ4_LEVELS, 4)), fill=fill,
+    )  # fmt: skip
+
+
 CODECS = {
     "IQ4_XS": Codec(
         decode=super_decoder(NBYTES, _put),
         encode=search_decides(_encoder(scan_iq4), exhaustive=_encoder(best_iq4)),
         searches=SEARCHES,
+        feedback=search_decides(_feedback(scan_iq4), exhaustive=_feedback(best_iq4)),
         version=2,
         search_block=search_iq4,
     )

@@ -1,0 +1,129 @@
+"""Error feedback for the types of super-blocks with linear levels: Q2_K to Q6_K, and IQ4_XS."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qxmix.quants.common.lanes import LANES
+from qxmix.quants.common.numerics import half_round
+from qxmix.quants.common.search_affine import search_affine, search_affine_f32
+from qxmix.quants.common.superblock import SUPER
+from qxmix.quants.feedback.encoder import FeedbackType, feedback_encoder
+from qxmix.quants.feedback.nearest import nearest_affine
+from qxmix.quants.feedback.super import clamped_level, gather_blocks, putting, widest_block
+from qxmix.quants.jit import kernel, spliced
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qxmix.quants.codec import FeedbackEncoder
+
+ROOM = np.float32(1.05)
+"""How much more than the largest scale of the weights as given a super-block can hold."""
+
+_FIRST, _N_STEPS = np.float32(-0.6), 6
+"""Trials of the search for units: inverse scales from ``nmax - 0.6`` to ``nmax`` over what a block spans."""
+
+_0 = np.float32(0.0)
+
+
+def scaled_feedback(
+    *, block: int, nbytes: int, levels: tuple[int, int], weigh: Callable[..., None], find: Callable[..., None],
+    nearest: Callable[..., tuple[object, object]], fill: Callable[..., None],
+) -> FeedbackEncoder:  # fmt: skip
+    """Build the encoder of super-blocks with a half d and for each block a whole multiple of it.
+
+    Args:
+        block: Weights per block.
+        nbytes: Bytes of a super-block.
+        levels: Least and largest multiple; the block with the largest scale gets the least, less some room.
+        weigh: ``(x, w, unit)`` as in ``FeedbackType``.
+        find: ``(x, w, search, scale)`` searches the scale of a block.
+        nearest: As in ``FeedbackType``.
+        fill: As in ``putting``; ``found[0]`` are the multiples, ``unit[0]`` is d.
+
+    """
+    low, high = np.float32(levels[0]), np.float32(levels[1])
+
+    @spliced
+    def fix(x, w, unit):
+        at, most = np.empty(LANES, np.int64), np.empty(LANES, np.float32)
+        xs, ws = np.empty((block, LANES), np.float32), np.empty((block, LANES), np.float32)
+        widest_block(x, block, at, most)
+        gather_blocks(x, at, xs)
+        gather_blocks(w, at, ws)
+        find(xs, ws, 0, most)
+        for k in range(LANES):
+            unit[0, k] = half_round(ROOM * most[k] / low)
+
+    @spliced
+    def find_level(x, w, search, unit, found, step, offset):
+        find(x, w, search, step)
+        for k in range(LANES):
+            found[0, k] = clamped_level(step[k], unit[0, k], low, high)
+            step[k] = unit[0, k] * found[0, k]
+            offset[k] = _0
+
+    kind = FeedbackType(block, 1, weigh, find_level, nearest, putting(nbytes, 0, fill), fix=fix)
+    return feedback_encoder(kind)
+
+
+@kernel
+def _refit(x, w, step, q, offset):
+    """The offset (LANES,) that fits codes ``q`` best once the step is a multiple of d.
+
+    Else what the rounding of the step changed would move all values of the block one way.
+    """
+    for k in range(LANES):
+        total = weight = _0
+        for e in range(x.shape[0]):
+            total += w[e, k] * (x[e, k] - step[k] * q[e, k])
+            weight += w[e, k]
+        offset[k] = min(total / weight, _0) if (weight > _0) & (step[k] != _0) else offset[k]
+
+
+def affine_super_feedback(
+    *, block: int, nbytes: int, nmax: int, top: int, weigh: Callable[..., None], fill: Callable[..., None]
+) -> FeedbackEncoder:
+    """Build the encoder of super-blocks with halves d and dmin and multiples of both, ``0 .. top``, for each block.
+
+    Here all blocks are searched for the units, with a few trials: the one that spans most need not have the largest
+    scale, for a search may leave a weight out that is large and counts little.  (With that block alone Q4_K lost 14 %
+    in a ffn_down instead of winning some.)
+
+    ``fill`` is that of ``putting``: ``found[0]`` and ``found[1]`` are the multiples, ``unit[0]`` and ``unit[1]`` d and
+    dmin.
+    """
+    most_code, none = np.float32(top), np.float32(0.0)
+
+    @spliced
+    def fix(x, w, unit):
+        scale, minimum = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
+        q = np.empty((block, LANES), np.float32)
+        for k in range(LANES):
+            unit[0, k] = unit[1, k] = _0
+        for first in range(0, SUPER, block):
+            part = slice(first, first + block)
+            search_affine_f32(x[part], w[part], nmax, _FIRST, _N_STEPS, 2, scale, minimum, q)
+            for k in range(LANES):
+                unit[0, k], unit[1, k] = max(unit[0, k], scale[k]), max(unit[1, k], -minimum[k])
+        for i in range(2):
+            for k in range(LANES):
+                unit[i, k] = half_round(ROOM * unit[i, k] / most_code)
+
+    @spliced
+    def find(x, w, _search, unit, found, step, offset):
+        q = np.empty((block, LANES), np.float32)
+        search_affine(x, w, nmax, step, offset, q)
+        for k in range(LANES):
+            found[0, k] = clamped_level(step[k], unit[0, k], none, most_code)
+            step[k] = unit[0, k] * found[0, k]
+        _refit(x, w, step, q, offset)
+        for k in range(LANES):
+            found[1, k] = clamped_level(-offset[k], unit[1, k], none, most_code)
+            offset[k] = -(unit[1, k] * found[1, k])
+
+    kind = FeedbackType(block, 2, weigh, find, nearest_affine(nmax), putting(nbytes, 0, fill), fix=fix)
+    return feedback_encoder(kind)

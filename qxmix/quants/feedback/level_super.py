@@ -1,0 +1,130 @@
+"""Error feedback for the types with two level tables, a scale per super-block or per row."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qxmix.quants.common.lanes import LANES
+from qxmix.quants.common.numerics import half_round, store_half
+from qxmix.quants.common.row_scale import load_columns, load_rows, store_float
+from qxmix.quants.common.superblock import SUPER, put_half
+from qxmix.quants.feedback.encoder import FeedbackType, feedback_encoder
+from qxmix.quants.feedback.nearest import nearest_of_table
+from qxmix.quants.feedback.super import gather_blocks, putting, widest_block
+from qxmix.quants.jit import inlined, spliced
+from qxmix.quants.level.encoder import LevelType, weigh_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qxmix.quants.codec import FeedbackEncoder
+
+ROOM = np.float32(1.05)
+
+_0 = np.float32(0.0)
+_1 = np.float32(1.0)
+
+
+def _find(kind: LevelType) -> Callable[..., None]:
+    search_block, level_of = kind.search, kind.level
+
+    @spliced
+    def find(x, w, _search, unit, found, step, offset):
+        search_block(x, w, found)
+        for k in range(LANES):
+            inverse = _1 / unit[0, k] if unit[0, k] != _0 else _0
+            found[0, k] = level_of(inverse * found[0, k])
+            step[k] = unit[0, k] * found[0, k]
+            offset[k] = found[1, k]
+
+    return find
+
+
+def _unit(kind: LevelType) -> Callable[..., None]:
+    search_block, unit_of, block, half = kind.search, kind.unit, kind.block, kind.half
+
+    @spliced
+    def fix(x, w, unit):
+        at, most = np.empty(LANES, np.int64), np.empty(LANES, np.float32)
+        xs, ws = np.empty((block, LANES), np.float32), np.empty((block, LANES), np.float32)
+        found = np.empty((2, LANES), np.float32)
+        widest_block(x, block, at, most)
+        gather_blocks(x, at, xs)
+        gather_blocks(w, at, ws)
+        search_block(xs, ws, found)
+        for k in range(LANES):
+            d = ROOM * unit_of(abs(found[0, k]), found[0, k])
+            unit[0, k] = half_round(d) if half else d
+
+    return fix
+
+
+def level_feedback(kind: LevelType) -> FeedbackEncoder:
+    """Build the encoder of a type with a half in front of each super-block."""
+    pack, nbytes, weigh = kind.pack, kind.nbytes, weigh_of(kind)
+
+    @spliced
+    def fill(codes, found, unit, block):
+        pack(codes, found[0], found[1], block)
+        put_half(block, 0, unit[0])
+
+    @spliced
+    def weigh_importance(x, w, _unit):
+        weigh(x, w, LANES, True)  # noqa: FBT003 - a kernel
+
+    return feedback_encoder(
+        FeedbackType(
+            kind.block, 2, weigh_importance, _find(kind), nearest_of_table(kind.tables), putting(nbytes, 0, fill),
+            fix=_unit(kind),
+        )
+    )  # fmt: skip
+
+
+def level_rows_feedback(kind: LevelType) -> FeedbackEncoder:
+    """Build the encoder of a type with a scale in front of each row, a half or a float32."""
+    pack, half, fix, weigh = kind.pack, kind.half, _unit(kind), weigh_of(kind)
+
+    @inlined
+    def fill(codes, found, _unit, block):
+        pack(codes, found[0], found[1], block)
+
+    @spliced
+    def weigh_importance(x, w, _unit):
+        weigh(x, w, LANES, True)  # noqa: FBT003 - a kernel
+
+    @spliced
+    def begin(rows, columns, unit):
+        """Scale of each row, from its super-block with the largest magnitude."""
+        n, n_super = rows.shape[0], rows.shape[1] // SUPER
+        x, w = np.empty((SUPER, LANES), np.float32), np.empty((SUPER, LANES), np.float32)
+        widest_x, widest_w = np.zeros((SUPER, LANES), np.float32), np.ones((SUPER, LANES), np.float32)
+        at, most, largest = np.empty(LANES, np.int64), np.empty(LANES, np.float32), np.full(LANES, -_1)
+        for i in range(n_super):
+            load_rows(rows, 0, n, SUPER * i, x)
+            load_columns(columns, SUPER * i, w)
+            widest_block(x, SUPER, at, most)
+            for k in range(LANES):
+                if most[k] > largest[k]:
+                    largest[k] = most[k]
+                    for e in range(SUPER):
+                        widest_x[e, k] = x[e, k]
+                        widest_w[e, k] = w[e, k]
+        weigh(widest_x, widest_w, LANES, True)  # noqa: FBT003 - a kernel
+        fix(widest_x, widest_w, unit)
+
+    @spliced
+    def end(unit, packed, first, n):
+        for k in range(n):
+            if half:
+                store_half(packed[first + k], 0, unit[0, k])
+            else:
+                store_float(packed[first + k], 0, unit[0, k])
+
+    return feedback_encoder(
+        FeedbackType(
+            kind.block, 2, weigh_importance, _find(kind), nearest_of_table(kind.tables),
+            putting(kind.nbytes, 2 if half else 4, fill), begin=begin, end=end,
+        )
+    )  # fmt: skip
