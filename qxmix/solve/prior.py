@@ -53,7 +53,8 @@ class Prior:
     def _kind(self, name: str, *, tied: bool) -> tuple[str, float]:
         category = category_of(name)
         if category == "token_embd" and tied:
-            return "output", 1.0
+            # It is both, and what it loses as the one adds to what it loses as the other.
+            return "output", 1 + self.sensitivities[category][0] / self.sensitivities["output"][0]
         for part, kind, factor in self.parts:
             if part in name:
                 return kind, factor
