@@ -33,7 +33,6 @@ from qxmix.quants.level.four_levels import BASE, SHIFTED, code_block, fitted, se
 BLOCK = 32
 N_BLOCKS = SUPER // BLOCK
 NBYTES = 70
-META_NBYTES = 2
 NMAX = 16
 FIRST_END = 24
 THIRD_START = 8

@@ -30,7 +30,6 @@ from qxmix.quants.level.search import level_search
 
 BLOCK = 32
 NBYTES = 102
-META_NBYTES = 2
 
 _16 = np.float32(16.0)
 

@@ -27,7 +27,6 @@ from qxmix.quants.level.search import level_search
 
 BLOCK = 32
 NBYTES = 136
-META_NBYTES = 4
 
 
 @inlined

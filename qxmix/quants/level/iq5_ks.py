@@ -28,7 +28,6 @@ from qxmix.quants.level.search import level_search
 
 BLOCK = 32
 NBYTES = 168
-META_NBYTES = 4
 
 
 @inlined

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from qxmix.quants.codec import Columns, Packed, Rows
 
 NBYTES = 56
-ROW_NBYTES = 4
 LOW, HIGH = 8, 40
 """Offsets of ql and qh."""
 HALF = BLOCKS_PER_SUPER // 2

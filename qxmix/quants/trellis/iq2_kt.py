@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from qxmix.quants.codec import Columns, Packed, Rows
 
 NBYTES = 68
-ROW_NBYTES = 4
 HALF = BLOCKS_PER_SUPER // 2
 
 

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from qxmix.quants.codec import Columns, Packed, Rows
 
 NBYTES = 100
-ROW_NBYTES = 4
 QH = 68
 """Offset of qh."""
 GROUPS = 4

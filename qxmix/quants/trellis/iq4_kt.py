@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from qxmix.quants.codec import Columns, Packed, Rows
 
 NBYTES = 128
-ROW_NBYTES = 4
 QL, QH = 32, 96
 """Offsets of ql and qh."""
 GROUPS = 8
