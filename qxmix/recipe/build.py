@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from qxmix.errors import Place, Problem
-from qxmix.quants import ENGINES, QUANT_TYPES, find
+from qxmix.quants import find
 from qxmix.quants.feedback.options import Feedback
 from qxmix.recipe import conditions, layers
 from qxmix.recipe.categories import CATEGORIES
@@ -24,9 +24,9 @@ from qxmix.recipe.model import (
 )
 from qxmix.recipe.patterns import pattern_error
 from qxmix.recipe.problem_ids import IDS
+from qxmix.recipe.remedies import instead, unknown_type
 from qxmix.recipe.schema import near
 from qxmix.recipe.sizes import parse_size
-from qxmix.resources import data_dir
 
 if TYPE_CHECKING:
     from qxmix.recipe.conditions import Condition
@@ -74,7 +74,7 @@ class Builder:
             return text.lower()
         found = find(text)
         if found is None:
-            self.problem(node, path, _unknown_type(text, words))
+            self.problem(node, path, unknown_type(text, words))
         elif not found.writable:
             self.problem(node, path, f"{found.name} is not a type for weights; choose another")
         return found.name if found else "F32"
@@ -142,7 +142,7 @@ class Builder:
         if fact in ("type", "source_type"):
             for word in (str(c.operand) for all_of in test.any_of for c in all_of):
                 if find(word) is None:
-                    self.problem(node, path, _unknown_type(word))
+                    self.problem(node, path, unknown_type(word))
         return test
 
     def fallback(self, node: Node | None, path: str) -> Fallback | None:
@@ -160,7 +160,7 @@ class Builder:
                 continue
             found = find(name)
             if found is None:
-                self.problem(value, f"{path}.{name}", _unknown_type(name, ("policy",)))
+                self.problem(value, f"{path}.{name}", unknown_type(name, ("policy",)))
             chains[found.name if found else name] = self.chain(value, f"{path}.{name}")
         return Fallback(cast("Any", policy.value) if policy else None, chains)
 
@@ -210,7 +210,7 @@ class Builder:
                 hint = near(id_, list(IDS)) or "; 'qxmix lint --ids' lists them"
                 self.problem(reason, path, f"'{id_}' is no id of a problem{hint}")
             elif known.silenced_by == "nobody":
-                self.problem(reason, path, f"'{id_}' is an error, which cannot be silenced; {_instead(id_)}")
+                self.problem(reason, path, f"'{id_}' is an error, which cannot be silenced; {instead(id_)}")
             elif of_rule and known.silenced_by == "recipe":
                 text = f"'{id_}' is about the whole plan; silence it at the top of the recipe"
                 self.problem(reason, path, f"{text}: silence: {{{id_}: ...}}")
@@ -301,34 +301,5 @@ def _scalar(parts: dict[str, Node], key: str, default: T) -> Any:  # noqa: ANN40
     return parts[key].value if key in parts else default
 
 
-def _instead(id_: str) -> str:
-    """What to do about an error."""
-    settings = {
-        "expect": "widen or drop the rule's 'expect'",
-        "limit-bpw": "raise or drop 'limits'",
-        "limit-size": "raise or drop 'limits'",
-        "requantize": "allow it with 'allow_requantize: true'",
-        "fallback-error": "write types to try instead under 'fallback'",
-    }
-    return settings.get(id_, "mend what it names")
-
-
 def _text(node: Node) -> str:
     return ", ".join(str(item.value) for item in items(node))
-
-
-def _unknown_type(text: str, words: tuple[str, ...] = ()) -> str:
-    """That there is no such type, and what was probably meant."""
-    upper = text.upper().replace("-", "_")
-    meant = near(upper, [t.name for t in QUANT_TYPES if t.writable])
-    mixes = [f"{engine}/{upper.lower()}" for engine in ENGINES if _is_mix(engine, upper.lower())]
-    if find(upper) is None and mixes:
-        other = f" or [{mixes[1]}]" if len(mixes) > 1 else ""
-        a_type = meant.removeprefix("; did you mean ").removesuffix("?")
-        return f"'{text}' is a mix of types, not a type; the mix is 'extends: [{mixes[0]}]'{other}, a type is {a_type}"
-    hint = meant or near(text, list(words)) or "; 'qxmix types' lists them"
-    return f"unknown type '{text}'{hint}"
-
-
-def _is_mix(engine: str, name: str) -> bool:
-    return name.isidentifier() and (data_dir("recipes") / engine / f"{name}.yaml").is_file()

@@ -1,0 +1,118 @@
+"""What there is to say about the rules of a plan: those that select nothing, or not what they are meant to."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from qxmix.errors import Problem
+from qxmix.planning.gate import kept_by_recipe
+from qxmix.recipe.categories import layer_of, part_of
+from qxmix.recipe.layers import layers_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from qxmix.planning.choose import Chooser
+    from qxmix.planning.model import Plan
+    from qxmix.recipe.model import Expect, Rule
+
+_HUGGING_FACE = re.compile(r"_proj\b|self_attn|\blayers\b|lm_head|embed_tokens|\bmlp\b")
+"""Parts of names that tensors have before a model is converted to GGUF."""
+
+
+def rule_problems(plan: Plan, chooser: Chooser, forcible: list[int]) -> Iterator[Problem]:
+    """Rules that decide nothing, or not as many tensors as they expect; see :func:`findings.find_problems`."""
+    counts = [0] * len(plan.recipe.rules)
+    parts = frozenset(part_of(t.name) for t in plan.tensors)
+    for tensor in plan.tensors:
+        if tensor.rule is not None:
+            counts[tensor.rule] += 1
+    for rule, decided in zip(plan.recipe.rules, counts, strict=True):
+        count = decided
+        if rule.expect is not None and rule.source != 0 and not _expected(rule.expect, decided):
+            count += _taken(plan, chooser, forcible, rule)
+        if rule.expect is not None and not _expected(rule.expect, count):
+            text = f"expected {_expectation(rule.expect)} and decides {count} ({rule.selector})"
+            yield Problem(rule.where, text, id="expect")
+        elif count == 0 and rule.source == 0 and rule.expect is None and chooser.applies(rule):
+            problem = _unmatched(plan, chooser, forcible, rule, parts)
+            if problem is not None and problem.id not in rule.silence:
+                yield problem
+
+
+def _taken(plan: Plan, chooser: Chooser, forcible: list[int], rule: Rule) -> int:
+    """Tensors that a rule would decide, did not the recipes that extend its file: by rules before it, or by ``keep``.
+
+    Whoever wrote ``expect`` did not know of them, and what it is to find out, another model, is none of their making.
+    """
+    decidable = set(forcible)
+    kept = [i for i, t in enumerate(plan.tensors) if i not in decidable and kept_by_recipe(t.source, plan.recipe)]
+    open_to_it = [i for i in forcible if rule.force or chooser.quantizable[i]]
+    own = {i for i, r in enumerate(plan.recipe.rules) if r.source == rule.source}
+    keep = plan.recipe.places.get("keep")
+    own_keep = keep is not None and keep.file == rule.where.file
+    selected = chooser.selected(rule, open_to_it if own_keep else open_to_it + kept)
+    return sum(plan.tensors[i].rule not in own for i in selected)
+
+
+def _unmatched(plan: Plan, chooser: Chooser, forcible: list[int], rule: Rule, parts: frozenset[str]) -> Problem | None:
+    """Tell a rule that selects nothing from one that comes too late or selects only what is never quantized."""
+    selected = chooser.selected(rule, range(len(plan.tensors)))
+    quantizable = [i for i in selected if chooser.quantizable[i]]
+    if not selected:
+        text, id_ = (
+            f"selects no tensor of this model ({rule.selector}){_why_none(plan, chooser, rule, parts)}",
+            "rule-unmatched",
+        )
+    elif not quantizable:
+        reason = plan.tensors[selected[0]].kept
+        text = f"selects only tensors that are never quantized, like {plan.tensors[selected[0]].name}: {reason}"
+        text += "; 'force: true' quantizes them" if set(selected) & set(forcible) else ""
+        id_ = "rule-never-quantized"
+    elif any(plan.recipe.rules[r].when for i in quantizable if (r := plan.tensors[i].rule) is not None):
+        # A rule before it is for models like this one; it is for the others.
+        return None
+    else:
+        before = sorted({r for i in quantizable if (r := plan.tensors[i].rule) is not None})
+        places = ", ".join(plan.recipe.rules[r].where.path for r in before[:3])
+        text, id_ = (
+            f"decides nothing: {places} before it take all {len(quantizable)} tensors it selects",
+            "rule-shadowed",
+        )
+    return Problem(rule.where, text, "warning", id_)
+
+
+def _why_none(plan: Plan, chooser: Chooser, rule: Rule, parts: frozenset[str]) -> str:
+    """The layers that the rest of a rule selects, or a part of a name that its pattern may have meant."""
+    if rule.layers is not None:
+        elsewhere = chooser.selected(replace(rule, layers=None), range(len(plan.tensors)))
+        numbers = [layer for i in elsewhere if (layer := layer_of(plan.tensors[i].name)) is not None]
+        return f"; without 'layers' it selects {len(elsewhere)}, of layers {layers_text(numbers)}" if numbers else ""
+    if _HUGGING_FACE.search(rule.match or ""):
+        return "; tensors of a GGUF have other names: 'qxmix inspect MODEL --all' lists them"
+    words = re.findall(r"[A-Za-z0-9_]{4,}", rule.match or "")
+    close = next((meant for word in words if (meant := _near_part(word, parts))), "")
+    return f"; did you mean {close}?" if close else ""
+
+
+@lru_cache(maxsize=1024)
+def _near_part(word: str, parts: frozenset[str]) -> str:
+    """The part that a word which is in none is close to; rules in thousands have the same few words."""
+    close = [] if any(word in part for part in parts) else get_close_matches(word, parts, 1, 0.75)
+    return close[0] if close else ""
+
+
+def _expected(expect: Expect, count: int) -> bool:
+    return expect.min <= count and (expect.max is None or count <= expect.max)
+
+
+def _expectation(expect: Expect) -> str:
+    if expect.min == expect.max:
+        return f"{expect.min} {'tensor' if expect.min == 1 else 'tensors'}"
+    if expect.max is None:
+        return f"at least {expect.min}"
+    return f"at most {expect.max}" if expect.min == 0 else f"{expect.min} to {expect.max}"
