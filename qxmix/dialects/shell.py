@@ -156,6 +156,8 @@ def _list(reader: Reader) -> list[Word]:
             return items
         if char in " \t\n":
             reader.pos += 1
+        elif reader.text.startswith("\\\n", reader.pos):
+            reader.pos += 2
         elif char == "#":
             reader.pos = _line_end(reader)
         elif char in ENDS:

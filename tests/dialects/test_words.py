@@ -59,6 +59,8 @@ def error_of(text: str, suffix: str = ".sh", base: str | None = None, **given: s
         ("$DIR/m.gguf $DIR/o.gguf Q4_K_M", "'$DIR' is not told"),
         ("m.gguf o.gguf ${QUANT:-Q4_K_M}", "--set QUANT=VALUE"),
         ("--imatrix <(cat x)" + FILES, "<(cat x)"),
+        ("m.gguf o.gguf Q4_K_M 2>&18", "a shell stops at '18' here"),
+        ('--custom-q "$(echo a=q8_0 | sed)"' + FILES, "the value of --custom-q is $(echo a=q8_0 | sed)"),
         ("--custom-q a=q6_K --output-tensor-type Q8_0" + FILES, "drops '--output-tensor-type Q8_0' without a word"),
     ],
 )
@@ -75,6 +77,7 @@ def test_a_word_that_is_lost_is_named(words: str, message: str) -> None:
         "cd /models && {c}{r} m.gguf o.gguf Q4_K_M; ls -la *.gguf",
         "if [ ! -f o.gguf ]; then\n  {c}{r} m.gguf o.gguf Q4_K_M\nfi",
         "ARGS=(--tensor-type attn_v=q8_0)\nARGS+=(--tensor-type 'ffn_down=q6_k')\n{c}\"${{ARGS[@]}}\" m.gguf Q4_K_M",
+        'ARGS=(\n --tensor-type attn_v=q8_0 \\\n --tensor-type ffn_down=q6_k\n)\n{c}"${{ARGS[@]}}" m.gguf Q4_K_M',
         'A="{r}"\n{c} $A m.gguf o.gguf Q4_K_M',
         "q=Q4_K_M\n{c}{r} m.gguf m-$q.gguf ${{q}}",
         '{c}{r} "$MODEL/m.gguf" "$MODEL/o-$q.gguf" Q4_K_M',

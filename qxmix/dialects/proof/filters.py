@@ -120,6 +120,8 @@ def _sed(words: list[str], flow: str) -> str | None:
             return None
         else:
             scripts.append(word)
+    if not scripts:
+        return None
     whole = "z" in letters
     script = ";".join(scripts)
     ends = flow.endswith("\n")

@@ -20,6 +20,8 @@ _BETWEEN_COMMANDS = frozenset({"\n", ";", "&", "&&", "||", "|", "|&", ";;", "(",
 _RESERVED = frozenset({"then", "do", "done", "fi", "else", "elif", "esac", "}", "in", "select", "coproc"})
 _COMPOUND = frozenset({"if", "while", "until", "for", "case", "{", "[["})
 _MAX_DEPTH = 40
+_MAX_DESCRIPTOR = 2
+"""Files that are open before a script opens any."""
 
 
 def check_grammar(tokens: Sequence[Token], name: str) -> None:
@@ -208,6 +210,11 @@ class _Checker:
     def _redirections(self) -> None:
         while (sign := self._operator()) and sign not in _BETWEEN_COMMANDS:
             self.at += 1
+            if sign in ("<&", ">&") and not self._bare().isdecimal() and self._bare() != "-":
+                # What a shell makes of another word there depends on the shell.
+                raise self.fail()
+            if sign in ("<&", ">&") and int(self._bare().replace("-", "0")) > _MAX_DESCRIPTOR:
+                raise self.fail()
             if sign not in ("<<", "<<-"):
                 self._word()
 
