@@ -71,6 +71,8 @@ CASES: dict[str, Case] = {
     "imatrix-missing": Case("default: q4_0", entries={"blk.0.attn_q.weight": 256}),
     "imatrix-size": Case("default: q4_0", entries={n: 256 + ("9.attn_q" in n) for n in SHAPES if "ffn_down" not in n}),
     "imatrix-model": Case("default: q4_0", strict=False, entries=dict.fromkeys(SHAPES, 128)),
+    # The architecture's name is what keys of its facts begin with.
+    "transformed-weights": Case(Q, model=replace(MODEL, arch="prism", facts={**MODEL.facts, "hadamard.size": 64})),
     "imatrix-unused": Case(Q, entries={"blk.77.attn_q.weight": 256}),
 }
 ELSEWHERE = {
