@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from qxmix.quants import QUANT_TYPES, get
+from qxmix.quants import get
 from qxmix.quants.api import quantize
 from tests.bench.peers import peers
 from tests.quants.bounds.planted import WAYS
@@ -54,22 +53,3 @@ def test_a_tiny_weight_among_zeros_gets_the_engines_bytes(weighted: bool) -> Non
     expected = np.zeros((44, get("IQ3_S").row_nbytes(256)), np.uint8)
     engine(rows, imatrix, expected)
     np.testing.assert_array_equal(quantize(rows, "IQ3_S", imatrix), expected)
-
-
-BATCHES = 4
-"""Processes that the sweep starts, two at a time, each with a part of the types."""
-
-
-@pytest.mark.slow
-def test_no_encoder_or_decoder_leaves_its_arrays() -> None:
-    """Weights from 1e-45 to the largest float, alone, mixed and equal; importances of 0, 1e-45 to 3e38, or all on one.
-
-    What kernels share is compiled once, by whoever comes first, and kept.
-    """
-    names = [t.name for t in QUANT_TYPES if t.codec]
-    parts = [names[i::BATCHES] for i in range(BATCHES)]
-    with ThreadPoolExecutor(2) as pool:
-        done = list(pool.map(lambda part: run_module("sweep", *part, NUMBA_BOUNDSCHECK="1"), parts))
-    for part, process in zip(parts, done, strict=True):
-        swept = [line.split()[0] for line in process.stdout.splitlines()]
-        assert swept == part, f"exit code {process.returncode} after {swept}: {process.stderr[-2000:]}"
