@@ -224,9 +224,7 @@ def test_another_plan_model_or_kernel_is_refused_with_the_difference(model: Path
     out = tmp_path / "out.gguf"
     interrupt(model, out)
     other = plan_for(model, {"output.weight": "Q8_0"}, default="IQ4_NL")
-    with pytest.raises(
-        RunError, match=r"plan: was \w{12}, is \w{12}; kernels: was IQ4_NL=(\d), is IQ4_NL=\1 Q8_0=\d"
-    ):
+    with pytest.raises(RunError, match=r"plan: was \w{12}, is \w{12}; kernels: was IQ4_NL=(\d), is IQ4_NL=\1 Q8_0=\d"):
         apply(other, out, resume=True)
     stat = model.stat()
     os.utime(model, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))
