@@ -10,7 +10,8 @@ from qxmix import provenance
 from qxmix.container.parse import parse_start
 from qxmix.errors import ModelFileError, Problem
 from qxmix.execute import digests
-from qxmix.execute.task import Task, run_task
+from qxmix.execute.task import Task
+from qxmix.execute.work import run_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

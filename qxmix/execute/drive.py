@@ -7,7 +7,8 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from typing import TYPE_CHECKING
 
 from qxmix.errors import QxmixError, RunError
-from qxmix.execute.task import Task, TaskResult, run_task
+from qxmix.execute.task import Bundle, Task, TaskResult
+from qxmix.execute.work import run_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,28 +16,35 @@ if TYPE_CHECKING:
     from qxmix.execute.workers import Pool
 
 OnResult = Callable[[Task, TaskResult], None]
+Pending = dict[Future[tuple[TaskResult, ...]], Bundle]
 
 
 def drive(tasks: Iterable[Task], pool: Pool, run: str, on_result: OnResult) -> None:
-    """Run all tasks in any order, at most a window of them submitted at a time.
+    """Run all tasks, each by itself; see :func:`drive_bundles`."""
+    drive_bundles(((task,) for task in tasks), pool, (run,), on_result)
 
-    When one fails, or the caller is interrupted, the tasks that run are told to stop, those that wait are dropped, and
-    results that are already there are still delivered.
+
+def drive_bundles(bundles: Iterable[Bundle], pool: Pool, runs: Iterable[str], on_result: OnResult) -> None:
+    """Run all bundles in any order, at most a window of them submitted at a time.
+
+    When one fails, or the caller is interrupted, those of ``runs`` that are under way are told to stop, those that wait
+    are dropped, and results that are already there are still delivered, each with its task.
 
     Raises:
-        QxmixError: of the first task that failed; a dead or unreachable worker is a RunError.
+        QxmixError: of the first bundle that failed; a dead or unreachable worker is a RunError.
 
     """
-    pending: dict[Future[TaskResult], Task] = {}
+    pending: Pending = {}
     try:
-        for task in tasks:
-            pending[_submit(pool, task)] = task
+        for bundle in bundles:
+            pending[_submit(pool, bundle)] = bundle
             if len(pending) >= pool.window:
                 _collect(pending, on_result)
         while pending:
             _collect(pending, on_result)
     except BaseException as error:
-        pool.request_stop(run)
+        for run in runs:
+            pool.request_stop(run)
         for future in pending:
             future.cancel()
         if isinstance(error, BrokenExecutor):
@@ -45,10 +53,10 @@ def drive(tasks: Iterable[Task], pool: Pool, run: str, on_result: OnResult) -> N
         raise
 
 
-def _submit(pool: Pool, task: Task) -> Future[TaskResult]:
+def _submit(pool: Pool, bundle: Bundle) -> Future[tuple[TaskResult, ...]]:
     kind = type(pool.executor).__name__
     try:
-        future: object = pool.executor.submit(run_task, task)
+        future: object = pool.executor.submit(run_bundle, bundle)
     except (QxmixError, BrokenExecutor):
         raise
     except Exception as error:
@@ -59,29 +67,32 @@ def _submit(pool: Pool, task: Task) -> Future[TaskResult]:
     return future
 
 
-def _collect(pending: dict[Future[TaskResult], Task], on_result: OnResult) -> None:
+def _collect(pending: Pending, on_result: OnResult) -> None:
     done, _ = wait(pending, return_when=FIRST_COMPLETED)
     failure: BaseException | None = None
     for future in done:
-        task = pending.pop(future)
+        bundle = pending.pop(future)
         if future.cancelled():
             # What Dask does with all tasks when its scheduler is gone.
             error: BaseException | None = RunError("the executor dropped a task; once it works, --resume goes on")
         else:
             error = future.exception()
         if error is None:
-            on_result(task, _checked(task, future.result()))
+            for task, result in zip(bundle, _checked(bundle, future.result()), strict=True):
+                on_result(task, result)
         elif failure is None:
-            failure = error if isinstance(error, QxmixError | BrokenExecutor) else _foreign(task, error)
+            failure = error if isinstance(error, QxmixError | BrokenExecutor) else _foreign(bundle[0], error)
     if failure is not None:
         raise failure
 
 
-def _checked(task: Task, result: object) -> TaskResult:
-    """The result, if it is one of this task: an executor may be anyone's."""
-    if not isinstance(result, TaskResult) or (result.tensor, result.leaf) != (task.tensor, task.leaf):
-        raise RunError(f"the executor answered tensor {task.name} with something else: {result!r:.100}")
-    return result
+def _checked(bundle: Bundle, results: object) -> tuple[TaskResult, ...]:
+    """The results, if they are those of this bundle: an executor may be anyone's."""
+    wanted = [(task.tensor, task.leaf) for task in bundle]
+    found = results if isinstance(results, tuple) else ()
+    if [(r.tensor, r.leaf) for r in found if isinstance(r, TaskResult)] != wanted:
+        raise RunError(f"the executor answered tensor {bundle[0].name} with something else: {results!r:.100}")
+    return found
 
 
 def _foreign(task: Task, error: BaseException) -> RunError:

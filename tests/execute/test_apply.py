@@ -142,9 +142,9 @@ class Elsewhere(ThreadPoolExecutor):
     """Workers that write into a folder of their own and only say that they wrote: a cluster without a shared disk."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        [task] = args
+        [[task]] = args
         Path(f"{task.target}.elsewhere").touch()
-        return super().submit(fn, replace(task, target=f"{task.target}.elsewhere"), **kwargs)
+        return super().submit(fn, (replace(task, target=f"{task.target}.elsewhere"),), **kwargs)
 
 
 def test_workers_without_a_shared_folder_are_noticed(tmp_path: Path) -> None:

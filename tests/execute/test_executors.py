@@ -20,7 +20,7 @@ from tests.execute.plans import SHAPES, f16_model, plan_for, uniform_imatrix, we
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from qxmix.execute.task import Task
+    from qxmix.execute.task import Bundle
     from qxmix.plan import Plan
 
 T = TypeVar("T")
@@ -110,7 +110,7 @@ def unable() -> None:
         ("Refusing", "executor Refusing takes no tasks: ValueError: no more"),
         ("Dropping", "executor dropped a task"),
         ("Inventing", r"answered tensor .* with something else: 42"),
-        ("Repeating", r"answered tensor .* with something else: TaskResult"),
+        ("Repeating", r"answered tensor .* with something else: .TaskResult"),
         ("Silent", "executor Silent returned a NoneType, not a concurrent.futures.Future"),
         ("unable", "calling it raised OSError: no nodes"),
     ],
@@ -202,14 +202,14 @@ def test_a_scheduler_that_is_not_there(plan: Plan, tmp_path: Path, monkeypatch: 
     assert not list(tmp_path.iterdir())
 
 
-def die(_task: Task) -> None:
+def die(_bundle: Bundle) -> None:
     signal.raise_signal(signal.SIGBUS)
 
 
 def test_a_worker_that_dies_is_told_with_the_signal(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("qxmix.execute.drive.run_task", die)
+    monkeypatch.setattr("qxmix.execute.drive.run_bundle", die)
     with pytest.raises(RunError, match=r"a worker process was killed by SIGBUS \(Bus error\); what is done is kept"):
         apply(plan, tmp_path / "out.gguf", executor="processes", n_workers=2)
 
