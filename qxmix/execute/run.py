@@ -109,7 +109,7 @@ class _Run:
         with Flusher((*self.target.partials, self.target.journal)) as flusher:
             with open_pool(self.options.executor, self.options.n_workers) as pool:
                 # What is wrong with the executor or the bound on memory is told before half a minute of compiling.
-                refuse_too_little_memory(self.plan, self.options.chunking(pool.n_workers))
+                refuse_too_little_memory((self.plan,), self.options.chunking(pool.n_workers))
                 self.say("kernels", ", ".join(kernels.uncompiled(self.plan)))
                 kernels.warm(self.plan)
                 kept = self.take_over(pool, recorded)

@@ -10,12 +10,12 @@ from qxmix.container.moments import moments_digest
 from qxmix.errors import PlanError
 from qxmix.execute.digests import Leaf, leaves
 from qxmix.execute.factors import MomentsOf
-from qxmix.execute.task import Task
+from qxmix.execute.task import Bundle, Task
 from qxmix.planning.memory import BASE_NBYTES, CHUNK_NBYTES, factors_nbytes, row_group
 from qxmix.quants.codec import SEARCHES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from qxmix.container.imatrix import Imatrix
@@ -38,7 +38,7 @@ def make_tasks(plan: Plan, targets: Sequence[Path], chunking: Chunking, run: str
     """All tasks of a plan in file order, made one by one: a large model has hundreds of thousands."""
     for tensor_index, tensor in enumerate(plan.tensors):
         action = tensor.action if tensor.nbytes else "copy"
-        rows = step_rows(tensor, chunking) if action == "encode" else 0
+        rows = step_rows((tensor,), chunking) if action == "encode" else 0
         source = str(plan.header.paths[tensor.source.shard].absolute())
         target = str(targets[tensor.shard])
         n_rows = tensor.source.n_rows * tensor.source.n_matrices
@@ -70,6 +70,28 @@ def make_tasks(plan: Plan, targets: Sequence[Path], chunking: Chunking, run: str
             )
 
 
+def make_bundles(plans: Sequence[Plan], streams: Sequence[Iterable[Task]], chunking: Chunking) -> Iterator[Bundle]:
+    """The tasks of several plans for one model, leaf by leaf: how a tensor is cut up follows from its shape alone.
+
+    Args:
+        plans: The plans.
+        streams: All tasks of each.
+        chunking: How they were cut up.
+
+    """
+    steps: dict[int, int] = {}
+    for bundle in zip(*streams, strict=True):
+        index = bundle[0].tensor
+        if index not in steps:
+            steps = {index: step_rows(_encoded(plans, index), chunking)}
+        yield tuple(replace(task, step_rows=steps[index]) for task in bundle)
+
+
+def _encoded(plans: Sequence[Plan], index: int) -> tuple[PlannedTensor, ...]:
+    """A tensor as those plans have it that encode it."""
+    return tuple(t for plan in plans if (t := plan.tensors[index]).action == "encode" and t.nbytes)
+
+
 def _moments(moments: Moments | None, tensor: PlannedTensor, leaf: Leaf) -> MomentsOf | None:
     """Where a leaf's worker finds second moments; None: it needs none."""
     if moments is None or tensor.feedback is None:
@@ -81,16 +103,15 @@ def _moments(moments: Moments | None, tensor: PlannedTensor, leaf: Leaf) -> Mome
     return MomentsOf(path, name, moments.entries[name], matrix, digest, tensor.feedback.options)
 
 
-def refuse_too_little_memory(plan: Plan, chunking: Chunking) -> None:
-    """Refuse a bound on memory under which some tensor cannot be made.
+def refuse_too_little_memory(plans: Sequence[Plan], chunking: Chunking) -> None:
+    """Refuse a bound on memory under which some tensor cannot be made for all plans at once.
 
     Raises:
         PlanError: naming the first such tensor and what it needs.
 
     """
-    for tensor in plan.tensors:
-        if tensor.action == "encode" and tensor.nbytes:
-            step_rows(tensor, chunking)
+    for index in range(len(plans[0].tensors)):
+        step_rows(_encoded(plans, index), chunking)
 
 
 def reading_target(task: Task) -> Task:
@@ -105,19 +126,26 @@ def reading_target(task: Task) -> Task:
     )
 
 
-def step_rows(tensor: PlannedTensor, chunking: Chunking) -> int:
-    """Rows that are decoded and encoded at once.
+def step_rows(tensors: Sequence[PlannedTensor], chunking: Chunking) -> int:
+    """Rows that are decoded and encoded at once; 0 where nothing is encoded.
+
+    Args:
+        tensors: One tensor of the model, as each output gets it that encodes it.
+        chunking: What it is cut up for.
 
     Raises:
         PlanError: not even one row group fits into the memory bound.
 
     """
-    group = lcm(row_group(tensor.source_type), row_group(tensor.type))
+    if not tensors:
+        return 0
+    tensor = tensors[0]
+    group = lcm(row_group(tensor.source_type), *(row_group(t.type) for t in tensors))
     wanted = max(1, CHUNK_NBYTES // (4 * tensor.source.n_cols * group)) * group
     if chunking.memory_nbytes is None:
         return wanted
-    row = _row_nbytes(tensor, measure=chunking.measure)
-    fixed = BASE_NBYTES + factors_nbytes(tensor)
+    row = max(_row_nbytes(t, measure=chunking.measure) for t in tensors)
+    fixed = BASE_NBYTES + factors_nbytes(tensors)
     share = (chunking.memory_nbytes - fixed) // chunking.n_workers
     fitting = share // (row * group) * group
     if fitting < group:
