@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING
 
 from qxmix.container.gguf_format import (
@@ -10,6 +11,7 @@ from qxmix.container.gguf_format import (
     GENERAL_ALIGNMENT,
     GENERAL_FILE_TYPE,
     GENERAL_QUANTIZATION_VERSION,
+    MAX_I32,
     MAX_IMATRIX_STRING_NBYTES,
     QUANTIZATION_VERSION,
     QUANTIZE_IMATRIX_CHUNKS_COUNT,
@@ -22,6 +24,7 @@ from qxmix.container.gguf_format import (
     ValueType,
 )
 from qxmix.container.model import MetadataField, Scalar, value_of
+from qxmix.errors import RunError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,16 +48,16 @@ def make_field(
         element_type: The type of the elements of an array.
 
     Raises:
-        struct.error: the value does not fit its type.
+        RunError: the value does not fit its type.
 
     """
     head = _string(key) + U32.pack(value_type)
     if value_type != ValueType.ARRAY:
         assert isinstance(value, Scalar)
-        return MetadataField(key, int(value_type), head + _payload(value, value_type), value)
+        return MetadataField(key, int(value_type), head + _payload(key, value, value_type), value)
     assert element_type is not None
     assert not isinstance(value, int | float)
-    elements = b"".join(_payload(v, element_type) for v in value)
+    elements = b"".join(_payload(key, v, element_type) for v in value)
     raw = head + ARRAY_HEAD.pack(element_type, len(value)) + elements
     return MetadataField(key, int(value_type), raw, None, (int(element_type), len(value)))
 
@@ -108,7 +111,7 @@ def _imatrix_fields(imatrix: Imatrix, integer: ValueType) -> list[MetadataField]
     if imatrix.datasets:
         fields.append(make_field(QUANTIZE_IMATRIX_DATASET, _cut(imatrix.datasets[0]), ValueType.STRING))
     fields.append(make_field(QUANTIZE_IMATRIX_ENTRIES_COUNT, len(imatrix.entries), integer))
-    if imatrix.n_chunks > 0:
+    if 0 < imatrix.n_chunks <= MAX_I32:  # what both engines' types hold
         fields.append(make_field(QUANTIZE_IMATRIX_CHUNKS_COUNT, imatrix.n_chunks, integer))
     return fields
 
@@ -119,12 +122,15 @@ def _cut(text: str) -> str:
 
 
 def _string(text: str) -> bytes:
-    data = text.encode()
+    data = text.encode("utf-8", "replace")  # a file's name need not be text
     return U64.pack(len(data)) + data
 
 
-def _payload(value: Scalar, value_type: ValueType) -> bytes:
+def _payload(key: str, value: Scalar, value_type: ValueType) -> bytes:
     if value_type == ValueType.STRING:
         assert isinstance(value, str)
         return _string(value)
-    return SCALARS[value_type].pack(value)
+    try:
+        return SCALARS[value_type].pack(value)
+    except (struct.error, OverflowError):
+        raise RunError(f"{key} would be {value}, which a field of type {value_type.name} cannot hold") from None

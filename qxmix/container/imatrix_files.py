@@ -53,6 +53,8 @@ SUMS, COUNTS = ".in_sum2", ".counts"
 _DAMAGED = "the file is damaged: download or make it again"
 _NO_MATRIX = "is no importance matrix, neither a GGUF one nor a legacy .dat; give the file that llama-imatrix wrote"
 
+_MAX_U32 = (1 << 32) - 1
+
 Values = dict[str, "NDArray[np.float32]"]
 
 
@@ -132,8 +134,13 @@ def _read_gguf(path: Path, data: FileBytes) -> Imatrix:
 
 
 def _whole_number(file: GgufFile, key: str) -> int:
+    """A count, a u32 in the files of llama.cpp; 0 where the field holds no number."""
     value = file.get(key)
-    return value if isinstance(value, int) else 0
+    if not isinstance(value, int) or isinstance(value, bool):
+        return 0
+    if not 0 <= value <= _MAX_U32:
+        raise bad_file(file.path, f"{key} is {value}, no number from 0 to {_MAX_U32}; {_DAMAGED}")
+    return value
 
 
 def _read_gguf_entry(

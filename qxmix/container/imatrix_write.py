@@ -13,11 +13,12 @@ from qxmix.container.gguf_format import (
     IMATRIX_CHUNK_COUNT,
     IMATRIX_CHUNK_SIZE,
     IMATRIX_DATASETS,
+    MAX_I32,
     ValueType,
 )
 from qxmix.container.imatrix_files import COUNTS, SUMS
 from qxmix.container.layout import OutputTensor, lay_out
-from qxmix.container.source import show_path
+from qxmix.container.source import show, show_path
 from qxmix.container.whole_file import whole_file
 from qxmix.errors import Problem, RunError
 from qxmix.quants import get
@@ -63,7 +64,7 @@ def write_imatrix(imatrix: Imatrix, path: Path) -> None:
         path: Where to; what is there is replaced once all is written.
 
     Raises:
-        RunError: the suffix is unknown, or the file cannot be written.
+        RunError: the suffix is unknown, the file cannot be written, or a number is larger than the format can hold.
 
     """
     write = {"gguf": _write_gguf, "dat": _write_dat}[format_of(path)]
@@ -104,17 +105,31 @@ def _parts(imatrix: Imatrix) -> Iterator[NDArray[np.float32]]:
     """Sums and counts of each entry; the sums of a matrix that saw nothing are 0."""
     for name, values in imatrix.entries.items():
         counts = imatrix.counts[name]
-        sums = values.reshape(counts.size, -1).astype(np.float64) * counts[:, None].astype(np.float64)
-        yield sums.astype(np.float32)
+        yield _sums(name, values.reshape(counts.size, -1), counts[:, None])
         yield counts
+
+
+def _sums(name: str, values: NDArray[np.float32], counts: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What files hold; a reader that finds an infinity there refuses the whole matrix."""
+    sums = values.astype(np.float64) * counts.astype(np.float64)
+    if sums.max(initial=0.0) > np.finfo(np.float32).max:
+        raise RunError(f"the sums of {show(name)} reach {sums.max():.3g}, more than a float32 holds; is it damaged?")
+    return sums.astype(np.float32)
 
 
 def _write_dat(imatrix: Imatrix, file: BinaryIO) -> None:
     assert imatrix.counts_in == "chunks"
+    _check_count("the number of chunks", imatrix.n_chunks)
     file.write(struct.pack("<i", len(imatrix.entries)))
     for name, values in imatrix.entries.items():
         raw, n_calls = name.encode(), int(imatrix.counts[name][0])
+        _check_count(f"the count of {show(name)}", n_calls)
         file.write(struct.pack("<i", len(raw)) + raw + struct.pack("<ii", n_calls, values.size))
-        file.write((values * np.float32(n_calls)).astype("<f4").data)
-    dataset = imatrix.datasets[0].encode() if imatrix.datasets else b""
+        file.write(_sums(name, values, np.float32([n_calls])).astype("<f4").data)
+    dataset = imatrix.datasets[0].encode("utf-8", "replace") if imatrix.datasets else b""
     file.write(struct.pack("<ii", imatrix.n_chunks, len(dataset)) + dataset)
+
+
+def _check_count(what: str, count: int) -> None:
+    if count > MAX_I32:
+        raise RunError(f"{what} is {count:,} and can be at most {MAX_I32:,} in a .dat; write a .gguf")

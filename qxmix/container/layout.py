@@ -15,6 +15,7 @@ from qxmix.container.gguf_format import (
     FILE_HEAD,
     GENERAL_ALIGNMENT,
     MAGIC,
+    MAX_FILE_NBYTES,
     SPLIT_COUNT,
     SPLIT_NO,
     SPLIT_TENSORS_COUNT,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 MAX_SHARDS = 0xFFFF
 """``split.count`` is a u16."""
+_SPLIT = "split it (--split-max-size), or look whether the model's header is right"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ def lay_out(
         do not state an alignment and are laid out with the default of 32.
 
     Raises:
-        PlanError: more than 65,535 shards.
+        PlanError: more than 65,535 shards, or a file of more bytes than there can be.
 
     """
     if shards is None:
@@ -186,6 +188,8 @@ def _lay_out_file(
         parts.append(table_entry(tensor, end))
         relative.append(end)
         end += pad(tensor.nbytes, alignment)
+        if end > MAX_FILE_NBYTES:
+            raise PlanError(f"the output would have more than {MAX_FILE_NBYTES:,} bytes, which no file can: {_SPLIT}")
     header = b"".join(parts)
     header += bytes(pad(len(header), alignment) - len(header))
     return OutputFile(suffix, header, len(header) + end), [len(header) + offset for offset in relative]

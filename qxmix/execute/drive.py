@@ -48,8 +48,10 @@ def drive_bundles(bundles: Iterable[Bundle], pool: Pool, runs: Iterable[str], on
         for future in pending:
             future.cancel()
         if isinstance(error, BrokenExecutor):
-            text = f"a worker process {pool.cause_of_death()}; what is done is kept: go on with --resume"
-            raise RunError(f"{text}, with fewer workers (-j) if memory is short") from error
+            death = pool.cause_of_death()
+            advice = ", with fewer workers (-j) if memory is short" if death.of_memory else ""
+            text = f"a worker process {death.text}; what is done is kept: go on with --resume{advice}"
+            raise RunError(text) from error
         raise
 
 

@@ -34,6 +34,16 @@ DASK_TIMEOUT = "10s"
 
 
 @dataclass(frozen=True, slots=True)
+class Death:
+    """What became of a worker."""
+
+    text: str
+    """``was killed by SIGSEGV (Segmentation fault)``."""
+    of_memory: bool
+    """Whether memory may have run out."""
+
+
+@dataclass(frozen=True, slots=True)
 class Pool:
     """An executor and how to feed and stop it."""
 
@@ -43,8 +53,8 @@ class Pool:
     """Makes the running tasks of an apply end at their next step."""
     window: int
     """Tasks submitted at a time."""
-    cause_of_death: Callable[[], str] = lambda: "died"
-    """What became of a worker, once the executor is broken: ``was killed by SIGSEGV (Segmentation fault)``."""
+    cause_of_death: Callable[[], Death] = lambda: Death("died", of_memory=True)
+    """What became of a worker, once the executor is broken."""
 
 
 class SerialExecutor(Executor):
@@ -118,11 +128,11 @@ class _Watching(SpawnContext):
         self._started.append(SpawnContext.Process(*args, **kwargs))
         return self._started[-1]
 
-    def cause_of_death(self) -> str:
+    def cause_of_death(self) -> Death:
         """How the first of the processes that did not end in peace ended; the executor terminates the others."""
         ended = [code for process in self._started if (code := _exit_code(process))]
         codes = [code for code in ended if code != -signal.SIGTERM] or ended
-        return how_it_ended(codes[0]) if codes else "died"
+        return how_it_ended(codes[0]) if codes else Death("died", of_memory=True)
 
 
 def _exit_code(process: BaseProcess) -> int | None:
@@ -130,16 +140,17 @@ def _exit_code(process: BaseProcess) -> int | None:
     return process.exitcode
 
 
-def how_it_ended(exit_code: int) -> str:
+def how_it_ended(exit_code: int) -> Death:
     """An exit code of a process in words; it is minus the signal's number where a signal ended it."""
     if exit_code >= 0:
-        return f"ended with exit code {exit_code}"
+        return Death(f"ended with exit code {exit_code}", of_memory=True)
     try:
         name, meaning = signal.Signals(-exit_code).name, signal.strsignal(-exit_code)
     except ValueError:
-        return f"was killed by signal {-exit_code}"
-    hint = ", as the system does where memory runs out" if name == "SIGKILL" else ""
-    return f"was killed by {name} ({meaning}){hint}"
+        return Death(f"was killed by signal {-exit_code}", of_memory=False)
+    of_memory = name == "SIGKILL"
+    hint = ", as the system does where memory runs out" if of_memory else ""
+    return Death(f"was killed by {name} ({meaning}){hint}", of_memory)
 
 
 def _start_worker(stopping: Event) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qxmix.container.fields import output_metadata
-from qxmix.container.gguf_format import GENERAL_FILE_TYPE
+from qxmix.container.gguf_format import GENERAL_FILE_TYPE, MAX_FILE_TYPE
 from qxmix.container.layout import OutputTensor, kept_split, lay_out, split_by_size
 from qxmix.provenance import provenance
 from qxmix.quants import ENGINES
@@ -29,8 +29,7 @@ def file_type_of(recipe: Recipe, header: ModelHeader, tensors: tuple[PlannedTens
     stays what it says it is.
     """
     if all(t.action == "copy" for t in tensors):
-        stated = header.get(GENERAL_FILE_TYPE)
-        return stated if isinstance(stated, int) else None
+        return _stated_file_type(header)
     if recipe.file_type is not None:
         return recipe.file_type
     nbytes: Counter[QuantType] = Counter()
@@ -42,6 +41,13 @@ def file_type_of(recipe: Recipe, header: ModelHeader, tensors: tuple[PlannedTens
     quant_type = min(nbytes, key=lambda t: (-nbytes[t], t.name))
     ids = {quant_type.ftype[ENGINES.index(engine)] for engine in recipe.engines}
     return ids.pop() if len(ids) == 1 else None
+
+
+def _stated_file_type(header: ModelHeader) -> int | None:
+    """What the model's own field says; None where it is none or a number that is no id, which no engine could read."""
+    stated = header.get(GENERAL_FILE_TYPE)
+    known = isinstance(stated, int) and not isinstance(stated, bool) and 0 <= stated <= MAX_FILE_TYPE
+    return stated if known else None
 
 
 def place(

@@ -12,6 +12,7 @@ from qxmix.container.fields import make_field, output_metadata
 from qxmix.container.gguf_format import ValueType
 from qxmix.container.header import read_header
 from qxmix.container.imatrix import Imatrix
+from qxmix.errors import RunError
 from tests.gguf_bytes import ARRAY, I32, STRING, U32, field, gguf, strings_field, text_field, u32_field
 
 if TYPE_CHECKING:
@@ -45,6 +46,22 @@ def test_made_fields_are_read_back(tmp_path: Path) -> None:
         make_field("numbers", [1, 2, 3], ValueType.ARRAY, ValueType.UINT8),
     ]
     assert parsed(tmp_path, *(f.raw for f in made)) == tuple(made)
+
+
+@pytest.mark.parametrize(
+    ("value", "value_type"),
+    [
+        (1 << 32, ValueType.UINT32), (1 << 64, ValueType.UINT64), (-1, ValueType.UINT16), (1 << 31, ValueType.INT32),
+        (1e39, ValueType.FLOAT32),
+    ],
+)  # fmt: skip
+def test_a_number_that_its_field_cannot_hold_is_told(value: float, value_type: ValueType) -> None:
+    with pytest.raises(RunError, match=f"a.b would be .*, which a field of type {value_type.name} cannot hold"):
+        make_field("a.b", value, value_type)
+
+
+def test_a_name_that_is_no_text_can_be_noted() -> None:
+    assert b"calib?.txt" in make_field("s", "calib\udcff.txt", ValueType.STRING).raw
 
 
 def test_fields_are_carried_over_as_bytes_and_changed_in_place(tmp_path: Path) -> None:
@@ -103,6 +120,13 @@ def test_integers_have_the_type_of_the_engine(engine: str, value_type: int) -> N
     assert types["quantize.imatrix.entries_count"] == types["quantize.imatrix.chunks_count"] == value_type
     assert types["quantize.imatrix.file"] == STRING
     assert types["general.quantization_version"] == U32
+
+
+@pytest.mark.parametrize(("n_chunks", "noted"), [(0, False), ((1 << 31) - 1, True), (1 << 31, False)])
+def test_chunks_are_noted_where_the_engines_can_count_them(n_chunks: int, noted: bool) -> None:
+    for engine in ("llama.cpp", "ik_llama.cpp"):
+        keys = {f.key for f in output_metadata((), None, imatrix(n_chunks=n_chunks), engine)}
+        assert ("quantize.imatrix.chunks_count" in keys) == noted
 
 
 def test_strings_of_the_imatrix_fit_the_engines_field() -> None:

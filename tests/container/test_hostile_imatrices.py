@@ -10,7 +10,19 @@ import pytest
 
 from qxmix.container.imatrix import load_imatrix
 from qxmix.errors import ModelFileError
-from tests.gguf_bytes import dat, dat_entry, dat_trailer, gguf, imatrix_gguf, small_model, tensor, u32_field
+from tests.gguf_bytes import (
+    I32,
+    U64,
+    dat,
+    dat_entry,
+    dat_trailer,
+    field,
+    gguf,
+    imatrix_gguf,
+    small_model,
+    tensor,
+    u32_field,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +35,11 @@ BIG = (1 << 31) - 1
 def gguf_values(sums: list[float], counts: list[float]) -> bytes:
     table = [tensor("a.in_sum2", (len(sums),)), tensor("a.counts", (len(counts),), 0, 64)]
     return imatrix_gguf(table, struct.pack(f"<{len(sums)}f", *sums).ljust(64, b"\0") + struct.pack("<f", *counts))
+
+
+def gguf_with(key: str, value_type: int, payload: bytes) -> bytes:
+    table = [tensor("a.in_sum2", (1,)), tensor("a.counts", (1,), 0, 32)]
+    return imatrix_gguf(table, bytes(36), key, [field(key, value_type, payload)])
 
 
 NO_MATRIX = r"is no importance matrix, neither a GGUF one nor a legacy .dat; give the file that llama-imatrix wrote"
@@ -79,6 +96,11 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "GGUF count is NaN": (gguf_values([1.0], [NAN]), r"value 0 of 'a.counts' is nan"),
     "GGUF count is negative": (gguf_values([1.0], [-1.0]), r"value 0 of 'a.counts' is -1.0"),
     "GGUF quotient overflows": (gguf_values([3e38], [0.125]), r"value 0 of 'a' is inf"),
+    "GGUF of more chunks than there can be": (
+        gguf_with("imatrix.chunk_count", U64, struct.pack("<Q", 1 << 63)),
+        r"imatrix.chunk_count is 9223372036854775808, no number from 0 to 4294967295; the file is damaged"),
+    "GGUF of negative chunks": (
+        gguf_with("imatrix.chunk_size", I32, struct.pack("<i", -5)), r"imatrix.chunk_size is -5, no number from 0 to"),
     "GGUF cut off": (gguf_values([1.0], [1.0])[:-2], r"is cut off: tensor 'a.counts' ends at byte"),
     "GGUF of version 1": (gguf(version=1), r"is GGUF version 1"),
     "Git LFS pointer": (b"version https://git-lfs.github.com/spec/v1\n", r"is a Git LFS pointer.*`git lfs pull`"),

@@ -183,6 +183,14 @@ def test_more_shards_than_a_u16_counts() -> None:
         lay_out(tensors([(8,)] * 2), metadata(), (0, 69999))
 
 
+def test_more_bytes_than_a_file_can_have() -> None:
+    huge = OutputTensor("a", (1 << 60,), 0, 1 << 62)
+    assert lay_out([huge], []).nbytes > 1 << 62
+    with pytest.raises(PlanError, match="more than 9,223,372,036,854,775,807 bytes, which no file can"):
+        lay_out([huge, huge], [])
+    assert lay_out([huge, huge], [], (0, 1)).nbytes > 1 << 63
+
+
 def test_output_names(tmp_path: Path) -> None:
     assert output_path(tmp_path / "m.gguf", "") == tmp_path / "m.gguf"
     assert output_path(tmp_path / "m.gguf", shard_suffix(0, 3)).name == "m-00001-of-00003.gguf"

@@ -210,19 +210,22 @@ def test_a_worker_that_dies_is_told_with_the_signal(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("qxmix.execute.drive.run_bundle", die)
-    with pytest.raises(RunError, match=r"a worker process was killed by SIGBUS \(Bus error\); what is done is kept"):
+    with pytest.raises(RunError, match=r"a worker process was killed by SIGBUS \(Bus error\); what is") as caught:
         apply(plan, tmp_path / "out.gguf", executor="processes", n_workers=2)
+    assert str(caught.value).endswith("go on with --resume")
 
 
 @pytest.mark.parametrize(
-    ("exit_code", "text"),
+    ("exit_code", "text", "of_memory"),
     [
-        (-11, "was killed by SIGSEGV (Segmentation fault)"),
-        (-9, "was killed by SIGKILL (Killed), as the system does where memory runs out"),
-        (-6, "was killed by SIGABRT (Aborted)"),
-        (-99, "was killed by signal 99"),
-        (3, "ended with exit code 3"),
+        (-11, "was killed by SIGSEGV (Segmentation fault)", False),
+        (-9, "was killed by SIGKILL (Killed), as the system does where memory runs out", True),
+        (-7, "was killed by SIGBUS (Bus error)", False),
+        (-6, "was killed by SIGABRT (Aborted)", False),
+        (-4, "was killed by SIGILL (Illegal instruction)", False),
+        (-99, "was killed by signal 99", False),
+        (3, "ended with exit code 3", True),
     ],
 )
-def test_how_a_process_ended_in_words(exit_code: int, text: str) -> None:
-    assert workers.how_it_ended(exit_code) == text
+def test_how_a_process_ended_in_words(exit_code: int, text: str, of_memory: bool) -> None:
+    assert workers.how_it_ended(exit_code) == workers.Death(text, of_memory)

@@ -79,6 +79,19 @@ def test_a_dat_without_datasets(tmp_path: Path) -> None:
     assert load_imatrix(tmp_path / "m.dat").datasets == ()
 
 
+@pytest.mark.parametrize(("suffix", "n_chunks", "count"), [
+    (".dat", 1 << 31, 1.0), (".dat", 1, float(1 << 40)), (".dat", 1, 3e38), (".gguf", 1 << 32, 1.0),
+    (".gguf", 1, 3e38),
+])  # fmt: skip
+def test_what_the_format_cannot_hold_is_refused(suffix: str, n_chunks: int, count: float, tmp_path: Path) -> None:
+    counts = {"a": np.float32([count])}
+    kind = "chunks" if suffix == ".dat" else "tokens"
+    matrix = Imatrix(tmp_path / "m", "", {"a": np.float32([2.0])}, (), n_chunks, counts, kind)
+    with pytest.raises(RunError, match=r"and can be at most 2,147,483,647|cannot hold|more than a float32 holds"):
+        write_imatrix(matrix, tmp_path / f"o{suffix}")
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_unknown_suffix_is_refused_and_nothing_written(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"name it \.gguf .* or \.dat"):
         write_imatrix(MATRIX, tmp_path / "m.bin")

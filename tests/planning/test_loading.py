@@ -17,6 +17,7 @@ from tests.gguf_bytes import gguf, tensor, text_field, u32_field
 from tests.planning.models import Model, Shape, facts, header
 
 if TYPE_CHECKING:
+    from qxmix.container.model import Scalar
     from collections.abc import Mapping
     from pathlib import Path
 
@@ -142,6 +143,22 @@ def test_a_plan_that_encodes_nothing(tmp_path: Path) -> None:
     some = plan_of(tmp_path, recipe, stated(model({}), 1))
     assert some.file_type == 15
     assert not [p for p in some.problems if p.id == "no-effect"]
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "kept"),
+    [
+        ((1 << 32) - 1, ValueType.UINT64, (1 << 32) - 1), (1 << 32, ValueType.UINT64, None),
+        ((1 << 64) - 1, ValueType.UINT64, None), (-1, ValueType.INT32, None), (1.0, ValueType.FLOAT32, None),
+        (True, ValueType.BOOL, None), ("Q4_K", ValueType.STRING, None),
+    ],
+)  # fmt: skip
+def test_a_file_type_that_is_no_id_is_not_carried_over(
+    tmp_path: Path, value: Scalar, kind: ValueType, kept: int | None
+) -> None:
+    made = model({}, {"blk.0.attn_q.weight.lora_a": (256, 8)})
+    made = replace(made, metadata=(*made.metadata, make_field("general.file_type", value, kind)))
+    assert plan_of(tmp_path, "target: llama.cpp, default: q8_0", made).file_type == kept
 
 
 def test_plan_lint_and_apply_refuse_alike(tmp_path: Path) -> None:
