@@ -17,11 +17,10 @@ from tests.gguf_bytes import gguf, tensor, text_field, u32_field
 from tests.planning.models import Model, Shape, facts, header
 
 if TYPE_CHECKING:
-    from qxmix.container.model import Scalar
     from collections.abc import Mapping
     from pathlib import Path
 
-    from qxmix.container.model import ModelHeader
+    from qxmix.container.model import ModelHeader, Scalar
     from qxmix.errors import Problem
 
 SHAPES: dict[str, Shape] = {"token_embd.weight": (256, 64), "blk.0.attn_q.weight": (256, 64)}
