@@ -125,7 +125,7 @@ def _write_dat(imatrix: Imatrix, file: BinaryIO) -> None:
         raw, n_calls = name.encode(), int(imatrix.counts[name][0])
         _check_count(f"the count of {show(name)}", n_calls)
         file.write(struct.pack("<i", len(raw)) + raw + struct.pack("<ii", n_calls, values.size))
-        file.write(_sums(name, values, np.float32([n_calls])).astype("<f4").data)
+        file.write(_sums(name, values, np.full(1, n_calls, np.float32)).astype("<f4").data)
     dataset = imatrix.datasets[0].encode("utf-8", "replace") if imatrix.datasets else b""
     file.write(struct.pack("<ii", imatrix.n_chunks, len(dataset)) + dataset)
 

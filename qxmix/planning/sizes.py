@@ -46,8 +46,9 @@ def file_type_of(recipe: Recipe, header: ModelHeader, tensors: tuple[PlannedTens
 def _stated_file_type(header: ModelHeader) -> int | None:
     """What the model's own field says; None where it is none or a number that is no id, which no engine could read."""
     stated = header.get(GENERAL_FILE_TYPE)
-    known = isinstance(stated, int) and not isinstance(stated, bool) and 0 <= stated <= MAX_FILE_TYPE
-    return stated if known else None
+    if not isinstance(stated, int) or isinstance(stated, bool):
+        return None
+    return stated if 0 <= stated <= MAX_FILE_TYPE else None
 
 
 def place(

@@ -84,9 +84,8 @@ def test_a_dat_without_datasets(tmp_path: Path) -> None:
     (".gguf", 1, 3e38),
 ])  # fmt: skip
 def test_what_the_format_cannot_hold_is_refused(suffix: str, n_chunks: int, count: float, tmp_path: Path) -> None:
-    counts = {"a": np.float32([count])}
-    kind = "chunks" if suffix == ".dat" else "tokens"
-    matrix = Imatrix(tmp_path / "m", "", {"a": np.float32([2.0])}, (), n_chunks, counts, kind)
+    values, counts = {"a": np.full(1, 2.0, np.float32)}, {"a": np.full(1, count, np.float32)}
+    matrix = Imatrix(tmp_path / "m", "", values, (), n_chunks, counts, "chunks" if suffix == ".dat" else "tokens")
     with pytest.raises(RunError, match=r"and can be at most 2,147,483,647|cannot hold|more than a float32 holds"):
         write_imatrix(matrix, tmp_path / f"o{suffix}")
     assert not list(tmp_path.iterdir())
