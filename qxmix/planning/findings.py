@@ -10,6 +10,7 @@ from qxmix.planning.draft import names_of
 from qxmix.planning.fallback import nominal_nbytes
 from qxmix.planning.feedback import feedback_problems
 from qxmix.planning.loading import loading_problems, where
+from qxmix.planning.metadata import edited
 from qxmix.planning.rule_findings import rule_problems
 from qxmix.planning.silence import unsilenced
 from qxmix.planning.unweighted import importance_problems
@@ -53,6 +54,7 @@ def find_problems(
         *importance_problems(plan, drafts),
         *feedback_problems(plan, drafts),
         *_limits(plan),
+        *edited(recipe, plan.header).problems,
         *_shard_size(plan, split),
         *_growth(plan),
         *rule_problems(plan, chooser, forcible),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from qxmix.container.fields import output_metadata
 from qxmix.container.gguf_format import GENERAL_FILE_TYPE, MAX_FILE_TYPE
 from qxmix.container.layout import OutputTensor, kept_split, lay_out, split_by_size
+from qxmix.planning.metadata import edited
 from qxmix.provenance import provenance
 from qxmix.quants import ENGINES
 
@@ -69,7 +70,7 @@ def place(
     used = imatrix if any(t.importance is not None for t in tensors) else None
     fed = moments if any(t.feedback is not None for t in tensors) else None
     fields = output_metadata(
-        header.metadata,
+        edited(recipe, header).fields,
         file_type,
         used,
         "llama.cpp" if recipe.target == "any" else recipe.target,

@@ -11,6 +11,8 @@ from qxmix.quants.feedback.options import Feedback
 from qxmix.recipe import conditions, layers
 from qxmix.recipe.categories import CATEGORIES
 from qxmix.recipe.layers import LayerSelector
+from qxmix.recipe.limits import read_limits
+from qxmix.recipe.metadata import metadata_edits
 from qxmix.recipe.model import (
     DEFAULT,
     KEEP,
@@ -18,7 +20,6 @@ from qxmix.recipe.model import (
     Expect,
     Fallback,
     ImatrixPolicy,
-    Limits,
     Ordinals,
     Rule,
 )
@@ -26,7 +27,6 @@ from qxmix.recipe.patterns import pattern_error
 from qxmix.recipe.problem_ids import IDS
 from qxmix.recipe.remedies import instead, unknown_type
 from qxmix.recipe.schema import near
-from qxmix.recipe.sizes import parse_size
 
 if TYPE_CHECKING:
     from qxmix.recipe.conditions import Condition
@@ -262,17 +262,10 @@ class Builder:
             parts = _mapping(root["ordinals"])
             found["ordinals"] = Ordinals(_scalar(parts, "order", None), _scalar(parts, "overridden", None))
         if "limits" in root:
-            found["limits"] = self.limits(_mapping(root["limits"]))
+            found["limits"] = read_limits(self.name, _mapping(root["limits"]), self.problems)
+        if "metadata" in root:
+            found["metadata"] = tuple(metadata_edits(self.name, _mapping(root["metadata"]), self.problems))
         return found
-
-    def limits(self, parts: dict[str, Node]) -> Limits:
-        """The limits."""
-        size = parts.get("max_size")
-        n_bytes = parse_size(size.value) if size and isinstance(size.value, str | int) else None
-        if size and n_bytes == 0:
-            self.problem(size, "limits.max_size", f"'{size.value}' is no size a model can have")
-        bpw = parts.get("max_bpw")
-        return Limits(float(cast("float", bpw.value)) if bpw else None, n_bytes)
 
 
 def _feedback(node: Node | None) -> Feedback | Literal[False] | None:

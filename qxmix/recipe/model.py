@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from qxmix.quants.feedback.options import Feedback
     from qxmix.recipe.conditions import Condition
     from qxmix.recipe.layers import LayerSelector
+    from qxmix.recipe.metadata import MetadataEdit
 
 Target = Literal["llama.cpp", "ik_llama.cpp", "any"]
 TARGETS: tuple[Target, ...] = ("llama.cpp", "ik_llama.cpp", "any")
@@ -185,6 +186,8 @@ class Recipe:
     file_type: int | None = None
     """``general.file_type`` of the output; None: that of the type with the most bytes."""
     limits: Limits = field(default_factory=Limits)
+    metadata: tuple[MetadataEdit, ...] = ()
+    """What the output's metadata have other than the model's, in the order in which it is done."""
     silence: Mapping[str, str] = field(default_factory=dict)
     """Ids of problems that are not to be reported, each with the reason; not inherited."""
     sha256: str = ""

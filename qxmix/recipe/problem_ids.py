@@ -54,6 +54,8 @@ IDS: dict[str, ProblemId] = {
     "expect": ProblemId("a rule decides more or fewer tensors than it expects", "nobody"),
     "limit-bpw": ProblemId("more bits per weight than the recipe allows", "nobody"),
     "limit-size": ProblemId("a larger output than the recipe allows", "nobody"),
+    "metadata": ProblemId("metadata are to be changed that cannot be, or to a value of another type", "nobody"),
+    "metadata-unmatched": ProblemId("metadata are to be removed or renamed that the model does not have", "recipe"),
     "imatrix-none": ProblemId("no importance matrix is given, and the encoders would read one"),
     "imatrix-missing": ProblemId("the importance matrix has no entry for a tensor whose encoder reads one"),
     "imatrix-size": ProblemId("an entry of the importance matrix does not fit its tensor"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from qxmix.planning.fallback import nominal_nbytes
 from qxmix.planning.memory import peak_nbytes
+from qxmix.planning.metadata import changes
 from qxmix.planning.naming import default_name
 from qxmix.quants import get
 from qxmix.report.groups import group, layer_ranges
@@ -43,6 +44,7 @@ def plan_text(plan: Plan, *, n_workers: int, every: bool = False, output: str = 
         "" if every else _kept_text(plan, terminal=terminal),
         _fallback_table(plan, terminal=terminal),
         _type_table(plan, terminal=terminal),
+        _metadata_text(plan, terminal=terminal),
         totals_text(plan, n_workers, output, terminal=terminal),
         # Again at the end, as a long plan scrolls its beginning away.
         problem_counts(plan.problems) if any(p.severity != "note" for p in plan.problems) else "",
@@ -154,6 +156,12 @@ def _kept_text(plan: Plan, *, terminal: bool) -> str:
         size = human_nbytes(sum(t.nbytes for t in tensors))
         lines.append(wrapped(f"Kept: {len(tensors):,} {name} ({size}): {reason}", terminal=terminal))
     return "\n".join(lines)
+
+
+def _metadata_text(plan: Plan, *, terminal: bool) -> str:
+    """What the recipe changes in the metadata, a line for each key; empty where it changes nothing."""
+    rows = [(key, was or "-", now or "-") for key, was, now in changes(plan.recipe, plan.header)]
+    return table(("metadata", "was", "is"), rows, terminal=terminal) if rows else ""
 
 
 def _tensor_table(plan: Plan, *, terminal: bool) -> str:

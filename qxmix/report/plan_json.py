@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from qxmix.importance.coverage import coverage
 from qxmix.planning.memory import peak_nbytes
+from qxmix.planning.metadata import changes
 from qxmix.report.imatrix import coverage_json
 from qxmix.report.problems import problem_json
 
@@ -42,6 +43,7 @@ def plan_json(plan: Plan, *, n_workers: int) -> Json:
         "bpw": plan.bpw,
         "quantized_bpw": plan.quantized_bpw,
         "file_type": plan.file_type,
+        "metadata": [{"key": key, "was": was or None, "is": now or None} for key, was, now in changes(recipe, header)],
         "peak_nbytes": {"n_workers": n_workers, "nbytes": peak_nbytes(plan, n_workers)},
         "types": dict(Counter(t.type for t in plan.tensors).most_common()),
         "files": [{"suffix": f.suffix, "nbytes": f.nbytes, "header_nbytes": len(f.header)} for f in plan.files],

@@ -68,6 +68,8 @@ CASES: dict[str, Case] = {
     "expect": Case(Q + "rules: [{match: attn_q, type: q4_0, expect: 3}]", strict=False),
     "limit-bpw": Case(Q + "limits: {max_bpw: 4}", strict=False),
     "limit-size": Case(Q + "limits: {max_size: 1k}", strict=False),
+    "metadata": Case(Q + "metadata: {set: {llama.block_count: 3}}", strict=False),
+    "metadata-unmatched": Case(Q + "metadata: {remove: [my.note]}"),
     "imatrix-missing": Case("default: q4_0", entries={"blk.0.attn_q.weight": 256}),
     "imatrix-size": Case("default: q4_0", entries={n: 256 + ("9.attn_q" in n) for n in SHAPES if "ffn_down" not in n}),
     "imatrix-model": Case("default: q4_0", strict=False, entries=dict.fromkeys(SHAPES, 128)),

@@ -13,6 +13,7 @@ from qxmix.container.imatrix import Imatrix
 from qxmix.errors import RecipeError
 from qxmix.lint import examined
 from qxmix.plan import Plan, make_plan
+from qxmix.planning.metadata import changes
 from qxmix.recipe import load_recipe
 from qxmix.recipe.schema import recipe_schema
 from qxmix.report.plan_markdown import plan_markdown
@@ -70,6 +71,9 @@ PAIRS: dict[str, tuple[str, str]] = {
     "file_type": (BASE + "file_type: 15\n", BASE),
     "limits.max_bpw": (BASE + "limits: {max_bpw: 2}\n", BASE),
     "limits.max_size": (BASE + "limits: {max_size: 1k}\n", BASE),
+    "metadata.set": (BASE + "metadata: {set: {general.license: mit}}\n", BASE),
+    "metadata.rename": (BASE + "metadata: {rename: {llama.rope.freq_base: x}}\n", BASE),
+    "metadata.remove": (BASE + "metadata: {remove: [general.url]}\n", BASE),
     "silence": (BASE.replace("q4_0", "q4_k") + "silence: {fallback: it is meant}\n", BASE.replace("q4_0", "q4_k")),
     "rule.match": (PLAIN, BASE + "rules: [{match: ffn_up, type: q6_k}]\n"),
     "rule.category": (BASE + "rules: [{category: attn_q, type: q6_k}]\n", BASE + "rules: [{type: q6_k}]\n"),
@@ -126,7 +130,8 @@ def outcome(text: str, tmp_path: Path) -> object:
     decided = [(t.name, t.type, t.requested, t.action, t.importance, t.search) for t in plan.tensors]
     shown = plan_markdown(plan).replace(plan.recipe.sha256, "")
     problems = sorted((p.severity, p.id) for p in plan.problems)
-    return decided, problems, plan.file_type, hashlib.sha256(shown.encode()).hexdigest()
+    metadata = changes(plan.recipe, plan.header)
+    return decided, problems, plan.file_type, metadata, hashlib.sha256(shown.encode()).hexdigest()
 
 
 @pytest.mark.parametrize("key", PAIRS)
