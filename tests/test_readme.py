@@ -44,7 +44,8 @@ def test_the_first_recipe_and_its_commands(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_the_python_interface(folder: Path) -> None:
-    names = {"x": np.ones((2, 256), dtype=np.float32), "columns": np.ones(256, dtype=np.float32)}
+    ones = np.ones((2, 256), dtype=np.float32)
+    names = {"x": ones, "columns": ones[0], "a": np.eye(256, dtype=np.float32)}
     exec(block("python", "import qxmix"), names)  # noqa: S102 - our own text
     header = qxmix.read_header(folder / "model-my-mix.gguf")
     assert {t.type for t in header.tensors} == {"F32", "Q8_0", "Q6_K", "Q5_K", "Q5_0", "IQ4_XS"}

@@ -1,18 +1,13 @@
 """Stopping tasks that already run: looked at between two steps, a fraction of a second apart.
 
-Inside this process an apply is stopped by its name; a worker process is told through the event it was started with.
+Inside this process an apply is stopped by its name; a worker process is simply ended, by the parent or with it.
 """
 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from multiprocessing.synchronize import Event
 
 _stopped: set[str] = set()
-_events: list[Event] = []
 
 
 class Stopped(Exception):  # noqa: N818  # not an error: what was asked for
@@ -29,15 +24,14 @@ def forget(run: str) -> None:
     _stopped.discard(run)
 
 
-def listen(event: Event) -> None:
-    """In a worker process: stop when ``event`` is set, and when the parent is gone."""
-    _events.append(event)
+def end_with_parent() -> None:
+    """In a worker process: end when the parent is gone."""
     threading.Thread(target=_follow_parent, daemon=True).start()
 
 
 def check(run: str) -> None:
     """Raise :class:`Stopped` if the apply called ``run`` is to stop."""
-    if run in _stopped or any(event.is_set() for event in _events):
+    if run in _stopped:
         raise Stopped(run)
 
 

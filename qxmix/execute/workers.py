@@ -18,7 +18,6 @@ from qxmix.execute import stop
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from multiprocessing.process import BaseProcess
-    from multiprocessing.synchronize import Event
 
 T = TypeVar("T")
 
@@ -111,9 +110,9 @@ def _closing(pool: Pool) -> Iterator[Pool]:
 def _processes(n: int) -> Iterator[Pool]:
     # Spawned, never forked: a fork copies locks that other threads hold, Numba's compiler lock among them.
     context = _Watching()
-    stopping = context.Event()
-    executor = ProcessPoolExecutor(n, context, initializer=_start_worker, initargs=(stopping,))
-    yield from _closing(Pool(executor, n, lambda _run: stopping.set(), WINDOW * n, context.cause_of_death))
+    executor = ProcessPoolExecutor(n, context, initializer=_start_worker)
+    # Ended, not asked: one that still imports would answer a second later, and a leaf half written is made anew anyway.
+    yield from _closing(Pool(executor, n, lambda _run: context.terminate(), WINDOW * n, context.cause_of_death))
 
 
 class _Watching(SpawnContext):
@@ -127,6 +126,11 @@ class _Watching(SpawnContext):
         """Make a process, as the executor does when it needs one."""
         self._started.append(SpawnContext.Process(*args, **kwargs))
         return self._started[-1]
+
+    def terminate(self) -> None:
+        """End all processes, whatever they are at."""
+        for process in self._started:
+            process.terminate()
 
     def cause_of_death(self) -> Death:
         """How the first of the processes that did not end in peace ended; the executor terminates the others."""
@@ -153,10 +157,10 @@ def how_it_ended(exit_code: int) -> Death:
     return Death(f"was killed by {name} ({meaning}){hint}", of_memory)
 
 
-def _start_worker(stopping: Event) -> None:
+def _start_worker() -> None:
     # A terminal sends Ctrl-C to the whole group; the parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    stop.listen(stopping)
+    stop.end_with_parent()
 
 
 def _dask(address: str, n_workers: int | None) -> Iterator[Pool]:
