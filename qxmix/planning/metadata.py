@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qxmix.container.fields import make_field
 from qxmix.container.gguf_format import INTEGERS, ValueType
 from qxmix.container.model import Scalar, field_of
-from qxmix.errors import Problem
+from qxmix.errors import Problem, RunError
 from qxmix.recipe.metadata import why_structural
 
 if TYPE_CHECKING:
@@ -114,7 +113,7 @@ def _field(edit: MetadataEdit, old: MetadataField | None) -> MetadataField | Pro
         value = float(edit.value)  # type: ignore[arg-type]  # a number, as was seen
     try:
         return make_field(edit.key, value, wanted, ValueType.STRING if wanted == ValueType.ARRAY else None)
-    except (struct.error, OverflowError):
+    except (RunError, OverflowError):
         text = f"{edit.value} is out of the range of {_named(wanted)}, which '{edit.key}' holds"
         return Problem(edit.where, text, id="metadata")
 
