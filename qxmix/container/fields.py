@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qxmix.container.gguf_format import (
@@ -114,6 +115,11 @@ def _imatrix_fields(imatrix: Imatrix, integer: ValueType) -> list[MetadataField]
     if 0 < imatrix.n_chunks <= MAX_I32:  # what both engines' types hold
         fields.append(make_field(QUANTIZE_IMATRIX_CHUNKS_COUNT, imatrix.n_chunks, integer))
     return fields
+
+
+def renamed(field: MetadataField, key: str) -> MetadataField:
+    """The same value, byte for byte, under another key."""
+    return replace(field, key=key, raw=_string(key) + field.raw[len(_string(field.key)) :])
 
 
 def _cut(text: str) -> str:

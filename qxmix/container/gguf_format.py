@@ -33,8 +33,7 @@ MAX_IMATRIX_STRING_NBYTES: Final = 127
 """llama.cpp keeps these strings in a fixed field; longer ones cannot be read back."""
 QUANTIZATION_VERSION: Final = 2
 MAX_I32: Final = (1 << 31) - 1
-MAX_FILE_TYPE: Final = (1 << 32) - 1
-"""``general.file_type`` is a u32."""
+MAX_U32: Final = (1 << 32) - 1
 MAX_FILE_NBYTES: Final = (1 << 63) - 1
 """What the systems' own offsets can say."""
 

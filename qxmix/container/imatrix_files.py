@@ -30,6 +30,7 @@ from qxmix.container.gguf_format import (
     IMATRIX_CHUNK_SIZE,
     IMATRIX_DATASETS,
     MAGIC,
+    MAX_U32,
     U32,
     ValueType,
 )
@@ -52,8 +53,6 @@ SUMS, COUNTS = ".in_sum2", ".counts"
 """What the names of an entry's two tensors end with."""
 _DAMAGED = "the file is damaged: download or make it again"
 _NO_MATRIX = "is no importance matrix, neither a GGUF one nor a legacy .dat; give the file that llama-imatrix wrote"
-
-_MAX_U32 = (1 << 32) - 1
 
 Values = dict[str, "NDArray[np.float32]"]
 
@@ -138,8 +137,8 @@ def _whole_number(file: GgufFile, key: str) -> int:
     value = file.get(key)
     if not isinstance(value, int) or isinstance(value, bool):
         return 0
-    if not 0 <= value <= _MAX_U32:
-        raise bad_file(file.path, f"{key} is {value}, no number from 0 to {_MAX_U32}; {_DAMAGED}")
+    if not 0 <= value <= MAX_U32:
+        raise bad_file(file.path, f"{key} is {value}, no number from 0 to {MAX_U32}; {_DAMAGED}")
     return value
 
 

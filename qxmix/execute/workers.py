@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -130,7 +131,8 @@ class _Watching(SpawnContext):
     def terminate(self) -> None:
         """End all processes, whatever they are at."""
         for process in self._started:
-            process.terminate()
+            if process.pid is not None:  # Ctrl-C may come between a process's making and its start
+                process.terminate()
 
     def cause_of_death(self) -> Death:
         """How the first of the processes that did not end in peace ended; the executor terminates the others."""
@@ -140,7 +142,13 @@ class _Watching(SpawnContext):
 
 
 def _exit_code(process: BaseProcess) -> int | None:
+    if process.pid is None:
+        return None
+    deadline = time.monotonic() + DEATH_TIMEOUT
     process.join(DEATH_TIMEOUT)
+    # Whoever waits first learns the code: where that was the executor's own thread, it tells a moment later.
+    while process.exitcode is None and time.monotonic() < deadline:
+        time.sleep(0.01)
     return process.exitcode
 
 

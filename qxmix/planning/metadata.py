@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qxmix.container.fields import make_field
+from qxmix.container.fields import make_field, renamed
 from qxmix.container.gguf_format import INTEGERS, ValueType
 from qxmix.container.model import Scalar, field_of
 from qxmix.errors import Problem, RunError
@@ -74,7 +74,7 @@ def _edit(edit: MetadataEdit, fields: list[MetadataField]) -> Problem | None:
     elif field_of(fields, edit.to) is not None:
         return Problem(edit.where, f"the model has '{edit.to}' already; remove it, or choose another", id="metadata")
     else:
-        _put(fields, old, _renamed(old, edit.to))
+        _put(fields, old, renamed(old, edit.to))
     return None
 
 
@@ -83,14 +83,6 @@ def _put(fields: list[MetadataField], old: MetadataField | None, new: MetadataFi
         fields.append(new)
     else:
         fields[fields.index(old)] = new
-
-
-def _renamed(field: MetadataField, key: str) -> MetadataField:
-    """The same value under another key: ``key length u64 | key | value``."""
-    value = field.raw[8 + len(field.key.encode()) :]
-    data = key.encode()
-    raw = len(data).to_bytes(8, "little") + data + value
-    return type(field)(key, field.value_type, raw, field.value, field.array)
 
 
 def _field(edit: MetadataEdit, old: MetadataField | None) -> MetadataField | Problem:
@@ -108,10 +100,9 @@ def _field(edit: MetadataEdit, old: MetadataField | None) -> MetadataField | Pro
         text = f"'{edit.key}' holds {_named(wanted)}, not {_shown(edit.value)}"
         quote = f"; quote it: '{edit.value}'" if wanted == ValueType.STRING else ""
         return Problem(edit.where, text + quote, id="metadata")
-    value: Scalar | tuple[str, ...] = edit.value
-    if wanted in _FLOATS:
-        value = float(edit.value)  # type: ignore[arg-type]  # a number, as was seen
     try:
+        # A number, as was seen; a whole one can be larger than any float.
+        value: Scalar | tuple[str, ...] = float(edit.value) if wanted in _FLOATS else edit.value  # type: ignore[arg-type]
         return make_field(edit.key, value, wanted, ValueType.STRING if wanted == ValueType.ARRAY else None)
     except (RunError, OverflowError):
         text = f"{edit.value} is out of the range of {_named(wanted)}, which '{edit.key}' holds"

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qxmix.container.fields import output_metadata
-from qxmix.container.gguf_format import GENERAL_FILE_TYPE, MAX_FILE_TYPE
+from qxmix.container.gguf_format import GENERAL_FILE_TYPE, MAX_U32
 from qxmix.container.layout import OutputTensor, kept_split, lay_out, split_by_size
 from qxmix.planning.metadata import edited
 from qxmix.provenance import provenance
@@ -49,7 +49,7 @@ def _stated_file_type(header: ModelHeader) -> int | None:
     stated = header.get(GENERAL_FILE_TYPE)
     if not isinstance(stated, int) or isinstance(stated, bool):
         return None
-    return stated if 0 <= stated <= MAX_FILE_TYPE else None
+    return stated if 0 <= stated <= MAX_U32 else None
 
 
 def place(

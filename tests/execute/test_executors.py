@@ -215,6 +215,35 @@ def test_a_worker_that_dies_is_told_with_the_signal(
     assert str(caught.value).endswith("go on with --resume")
 
 
+class Reaped:
+    """A process whose end another thread has learned and not yet told."""
+
+    pid = 1
+
+    def __init__(self) -> None:
+        self._looks = iter([None, None])
+
+    def join(self, _timeout: float) -> None:
+        pass
+
+    @property
+    def exitcode(self) -> int | None:
+        return next(self._looks, -signal.SIGKILL)
+
+
+def test_the_cause_of_death_is_waited_for_where_another_thread_learns_it() -> None:
+    context = workers._Watching()
+    context._started.append(Reaped())  # type: ignore[arg-type]
+    assert context.cause_of_death().text.startswith("was killed by SIGKILL")
+
+
+def test_a_process_that_was_not_started_yet_needs_no_end() -> None:
+    context = workers._Watching()
+    context.Process(target=print)
+    context.terminate()
+    assert context.cause_of_death() == workers.Death("died", of_memory=True)
+
+
 @pytest.mark.parametrize(
     ("exit_code", "text", "of_memory"),
     [

@@ -121,6 +121,7 @@ def test_another_recipe_is_another_lock(model: Path, tmp_path: Path) -> None:
         ("{set: {llama.context_length: true}}", "holds a number (uint32), not true"),
         ("{set: {tokenizer.ggml.add_bos_token: 1}}", "holds true or false, not 1"),
         ("{set: {my.new: 3}}", "say which number 'my.new' is: my.new: {type: uint32, value: 3}"),
+        (f"{{set: {{llama.rope.freq_base: 1{'0' * 400}}}}}", "is out of the range of a number (float32)"),
         ("{set: {my.new: {type: uint8, value: 256}}}", "256 is out of the range of a number (uint8)"),
         ("{set: {general.name: {type: uint8, value: 2}}}", "'general.name' is a string in the model"),
         ("{set: {my.numbers: [a]}}", "'my.numbers' holds an array, not a list"),
