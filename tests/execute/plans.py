@@ -47,13 +47,18 @@ def write_model(path: Path, tensors: Mapping[str, NDArray[np.generic]], **string
     writer = gguf.GGUFWriter(path, "llama")
     for key, value in strings.items():
         writer.add_string(key.replace("_", "."), value)
+    finish_model(writer, tensors)
+    return path
+
+
+def finish_model(writer: gguf.GGUFWriter, tensors: Mapping[str, NDArray[np.generic]]) -> None:
+    """Add the tensors to a model that has its metadata, and write it."""
     for name, data in tensors.items():
         writer.add_tensor(name, data)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return path
 
 
 def f16_model(path: Path, shapes: Mapping[str, tuple[int, ...]] = SHAPES, seed: int = 0) -> Path:

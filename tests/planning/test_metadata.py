@@ -16,7 +16,7 @@ from qxmix.plan import Plan, make_plan
 from qxmix.planning.lock import check_lock, write_lock
 from qxmix.recipe import load_recipe
 from qxmix.report.plan import plan_text
-from tests.execute.plans import weights
+from tests.execute.plans import finish_model, weights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,12 +50,7 @@ def model(tmp_path: Path) -> Path:
     writer.add_rope_freq_base(10000.0)
     writer.add_add_bos_token(True)
     writer.add_array("my.numbers", [1, 2, 3])
-    for name, data in weights().items():
-        writer.add_tensor(name, data)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    finish_model(writer, weights())
     return path
 
 
