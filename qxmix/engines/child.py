@@ -97,8 +97,8 @@ class _Service:
         return {}, b""
 
     def crc(self, request: Message, _payload: bytes) -> tuple[Message, bytes]:
-        """CRC-32 of the tensor ``name``."""
-        return {"crc": self._weights.crc(cast("str", request["name"]))}, b""
+        """CRC-32 of each tensor ``name``."""
+        return {"crcs": self._weights.crcs(cast("str", request["name"]))}, b""
 
     def keep(self, request: Message, payload: bytes) -> tuple[Message, bytes]:
         """Run the payload's tokens as ``chunk`` and keep the logits from ``first_row`` on for comparison."""

@@ -58,6 +58,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "llama_context_default_params": (Opaque, []),
     "llama_model_load_from_file": (c_void_p, [c_char_p, Opaque]),
     "llama_init_from_model": (c_void_p, [c_void_p, Opaque]),
+    "llama_free": (None, [c_void_p]),
     "llama_set_n_threads": (None, [c_void_p, c_int32, c_int32]),
     "llama_set_embeddings": (None, [c_void_p, c_bool]),
     "llama_n_ctx": (c_uint32, [c_void_p]),

@@ -8,14 +8,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qxmix.engines.library import Batch, context_params, model_params, open_library
+from qxmix.engines.twins import TwinFinder
 from qxmix.engines.weights import Weights
 from qxmix.errors import RunError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from qxmix.engines.observe import Observer
     from qxmix.quants import Engine
+
+_TWINS_N_CTX = 32
+"""Tokens of the context that tensors are looked for in; the caches of some models want that many."""
 
 
 class LoadedModel:
@@ -83,8 +89,26 @@ class LoadedModel:
         """Its tensors, to be overwritten."""
         if encoder:
             library.llama_set_embeddings(self._context, True)  # noqa: FBT003 - C
+        elif self.weights and engine == "ik_llama.cpp":
+            self.weights.twins = self._twins(self.weights)
         if observer:
             self._make_room(observer, n_ubatch)
+
+    def _twins(self, weights: Weights) -> Mapping[str, tuple[int, ...]]:
+        """Find what the engine holds twice, by a pass of one token in a context of its own."""
+        finder = TwinFinder(self._lib)
+        params = context_params(self._lib, self._engine, n_ctx=_TWINS_N_CTX, n_ubatch=_TWINS_N_CTX)
+        finder.install(params)
+        context, self._context = self._context, self._lib.llama_init_from_model(self._model, params)
+        if not self._context:
+            msg = f"{self._engine} has no room for a second context"
+            raise RunError(msg)
+        try:
+            self._decode(np.zeros(1, np.int32), 0, np.ones(1, np.int8))
+        finally:
+            self._lib.llama_free(self._context)
+            self._context = context
+        return finder.twins(weights.lookup)
 
     def _make_room(self, observer: Observer, n_tokens: int) -> None:
         """Run some tokens unobserved, so that the engine's scratch memory gets the size that a whole pass needs.

@@ -10,6 +10,7 @@ from qxmix.engines.library import PACKAGES
 from qxmix.errors import RunError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from ctypes import CDLL
 
     from qxmix.quants import Engine
@@ -42,6 +43,13 @@ class Weights:
         self._lib = library
         self._model = model
         self._found: dict[str, int] = {}
+        self.twins: Mapping[str, tuple[int, ...]] = {}
+        """Addresses of further tensors of a name, which hold the same data and are written with it."""
+
+    def lookup(self, name: bytes) -> int | None:
+        """Address of the tensor that the engine finds by ``name``."""
+        address: int | None = self._lookup(self._model, name)
+        return address
 
     def facts(self, name: str) -> tuple[int, int]:
         """Type id and bytes of a tensor as the engine holds it.
@@ -56,13 +64,15 @@ class Weights:
 
     def write(self, name: str, offset: int, data: bytes) -> None:
         """Overwrite the bytes of a tensor from ``offset`` on."""
-        address = self._address(name)
-        assert offset + len(data) <= self._lib.ggml_nbytes(address), "beyond the tensor the engine would abort"
-        self._lib.ggml_backend_tensor_set(address, data, offset, len(data))
+        for address in self._addresses(name):
+            assert offset + len(data) <= self._lib.ggml_nbytes(address), "beyond the tensor the engine would abort"
+            self._lib.ggml_backend_tensor_set(address, data, offset, len(data))
 
-    def crc(self, name: str) -> int:
-        """CRC-32 of a tensor's bytes."""
-        address = self._address(name)
+    def crcs(self, name: str) -> list[int]:
+        """CRC-32 of the bytes of each tensor of that name."""
+        return [self._crc(address) for address in self._addresses(name)]
+
+    def _crc(self, address: int) -> int:
         n_bytes = self._lib.ggml_nbytes(address)
         buffer = create_string_buffer(min(n_bytes, _SLICE_NBYTES))
         crc = 0
@@ -72,9 +82,12 @@ class Weights:
             crc = zlib.crc32(memoryview(buffer)[:n], crc)
         return crc
 
+    def _addresses(self, name: str) -> tuple[int, ...]:
+        return (self._address(name), *self.twins.get(name, ()))
+
     def _address(self, name: str) -> int:
         if name not in self._found:
-            address = self._lookup(self._model, name.encode())
+            address = self.lookup(name.encode())
             if not address:
                 msg = f"{self._engine} does not load the tensor {name}"
                 raise RunError(msg)

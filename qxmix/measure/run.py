@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from qxmix.measurement import JointPoint, MeasuredTensor, Metric
 
 
+_WAY = 2
+"""Of measuring a loss; raised when the same weights give another one (2: tied embeddings are the output, too)."""
+
+
 def make_job(header: ModelHeader, imatrix: Imatrix | None, settings: Settings) -> Job:
     """Decide what is measured, and refuse what cannot be.
 
@@ -106,7 +110,7 @@ def measure(
         if scorer is None or settings.passage is None:
             return bare
         run = _run_of(scorer, settings.passage)
-        bench = Bench(job, scorer, journal, executor, key_of(digest, bare.model.header_sha256, asdict(run)))
+        bench = Bench(job, scorer, journal, executor, key_of(digest, _WAY, bare.model.header_sha256, asdict(run)))
         return _with_losses(replace(bare, metric=scorer.metric, run=run), bench, on_progress, on_estimate)
 
 

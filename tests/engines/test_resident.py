@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from qxmix.container.header import read_header
+from qxmix.demo import model as demo
 from qxmix.engines.chunks import cut
 from qxmix.engines.evaluate import Settings, evaluate
 from qxmix.engines.frames import send
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from qxmix.quants import Engine
 
 NAME = "blk.1.ffn_down.weight"
 
@@ -53,27 +56,50 @@ def noisy(values: NDArray[np.float16], size: float) -> NDArray[np.float16]:
     return (values * (1 + size * rng.standard_normal(values.shape))).astype(np.float16)
 
 
-def test_a_swap_scores_as_a_file_with_the_same_weights(
-    resident: Resident, demo_model: Path, tmp_path: Path, demo_text: bytes
-) -> None:
-    changed = {name: noisy(weights(demo_model, name), 0.3) for name in (NAME, "blk.0.attn_v.weight")}
-    path = tmp_path / "changed.gguf"
-    path.write_bytes(demo_model.read_bytes())
+def as_file(base: Path, path: Path, changed: dict[str, NDArray[np.float16]], engine: Engine, text: bytes) -> float:
+    """Mean divergence of a file in which some tensors of ``base`` are others."""
+    path.write_bytes(base.read_bytes())
     for tensor in gguf.GGUFReader(path, "r+").tensors:
         if tensor.name in changed:
             tensor.data[:] = changed[tensor.name]
             assert isinstance(tensor.data.base, np.memmap)
             tensor.data.base.flush()
-    settings = Settings(resident.engine, n_ctx=128, n_chunks=2, n_threads=1)
-    (as_file,) = evaluate([path], demo_text, base=demo_model, settings=settings)
+    settings = Settings(engine, n_ctx=128, n_chunks=2, n_threads=1)
+    (evaluated,) = evaluate([path], text, base=base, settings=settings)
+    assert evaluated.summary.mean_kld is not None
+    return evaluated.summary.mean_kld
+
+
+def test_a_swap_scores_as_a_file_with_the_same_weights(
+    resident: Resident, demo_model: Path, tmp_path: Path, demo_text: bytes
+) -> None:
+    changed = {name: noisy(weights(demo_model, name), 0.3) for name in (NAME, "blk.0.attn_v.weight")}
+    of_file = as_file(demo_model, tmp_path / "changed.gguf", changed, resident.engine, demo_text)
     with resident.swapped({name: halves(values) for name, values in changed.items()}):
         assert not resident.is_base()
         kld = resident.kld()
-    assert as_file.summary.mean_kld is not None
-    assert kld.size == as_file.summary.n_scored
-    assert kld.mean() == pytest.approx(as_file.summary.mean_kld, rel=1e-6)
+    assert kld.size == 2 * 63
+    assert kld.mean() == pytest.approx(of_file, rel=1e-6)
     assert resident.is_base()
     assert np.abs(resident.kld()).max() < 1e-12
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_embeddings_that_are_the_output_too_are_replaced_in_both_places(
+    engine: Engine, tmp_path: Path, demo_text: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = demo._tensors
+    monkeypatch.setattr(demo, "_tensors", lambda *of: (t for t in every(*of) if t[0] != "output.weight"))
+    base = tmp_path / "tied.gguf"
+    demo.make_demo_model(base)
+    changed = {"token_embd.weight": noisy(weights(base, "token_embd.weight"), 0.1)}
+    of_file = as_file(base, tmp_path / "changed.gguf", changed, engine, demo_text)
+    with Resident(engine, read_header(base), n_ctx=128, n_threads=1) as session:
+        assert list(session.keep_chunks(cut([session], demo_text, 128, 2))) == [0, 1]
+        with session.swapped({name: halves(values) for name, values in changed.items()}):
+            kld = session.kld()
+        assert kld.mean() == pytest.approx(of_file, rel=1e-6)
+        assert session.is_base()
 
 
 def test_after_an_error_inside_the_block_the_base_is_back(resident: Resident, demo_model: Path) -> None:
