@@ -12,10 +12,12 @@ from hypothesis.extra.numpy import arrays
 
 from qxmix.quants.block32.iq4_nl import search_iq4
 from qxmix.quants.codec import SEARCHES
+from qxmix.quants.common.exhaustive_steps import stepping
 from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.levels import IQ4_LEVELS
 from qxmix.quants.common.search import search_linear
 from qxmix.quants.common.search_table import table_best
+from qxmix.quants.jit import inlined
 from tests.quants.naive.roundings import best_explained
 
 TABLE = 0
@@ -126,6 +128,23 @@ def test_exhaustive_of_a_block_without_values_or_weights_is_scale_zero() -> None
         assert scale[0] == scale[1] == 0
         assert np.isfinite(q).all()
         assert (scale[2:] != 0).all()
+
+
+@inlined
+def nearest_index(y: float, low: float, _high: float) -> float:
+    return float(np.rint(y - low))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38, -3e38])
+def test_no_value_has_a_level_outside_of_the_table(value: float) -> None:
+    """Error feedback makes NaN of weights near the largest float; what lies behind the levels is 777."""
+    levels = np.append(np.arange(-4, 5), np.full(40, 777)).astype(np.float32)[:9]
+    block, q = np.full((3 * 4, 8), 0.5, np.float32), np.zeros((4, LANES), np.float32)
+    block[1] = value
+    _, apply_steps = stepping(nearest_index)
+    apply_steps(block, 3, levels, np.array([1.0, 1.0, 4.0, 4.0, 1.0]), q, 5)
+    assert q[0, 5] == 2
+    assert q[1, 5] in levels
 
 
 def sphere(width: int) -> np.ndarray:

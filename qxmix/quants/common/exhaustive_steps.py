@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qxmix.quants.jit import kernel
+from qxmix.quants.jit import inlined, kernel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +18,11 @@ _MORE = 1.0 + 1e-13
 def stepping(index_of: Callable[..., float]) -> tuple[Callable[..., None], Callable[..., None]]:
     """Build ``try_steps`` and ``apply_steps`` for the levels of which ``index_of(y, low, high)`` finds the nearest."""
 
+    @inlined
+    def code(y, low, high, last):
+        """Index of the nearest level; 0 for NaN, which error feedback can make of weights near the largest float."""
+        return np.int64(min(max(0.0, np.float64(index_of(y, low, high))), last))
+
     @kernel
     def find_steps(block, lane, levels, left, right, at, due):
         """Codes at inverse scale ``left``, and the steps from there to ``right``: how many.
@@ -26,9 +31,10 @@ def stepping(index_of: Callable[..., float]) -> tuple[Callable[..., None], Calla
         ``due`` the inverse scales of the steps, in ascending magnitude.
         """
         low, high, n, n_steps = levels[0], levels[-1], len(at) // (len(levels) + 1), 0
+        last = np.float64(len(levels) - 1)
         for e in range(n):
             y = block[e, lane]
-            j, end = np.int64(index_of(left * y, low, high)), np.int64(index_of(right * y, low, high))
+            j, end = code(left * y, low, high, last), code(right * y, low, high, last)
             at[e] = j
             way = 1 if end > j else -1
             while j != end:

@@ -45,6 +45,7 @@ def _pack(codes: NDArray[np.uint8], found: NDArray[np.int32]) -> list[NDArray[np
     return [codes | tops.reshape(codes.shape) << np.uint8(4), found.astype(np.uint8), pair_nibbles(nibbles)]
 
 
+@np.errstate(all="ignore")  # extreme weights overflow here as in the engine
 def _encode(rows: Rows, columns: Columns, packed: Packed, _search: int) -> None:
     book = codebook(8192, 8, 32)
     encode_levels(rows, columns, packed, book, offsets=(0.0, -8.0), factor=1.07, pack=_pack)

@@ -40,6 +40,7 @@ def _pack(codes: NDArray[np.uint8], found: NDArray[np.int32]) -> list[NDArray[np
     return [pair_nibbles(codes), found.astype("<u2").view(np.uint8)]
 
 
+@np.errstate(all="ignore")  # extreme weights overflow here as in the engine
 def _encode(rows: Rows, columns: Columns, packed: Packed, _search: int) -> None:
     book = codebook(65536, 8, 8)
     encode_levels(rows, columns, packed, book, offsets=(0.0,), factor=1.0, pack=_pack)

@@ -52,6 +52,7 @@ _0 = np.float32(0.0)
 _TOP = np.float32(15.0)
 
 
+@np.errstate(all="ignore")  # extreme weights overflow here as in the engine
 def _encode(rows: Rows, columns: Columns, packed: Packed, _search: int) -> None:
     book = codebook(65536, 8, 8, magnitudes=True)
     for batch in batches(rows, columns, packed, magnitudes=True):

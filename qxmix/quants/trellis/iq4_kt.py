@@ -91,6 +91,7 @@ def _block_scales(batch: Batch, books: list[Codebook]) -> tuple[NDArray[np.float
     return last.scale.reshape(batch.tops.shape), (between.trial >= 0) | (last.trial >= 0)
 
 
+@np.errstate(all="ignore")  # extreme weights overflow here as in the engine
 def _encode(rows: Rows, columns: Columns, packed: Packed, _search: int) -> None:
     books = [codebook(SECOND, 4, 6, offset=OFFSET + first) for first in (0, SECOND)]
     values = np.concatenate([book.values for book in books])

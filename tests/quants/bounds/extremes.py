@@ -70,3 +70,9 @@ def importances(n_cols: int) -> dict[str, Floats]:
         "halves": np.where(e % 64 < 32, 0.0, gamma),
     }
     return {"none": np.empty(0, np.float32)} | {k: v.astype(np.float32) for k, v in every.items()}
+
+
+def factors() -> tuple[Floats, ...]:
+    """(1, 256, 256) each: what the errors of columns do to later ones, of moments that are mild, singular, absurd."""
+    above = np.triu(np.random.default_rng(4).uniform(-1, 1, (1, 256, 256)), 1).astype(np.float32)
+    return above, np.triu(np.ones((1, 256, 256), np.float32), 1), above * np.float32(3e38)

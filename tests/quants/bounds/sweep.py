@@ -1,20 +1,22 @@
 """Every encoder on extreme weights and importances, every decoder on random bytes; run with ``NUMBA_BOUNDSCHECK=1``.
 
 ``python -m tests.quants.bounds.sweep TYPE...`` prints ``TYPE seconds`` for each; an index out of bounds ends it with
-its traceback, a crash with a signal.
+its traceback, as a warning of NumPy's does, a crash with a signal.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+import warnings
 
 import numpy as np
 
 from qxmix.quants import codec_of, get
 from qxmix.quants.codec import SEARCHES
+from qxmix.quants.feedback.spans import SPAN
 from qxmix.quants.jit import checks_bounds
-from tests.quants.bounds.extremes import importances, weights
+from tests.quants.bounds.extremes import factors, importances, weights
 
 SLOW = ("IQ1_KT", "IQ2_KT", "IQ3_KT", "IQ4_KT")
 """Types with a tenth of the others' speed take every fourth row."""
@@ -37,6 +39,20 @@ def sweep_encoder(name: str) -> None:
             codec.decode(packed, back)
 
 
+def sweep_feedback(name: str) -> None:
+    """Encoders with error feedback read every second row: they differ from the others in what a column becomes."""
+    quant_type, codec = get(name), codec_of(name)
+    if codec.feedback is None:
+        return
+    rows = np.ascontiguousarray(weights(SPAN, quant_type.row_group)[::2])
+    packed = np.empty((len(rows), quant_type.row_nbytes(SPAN)), np.uint8)
+    columns = importances(SPAN)
+    for kind in TELLING[1:]:
+        for search in SEARCHES if codec.searches else SEARCHES[:1]:
+            for factor in factors():
+                codec.feedback(rows, columns[kind], factor, packed, SEARCHES.index(search))
+
+
 def sweep_decoder(name: str) -> None:
     quant_type, codec = get(name), codec_of(name)
     n_cols = 2 * max(256, quant_type.block_size)
@@ -53,8 +69,10 @@ def sweep_decoder(name: str) -> None:
 if __name__ == "__main__":
     if not checks_bounds():
         sys.exit("NUMBA_BOUNDSCHECK=1 is not set")
+    warnings.simplefilter("error", RuntimeWarning)
     for each in sys.argv[1:]:
         start = time.process_time()
         sweep_decoder(each)
         sweep_encoder(each)
+        sweep_feedback(each)
         print(each, f"{time.process_time() - start:.1f}", flush=True)
