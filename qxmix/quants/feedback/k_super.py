@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qxmix.quants.codec import SEARCHES
 from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.numerics import half_round
 from qxmix.quants.common.search_affine import search_affine, search_affine_f32
 from qxmix.quants.common.superblock import SUPER
 from qxmix.quants.feedback.encoder import FeedbackType, feedback_encoder
 from qxmix.quants.feedback.nearest import nearest_affine
-from qxmix.quants.feedback.super import clamped_level, gather_blocks, putting, widest_block
+from qxmix.quants.feedback.super import clamped_level, gather_blocks, putting, widest_blocks
 from qxmix.quants.jit import kernel, spliced
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ ROOM = np.float32(1.05)
 _FIRST, _N_STEPS = np.float32(-0.6), 6
 """Trials of the search for units: inverse scales from ``nmax - 0.6`` to ``nmax`` over what a block spans."""
 
+_HEURISTIC = SEARCHES.index("heuristic")
+
 _0 = np.float32(0.0)
 
 
@@ -38,7 +41,7 @@ def scaled_feedback(
     Args:
         block: Weights per block.
         nbytes: Bytes of a super-block.
-        levels: Least and largest multiple; the block with the largest scale gets the least, less some room.
+        levels: Least and largest multiple; the block with the largest scale found gets the least, less some room.
         weigh: ``(x, w, unit)`` as in ``FeedbackType``.
         find: ``(x, w, search, scale)`` searches the scale of a block.
         nearest: As in ``FeedbackType``.
@@ -46,17 +49,23 @@ def scaled_feedback(
 
     """
     low, high = np.float32(levels[0]), np.float32(levels[1])
+    n_searched = SUPER // block // 2
 
     @spliced
     def fix(x, w, unit):
-        at, most = np.empty(LANES, np.int64), np.empty(LANES, np.float32)
+        at, scale = np.empty((n_searched, LANES), np.int64), np.empty(LANES, np.float32)
         xs, ws = np.empty((block, LANES), np.float32), np.empty((block, LANES), np.float32)
-        widest_block(x, block, at, most)
-        gather_blocks(x, at, xs)
-        gather_blocks(w, at, ws)
-        find(xs, ws, 0, most)
+        widest_blocks(x, block, at)
         for k in range(LANES):
-            unit[0, k] = half_round(ROOM * most[k] / low)
+            unit[0, k] = _0
+        for i in range(n_searched):
+            gather_blocks(x, at[i], xs)
+            gather_blocks(w, at[i], ws)
+            find(xs, ws, _HEURISTIC, scale)
+            for k in range(LANES):
+                unit[0, k] = scale[k] if abs(scale[k]) > abs(unit[0, k]) else unit[0, k]
+        for k in range(LANES):
+            unit[0, k] = half_round(ROOM * unit[0, k] / low)
 
     @spliced
     def find_level(x, w, search, unit, found, step, offset):

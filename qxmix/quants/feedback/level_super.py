@@ -12,7 +12,7 @@ from qxmix.quants.common.row_scale import load_columns, load_rows, store_float
 from qxmix.quants.common.superblock import SUPER, put_half
 from qxmix.quants.feedback.encoder import FeedbackType, feedback_encoder
 from qxmix.quants.feedback.nearest import nearest_of_table
-from qxmix.quants.feedback.super import gather_blocks, putting, widest_block
+from qxmix.quants.feedback.super import gather_blocks, putting, widest_blocks
 from qxmix.quants.jit import inlined, spliced
 from qxmix.quants.level.encoder import LevelType, weigh_of
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from qxmix.quants.codec import FeedbackEncoder
 
 ROOM = np.float32(1.05)
+
+_OF_A_ROW = 2
+"""Blocks of each super-block that are searched for the scale of a row."""
 
 _0 = np.float32(0.0)
 _1 = np.float32(1.0)
@@ -42,28 +45,48 @@ def _find(kind: LevelType) -> Callable[..., None]:
     return find
 
 
-def _unit(kind: LevelType) -> Callable[..., None]:
-    search_block, unit_of, block, half = kind.search, kind.unit, kind.block, kind.half
+def _widest(kind: LevelType, n_searched: int) -> Callable[..., None]:
+    """Build the step that keeps in ``extreme`` (LANES,) the largest scale of ``n_searched`` blocks of super-blocks."""
+    search_block, block = kind.search, kind.block
 
     @spliced
-    def fix(x, w, unit):
-        at, most = np.empty(LANES, np.int64), np.empty(LANES, np.float32)
+    def widest(x, w, extreme):
+        at, found = np.empty((n_searched, LANES), np.int64), np.empty((2, LANES), np.float32)
         xs, ws = np.empty((block, LANES), np.float32), np.empty((block, LANES), np.float32)
-        found = np.empty((2, LANES), np.float32)
-        widest_block(x, block, at, most)
-        gather_blocks(x, at, xs)
-        gather_blocks(w, at, ws)
-        search_block(xs, ws, found)
+        widest_blocks(x, block, at)
+        for i in range(n_searched):
+            gather_blocks(x, at[i], xs)
+            gather_blocks(w, at[i], ws)
+            search_block(xs, ws, found)
+            for k in range(LANES):
+                extreme[k] = found[0, k] if abs(found[0, k]) > abs(extreme[k]) else extreme[k]
+
+    return widest
+
+
+def _unit(kind: LevelType) -> Callable[..., None]:
+    """Build the step that makes the unit of the largest scale ``extreme``."""
+    unit_of, half = kind.unit, kind.half
+
+    @spliced
+    def set_unit(extreme, unit):
         for k in range(LANES):
-            d = ROOM * unit_of(abs(found[0, k]), found[0, k])
+            d = ROOM * unit_of(abs(extreme[k]), extreme[k])
             unit[0, k] = half_round(d) if half else d
 
-    return fix
+    return set_unit
 
 
 def level_feedback(kind: LevelType) -> FeedbackEncoder:
     """Build the encoder of a type with a half in front of each super-block."""
     pack, nbytes, weigh = kind.pack, kind.nbytes, weigh_of(kind)
+    widest, set_unit = _widest(kind, SUPER // kind.block // 2), _unit(kind)
+
+    @spliced
+    def fix(x, w, unit):
+        extreme = np.zeros(LANES, np.float32)
+        widest(x, w, extreme)
+        set_unit(extreme, unit)
 
     @spliced
     def fill(codes, found, unit, block):
@@ -77,14 +100,15 @@ def level_feedback(kind: LevelType) -> FeedbackEncoder:
     return feedback_encoder(
         FeedbackType(
             kind.block, 2, weigh_importance, _find(kind), nearest_of_table(kind.tables), putting(nbytes, 0, fill),
-            fix=_unit(kind),
+            fix=fix,
         )
     )  # fmt: skip
 
 
 def level_rows_feedback(kind: LevelType) -> FeedbackEncoder:
     """Build the encoder of a type with a scale in front of each row, a half or a float32."""
-    pack, half, fix, weigh = kind.pack, kind.half, _unit(kind), weigh_of(kind)
+    pack, half, weigh = kind.pack, kind.half, weigh_of(kind)
+    widest, set_unit = _widest(kind, _OF_A_ROW), _unit(kind)
 
     @inlined
     def fill(codes, found, _unit, block):
@@ -96,23 +120,16 @@ def level_rows_feedback(kind: LevelType) -> FeedbackEncoder:
 
     @spliced
     def begin(rows, columns, unit):
-        """Scale of each row, from its super-block with the largest magnitude."""
+        """Scale of each row, from the widest blocks of all its super-blocks."""
         n, n_super = rows.shape[0], rows.shape[1] // SUPER
         x, w = np.empty((SUPER, LANES), np.float32), np.empty((SUPER, LANES), np.float32)
-        widest_x, widest_w = np.zeros((SUPER, LANES), np.float32), np.ones((SUPER, LANES), np.float32)
-        at, most, largest = np.empty(LANES, np.int64), np.empty(LANES, np.float32), np.full(LANES, -_1)
+        extreme = np.zeros(LANES, np.float32)
         for i in range(n_super):
             load_rows(rows, 0, n, SUPER * i, x)
             load_columns(columns, SUPER * i, w)
-            widest_block(x, SUPER, at, most)
-            for k in range(LANES):
-                if most[k] > largest[k]:
-                    largest[k] = most[k]
-                    for e in range(SUPER):
-                        widest_x[e, k] = x[e, k]
-                        widest_w[e, k] = w[e, k]
-        weigh(widest_x, widest_w, LANES, True)  # noqa: FBT003 - a kernel
-        fix(widest_x, widest_w, unit)
+            weigh(x, w, LANES, True)  # noqa: FBT003 - a kernel
+            widest(x, w, extreme)
+        set_unit(extreme, unit)
 
     @spliced
     def end(unit, packed, first, n):

@@ -1,9 +1,11 @@
 """What the types with super-blocks share in error feedback: their scale from the weights as given, and packing.
 
 A super-block is a span.  Its scale must stand before its first block is rounded, and a search of all blocks for it
-would cost as much as the one that follows.  The block with the largest magnitude is searched alone, since nearly
-always its scale is the largest; with it as the unit goes a little room, because the errors of earlier blocks make later
-weights larger.
+would cost as much as the one that follows.  So half of the blocks are searched, those with the largest magnitudes; the
+largest scale found is the unit, with a little room, because the errors of earlier blocks make later weights larger.
+One block is too few: a search may leave a weight out that is large and counts little.  On student-t weights the widest
+block of 16 for Q3_K has the largest scale in two of three super-blocks, and 0.4 of it at worst; the eight widest have
+it in 99.4 %, and 0.94 of it at worst.
 """
 
 from __future__ import annotations
@@ -21,22 +23,31 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _0 = np.float32(0.0)
+_1 = np.float32(1.0)
+
+N_SEARCHED = 2
 
 
 @kernel
-def widest_block(x, block, at, most):
-    """Of each lane of ``x`` (n, LANES) the block with the largest magnitude, and that.
+def widest_blocks(x, block, at):
+    """Of each lane of ``x`` (n, LANES) the blocks with the largest magnitudes, the largest first.
 
-    ``at`` (LANES,) int64 and ``most`` (LANES,) float32 are written.
+    ``at`` (n_wanted, LANES) int64 is written.
     """
-    for k in range(LANES):
-        at[k] = 0
-        most[k] = _0
+    n_blocks = x.shape[0] // block
+    sizes, most = np.zeros((n_blocks, LANES), np.float32), np.empty(LANES, np.float32)
     for e in range(x.shape[0]):
         for k in range(LANES):
-            size = abs(x[e, k])
-            at[k] = e // block if size > most[k] else at[k]
-            most[k] = max(size, most[k])
+            sizes[e // block, k] = max(sizes[e // block, k], abs(x[e, k]))
+    for i in range(at.shape[0]):
+        for k in range(LANES):
+            at[i, k], most[k] = 0, -_1
+        for j in range(n_blocks):
+            for k in range(LANES):
+                better = sizes[j, k] > most[k]
+                at[i, k], most[k] = (j, sizes[j, k]) if better else (at[i, k], most[k])
+        for k in range(LANES):
+            sizes[at[i, k], k] = -_1
 
 
 @kernel

@@ -1,0 +1,122 @@
+"""What error feedback does to the error of the output, on text that took no part: a table per type, category and layer.
+
+``python -m tests.bench.feedback MODEL CALIBRATION HELD_OUT [TYPE...]``: a model, the moments it is encoded with, and
+moments of other text, both of ``qxmix imatrix make --moments``.  Figures are ``tr(E M E^T)`` within spans of 256
+columns for the moments M of the other text, with feedback over that with the importance alone, on a sample of rows: 1
+is no gain.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import geometric_mean
+from typing import TYPE_CHECKING
+
+import click
+import numpy as np
+
+from qxmix import read_header
+from qxmix.container.moments import load_moments, read_second_moments
+from qxmix.measure.encode import Source
+from qxmix.measure.sample import sample_rows
+from qxmix.quants import QUANT_TYPES, codec_of, get
+from qxmix.quants.feedback.correlations import make_factors
+from qxmix.quants.feedback.options import Feedback
+from qxmix.quants.feedback.spans import SPAN, block_sizes
+from qxmix.recipe.categories import category_of, layer_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from qxmix.container.model import TensorInfo
+    from qxmix.container.moments import Moments, SecondMoments
+
+    Floats = NDArray[np.float32]
+
+
+def spans(moments: SecondMoments) -> Iterator[NDArray[np.float64]]:
+    """The diagonal blocks of the first matrix."""
+    diag, packed, at = moments.diag[0].astype(np.float64), moments.correlations[0], 0
+    for i, n in enumerate(block_sizes(len(diag))):
+        size = n * (n - 1) // 2
+        block = np.identity(n)
+        block[np.tril_indices(n, -1)] = packed[at : at + size]
+        block += np.tril(block, -1).T
+        root = np.sqrt(diag[SPAN * i : SPAN * i + n])
+        yield block * root * root[:, None]
+        at += size
+
+
+def output_error(x: Floats, y: Floats, held: Sequence[NDArray[np.float64]]) -> float:
+    """``tr(E M E^T)`` within the spans."""
+    total = 0.0
+    for i, m in enumerate(held):
+        e = x[:, SPAN * i : SPAN * i + len(m)].astype(np.float64) - y[:, SPAN * i : SPAN * i + len(m)]
+        total += float(((e @ m) * e).sum())
+    return total
+
+
+def decoded(name: str, packed: NDArray[np.uint8], n_cols: int) -> Floats:
+    y = np.empty((len(packed), n_cols), np.float32)
+    codec_of(name).decode(packed, y)
+    return y
+
+
+def gains(x: Floats, types: Sequence[str], calibration: SecondMoments, held: SecondMoments) -> dict[str, float]:
+    """The error of the output with feedback over that with the importance alone, by type."""
+    columns, n_tokens = calibration.diag[0].copy(), float(calibration.correlation_counts[0])
+    factors, failed = make_factors(calibration.correlations[0], columns, n_tokens, Feedback())
+    assert failed == -1
+    judge, n_cols = list(spans(held)), x.shape[1]
+    found = {}
+    for name in types:
+        codec, packed = codec_of(name), np.empty((len(x), get(name).row_nbytes(n_cols)), np.uint8)
+        codec.encode(x, columns, packed, 0)
+        plain = output_error(x, decoded(name, packed, n_cols), judge)
+        assert codec.feedback is not None
+        codec.feedback(x, columns, factors, packed, 0)
+        found[name] = output_error(x, decoded(name, packed, n_cols), judge) / plain
+    return found
+
+
+def weights_of(path: Path, tensor: TensorInfo, n_rows: int) -> Floats:
+    source = Source(tensor, path, None, None)
+    rows = sample_rows(tensor, (), n_rows)
+    return source.decode(source.read(rows))
+
+
+@click.command()
+@click.argument("model", type=Path)
+@click.argument("calibration", type=Path)
+@click.argument("held_out", type=Path)
+@click.argument("types", nargs=-1)
+@click.option("--layers", default="3,17,25", show_default=True, help="Layers to measure.")
+@click.option("--rows", default=256, show_default=True, help="Rows of each tensor, about.")
+def main(model: Path, calibration: Path, held_out: Path, types: tuple[str, ...], layers: str, rows: int) -> None:
+    """Print the table."""
+    header = read_header(model)
+    wanted = [int(layer) for layer in layers.split(",")]
+    names = types or [t.name for t in QUANT_TYPES if t.feeds_back]
+    ours, theirs = load_moments(calibration), load_moments(held_out)
+    tensors = [t for t in header.tensors if layer_of(t.name) in wanted and t.name in ours.entries]
+    rows_of = {name: {} for name in names}
+    for tensor in sorted(tensors, key=lambda t: (category_of(t.name), layer_of(t.name))):
+        fitting = [name for name in names if tensor.n_cols % get(name).block_size == 0]
+        if not fitting:
+            continue
+        found = gains(
+            weights_of(model, tensor, rows), fitting,
+            read_second_moments(ours, tensor.name), read_second_moments(theirs, tensor.name),
+        )  # fmt: skip
+        for name, gain in found.items():
+            rows_of[name].setdefault(category_of(tensor.name), []).append(gain)
+    for name, by_category in rows_of.items():
+        for category, values in by_category.items():
+            line = " ".join(f"{v:6.3f}" for v in values)
+            click.echo(f"{name:8} {category:12} {line}   mean {geometric_mean(values):.3f}")
+
+
+if __name__ == "__main__":
+    main()
