@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from qxmix.container.model import TensorInfo
-    from qxmix.container.moments import Moments, SecondMoments
+    from qxmix.container.moments import SecondMoments
 
     Floats = NDArray[np.float32]
 
@@ -101,7 +101,7 @@ def main(model: Path, calibration: Path, held_out: Path, types: tuple[str, ...],
     names = types or [t.name for t in QUANT_TYPES if t.feeds_back]
     ours, theirs = load_moments(calibration), load_moments(held_out)
     tensors = [t for t in header.tensors if layer_of(t.name) in wanted and t.name in ours.entries]
-    rows_of = {name: {} for name in names}
+    rows_of: dict[str, dict[str, list[float]]] = {name: {} for name in names}
     for tensor in sorted(tensors, key=lambda t: (category_of(t.name), layer_of(t.name))):
         fitting = [name for name in names if tensor.n_cols % get(name).block_size == 0]
         if not fitting:

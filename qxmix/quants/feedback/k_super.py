@@ -34,7 +34,7 @@ _0 = np.float32(0.0)
 
 def scaled_feedback(
     *, block: int, nbytes: int, levels: tuple[int, int], weigh: Callable[..., None], find: Callable[..., None],
-    nearest: Callable[..., tuple[object, object]], fill: Callable[..., None],
+    nearest: Callable[..., tuple[object, object]], fill: Callable[..., None], n_searched: int,
 ) -> FeedbackEncoder:  # fmt: skip
     """Build the encoder of super-blocks with a half d and for each block a whole multiple of it.
 
@@ -46,10 +46,10 @@ def scaled_feedback(
         find: ``(x, w, search, scale)`` searches the scale of a block.
         nearest: As in ``FeedbackType``.
         fill: As in ``putting``; ``found[0]`` are the multiples, ``unit[0]`` is d.
+        n_searched: How many blocks of a super-block, the widest, are searched for d.
 
     """
     low, high = np.float32(levels[0]), np.float32(levels[1])
-    n_searched = SUPER // block // 2
 
     @spliced
     def fix(x, w, unit):

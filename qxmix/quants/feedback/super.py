@@ -1,11 +1,13 @@
 """What the types with super-blocks share in error feedback: their scale from the weights as given, and packing.
 
 A super-block is a span.  Its scale must stand before its first block is rounded, and a search of all blocks for it
-would cost as much as the one that follows.  So half of the blocks are searched, those with the largest magnitudes; the
+would cost as much as the one that follows.  So some of the blocks are searched, those with the largest magnitudes; the
 largest scale found is the unit, with a little room, because the errors of earlier blocks make later weights larger.
-One block is too few: a search may leave a weight out that is large and counts little.  On student-t weights the widest
-block of 16 for Q3_K has the largest scale in two of three super-blocks, and 0.4 of it at worst; the eight widest have
-it in 99.4 %, and 0.94 of it at worst.
+
+Of 16 blocks one is too few: a search may leave a weight out that is large and counts little.  On student-t weights the
+widest block of 16 for Q3_K has the largest scale in two of three super-blocks, and 0.4 of it at worst; the eight widest
+have it in 99.4 %, and 0.94 of it at worst.  Of the 8 blocks of IQ4_XS, whose search costs thrice as much, one does:
+with four the error of the output falls by half a percent more and the speed by a fifth.
 """
 
 from __future__ import annotations
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
 
 _0 = np.float32(0.0)
 _1 = np.float32(1.0)
-
-N_SEARCHED = 2
 
 
 @kernel

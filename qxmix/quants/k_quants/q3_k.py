@@ -201,7 +201,7 @@ def _feedback(scan: FindLevels) -> FeedbackEncoder:
 
     return scaled_feedback(
         block=BLOCK, nbytes=NBYTES, levels=(-SCALE_NMAX, SCALE_NMAX - 1), weigh=weigh, find=find,
-        nearest=nearest_linear(-NMAX, NMAX - 1), fill=fill,
+        nearest=nearest_linear(-NMAX, NMAX - 1), fill=fill, n_searched=8,
     )  # fmt: skip
 
 
@@ -213,7 +213,7 @@ CODECS = {
         ),
         searches=SEARCHES,
         feedback=search_decides(_feedback(scan_linear), exhaustive=_feedback(best_linear)),
-        version=2,
+        version=3,
         search_block=linear_search(NMAX),
     )
 }

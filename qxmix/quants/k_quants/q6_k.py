@@ -128,7 +128,7 @@ def _feedback(scan: FindLevels) -> FeedbackEncoder:
 
     return scaled_feedback(
         block=BLOCK, nbytes=NBYTES, levels=(-128, 127), weigh=weigh, find=find, nearest=nearest_linear(-NMAX, NMAX - 1),
-        fill=fill,
+        fill=fill, n_searched=8,
     )  # fmt: skip
 
 
@@ -138,7 +138,7 @@ CODECS = {
         encode=search_decides(_encoder(scan_linear), exhaustive=_encoder(best_linear)),
         searches=SEARCHES,
         feedback=search_decides(_feedback(scan_linear), exhaustive=_feedback(best_linear)),
-        version=2,
+        version=3,
         search_block=linear_search(NMAX),
     )
 }

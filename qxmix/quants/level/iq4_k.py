@@ -58,5 +58,7 @@ def _put(data, at, flat, start):
 _UNIT, _LEVEL = clamped(32, -32, 31)
 _KIND = LevelType(TABLES, level_search(TABLES, 7), BLOCK, NBYTES, 2.0, 0.0, unit=_UNIT, level=_LEVEL, pack=_pack)
 CODECS = {
-    "IQ4_K": Codec(decode=super_decoder(NBYTES, _put), encode=encode_super(_KIND), feedback=level_feedback(_KIND))
+    "IQ4_K": Codec(
+        decode=super_decoder(NBYTES, _put), encode=encode_super(_KIND), feedback=level_feedback(_KIND), version=2
+    )
 }

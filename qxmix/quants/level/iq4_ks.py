@@ -52,6 +52,9 @@ _KIND = LevelType(
     )  # fmt: skip
 CODECS = {
     "IQ4_KS": Codec(
-        decode=row_decoder(NBYTES, _put, half=False), encode=encode_rows(_KIND), feedback=level_rows_feedback(_KIND)
+        decode=row_decoder(NBYTES, _put, half=False),
+        encode=encode_rows(_KIND),
+        feedback=level_rows_feedback(_KIND),
+        version=2,
     )
 }

@@ -130,7 +130,7 @@ def _feedback(scan: Callable[..., None]) -> FeedbackEncoder:
 
     return scaled_feedback(
         block=BLOCK, nbytes=NBYTES, levels=(-32, 31), weigh=weigh, find=find,
-        nearest=nearest_of_table(TwoTables(IQ4_LEVELS, 4)), fill=fill,
+        nearest=nearest_of_table(TwoTables(IQ4_LEVELS, 4)), fill=fill, n_searched=1,
     )  # fmt: skip
 
 
@@ -140,7 +140,7 @@ CODECS = {
         encode=search_decides(_encoder(scan_iq4), exhaustive=_encoder(best_iq4)),
         searches=SEARCHES,
         feedback=search_decides(_feedback(scan_iq4), exhaustive=_feedback(best_iq4)),
-        version=2,
+        version=3,
         search_block=search_iq4,
     )
 }
