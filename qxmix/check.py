@@ -99,7 +99,7 @@ def check(recipes: Sequence[Path], models: Sequence[ModelHeader]) -> Iterator[Ch
     hashes = {id(model): header_sha256(model) for model in models}
     for path in recipes:
         try:
-            recipe = load_recipe(path)
+            recipe = load_recipe(path, validated=True)
         except RecipeError as error:
             yield Checked(path, "", error.problems)
             continue

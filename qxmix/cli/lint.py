@@ -54,7 +54,7 @@ def command(
     All that plan reports, and suspicions: rules that others take tensors from, layers a pattern leaves out, tensors
     that nobody thought of.  A recipe silences an id with a reason: silence: {layer-gap: "the last layer is special"}.
     """
-    plan = make_plan(load_recipe(recipe), open_model(model), load_imatrix(imatrix) if imatrix else None)
+    plan = make_plan(load_recipe(recipe, validated=True), open_model(model), load_imatrix(imatrix) if imatrix else None)
     plan = examined(plan, notes=True)
     if measure is not None:
         plan = replace(plan, problems=tuple(sorted((*plan.problems, *_worth(plan, measure)), key=severity_order)))

@@ -22,7 +22,7 @@ def command(ctx: click.Context, recipes: tuple[str, ...]) -> None:
     bad = n_problems = 0
     for name in recipes:
         try:
-            recipe = load_recipe(name)
+            recipe = load_recipe(name, validated=True)
         except RecipeError as error:
             bad += 1
             n_problems += len(error.problems)

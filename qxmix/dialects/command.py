@@ -10,7 +10,7 @@ from qxmix.dialects.plain import shell_text
 from qxmix.dialects.shell import read_script
 from qxmix.errors import Problem, RecipeError
 from qxmix.quants import find
-from qxmix.recipe.schema import near
+from qxmix.recipe.remedies import near
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

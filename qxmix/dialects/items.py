@@ -10,7 +10,7 @@ from qxmix.dialects.model import SourceRule
 from qxmix.errors import Problem, RecipeError
 from qxmix.quants import QUANT_TYPES, find
 from qxmix.recipe.patterns import pattern_error
-from qxmix.recipe.schema import near
+from qxmix.recipe.remedies import near
 
 if TYPE_CHECKING:
     from qxmix.quants import Engine

@@ -25,8 +25,7 @@ from qxmix.recipe.model import (
 )
 from qxmix.recipe.patterns import pattern_error
 from qxmix.recipe.problem_ids import IDS
-from qxmix.recipe.remedies import instead, unknown_type
-from qxmix.recipe.schema import near
+from qxmix.recipe.remedies import instead, near, unknown_type
 
 if TYPE_CHECKING:
     from qxmix.recipe.conditions import Condition

@@ -12,8 +12,10 @@ from qxmix.errors import Place, Problem, RecipeError
 from qxmix.recipe import bundle
 from qxmix.recipe.assemble import RecipeFile, assemble
 from qxmix.recipe.build import items
+from qxmix.recipe.faults import check
 from qxmix.recipe.once import stream_of
-from qxmix.recipe.schema import check, near
+from qxmix.recipe.remedies import near
+from qxmix.recipe.schema import fits
 from qxmix.recipe.tree import MAX_NBYTES, Node, parse, read_text
 from qxmix.resources import data_dir
 
@@ -33,6 +35,8 @@ class _State:
     files: dict[Path, RecipeFile] = field(default_factory=dict)
     """By resolved path, in reading order; a file that two others extend is read once."""
     problems: list[Problem] = field(default_factory=list)
+    validated: bool = False
+    """Whether jsonschema sees every file, not only those that do not fit."""
 
 
 def shipped_names() -> list[str]:
@@ -55,14 +59,18 @@ def shipped_path(name: str) -> Path:
     return path
 
 
-def load_recipe(path_or_name: str | Path) -> Recipe:
+def load_recipe(path_or_name: str | Path, *, validated: bool = False) -> Recipe:
     """Load a recipe from a file, or a shipped one by its name such as ``pure/q4_0``; ``-`` is standard input.
+
+    Args:
+        path_or_name: The file or the name.
+        validated: Let ``jsonschema`` see a recipe that can be built, too; one with a fault it always sees.
 
     Raises:
         RecipeError: there is no such file, or the recipe is at fault; all problems at once.
 
     """
-    state = _State()
+    state = _State(validated=validated)
     text = str(path_or_name)
     if (data := _stream(text)) is not None:
         # What it extends is named from the folder one is in.
@@ -72,10 +80,7 @@ def load_recipe(path_or_name: str | Path) -> Recipe:
         if path is None:
             raise RecipeError(Problem(text, _unknown(text, Path())))
         file = _read(path, name, state, ())
-    recipe = assemble(file, list(state.files.values()), state.problems)
-    if state.problems:
-        raise RecipeError(_in_order(state))
-    return recipe
+    return _assembled(file, state)
 
 
 def load_recipe_text(text: str, name: str) -> Recipe:
@@ -88,8 +93,15 @@ def load_recipe_text(text: str, name: str) -> Recipe:
     state = _State()
     documents = bundle.split(text) or [(text, [])]
     file = _read_bundle(documents, Path(name), name, state)
-    recipe = assemble(file, list(state.files.values()), state.problems)
+    return _assembled(file, state)
+
+
+def _assembled(file: RecipeFile, state: _State) -> Recipe:
+    files = list(state.files.values())
+    recipe = assemble(file, files, state.problems)
     if state.problems:
+        unseen = [] if state.validated else [f for f in files if f.sound]
+        state.problems += [Problem(*fault) for f in unseen for fault in check(parse(f.text, f.name), f.name)]
         raise RecipeError(_in_order(state))
     return recipe
 
@@ -220,9 +232,9 @@ def _take(data: bytes, path: Path, name: str, state: _State, chain: tuple[Path, 
 
 def _parse(path: Path, name: str, text: str, data: bytes, state: _State) -> RecipeFile:
     node = parse(text, name)
-    faults = check(node, name)
-    state.problems += [fault.problem for fault in faults]
-    root = _without([fault.path for fault in faults], node)
+    faults = check(node, name) if state.validated or not fits(node) else []
+    state.problems += [Problem(where, text) for where, text in faults]
+    root = _without([where.path for where, _ in faults], node)
     file = RecipeFile(name, path, text, data, root, [], sound=not faults)
     state.files[path.resolve()] = file
     return file

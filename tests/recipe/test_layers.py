@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qxmix.recipe.faults import check
 from qxmix.recipe.layers import LayerError, LayerSelector, holds, layers_text, parse_terms
-from qxmix.recipe.schema import check
 from qxmix.recipe.tree import parse
 
 
