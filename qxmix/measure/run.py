@@ -16,6 +16,7 @@ from qxmix.errors import ModelFileError, Problem
 from qxmix.measure.candidates import choose_tensors, choose_types, types_of
 from qxmix.measure.encode import Source
 from qxmix.measure.errors import estimate, measure_errors, n_sampled
+from qxmix.measure.inputs import with_input_errors
 from qxmix.measure.joint import SHARES
 from qxmix.measure.journal import key_of
 from qxmix.measure.model import Job
@@ -121,6 +122,7 @@ def _with_losses(
     n_joint = len(SHARES) * bench.job.settings.joint
     on_estimate(f"{len(passes) + n_joint:,} passes", _run_base(bench.scorer, on_progress) * (len(passes) + n_joint))
     floor = bench.noise_floor()
+    errors = replace(errors, tensors=with_input_errors(errors.tensors, bench))
     points = measure_points(bench, errors.tensors, passes, _counter("sensitivities", len(passes), on_progress))
     tensors = with_sensitivities(errors.tensors, points, floor)
     joint: tuple[JointPoint, ...] = ()

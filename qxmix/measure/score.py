@@ -57,6 +57,8 @@ class Scorer(Protocol):
     """Tokens that the engine computes at a time."""
     n_chunks: int
     """Chunks (or lines) of one pass."""
+    tokens: tuple[NDArray[np.int32], ...]
+    """Of each chunk; empty of an encoder, which takes lines."""
 
     def keep(self) -> Iterator[int]:
         """Run the base; yields after each chunk."""
@@ -119,6 +121,7 @@ class KldScorer(Resident):
             self.close()
             raise
         self.n_chunks = len(self._cut.tokens)
+        self.tokens = tuple(self._cut.tokens)
 
     def keep(self) -> Iterator[int]:
         """Run the base on each chunk."""
@@ -149,6 +152,7 @@ class CosineScorer(Resident):
             self.close()
             raise
         self.n_chunks = len(self._lines)
+        self.tokens: tuple[NDArray[np.int32], ...] = ()
         self._base: NDArray[np.float32] = np.empty((0, 0), np.float32)
 
     def keep(self) -> Iterator[int]:

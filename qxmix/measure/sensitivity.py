@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from dataclasses import replace
 from math import fsum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qxmix.errors import ModelFileError, Problem, RunError
 from qxmix.measure.groups import fill, groups_of, in_order
@@ -93,14 +93,19 @@ class Bench:
 
     def noise_floor(self) -> float:
         """Loss where half of the weights of the first tensor move to the next number of the base's type."""
-        key = key_of("floor", self._digest)
-        known = self._journal.get(key)
-        if known is None:
-            source = next(s for s in self.job.sources if s.tensor.type in BASE_TYPES)
-            with self.scorer.swapped({source.tensor.name: _nudged(source)}):
-                known = abs(self.scorer.loss().value)
-            self._journal.put(key, known)
-        return float(known)
+        return float(self.kept("floor", self._noise))
+
+    def _noise(self) -> float:
+        source = next(s for s in self.job.sources if s.tensor.type in BASE_TYPES)
+        with self.scorer.swapped({source.tensor.name: _nudged(source)}):
+            return abs(self.scorer.loss().value)
+
+    def kept(self, name: str, find: Callable[[], Any]) -> Any:  # noqa: ANN401 - what JSON holds
+        """What is in the journal under ``name``, or else is found now."""
+        key = key_of(name, self._digest)
+        if self._journal.get(key) is None:
+            self._journal.put(key, find())
+        return self._journal.get(key)
 
 
 def _nudged(source: Source) -> Iterator[tuple[int, bytes]]:

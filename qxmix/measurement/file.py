@@ -143,8 +143,8 @@ def _digits(value: float) -> float:
 def _tensor_object(tensor: MeasuredTensor, types: Sequence[str]) -> dict[str, object]:
     of = {trial.type: trial for trial in tensor.trials}
     trials = [of.get(name) for name in types]
-    s = tensor.sensitivity
-    return {
+    s, inputs = tensor.sensitivity, tensor.input_errors
+    found: dict[str, object] = {
         "name": tensor.name,
         "shape": tensor.shape,
         "n_rows": tensor.n_rows,
@@ -153,6 +153,7 @@ def _tensor_object(tensor: MeasuredTensor, types: Sequence[str]) -> dict[str, ob
         "cosine": [trial and _digits(trial.cosine) for trial in trials],
         "sensitivity": s and [_digits(s.value), _digits(s.error), s.origin],
     }
+    return found if inputs is None else found | {"input_errors": [_digits(e) for e in inputs]}
 
 
 def _point_object(point: Point) -> dict[str, object]:
@@ -216,7 +217,17 @@ def _tensor(raw: dict[str, Any], types: tuple[str, ...]) -> MeasuredTensor:
         _count(raw["n_rows"]),
         tuple(Trial(name, _count(nbytes), error, _number(cosine)) for name, nbytes, error, cosine in there),
         None if s is None else Sensitivity(_number(s[0]), _number(s[1]), _choice(s[2], ORIGINS)),
+        _input_errors(raw),
     )
+
+
+def _input_errors(raw: dict[str, Any]) -> tuple[float, float] | None:
+    if "input_errors" not in raw:  # measured without a text, or before these were observed
+        return None
+    fine, coarse = map(_number, raw["input_errors"])
+    if min(fine, coarse) < 0:
+        raise ValueError(f"tensor {raw['name']!r} has an error below zero")
+    return fine, coarse
 
 
 def _point(raw: dict[str, Any]) -> Point:

@@ -1,6 +1,7 @@
 """The values of a measurement.
 
-The loss of a model whose tensors t have the types q_t is predicted as the sum of ``sensitivity(t) * error(t, q_t)``
+The loss of a model whose tensors t have the types q_t is predicted as the sum of ``sensitivity(t) * error(t, q_t)``,
+the error being that of the weights and that of the inputs, which an engine rounds in a way that goes with the type
 (Malinovskii et al., HIGGS, arXiv 2411.17525: valid while errors are small); the joint points tell how far that holds.
 """
 
@@ -73,6 +74,9 @@ class MeasuredTensor:
     """One per type of ``Measurement.types`` that its rows allow, in that order."""
     sensitivity: Sensitivity | None
     """None where no text was run."""
+    input_errors: tuple[float, float] | None = None
+    """What rounding its inputs to 8 bits, in blocks of each of ``INPUT_BLOCKS``, changes of the product: squared and
+    relative.  None where it was not observed."""
 
 
 @dataclass(frozen=True, slots=True)

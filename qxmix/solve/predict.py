@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import exp, log
 from typing import TYPE_CHECKING, Literal
 
 from qxmix.errors import ModelFileError
 from qxmix.planning.facts import model_facts
+from qxmix.quants import ENGINES
+from qxmix.quants.inputs import INPUT_BLOCKS, input_block
 from qxmix.recipe.categories import layer_of, part_of
 from qxmix.solve.calibrate import GUESSED, UNCALIBRATED, Calibration, calibrate
 from qxmix.solve.outside import sensitivities as sensitivities_of
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from qxmix.container.model import ModelHeader, TensorInfo
     from qxmix.measurement import MeasuredTensor, Measurement, Sensitivity
+    from qxmix.quants import Engine
     from qxmix.solve.outside import Outside
     from qxmix.solve.prior import Prior
 
@@ -53,6 +56,10 @@ class Predictor:
     usual: Mapping[str, float]
     """Tensor to how its errors compare to the prior's: for types that were not measured."""
     prior: Prior
+    inputs: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Tensor to the relative error that rounding its inputs makes, in blocks of each of ``INPUT_BLOCKS``."""
+    engines: tuple[Engine, ...] = ()
+    """Those that will run the model; of several, the one counts that rounds coarser."""
 
     def losses(self, tensor: TensorInfo, types: Sequence[str]) -> dict[str, float]:
         """What each type costs the tensor; types of which nothing is known are left out."""
@@ -64,7 +71,19 @@ class Predictor:
         return found
 
     def loss(self, name: str, type_name: str) -> float | None:
-        """What the type costs the tensor, before calibration; None where nothing is known."""
+        """What the type costs the tensor in an engine, before calibration; None where nothing is known."""
+        loss = self.weight_loss(name, type_name)
+        return None if loss is None else loss + self.sensitivities[name] * self._input_error(name, type_name)
+
+    def _input_error(self, name: str, type_name: str) -> float:
+        """That of the inputs, as the engines round them for the type."""
+        if name not in self.inputs:
+            return 0.0
+        blocks = (input_block(type_name, engine) for engine in self.engines)
+        return max((self.inputs[name][INPUT_BLOCKS.index(b)] for b in blocks if b), default=0.0)
+
+    def weight_loss(self, name: str, type_name: str) -> float | None:
+        """What the change of the weights costs, as swapped into a base: before calibration, or None."""
         error = self.errors.get(name, {}).get(type_name)
         if error is None:
             error = self.prior.error(type_name)
@@ -101,6 +120,11 @@ def predictor_of(header: ModelHeader, measurement: Measurement | None) -> Predic
         sensitivities |= _measured(measurement, usual)
     calibration = UNCALIBRATED if basis == "measured" else GUESSED
     found = Predictor(basis, UNITS[measurement.metric], calibration, sensitivities, errors, usual, prior)
+    found = replace(
+        found,
+        inputs={t.name: t.input_errors for t in measurement.tensors if t.input_errors is not None},
+        engines=ENGINES if measurement.target == "any" else (measurement.target,),
+    )
     return replace(found, calibration=_calibrated(found, measurement)) if measurement.joint else found
 
 
@@ -171,9 +195,10 @@ def _positive(sensitivity: Sensitivity) -> float:
 
 
 def _calibrated(predictor: Predictor, measurement: Measurement) -> Calibration:
+    """By whole recipes, whose weights were swapped into a base: their inputs were not rounded."""
     names = [t.name for t in measurement.tensors]
     sums = [
-        sum(predictor.loss(name, kind) or 0.0 for name, kind in zip(names, point.types, strict=True) if kind)
+        sum(predictor.weight_loss(name, kind) or 0.0 for name, kind in zip(names, point.types, strict=True) if kind)
         for point in measurement.joint
     ]
     return calibrate(sums, [point.loss for point in measurement.joint])
