@@ -77,4 +77,4 @@ def _worth(plan: Plan, measure: Path) -> tuple[Problem, ...]:
     from qxmix.solve.worth import worth  # noqa: PLC0415
 
     measurement = open_measurement(measure, plan.header, plan.imatrix)
-    return worth(plan, predictor_of(plan.header, measurement), measurement.types)
+    return worth(plan, predictor_of(plan.header, measurement, plan.recipe.engines), measurement.types)

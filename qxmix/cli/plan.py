@@ -135,7 +135,7 @@ def _insight(plan: Plan, measure: Path) -> Insight:
     from qxmix.solve.predict import predictor_of  # noqa: PLC0415
 
     measurement = open_measurement(measure, plan.header, plan.imatrix)
-    return insight_of(plan, predictor_of(plan.header, measurement), measurement.types)
+    return insight_of(plan, predictor_of(plan.header, measurement, plan.recipe.engines), measurement.types)
 
 
 def _predicted(plan: Plan, measure: Path) -> Predicted:

@@ -103,7 +103,9 @@ def command(
         make_split(split_max_size, split_max_tensors, keep_split=keep_split),
         output.stem if output else "solved",
     )  # fmt: skip
-    predictor = predictor_of(header, measurement) if outside is None else predictor_from(header, outside)
+    predictor = (
+        predictor_of(header, measurement, recipe.engines) if outside is None else predictor_from(header, outside)
+    )
     for problem in outside.problems if outside else ():
         notice(wrapped(f"Warning: {problem}", terminal=sys.stderr.isatty()))
     if as_curve:

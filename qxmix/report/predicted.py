@@ -57,7 +57,7 @@ class Predicted:
 
 def predicted_of(plan: Plan, measurement: Measurement) -> Predicted:
     """The prediction for a plan from a measurement of its model."""
-    predictor = predictor_of(plan.header, measurement)
+    predictor = predictor_of(plan.header, measurement, plan.recipe.engines)
     return Predicted(attribute(plan, predictor), predictor)
 
 

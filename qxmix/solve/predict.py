@@ -73,10 +73,13 @@ class Predictor:
     def loss(self, name: str, type_name: str) -> float | None:
         """What the type costs the tensor in an engine, before calibration; None where nothing is known."""
         loss = self.weight_loss(name, type_name)
-        return None if loss is None else loss + self.sensitivities[name] * self._input_error(name, type_name)
+        return None if loss is None else loss + self.input_loss(name, type_name)
+
+    def input_loss(self, name: str, type_name: str) -> float:
+        """What the rounding of its inputs costs, which goes with the type: before calibration."""
+        return self.sensitivities[name] * self._input_error(name, type_name)
 
     def _input_error(self, name: str, type_name: str) -> float:
-        """That of the inputs, as the engines round them for the type."""
         if name not in self.inputs:
             return 0.0
         blocks = (input_block(type_name, engine) for engine in self.engines)
@@ -97,12 +100,13 @@ class Predictor:
         return Prediction(*self.calibration.of(loss))
 
 
-def predictor_of(header: ModelHeader, measurement: Measurement | None) -> Predictor:
+def predictor_of(header: ModelHeader, measurement: Measurement | None, engines: tuple[Engine, ...] = ()) -> Predictor:
     """The best that can be said of a model.
 
     Args:
         header: The model.
         measurement: Of this model, or None.
+        engines: Those that will run it; without any those whose types were measured.
 
     """
     prior = load_prior()
@@ -123,7 +127,7 @@ def predictor_of(header: ModelHeader, measurement: Measurement | None) -> Predic
     found = replace(
         found,
         inputs={t.name: t.input_errors for t in measurement.tensors if t.input_errors is not None},
-        engines=ENGINES if measurement.target == "any" else (measurement.target,),
+        engines=engines or (ENGINES if measurement.target == "any" else (measurement.target,)),
     )
     return replace(found, calibration=_calibrated(found, measurement)) if measurement.joint else found
 

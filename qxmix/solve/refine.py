@@ -8,7 +8,7 @@ least sure about are tried in the resident engine, and those stay whose loss is 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import erf, exp, pi, sqrt
+from math import erf, exp, fsum, pi, sqrt
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def refine(
     *,
     n_tries: int,
     fits: Callable[[tuple[Option, ...]], bool],
+    unseen: Callable[[str, str], float] = lambda _name, _type: 0.0,
     on_try: Callable[[], None] = lambda: None,
 ) -> Refined:
     """Try the most promising swaps and keep those that a paired test accepts.
@@ -78,6 +79,7 @@ def refine(
         stage: Where swaps are tried.
         n_tries: How many.
         fits: Whether a choice is within the budget.
+        unseen: What a tensor loses in a type that the stage does not show.
         on_try: Called after each.
 
     """
@@ -91,7 +93,11 @@ def refine(
         tried.add(swap.changes)
         types = {name: option.type for i, option in swap.changes for name in items[i].names}
         then = stage.losses(types)
-        if is_better(then - now):
+        hidden = fsum(
+            unseen(name, option.type) - unseen(name, chosen[i].type)
+            for i, option in swap.changes for name in items[i].names
+        )  # fmt: skip
+        if is_better(then - now + hidden):
             stage.settle(types)
             chosen, now, n_kept = _with(chosen, swap), then, n_kept + 1
         on_try()

@@ -55,8 +55,10 @@ def refine_recipe(
         on_try()
         stage.settle({t.name: t.type for t in solved.plan.tensors if t.action == "encode"})
         found = refine(
-            solved.choices.items, solved.solution.chosen, stage, n_tries=n_tries, fits=room.holds, on_try=on_try
-        )
+            solved.choices.items, solved.solution.chosen, stage, n_tries=n_tries, fits=room.holds,
+            # A base is multiplied with inputs that are not rounded.
+            unseen=solved.predictor.input_loss, on_try=on_try,
+        )  # fmt: skip
     if not found.n_kept:
         return solved, found
     told = (

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +22,8 @@ from tests.solve.measured import TYPES, measurement_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from qxmix.quants import Engine
 
 
 def test_rounding_is_that_of_q8_0() -> None:
@@ -69,6 +74,17 @@ def test_blocks_of_types(name: str, llama: int | None, ik: int | None) -> None:
     assert [input_block(name, engine) for engine in ENGINES] == [llama, ik]
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_blocks_are_those_of_the_engines_products(engine: Engine) -> None:
+    names = ["Q4_0", "IQ4_NL", "Q3_K", "Q4_K", "Q6_K", *(["IQ4_K"] if engine == "ik_llama.cpp" else [])]
+    command = [sys.executable, "-m", "tests.engines.multiply", engine, *names]
+    done = subprocess.run(command, capture_output=True, check=True, cwd=Path(__file__).parents[2])
+    for name, ratio in json.loads(done.stdout).items():
+        block = input_block(name, engine)
+        assert block is not None
+        assert ratio == pytest.approx(block / 32, rel=0.1), name
+
+
 def test_every_type_has_an_answer() -> None:
     found = {input_block(t.name, engine) for t in QUANT_TYPES if t.writable for engine in ENGINES}
     assert found == {None, *INPUT_BLOCKS}
@@ -80,10 +96,10 @@ def test_the_predicted_loss_has_the_inputs_in_it() -> None:
     seen = replace(plain, tensors=tuple(replace(t, input_errors=(1e-4, 8e-4)) for t in plain.tensors))
     name = plain.tensors[1].name
     before, after = predictor_of(model, plain), predictor_of(model, seen)
-    engine = after.engines[-1]
+    assert after.engines == ENGINES
     for kind in TYPES:
-        block = input_block(kind, engine)
-        more = 0.0 if block is None else (1e-4, 8e-4)[INPUT_BLOCKS.index(block)]
+        blocks = [input_block(kind, engine) for engine in ENGINES]
+        more = max((1e-4, 8e-4)[INPUT_BLOCKS.index(block)] for block in blocks if block)
         weights = before.loss(name, kind)
         assert weights is not None
         assert after.loss(name, kind) == pytest.approx(weights + after.sensitivities[name] * more)

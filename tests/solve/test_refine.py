@@ -65,6 +65,21 @@ def test_swaps_keep_the_size_and_are_ranked() -> None:
     assert [s.promise for s in found] == sorted((s.promise for s in found), reverse=True)
 
 
+def test_what_the_stage_does_not_show_counts() -> None:
+    of = items()
+    start = tuple(i.options[1] for i in of)
+
+    def run(hidden: float) -> tuple[Option, ...]:
+        truth = Truth(of, [100, 1, 1, 1, 1, 0.01])
+        return refine(
+            of, start, truth, n_tries=40, fits=lambda chosen: sum(o.nbytes for o in chosen) <= 120,
+            unseen=lambda name, kind: hidden * (name == "t0" and kind == "C"),
+        ).chosen  # fmt: skip
+
+    assert run(0)[0].type == "C"
+    assert run(200)[0].type == "B"  # it saves 80
+
+
 def test_a_tensor_that_matters_more_than_predicted_gets_more() -> None:
     of = items()
     truth = Truth(of, [100, 1, 1, 1, 1, 0.01])
