@@ -7,41 +7,48 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from qxmix.cli.inputs import open_model, open_moments
+from qxmix.cli.inputs import open_model, open_moments, open_recipes
 from qxmix.cli.interrupt import Interrupted, stoppable
 from qxmix.cli.plan import make_split, split_options
 from qxmix.cli.progress import shown
 from qxmix.cli.sizes import Size
 from qxmix.cli.streams import notice
 from qxmix.container.imatrix import load_imatrix
+from qxmix.execute.complete import is_complete
+from qxmix.execute.options import Options
 from qxmix.execute.output import name_output
-from qxmix.execute.preflight import preflight
-from qxmix.execute.run import apply
+from qxmix.execute.preflight import Wanted, preflight
+from qxmix.execute.run import apply_all
 from qxmix.lint import examined
 from qxmix.plan import make_plan
 from qxmix.planning.lock import check_lock
 from qxmix.planning.naming import default_name
-from qxmix.recipe import load_recipe
 from qxmix.report.plan import headline, plan_text
 from qxmix.report.plan_json import plan_json
-from qxmix.report.result import result_json, result_text
+from qxmix.report.plans import plans_text
+from qxmix.report.result import result_json, results_text
 from qxmix.report.text import wrapped
 
 if TYPE_CHECKING:
-    from qxmix.execute.result import Progress
+    from collections.abc import Sequence
+
+    from qxmix.execute.result import Progress, Result
     from qxmix.plan import Plan
+
+    Outputs = Sequence[tuple[Plan, Path]]
 
 
 @click.command("apply")
-@click.argument("recipe", type=click.Path(path_type=str))
+@click.argument("recipes", metavar="RECIPE...", nargs=-1, required=True, type=click.Path(path_type=str))
 @click.argument("model", type=click.Path(path_type=str))
 @click.option(
     "-o", "--output", type=click.Path(path_type=str),
-    help="File to write, or a folder (one that is there, or NAME/). Default: the model's name with the recipe's, here.",
+    help="File to write, or a folder (one that is there, or NAME/); of several recipes the folder. Default: the model's"
+    " name with the recipe's, here.",
 )  # fmt: skip
 @click.option("--imatrix", type=click.Path(path_type=str), help="Importance matrix, .dat or GGUF.")
 @click.option("--moments", type=click.Path(path_type=str), help="Second moments, for 'feedback' in the recipe.")
@@ -49,10 +56,13 @@ if TYPE_CHECKING:
 @click.option("--overwrite", is_flag=True, help="Replace an output that exists, or start an interrupted one over.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted apply.")
 @click.option(
-    "--reuse", type=click.Path(path_type=str), help="An older output: tensors that did not change are copied from it."
+    "--reuse", type=click.Path(path_type=Path), help="An older output: tensors that did not change are copied from it."
 )
-@click.option("--cache", type=click.Path(path_type=str), help="A folder that keeps tensors for later applies.")
-@click.option("--locked", type=click.Path(path_type=Path), help="Insist on this lock file of qxmix plan --lock.")
+@click.option("--cache", type=click.Path(path_type=Path), help="A folder that keeps tensors for later applies.")
+@click.option(
+    "--locked", type=click.Path(path_type=Path), multiple=True,
+    help="Insist on this lock file of qxmix plan --lock; of several recipes one for each, in their order.",
+)  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Show the plan and check inputs, permissions and space; write nothing.")
 @click.option("--strict", is_flag=True, help="Warnings (fallbacks, unmatched rules, ...) are exit code 3, too.")
 @click.option("--memory", type=Size(), help="Bound on memory, e.g. 400M; below it, fewer rows are held at once.")
@@ -61,38 +71,93 @@ if TYPE_CHECKING:
     help="threads, processes, serial, dask:ADDRESS, or package:callable that returns an Executor.",
 )  # fmt: skip
 @click.option("--report", is_flag=True, help="Measure how far each tensor's weights move.")
-@click.option("as_json", "--json", is_flag=True, help="Print one JSON object, with the digest of each tensor.")
+@click.option(
+    "as_json", "--json", is_flag=True,
+    help="Print one JSON object, with the digest of each tensor; of several recipes a list of them.",
+)  # fmt: skip
 @split_options
 @click.pass_context
 def command(
-    ctx: click.Context, recipe: str, model: str, output: str | None, imatrix: str | None, moments: str | None,
-    jobs: int | None, memory: int | None, executor: str, reuse: str | None, cache: str | None, locked: Path | None,
-    split_max_size: int | None, split_max_tensors: int | None,
+    ctx: click.Context, recipes: tuple[str, ...], model: str, output: str | None, imatrix: str | None,
+    moments: str | None, jobs: int | None, memory: int | None, executor: str, reuse: Path | None, cache: Path | None,
+    locked: tuple[Path, ...], split_max_size: int | None, split_max_tensors: int | None,
     *, overwrite: bool, resume: bool, dry_run: bool, strict: bool, report: bool, as_json: bool, keep_split: bool,
 ) -> None:  # fmt: skip
-    """Quantize MODEL as RECIPE says.
+    """Quantize MODEL as each RECIPE says: a file, a folder of recipes, or the name of a shipped one.
 
-    The output appears under its name only when it is complete, checked and on the disk.  An interrupted apply goes on
-    with --resume.
+    Several are made in one pass: the model is read once, and a tensor that comes out the same is made once.  Outputs
+    appear under their names only when all are complete, checked and on the disk.  An interrupted apply goes on with
+    --resume.
     """
     split = make_split(split_max_size, split_max_tensors, keep_split=keep_split)
-    loaded = load_recipe(recipe)
-    plan = make_plan(
-        loaded, open_model(model), load_imatrix(imatrix) if imatrix else None, split, open_moments(moments)
-    )
-    plan = examined(plan)
-    if locked is not None:
-        check_lock(plan, locked)
-    path = _output_path(plan, output)
+    loaded, several = open_recipes(recipes)
+    header, matrix = open_model(model), load_imatrix(imatrix) if imatrix else None
+    second = open_moments(moments)
+    plans = [examined(make_plan(recipe, header, matrix, split, second)) for recipe in loaded]
+    _check_locks(plans, locked)
+    outputs = [(plan, _output_path(plan, output, several=several)) for plan in plans]
+    options = Options(jobs, executor, memory, report, resume, overwrite, strict, reuse, cache)
     if dry_run:
-        preflight(plan, name_output(plan, path), overwrite=overwrite or resume, strict=strict)
-        _show_plan(plan, path, jobs or os.cpu_count() or 1, as_json=as_json)
+        _show_plans(outputs, options, as_json=as_json, several=several)
         return
-    settings: dict[str, Any] = {
-        "n_workers": jobs, "executor": executor, "memory_nbytes": memory, "report": report, "resume": resume,
-        "overwrite": overwrite, "strict": strict, "reuse_output": reuse, "cache": cache,
-    }  # fmt: skip
-    _announce(plan, strict=strict)
+    outputs = [o for o in outputs if not (resume and _told_complete(*o))]
+    if not outputs:
+        return
+    results = _apply(ctx, outputs, options)
+    plans = [plan for plan, _ in outputs]
+    if as_json:
+        _echo_json([result_json(*pair) for pair in zip(plans, results, strict=True)], several=several)
+    else:
+        click.echo(results_text(plans, results, terminal=sys.stdout.isatty()))
+
+
+def _check_locks(plans: Sequence[Plan], locked: Sequence[Path]) -> None:
+    if locked and len(locked) != len(plans):
+        raise click.UsageError(f"--locked is given {len(locked)} times for {len(plans)} recipes; give one for each")
+    for plan, path in zip(plans, locked, strict=False):
+        check_lock(plan, path)
+
+
+def _output_path(plan: Plan, output: str | None, *, several: bool) -> Path:
+    if output is None:
+        return Path(default_name(plan))
+    # Not Path.is_dir, which raises where a name is too long.
+    a_folder = output.endswith(os.sep) or os.path.isdir(output)  # noqa: PTH112
+    return Path(output) / default_name(plan) if several or a_folder else Path(output)
+
+
+def _show_plans(outputs: Outputs, options: Options, *, as_json: bool, several: bool) -> None:
+    """Check what can be checked without writing, and show the plans."""
+    wanted = [Wanted(p, name_output(p, path), options.overwrite or options.resume) for p, path in outputs]
+    preflight(wanted, strict=options.strict)
+    plans, paths = [plan for plan, _ in outputs], [str(path) for _, path in outputs]
+    n_workers = options.n_workers or os.cpu_count() or 1
+    if as_json:
+        _echo_json([plan_json(plan, n_workers=n_workers, beside=plans) for plan in plans], several=several)
+        return
+    terminal = sys.stdout.isatty()
+    if several:
+        click.echo(plans_text(plans, paths, n_workers=n_workers, terminal=terminal))
+    else:
+        click.echo(plan_text(plans[0], n_workers=n_workers, output=paths[0], terminal=terminal))
+    click.echo("\nDry run: nothing was written.")
+
+
+def _echo_json(found: Sequence[object], *, several: bool) -> None:
+    click.echo(json.dumps(found if several else found[0], indent=1))
+
+
+def _told_complete(plan: Plan, path: Path) -> bool:
+    """Whether an output is there already, which is told."""
+    complete = is_complete(plan, name_output(plan, path))
+    if complete:
+        notice(f"{path} is complete already, and stays as it is")
+    return complete
+
+
+def _apply(ctx: click.Context, outputs: Outputs, options: Options) -> tuple[Result, ...]:
+    for plan, _ in outputs:
+        _announce(plan, strict=options.strict)
     phase = ""
 
     def note(progress: Progress) -> None:
@@ -101,31 +166,11 @@ def command(
         on_progress(progress)
 
     try:
-        with stoppable(lambda: _how_to_go_on(plan, path, phase)), shown() as on_progress:
-            result = apply(plan, path, on_progress=note, **settings)
+        with stoppable(lambda: _how_to_go_on(outputs, phase)), shown() as on_progress:
+            return apply_all(outputs, options, note)
     except Interrupted as stopped:
-        notice(_how_to_go_on(plan, path, phase))
+        notice(_how_to_go_on(outputs, phase))
         ctx.exit(stopped.exit_code)
-    if as_json:
-        click.echo(json.dumps(result_json(plan, result), indent=1))
-    else:
-        click.echo(result_text(plan, result, terminal=sys.stdout.isatty()))
-
-
-def _output_path(plan: Plan, output: str | None) -> Path:
-    if output is None:
-        return Path(default_name(plan))
-    # Not Path.is_dir, which raises where a name is too long.
-    a_folder = output.endswith(os.sep) or os.path.isdir(output)  # noqa: PTH112
-    return Path(output) / default_name(plan) if a_folder else Path(output)
-
-
-def _show_plan(plan: Plan, path: Path, n_workers: int, *, as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(plan_json(plan, n_workers=n_workers), indent=1))
-    else:
-        click.echo(plan_text(plan, n_workers=n_workers, output=str(path), terminal=sys.stdout.isatty()))
-        click.echo("\nDry run: nothing was written.")
 
 
 def _announce(plan: Plan, *, strict: bool) -> None:
@@ -140,8 +185,8 @@ def _announce(plan: Plan, *, strict: bool) -> None:
         notice(wrapped(f"Warning: {problem}", terminal=terminal))
 
 
-def _how_to_go_on(plan: Plan, path: Path, phase: str) -> str:
-    if not name_output(plan, path).journal.exists():
+def _how_to_go_on(outputs: Outputs, phase: str) -> str:
+    if not any(name_output(plan, path).journal.exists() for plan, path in outputs):
         if phase == "sync":
             return "Interrupted when the output was complete; only the cache was not filled."
         return "Interrupted before any tensor was done; nothing was written."

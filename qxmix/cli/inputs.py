@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -12,14 +14,17 @@ from qxmix.container.header import read_header
 from qxmix.container.moments import load_moments
 from qxmix.container.recognize import HEAD_NBYTES, looks_like_recipe
 from qxmix.container.remote.address import is_remote
-from qxmix.errors import ModelFileError, Problem, RecipeError
+from qxmix.errors import ModelFileError, Problem, QxmixError, RecipeError
 from qxmix.quants import ENGINES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from qxmix.container.imatrix import Imatrix
     from qxmix.container.model import ModelHeader
     from qxmix.container.moments import Moments
     from qxmix.measurement import Measurement
+    from qxmix.recipe.model import Recipe
 
 
 class EngineName(click.Choice[str]):
@@ -45,6 +50,40 @@ def open_model(path: str | Path) -> ModelHeader:
     if not is_remote(path):
         refuse_recipe(path)
     return read_header(path)
+
+
+def open_recipes(names: Sequence[str]) -> tuple[tuple[Recipe, ...], bool]:
+    """Recipes by file, by folder or by the name of a shipped one, and whether several may be meant.
+
+    Raises:
+        RecipeError: of all that are invalid at once.
+        QxmixError: a folder has none.
+
+    """
+    from qxmix.recipe import load_recipe  # noqa: PLC0415 - the YAML parser, which `inspect` does without
+
+    found: list[Recipe] = []
+    problems: list[Problem] = []
+    for name in chain.from_iterable(map(_recipes_of, names)):
+        try:
+            found.append(load_recipe(name))
+        except RecipeError as error:
+            problems += error.problems
+    if problems:
+        raise RecipeError(problems)
+    return tuple(found), len(names) > 1 or Path(names[0]).is_dir()
+
+
+def _recipes_of(name: str) -> Sequence[str | Path]:
+    """The recipes in a folder; anything else is one by itself."""
+    if not os.path.isdir(name):  # noqa: PTH112 - Path.is_dir raises where a name is too long
+        return (name,)
+    from qxmix.check import find_recipes  # noqa: PLC0415 - as above
+
+    recipes = find_recipes((Path(name),))
+    if not recipes:
+        raise QxmixError(Problem(name, "there is no recipe in this folder: a .yaml file that begins with 'qxmix: 1'"))
+    return recipes
 
 
 def open_measurement(path: Path, header: ModelHeader, imatrix: Imatrix | None) -> Measurement:

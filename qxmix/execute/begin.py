@@ -21,38 +21,55 @@ if TYPE_CHECKING:
     from qxmix.plan import Plan
 
 
-def begin_or_resume(
-    plan: Plan, target: Output, descriptor: int, aids: Aids, *, resume: bool, overwrite: bool
-) -> Recorded:
-    """Reserve the files, or find what is done already.
+def look(plan: Plan, target: Output, descriptor: int, *, resume: bool, overwrite: bool) -> Recorded:
+    """Read what an interrupted apply has left, and refuse what would lose it without a word; nothing is changed.
 
     Args:
         plan: What is applied.
         target: Where.
         descriptor: The journal, locked.
-        aids: What the file system need not know.
         resume: Go on with what the journal names, if it names anything.
         overwrite: Drop it.
 
+    Returns:
+        What to go on with; its ``identity`` is None where all is to begin anew.
+
     Raises:
-        RunError: there is no room, the journal is of another job, or work would be lost without a word.
+        RunError: the journal is of another job, or work would be lost.
 
     """
-    identity = _identity(plan)
     recorded = journal.read(descriptor)
-    changed = journal.differences(recorded.identity or {}, identity)
-    if recorded.identity is not None and resume:
+    if recorded.identity is None:
+        return recorded
+    changed = journal.differences(recorded.identity, _identity(plan))
+    if resume:
         if changed:
             text = "cannot go on with the interrupted apply: " + "; ".join(changed)
             raise RunError(Problem(str(target.finals[0]), text + ". Give --overwrite instead to start over"))
-        journal.go_on(descriptor, recorded)
-        return _without_lost_files(plan, target, recorded, aids)
+        return recorded
     if recorded.leaves and not overwrite:
         text = "an interrupted apply of this plan is here; go on with --resume, or start over with --overwrite"
         if changed:
             text = f"an interrupted apply of another job is here ({'; '.join(changed)}), and its work would be lost;"
             text += " give another -o, or --overwrite to start over"
         raise RunError(Problem(str(target.finals[0]), text))
+    return Recorded(None)
+
+
+def begin(plan: Plan, target: Output, descriptor: int, aids: Aids, recorded: Recorded) -> Recorded:
+    """Reserve the files, or what is missing of those that :func:`look` found.
+
+    Returns:
+        What is done already.
+
+    Raises:
+        RunError: there is no room.
+
+    """
+    if recorded.identity is not None:
+        journal.go_on(descriptor, recorded)
+        return _without_lost_files(plan, target, recorded, aids)
+    identity = _identity(plan)
     try:
         journal.begin(descriptor, identity)
         for path, planned in zip(target.partials, plan.files, strict=True):

@@ -26,7 +26,7 @@ class Flusher:
         self._wanted = threading.Event()
         self._ended = False
         self._nbytes = 0
-        self._error: OSError | None = None
+        self._error: tuple[Path, OSError] | None = None
         self._thread = threading.Thread(target=self._run, name="qxmix-flush", daemon=True)
 
     def __enter__(self) -> Self:
@@ -50,8 +50,9 @@ class Flusher:
 
         """
         if self._error is not None:
-            text = f"the disk failed while writing (fdatasync: {self._error.strerror})"
-            raise RunError(Problem(str(self._paths[0]), text)) from self._error
+            path, error = self._error
+            text = f"the disk failed while writing (fdatasync: {error.strerror})"
+            raise RunError(Problem(str(path), text)) from error
         self._nbytes += nbytes
         if self._nbytes >= FLUSH_NBYTES:
             self._nbytes = 0
@@ -63,13 +64,13 @@ class Flusher:
             self._wanted.clear()
             if self._ended:
                 return
-            try:
-                for path in self._paths:
+            for path in self._paths:
+                try:
                     _data_sync(path)
-            except OSError as error:
-                # A file system that does not know the call need not; what it means is told by the sync at the end.
-                self._error = None if error.errno in REFUSALS else error
-                return
+                except OSError as error:
+                    # A file system that does not know the call need not; what it means is told by the sync at the end.
+                    self._error = None if error.errno in REFUSALS else (path, error)
+                    return
 
 
 def _data_sync(path: Path) -> None:

@@ -11,16 +11,16 @@ from qxmix import quants
 from qxmix.quants.codec import SEARCHES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from qxmix.plan import Plan
     from qxmix.planning.model import PlannedTensor
     from qxmix.quants.warmup import Kernel
 
 
-def uncompiled(plan: Plan) -> tuple[str, ...]:
-    """The types whose kernels the plan runs and this machine has not compiled yet, sorted."""
-    encoded = [t for t in plan.tensors if t.action == "encode"]
+def uncompiled(*plans: Plan) -> tuple[str, ...]:
+    """The types whose kernels the plans run and this machine has not compiled yet, sorted."""
+    encoded = _encoded(plans)
     if not encoded:
         return ()
     from qxmix.quants.warmup import pending  # noqa: PLC0415 - numba, which a plan without encoding does not need
@@ -28,12 +28,12 @@ def uncompiled(plan: Plan) -> tuple[str, ...]:
     return tuple(sorted({kernel.type for kernel in pending(_kernels(encoded))}))
 
 
-def warm(plan: Plan) -> None:
+def warm(*plans: Plan) -> None:
     """Compile what this machine has not compiled yet, side by side, and run each kernel once on zeros, in this process.
 
     Otherwise every worker would compile the same kernels at the same time.
     """
-    encoded = [t for t in plan.tensors if t.action == "encode"]
+    encoded = _encoded(plans)
     if not encoded:
         return
     from qxmix.quants.warmup import Kernel, compile_kernel  # noqa: PLC0415
@@ -54,6 +54,10 @@ def warm(plan: Plan) -> None:
         columns = np.ones(n_cols if weighted else 0, np.float32)
         packed = np.zeros((n_rows, target.row_nbytes(n_cols)), np.uint8)
         encode(weights, columns, packed, SEARCHES.index(search))
+
+
+def _encoded(plans: Sequence[Plan]) -> list[PlannedTensor]:
+    return [t for plan in plans for t in plan.tensors if t.action == "encode"]
 
 
 def _kernels(encoded: list[PlannedTensor]) -> Iterator[Kernel]:

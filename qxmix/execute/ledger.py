@@ -38,6 +38,14 @@ class Ledger:
         if len(found) == self._n_leaves[index]:
             self._close(index)
 
+    def has(self, tensor: int, leaf: int) -> bool:
+        """Whether a leaf is done."""
+        return tensor in self._tensors or leaf in self._open.get(tensor, {})
+
+    def begun(self, tensor: int) -> bool:
+        """Whether any leaf of a tensor is done."""
+        return tensor in self._tensors or tensor in self._open
+
     def results(self) -> tuple[TensorResult, ...]:
         """All tensors in output order; every one must be complete."""
         return tuple(self._tensors[i] for i in range(len(self._plan.tensors)))

@@ -14,15 +14,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What :func:`qxmix.execute.apply` was told about the work."""
+    """What :func:`qxmix.execute.apply` was told about the work; it describes each."""
 
     n_workers: int | None = None
     executor: str = "threads"
     memory_nbytes: int | None = None
     report: bool = False
-    older: reuse.Older = reuse.NOTHING
+    resume: bool = False
+    overwrite: bool = False
+    strict: bool = False
+    reuse_output: Path | None = None
     cache: Path | None = None
 
     def chunking(self, n_workers: int) -> Chunking:
         """How the work is cut up among so many workers."""
         return Chunking(self.memory_nbytes, n_workers, self.report)
+
+    def older(self) -> reuse.Older:
+        """What can be taken over from the older output and the cache."""
+        parts = [reuse.in_output(self.reuse_output)] if self.reuse_output is not None else []
+        return reuse.merge([*parts, *([reuse.in_folder(self.cache)] if self.cache is not None else [])])

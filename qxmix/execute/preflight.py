@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+from dataclasses import dataclass
+from itertools import chain, groupby
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,36 +18,68 @@ from qxmix.execute.output import decimal, explain
 from qxmix.lint import examined, refused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
+    from collections.abc import Iterable, Sequence
 
     from qxmix.execute.output import Output
     from qxmix.plan import Plan
 
 
-def preflight(plan: Plan, output: Output, *, overwrite: bool = False, strict: bool = False) -> None:
-    """Refuse what would fail later; nothing is created.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An output that somebody asks for."""
+
+    plan: Plan
+    target: Output
+    overwrite: bool = False
+    """Whether it may replace what has its name."""
+
+
+def preflight(outputs: Sequence[Wanted], *, strict: bool = False) -> None:
+    """Refuse what would fail later, for outputs that are made of one model together; nothing is created.
 
     Raises:
-        PlanError: the plan has errors (under ``strict`` warnings count, too), or names a type that cannot be written.
-        ModelFileError: a source changed since its header was read, or the importance matrix has bad values.
-        RunError: the output is an input, exists, cannot be written, or does not fit on the disk.
+        PlanError: a plan has errors (under ``strict`` warnings count, too), or names a type that cannot be written.
+        ModelFileError: a source changed since its header was read, or an importance matrix has bad values.
+        RunError: an output is an input or another output, exists, cannot be written, or they do not fit on the disk.
 
     """
-    if policy := refused((examined(plan) if strict else plan).problems, strict=strict):
+    problems = (examined(o.plan).problems if strict else o.plan.problems for o in outputs)
+    if policy := [p for found in problems for p in refused(found, strict=strict)]:
         raise PlanError(policy)
-    require_weights(plan.header)
-    inputs = list(_bad_sources(plan)) + list(_bad_importances(plan))
+    plans = [o.plan for o in outputs]
+    require_weights(plans[0].header)
+    _refuse_other_models(plans)
+    inputs = [*_bad_sources(plans[0]), *chain.from_iterable(map(_bad_importances, plans))]
     if inputs:
-        raise ModelFileError(inputs)
-    _refuse_other_kinds(output)
-    _refuse_inputs(plan, output)
-    if not overwrite:
-        present = [p for p in output.finals if p.exists()]
-        if present:
-            raise RunError(Problem(str(present[0]), "exists already; give --overwrite to replace it, or another -o"))
-    folder = _refuse_folder(output.journal.parent)
-    _refuse_full(plan, output, folder)
+        raise ModelFileError(list(dict.fromkeys(inputs)))
+    _refuse_same_names(outputs)
+    for output in outputs:
+        _refuse_other_kinds(output.target)
+        _refuse_inputs(plans, output.target)
+    present = [next(filter(Path.exists, o.target.finals), None) for o in outputs if not o.overwrite]
+    text = "exists already; give --overwrite to replace it, or another -o"
+    if exist := [Problem(str(path), text) for path in present if path is not None]:
+        raise RunError(exist)
+    _refuse_full([(o, _refuse_folder(o.target.journal.parent)) for o in outputs])
+
+
+def _refuse_other_models(plans: Sequence[Plan]) -> None:
+    for plan in plans[1:]:
+        if plan.header.paths != plans[0].header.paths or len(plan.tensors) != len(plans[0].tensors):
+            text = f"is another model than {plans[0].header.path}; what is made together is made of one model"
+            raise ModelFileError(Problem(str(plan.header.path), text))
+
+
+def _refuse_same_names(outputs: Sequence[Wanted]) -> None:
+    """Two recipes must not write one file."""
+    of: dict[Path, Plan] = {}
+    for o in outputs:
+        for path in (*o.target.finals, *o.target.partials, o.target.journal):
+            other = of.setdefault(path, o.plan)
+            if other is not o.plan:
+                both = f"{other.recipe.path} and {o.plan.recipe.path}"
+                text = f"would be written by two recipes, {both}; give one of them another name ('name:' in the recipe)"
+                raise RunError(Problem(str(o.target.finals[0]), text))
 
 
 def _bad_sources(plan: Plan) -> Iterable[Problem]:
@@ -97,13 +132,12 @@ def _refuse_other_kinds(output: Output) -> None:
             raise RunError(Problem(str(path), "is a device, pipe or socket; give the name of a file"))
 
 
-def _refuse_inputs(plan: Plan, output: Output) -> None:
-    inputs = [(path, "the model") for path in plan.header.paths]
-    if plan.imatrix is not None:
-        inputs.append((plan.imatrix.path, "the importance matrix"))
-    inputs.append((plan.recipe.path, "the recipe"))
+def _refuse_inputs(plans: Sequence[Plan], output: Output) -> None:
+    inputs = [(path, "the model") for path in plans[0].header.paths]
+    inputs += [(plan.imatrix.path, "the importance matrix") for plan in plans if plan.imatrix is not None]
+    inputs += [(plan.recipe.path, "the recipe") for plan in plans]
     for written in (*output.finals, *output.partials, output.journal):
-        for path, what in inputs:
+        for path, what in dict.fromkeys(inputs):
             # By device and inode: another name of the same file, a hard link or a symbolic link, counts.
             if written.exists() and path.exists() and written.samefile(path):
                 text = f"is {what} itself ({path}), and would be destroyed; give another -o"
@@ -121,16 +155,24 @@ def _refuse_folder(folder: Path) -> Path:
     return folder
 
 
-def _refuse_full(plan: Plan, output: Output, folder: Path) -> None:
-    try:
-        disk = shutil.disk_usage(folder)
-    except OSError:
-        return  # reserving the space tells, too
-    if not disk.total:  # a file system that does not say, as some of FUSE
-        return
-    # What an interrupted apply has reserved is not needed twice.
-    reserved = sum(p.stat().st_blocks * 512 for p in output.partials if p.exists())
-    free = disk.free + reserved
-    if plan.file_nbytes > free:
-        text = f"{decimal(plan.file_nbytes)} are needed and {decimal(free)} are free; free some, or give an -o"
-        raise RunError(Problem(str(folder), text + " on another disk"))
+def _refuse_full(outputs: Sequence[tuple[Wanted, Path]]) -> None:
+    """Refuse what the disks have no room for; ``outputs`` are given with the folder whose disk they need."""
+    for _, group in groupby(sorted(outputs, key=_device), key=_device):
+        here = list(group)
+        folder = here[0][1]
+        try:
+            disk = shutil.disk_usage(folder)
+        except OSError:
+            continue  # reserving the space tells, too
+        if not disk.total:  # a file system that does not say, as some of FUSE
+            continue
+        # What an interrupted apply has reserved is not needed twice.
+        reserved = sum(p.stat().st_blocks * 512 for o, _ in here for p in o.target.partials if p.exists())
+        needed, free = sum(o.plan.file_nbytes for o, _ in here), disk.free + reserved
+        if needed > free:
+            text = f"{decimal(needed)} are needed and {decimal(free)} are free; free some, or give an -o"
+            raise RunError(Problem(str(folder), text + " on another disk"))
+
+
+def _device(output: tuple[Wanted, Path]) -> int:
+    return output[1].stat().st_dev

@@ -1,38 +1,40 @@
-"""Carrying out a plan: reserve, work, check, sync, rename; and going on where an earlier apply was interrupted."""
+"""Carrying out plans: reserve, work, check, sync, rename; and going on where an earlier apply was interrupted.
+
+Several plans for one model are carried out in one pass over it; one plan is the same with one output.
+"""
 
 from __future__ import annotations
 
+import os
 import time
-import uuid
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qxmix import provenance
-from qxmix.errors import ModelFileError, Problem, RunError
-from qxmix.execute import journal, kernels, reuse, stop
+from qxmix.errors import ModelFileError
+from qxmix.execute import kernels, stop
 from qxmix.execute import output as files
 from qxmix.execute.aids import Aids
-from qxmix.execute.begin import begin_or_resume, refuse_changed_model
-from qxmix.execute.check import check_data
-from qxmix.execute.drive import OnResult, drive
+from qxmix.execute.begin import begin, look, refuse_changed_model
+from qxmix.execute.drive import drive, drive_bundles
+from qxmix.execute.finish import fill_cache, publish, read_finished, write_headers
 from qxmix.execute.flush import Flusher
+from qxmix.execute.job import Job, Pass
 from qxmix.execute.ledger import Ledger, Roots
+from qxmix.execute.open_files import allow_open_files
 from qxmix.execute.options import Options
-from qxmix.execute.preflight import preflight
-from qxmix.execute.result import OnProgress, Phase, Progress, Result, TensorResult, carried_over
-from qxmix.execute.tasks import make_tasks, reading_target, refuse_too_little_memory
-from qxmix.execute.unchanged import take_over_unchanged
-from qxmix.execute.workers import Pool, n_cpus, open_pool
+from qxmix.execute.preflight import Wanted, preflight
+from qxmix.execute.result import OnProgress, Result, TensorResult, carried_over
+from qxmix.execute.tasks import make_bundles, reading_target, refuse_too_little_memory
+from qxmix.execute.unchanged import Reused, copy_unchanged
+from qxmix.execute.workers import Pool, open_pool
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Sequence
 
-    from qxmix.execute.journal import Recorded
     from qxmix.execute.output import Output
-    from qxmix.execute.task import Task, TaskResult
+    from qxmix.execute.task import Bundle, Task, TaskResult
     from qxmix.plan import Plan
 
 
@@ -73,222 +75,201 @@ def apply(
         RunError: the output cannot be written; what was done is kept, and ``resume`` goes on with it.
 
     """
+    options = Options(
+        n_workers=n_workers,
+        executor=executor,
+        memory_nbytes=memory_nbytes,
+        report=report,
+        resume=resume,
+        overwrite=overwrite,
+        strict=strict,
+        reuse_output=Path(reuse_output) if reuse_output is not None else None,
+        cache=Path(cache) if cache is not None else None,
+    )
+    return apply_all([(plan, output)], options, on_progress)[0]
+
+
+def apply_all(
+    outputs: Sequence[tuple[Plan, str | os.PathLike[str]]],
+    options: Options,
+    on_progress: OnProgress | None = None,
+) -> tuple[Result, ...]:
+    """Write the outputs of several plans for one model in one pass over it, each as :func:`apply` would.
+
+    A leaf of a tensor is read and decoded once, and encoded once for all outputs in which it comes out the same.  What
+    can be refused is refused before any output is begun.  All get their names at the end; when something fails, each
+    keeps what it has, and a resume of the same or of fewer plans goes on with it.
+
+    Args:
+        outputs: Plans, each with its file.
+        options: What :func:`apply` is told about the work.
+        on_progress: Called in this thread after each unit of work; the bytes count once for each output.
+
+    Raises:
+        PlanError: as for :func:`apply`.
+        ModelFileError: the same.
+        RunError: the same; besides, two plans would write one file, or too many files would be open.
+
+    """
     started = time.perf_counter()
-    target = files.name_output(plan, Path(output))
-    replacing = overwrite or (resume and target.journal.exists())
-    preflight(plan, target, overwrite=replacing, strict=strict)
-    older = [reuse.in_output(Path(reuse_output))] if reuse_output is not None else []
-    older += [reuse.in_folder(Path(cache))] if cache is not None else []
-    folder = Path(cache) if cache is not None else None
-    options = Options(n_workers, executor, memory_nbytes, report, reuse.merge(older), folder)
-    with files.file_errors(target.journal.parent):
-        target.journal.parent.mkdir(parents=True, exist_ok=True)
-    aids = Aids()
-    with files.locked(target.journal, aids) as descriptor:
-        recorded = begin_or_resume(plan, target, descriptor, aids, resume=resume, overwrite=overwrite)
-        run = _Run(plan, target, options, descriptor, aids, on_progress or (lambda _progress: None))
-        with _keeping_what_resumes(run, recorded):
-            return run.carry_out(recorded, started)
+    wanted = []
+    for plan, path in outputs:
+        target = files.name_output(plan, Path(path))
+        wanted.append(Wanted(plan, target, options.overwrite or (options.resume and target.journal.exists())))
+    preflight(wanted, strict=options.strict)
+    allow_open_files(len(wanted), options.executor, options.n_workers)
+    older = options.older()
+    with ExitStack() as held:
+        jobs = _begin_all(wanted, options, held)
+        flusher = Flusher([path for job in jobs for path in (*job.target.partials, job.target.journal)])
+        by_name = {job.name: job for job in jobs}
+        return _carry_out(Pass(by_name, options, older, flusher, on_progress or (lambda _progress: None)), started)
 
 
-class _Run:
-    """One apply while it has the lock."""
+def _begin_all(wanted: Sequence[Wanted], options: Options, held: ExitStack) -> list[Job]:
+    """Lock all outputs, then look at what is left of earlier applies, then reserve the files."""
+    aids = [Aids() for _ in wanted]
+    locks = [held.enter_context(_locked(o.target, aid)) for o, aid in zip(wanted, aids, strict=True)]
+    left = [
+        look(o.plan, o.target, lock, resume=options.resume, overwrite=options.overwrite)
+        for o, lock in zip(wanted, locks, strict=True)
+    ]
+    jobs = []
+    for o, lock, aid, found in zip(wanted, locks, aids, left, strict=True):
+        recorded = begin(o.plan, o.target, lock, aid, found)
+        jobs.append(Job(o.plan, o.target, lock, recorded, aid, Ledger(o.plan)))
+        held.enter_context(_keeping_what_resumes(jobs[-1], alone=len(wanted) == 1))
+    return jobs
 
-    def __init__(
-        self, plan: Plan, target: Output, options: Options, descriptor: int, aids: Aids, on_progress: OnProgress
-    ) -> None:
-        self.plan, self.target, self.options, self.journal = plan, target, options, descriptor
-        self.aids, self.on_progress = aids, on_progress
-        self.name = uuid.uuid4().hex
-        self.ledger = Ledger(plan)
-        self.n_resumed = self.n_reused = 0
-        self.problems: list[Problem] = []
 
-    def carry_out(self, recorded: Recorded, started: float) -> Result:
-        """Everything from the first tensor to the rename."""
-        with Flusher((*self.target.partials, self.target.journal)) as flusher:
-            with open_pool(self.options.executor, self.options.n_workers) as pool:
-                # What is wrong with the executor or the bound on memory is told before half a minute of compiling.
-                refuse_too_little_memory((self.plan,), self.options.chunking(pool.n_workers))
-                self.say("kernels", ", ".join(kernels.uncompiled(self.plan)))
-                kernels.warm(self.plan)
-                kept = self.take_over(pool, recorded)
-                kept |= self.take_over_unchanged(pool, flusher, kept)
-                self.work(pool, flusher, kept)
-            refuse_changed_model(self.plan, recorded)
-            tensors = self.ledger.results()
-            self.problems += map(carried_over, (t for t in tensors if t.flaw is not None))
-            roots = Roots.of(self.plan, tensors)
-            self.complete(tensors, roots)
-            self.check(tensors)
-            self.say("sync")
-            sync_started = time.perf_counter()
-            self.publish()
-        now = time.perf_counter()
-        self.fill_cache(tensors)
-        self.say("done")
-        return Result(
-            paths=self.target.finals,
-            nbytes=self.plan.file_nbytes,
-            tensors=tensors,
-            source_sha256=roots.source,
-            data_sha256=roots.data,
-            n_resumed=self.n_resumed,
-            n_reused=self.n_reused,
-            seconds=now - started,
-            sync_seconds=now - sync_started,
-            problems=(*self.problems, *self.aids.notes()),
-        )
+def _carry_out(run: Pass, started: float) -> tuple[Result, ...]:
+    """Everything from the first tensor to the last rename."""
+    with run.flusher:
+        with open_pool(run.options.executor, run.options.n_workers) as pool:
+            _get_ready(run, pool)
+            n_resumed = [_read_again(run, job, pool) for job in run.jobs]
+            reused = copy_unchanged(run, pool)
+            _make_the_rest(run, pool)
+        for job in run.jobs:
+            refuse_changed_model(job.plan, job.recorded)
+        tensors = [job.ledger.results() for job in run.jobs]
+        roots = [Roots.of(job.plan, written) for job, written in zip(run.jobs, tensors, strict=True)]
+        for job, written, root in zip(run.jobs, tensors, roots, strict=True):
+            write_headers(job, written, root)
+        read_finished(run, tensors)
+        run.say("sync")
+        sync_started = time.perf_counter()
+        publish(run.jobs)
+    ended = time.perf_counter()
+    times = ended - started, ended - sync_started
+    parts = zip(run.jobs, tensors, roots, n_resumed, reused, strict=True)
+    results = tuple(_result(run, *part, times) for part in parts)
+    run.say("done")
+    return results
 
-    def tasks(self, n_workers: int = 1) -> Iterator[Task]:
-        """All tasks of the plan."""
-        return make_tasks(self.plan, self.target.partials, self.options.chunking(n_workers), self.name)
 
-    def take_over(self, pool: Pool, recorded: Recorded) -> set[tuple[int, int]]:
-        """Read again what the journal names, and note the leaves that are as it says."""
-        kept: set[tuple[int, int]] = set()
+def _result(
+    run: Pass,
+    job: Job,
+    tensors: tuple[TensorResult, ...],
+    roots: Roots,
+    n_resumed: int,
+    reused: Reused,
+    times: tuple[float, float],
+) -> Result:
+    """What one output came to; the cache is filled from it."""
+    cache_problems = fill_cache(job, tensors, run.options)
+    not_finite = map(carried_over, (t for t in tensors if t.flaw is not None))
+    return Result(
+        paths=job.target.finals,
+        nbytes=job.plan.file_nbytes,
+        tensors=tensors,
+        source_sha256=roots.source,
+        data_sha256=roots.data,
+        n_resumed=n_resumed,
+        n_reused=reused.n_tensors,
+        seconds=times[0],
+        sync_seconds=times[1],
+        problems=(*reused.problems, *not_finite, *cache_problems, *job.aids.notes()),
+    )
 
-        def compare(task: Task, found: TaskResult) -> None:
-            old = recorded.leaves[task.tensor, task.leaf]
-            if found.digest == old.digest:
-                kept.add((task.tensor, task.leaf))
-                self.ledger.add(replace(old, flaw=found.flaw), task.model_nbytes)
-            self.say("verify", task.name)
 
-        tasks = (
-            task
-            for task in self.tasks(pool.n_workers)
-            if (old := recorded.leaves.get((task.tensor, task.leaf))) is not None
-            and (old.deviation is not None or not task.measure)
-        )
-        drive(map(reading_target, tasks), pool, self.name, compare)
-        self.n_resumed = len(kept)
-        return kept
+def _get_ready(run: Pass, pool: Pool) -> None:
+    """Refuse what cannot be done in this pool, and load or compile the kernels."""
+    plans = [job.plan for job in run.jobs]
+    # What is wrong with the executor or the bound on memory is told before half a minute of compiling.
+    refuse_too_little_memory(plans, run.options.chunking(pool.n_workers))
+    run.say("kernels", ", ".join(kernels.uncompiled(*plans)))
+    kernels.warm(*plans)
 
-    def take_over_unchanged(self, pool: Pool, flusher: Flusher, kept: set[tuple[int, int]]) -> set[tuple[int, int]]:
-        """Copy from older outputs what would come out the same."""
-        older = self.options.older
-        begun = {tensor for tensor, _ in kept}
-        candidates = {
-            i
-            for i, t in enumerate(self.plan.tensors)
-            if t.action == "encode" and i not in begun and (t.type, t.nbytes) in older.kinds
-        }
 
-        def run(tasks: Iterable[Task], on_result: OnResult) -> None:
-            def note(task: Task, result: TaskResult) -> None:
-                on_result(task, result)
-                self.say("compare", task.name)
+def _read_again(run: Pass, job: Job, pool: Pool) -> int:
+    """Read what an interrupted apply has written, and count and note the leaves that are as its journal says."""
+    recorded, n_as_recorded = job.recorded.leaves, 0
 
-            drive(tasks, pool, self.name, note)
+    def compare(task: Task, found: TaskResult) -> None:
+        nonlocal n_as_recorded
+        old = recorded[task.tensor, task.leaf]
+        if found.digest == old.digest:
+            n_as_recorded += 1
+            job.ledger.add(replace(old, flaw=found.flaw), task.model_nbytes)
+        run.say("verify", task.name)
 
-        copied: dict[tuple[int, int], TaskResult] = {}
+    tasks = (
+        task
+        for task in job.tasks(run.options.chunking(pool.n_workers))
+        if (old := recorded.get((task.tensor, task.leaf))) is not None
+        and (old.deviation is not None or not task.measure)
+    )
+    drive(map(reading_target, tasks), pool, job.name, compare)
+    return n_as_recorded
 
-        def note_leaf(task: Task, result: TaskResult) -> None:
-            if self.options.report:
-                copied[task.tensor, task.leaf] = result
-            else:
-                self.note(flusher, task, result)
 
-        taken = take_over_unchanged(self.plan, older, candidates, self.tasks, run, note_leaf)
-        self.measure(pool, flusher, copied)
-        self.problems += taken.problems
-        self.n_reused = len(taken.tensors)
-        return taken.leaves
+def _make_the_rest(run: Pass, pool: Pool) -> None:
+    """Make every leaf of every output that is not done."""
 
-    def measure(self, pool: Pool, flusher: Flusher, copied: dict[tuple[int, int], TaskResult]) -> None:
-        """Measure leaves that were copied from an older output, and note them."""
+    def note(task: Task, result: TaskResult) -> None:
+        run.write_down(task, result)
+        run.say("work", task.name)
 
-        def note(task: Task, found: TaskResult) -> None:
-            self.note(flusher, task, replace(copied[task.tensor, task.leaf], deviation=found.deviation))
-            self.say("compare", task.name)
+    drive_bundles(_missing(run, pool), pool, run.by_name, note)
 
-        tasks = (
-            replace(task, action="measure")
-            for task in self.tasks(pool.n_workers if copied else 1)
-            if (task.tensor, task.leaf) in copied
-        )
-        drive(tasks, pool, self.name, note)
 
-    def note(self, flusher: Flusher, task: Task, result: TaskResult) -> None:
-        """Record a leaf that has been written."""
-        journal.record(self.journal, result)
-        self.ledger.add(result, task.model_nbytes)
-        flusher.wrote(task.target_nbytes)
-
-    def work(self, pool: Pool, flusher: Flusher, kept: set[tuple[int, int]]) -> None:
-        """Make every leaf that is not kept."""
-
-        def note(task: Task, result: TaskResult) -> None:
-            self.note(flusher, task, result)
-            self.say("work", task.name)
-
-        tasks = (task for task in self.tasks(pool.n_workers) if (task.tensor, task.leaf) not in kept)
-        drive(tasks, pool, self.name, note)
-
-    def complete(self, tensors: tuple[TensorResult, ...], roots: Roots) -> None:
-        """Write the headers, and compare the files with the plan."""
-        values = {provenance.SOURCE_SHA256: roots.source, provenance.DATA_SHA256: roots.data}
-        values |= reuse.key_fields(self.plan, tensors)
-        for i, (path, planned) in enumerate(zip(self.target.partials, self.plan.files, strict=True)):
-            header = provenance.fill(planned.header, values) if i == 0 else planned.header
-            files.write_header(path, header)
-            files.check(path, planned, header, i)
-
-    def check(self, tensors: tuple[TensorResult, ...]) -> None:
-        """Read the finished files once more."""
-
-        def note(done_nbytes: int, name: str) -> None:
-            self.on_progress(Progress("check", done_nbytes, self.ledger.total_nbytes, name))
-
-        with open_pool("threads", min(self.options.n_workers or n_cpus(), n_cpus())) as pool:
-            tasks = self.tasks(pool.n_workers)
-            check_data(self.plan, self.target.partials, tensors, tasks, pool, self.name, note)
-
-    def publish(self) -> None:
-        """Sync, then give the files their names; whatever happens in between can be finished by a resume."""
-        folder = self.target.journal.parent
-        for path in self.target.partials:
-            files.sync(path, self.aids)
-        journal.record_checked(self.journal)
-        files.sync_open(self.journal, self.target.journal, self.aids)
-        files.sync(folder, self.aids)
-        for partial, final in zip(self.target.partials, self.target.finals, strict=True):
-            with files.file_errors(final, call="rename"):
-                partial.replace(final)
-        files.sync(folder, self.aids)
-        # Whoever deleted it by hand changed nothing that counts: the output is complete.
-        with self.aids.allow("unlink", self.target.journal, "the journal stays and may be deleted"):
-            self.target.journal.unlink(missing_ok=True)
-
-    def fill_cache(self, tensors: tuple[TensorResult, ...]) -> None:
-        """Add new tensors to the cache; the output is complete, so a failure is only told."""
-        if self.options.cache is not None:
-            try:
-                reuse.store(self.plan, tensors, self.target.finals, self.options.cache)
-            except RunError as error:
-                self.problems += [
-                    replace(
-                        p, text=f"not all tensors could be added to the cache: {p.text}", severity="warning", id="cache"
-                    )
-                    for p in error.problems
-                ]
-
-    def say(self, phase: Phase, text: str = "") -> None:
-        """Report progress."""
-        self.on_progress(Progress(phase, self.ledger.done_nbytes, self.ledger.total_nbytes, text))
+def _missing(run: Pass, pool: Pool) -> Iterator[Bundle]:
+    """What is not done, leaf by leaf, for the outputs that lack it."""
+    chunking = run.options.chunking(pool.n_workers)
+    bundles = make_bundles([job.plan for job in run.jobs], [job.tasks(chunking) for job in run.jobs], chunking)
+    for bundle in bundles:
+        missing = tuple(t for t in bundle if not run.by_name[t.run].ledger.has(t.tensor, t.leaf))
+        if missing:
+            yield missing
 
 
 @contextmanager
-def _keeping_what_resumes(run: _Run, recorded: Recorded) -> Iterator[None]:
+def _locked(target: Output, aids: Aids) -> Iterator[int]:
+    """The journal, for this apply alone; where it came to nothing, an empty one does not stay."""
+    with files.file_errors(target.journal.parent):
+        target.journal.parent.mkdir(parents=True, exist_ok=True)
+    with files.locked(target.journal, aids) as descriptor:
+        try:
+            yield descriptor
+        except BaseException:
+            if not os.fstat(descriptor).st_size:
+                files.discard(target)
+            raise
+
+
+@contextmanager
+def _keeping_what_resumes(job: Job, *, alone: bool) -> Iterator[None]:
     """After a failure keep what a resume can use, and nothing else."""
     try:
         yield
     except BaseException as error:
-        worthless = not recorded.leaves and not run.ledger.done_nbytes
-        # A weight that is not a number stays so: going on would end there again.
-        if worthless or isinstance(error, ModelFileError):
-            files.discard(run.target)
+        worthless = not job.recorded.leaves and not job.ledger.done_nbytes
+        # A weight that is not a number stays so, and going on would end there again; but not without the recipe that
+        # encodes it, so of several outputs each is kept.
+        if worthless or (alone and isinstance(error, ModelFileError)):
+            files.discard(job.target)
         raise
     finally:
-        stop.forget(run.name)
+        stop.forget(job.name)

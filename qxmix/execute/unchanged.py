@@ -4,81 +4,73 @@ from __future__ import annotations
 
 from collections import defaultdict
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from qxmix.errors import Problem
-from qxmix.execute import digests
+from qxmix.execute.digests import combine
+from qxmix.execute.drive import drive
 from qxmix.execute.reuse import tensor_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Mapping
 
+    from qxmix.execute.job import Job, Pass
     from qxmix.execute.reuse import Older, Stored
     from qxmix.execute.task import Task, TaskResult
+    from qxmix.execute.workers import Pool
     from qxmix.plan import Plan
+
+Parts = dict[int, bytes]
+"""Digests of a tensor's leaves, by leaf."""
 
 
 @dataclass(frozen=True, slots=True)
-class TakenOver:
-    """What a reuse came to."""
+class Reused:
+    """What a reuse came to for one output."""
 
-    leaves: set[tuple[int, int]] = field(default_factory=set)
-    """Tensor and leaf of all that need not be made."""
-    tensors: set[int] = field(default_factory=set)
-    problems: list[Problem] = field(default_factory=list)
+    n_tensors: int = 0
+    """Tensors that were copied whole and need not be made."""
+    problems: tuple[Problem, ...] = ()
     """Copies that turned out to be damaged."""
 
 
-def take_over_unchanged(
-    plan: Plan,
-    older: Older,
-    candidates: set[int],
-    tasks: Callable[[], Iterator[Task]],
-    drive: Callable[[Iterable[Task], Callable[[Task, TaskResult], None]], None],
-    on_result: Callable[[Task, TaskResult], None],
-) -> TakenOver:
-    """Fill all of ``candidates`` (indices of tensors) whose key is found.
+def copy_unchanged(run: Pass, pool: Pool) -> tuple[Reused, ...]:
+    """Copy from older outputs every tensor, not begun yet, that would come out the same; one result per output."""
+    wanted = [_candidates(job, run.older) for job in run.jobs]
+    sources = _hash_sources(run, pool, set().union(*wanted))
+    reused = []
+    for job, candidates in zip(run.jobs, wanted, strict=True):
+        found = {i: stored for i in candidates if (stored := _look_up(job.plan, run.older, i, sources[i])) is not None}
+        reused.append(_copy_and_measure(run, job, pool, found, sources))
+    return tuple(reused)
 
-    Args:
-        plan: What is applied.
-        older: Where to look.
-        candidates: Tensors of a kind that occurs there.
-        tasks: Makes the tasks of the plan.
-        drive: Runs tasks.
-        on_result: Told of each leaf of a tensor that was copied whole.
 
-    """
-    sources: dict[int, dict[int, bytes]] = defaultdict(dict)
+def _candidates(job: Job, older: Older) -> set[int]:
+    """Indices of the tensors whose kind occurs in older outputs."""
+    return {
+        i
+        for i, t in enumerate(job.plan.tensors)
+        if t.action == "encode" and not job.ledger.begun(i) and (t.type, t.nbytes) in older.kinds
+    }
 
-    def note_source(task: Task, result: TaskResult) -> None:
+
+def _hash_sources(run: Pass, pool: Pool, wanted: set[int]) -> dict[int, Parts]:
+    """Digests of tensors of the model, which are the same for all outputs."""
+    sources: dict[int, Parts] = defaultdict(dict)
+    job = run.jobs[0]
+
+    def note(task: Task, result: TaskResult) -> None:
         sources[task.tensor][task.leaf] = result.source_digest
+        run.say("compare", task.name)
 
-    drive((replace(t, action="hash") for t in tasks() if t.tensor in candidates), note_source)
-    found = {i: s for i in candidates if (s := _look_up(plan, older, i, sources[i])) is not None}
-    copied: dict[int, dict[int, tuple[Task, TaskResult]]] = defaultdict(dict)
-    taken = TakenOver()
-
-    def note_copy(task: Task, result: TaskResult) -> None:
-        index = task.tensor
-        copied[index][task.leaf] = task, replace(result, source_digest=sources[index][task.leaf])
-        if len(copied[index]) < len(sources[index]):
-            return
-        parts = [pair for _, pair in sorted(copied.pop(index).items())]
-        if digests.combine(r.digest for _, r in parts).hex() != found[index].sha256:
-            taken.problems.append(_damaged(plan.tensors[index].name, found[index]))
-            return
-        taken.tensors.add(index)
-        for part, leaf in parts:
-            taken.leaves.add((index, part.leaf))
-            on_result(part, leaf)
-
-    drive((_copying(plan, t, found[t.tensor]) for t in tasks() if t.tensor in found), note_copy)
-    return taken
+    tasks = job.tasks(run.options.chunking(pool.n_workers)) if wanted else ()
+    drive((replace(t, action="hash") for t in tasks if t.tensor in wanted), pool, job.name, note)
+    return sources
 
 
-def _look_up(plan: Plan, older: Older, index: int, leaves: dict[int, bytes]) -> Stored | None:
-    source = digests.combine(digest for _, digest in sorted(leaves.items())).hex()
+def _look_up(plan: Plan, older: Older, index: int, leaves: Parts) -> Stored | None:
+    source = combine(digest for _, digest in sorted(leaves.items())).hex()
     tensor = plan.tensors[index]
     stored = older.by_key.get(tensor_key(plan, tensor, source))
     # A cached file that was cut short cannot be read to its end; one of the right length is judged by its digest.
@@ -87,6 +79,61 @@ def _look_up(plan: Plan, older: Older, index: int, leaves: dict[int, bytes]) -> 
     except OSError:  # another apply deleted it, or the file system is gone: it is made anew
         return None
     return stored if whole else None
+
+
+def _copy_and_measure(
+    run: Pass, job: Job, pool: Pool, found: Mapping[int, Stored], sources: Mapping[int, Parts]
+) -> Reused:
+    """Copy what was found; where deviations are reported, measure it before it is written down."""
+    if not found:
+        return Reused()
+    copied: dict[tuple[int, int], TaskResult] = {}
+
+    def keep(task: Task, result: TaskResult) -> None:
+        copied[task.tensor, task.leaf] = result
+
+    def measured(task: Task, result: TaskResult) -> None:
+        run.write_down(task, replace(copied[task.tensor, task.leaf], deviation=result.deviation))
+        run.say("compare", task.name)
+
+    if not run.options.report:
+        return _copy(run, job, pool, found, sources, run.write_down)
+    reused = _copy(run, job, pool, found, sources, keep)
+    tasks = job.tasks(run.options.chunking(pool.n_workers))
+    measuring = (replace(t, action="measure") for t in tasks if (t.tensor, t.leaf) in copied)
+    drive(measuring, pool, job.name, measured)
+    return reused
+
+
+def _copy(
+    run: Pass,
+    job: Job,
+    pool: Pool,
+    found: Mapping[int, Stored],
+    sources: Mapping[int, Parts],
+    on_leaf: Callable[[Task, TaskResult], None],
+) -> Reused:
+    """Copy what was found; ``on_leaf`` is told each leaf of a tensor that was copied whole and undamaged."""
+    copied: dict[int, dict[int, tuple[Task, TaskResult]]] = defaultdict(dict)
+    n_tensors, problems = 0, []
+
+    def note(task: Task, result: TaskResult) -> None:
+        nonlocal n_tensors
+        index = task.tensor
+        copied[index][task.leaf] = task, replace(result, source_digest=sources[index][task.leaf])
+        if len(copied[index]) == len(sources[index]):
+            parts = [pair for _, pair in sorted(copied.pop(index).items())]
+            if combine(r.digest for _, r in parts).hex() != found[index].sha256:
+                problems.append(_damaged(task.name, found[index]))
+            else:
+                n_tensors += 1
+                for part in parts:
+                    on_leaf(*part)
+        run.say("compare", task.name)
+
+    tasks = job.tasks(run.options.chunking(pool.n_workers))
+    drive((_copying(job.plan, t, found[t.tensor]) for t in tasks if t.tensor in found), pool, job.name, note)
+    return Reused(n_tensors, tuple(problems))
 
 
 def _copying(plan: Plan, task: Task, stored: Stored) -> Task:

@@ -13,14 +13,16 @@ from qxmix.report.imatrix import coverage_json
 from qxmix.report.problems import problem_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from qxmix.container.imatrix import Imatrix
     from qxmix.planning.model import Plan, PlannedTensor
 
 Json = dict[str, object]
 
 
-def plan_json(plan: Plan, *, n_workers: int) -> Json:
-    """The plan with all its tensors, ready for ``json.dumps``."""
+def plan_json(plan: Plan, *, n_workers: int, beside: Sequence[Plan] = ()) -> Json:
+    """The plan with all its tensors, ready for ``json.dumps``; the memory is that to make it ``beside`` others."""
     recipe, header = plan.recipe, plan.header
     return {
         "qxmix_plan": 1,
@@ -44,7 +46,7 @@ def plan_json(plan: Plan, *, n_workers: int) -> Json:
         "quantized_bpw": plan.quantized_bpw,
         "file_type": plan.file_type,
         "metadata": [{"key": key, "was": was or None, "is": now or None} for key, was, now in changes(recipe, header)],
-        "peak_nbytes": {"n_workers": n_workers, "nbytes": peak_nbytes(plan, n_workers)},
+        "peak_nbytes": {"n_workers": n_workers, "nbytes": peak_nbytes(plan, n_workers, beside=beside)},
         "types": dict(Counter(t.type for t in plan.tensors).most_common()),
         "files": [{"suffix": f.suffix, "nbytes": f.nbytes, "header_nbytes": len(f.header)} for f in plan.files],
         "problems": [problem_json(p) for p in plan.problems],

@@ -8,6 +8,8 @@ from qxmix.report.problems import problem_json
 from qxmix.report.text import human_nbytes, table, wrapped
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from qxmix.execute.result import Result, TensorResult
     from qxmix.execute.verify import Verification
     from qxmix.plan import Plan
@@ -16,15 +18,19 @@ _NAMED = 3
 """Most tensors with the same problem that are named."""
 
 
-def result_text(plan: Plan, result: Result, *, terminal: bool = False) -> str:
-    """What was written, how long it took and, if it was measured, how far the weights moved."""
+def results_text(plans: Sequence[Plan], results: Sequence[Result], *, terminal: bool = False) -> str:
+    """What was written, how long it took and, if it was measured, how far the weights moved, output by output."""
+    parts = [_written(plan, result, terminal=terminal) for plan, result in zip(plans, results, strict=True)]
+    measured = any(t.deviation is not None for result in results for t in result.tensors)
+    seconds = f"Took {results[0].seconds:.1f} s, {results[0].sync_seconds:.1f} s of them waiting for the disk"
+    return ("\n\n" if measured else "\n").join([*parts, wrapped(seconds, terminal=terminal)])
+
+
+def _written(plan: Plan, result: Result, *, terminal: bool) -> str:
     measured = [t for t in result.tensors if t.deviation is not None]
     paths = [str(p) for p in result.paths]
     where = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more shards"
-    lines = [
-        f"Wrote {where}: {human_nbytes(result.nbytes)} ({result.nbytes:,} bytes), {plan.bpw:.3f} bits per weight",
-        f"Took {result.seconds:.1f} s, {result.sync_seconds:.1f} s of them waiting for the disk",
-    ]
+    lines = [f"Wrote {where}: {human_nbytes(result.nbytes)} ({result.nbytes:,} bytes), {plan.bpw:.3f} bits per weight"]
     if result.n_resumed:
         lines.append(f"Went on with an interrupted apply: {result.n_resumed:,} pieces were there already")
     if result.n_reused:

@@ -1,0 +1,48 @@
+"""Several plans for one model that are carried out together, as text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qxmix.planning.memory import peak_nbytes
+from qxmix.report.plan import problem_counts, sizes
+from qxmix.report.problems import problem_line
+from qxmix.report.text import human_nbytes, table, wrapped
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qxmix.plan import Plan
+
+
+def plans_text(plans: Sequence[Plan], outputs: Sequence[str], *, n_workers: int, terminal: bool = False) -> str:
+    """All problems, one line for each plan, and what it takes to make them.
+
+    Args:
+        plans: The plans.
+        outputs: Where each is to be written.
+        n_workers: How many workers the memory estimate is for.
+        terminal: Draw the table for a terminal.
+
+    """
+    problems = dict.fromkeys(problem_line(p, terminal=terminal) for plan in plans for p in plan.problems)
+    rows = [
+        (plan.recipe.name, f"{plan.file_nbytes:,}", f"{plan.bpw:.4f}", problem_counts(plan.problems), output)
+        for plan, output in zip(plans, outputs, strict=True)
+    ]
+    titles = ("recipe", ">bytes", ">bits/weight", "?problems", "written to")
+    encoded = [t for plan in plans for t in plan.tensors if t.action == "encode"]
+    different = {(t.name, t.type, t.importance, t.search, t.feedback) for t in encoded}
+    workers = "1 worker" if n_workers == 1 else f"{n_workers} workers"
+    memory = human_nbytes(peak_nbytes(plans[0], n_workers, beside=plans[1:]))
+    totals = (
+        f"Together     {sizes(sum(plan.file_nbytes for plan in plans))}",
+        f"To encode    {len(encoded):,} tensors, {len(different):,} of them different and each of these once",
+        f"To apply     {memory} of memory at most, with {workers}",
+    )
+    parts = (
+        "\n".join(problems),
+        table(titles, rows, terminal=terminal),
+        "\n".join(wrapped(line, terminal=terminal) for line in totals),
+    )
+    return "\n\n".join(filter(None, parts))
