@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from qxmix.container.imatrix import Imatrix, load_imatrix
     from qxmix.container.model import ModelHeader, TensorInfo
     from qxmix.errors import ModelFileError, PlanError, Problem, QxmixError, RecipeError, RunError
-    from qxmix.execute import Progress, Result, apply
+    from qxmix.execute import Options, Progress, Result, apply, apply_all
     from qxmix.plan import Plan, PlannedTensor, Split, make_plan
     from qxmix.quants.api import dequantize, quantize
     from qxmix.recipe import Recipe, load_recipe
@@ -19,6 +19,7 @@ __all__ = [
     "Imatrix",
     "ModelFileError",
     "ModelHeader",
+    "Options",
     "Plan",
     "PlanError",
     "PlannedTensor",
@@ -32,6 +33,7 @@ __all__ = [
     "Split",
     "TensorInfo",
     "apply",
+    "apply_all",
     "dequantize",
     "load_imatrix",
     "load_recipe",
@@ -45,7 +47,7 @@ _HOMES = {
     "container.imatrix": ("Imatrix", "load_imatrix"),
     "container.model": ("ModelHeader", "TensorInfo"),
     "errors": ("ModelFileError", "PlanError", "Problem", "QxmixError", "RecipeError", "RunError"),
-    "execute": ("Progress", "Result", "apply"),
+    "execute": ("Options", "Progress", "Result", "apply", "apply_all"),
     "plan": ("Plan", "PlannedTensor", "Split", "make_plan"),
     "quants.api": ("dequantize", "quantize"),
     "recipe": ("Recipe", "load_recipe"),

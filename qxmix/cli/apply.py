@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 @click.command("apply")
-@click.argument("recipes", metavar="RECIPE...", nargs=-1, required=True, type=click.Path(path_type=str))
+@click.argument("recipes", metavar="RECIPE...", nargs=-1, type=click.Path(path_type=str))
 @click.argument("model", type=click.Path(path_type=str))
 @click.option(
     "-o", "--output", type=click.Path(path_type=str),
@@ -89,6 +89,8 @@ def command(
     appear under their names only when all are complete, checked and on the disk.  An interrupted apply goes on with
     --resume.
     """
+    if not recipes:  # of one argument the parser makes the model
+        raise click.UsageError(f"{model} is one argument, and it takes two: what to make, and of which MODEL")
     split = make_split(split_max_size, split_max_tensors, keep_split=keep_split)
     loaded, several = open_recipes(recipes)
     header, matrix = open_model(model), load_imatrix(imatrix) if imatrix else None
@@ -100,14 +102,13 @@ def command(
     if dry_run:
         _show_plans(outputs, options, as_json=as_json, several=several)
         return
-    outputs = [o for o in outputs if not (resume and _told_complete(*o))]
-    if not outputs:
-        return
-    results = _apply(ctx, outputs, options)
+    if several and resume:
+        outputs = [o for o in outputs if not _told_complete(*o)]
+    results = _apply(ctx, outputs, options) if outputs else ()
     plans = [plan for plan, _ in outputs]
     if as_json:
         _echo_json([result_json(*pair) for pair in zip(plans, results, strict=True)], several=several)
-    else:
+    elif results:
         click.echo(results_text(plans, results, terminal=sys.stdout.isatty()))
 
 

@@ -91,7 +91,7 @@ def apply(
 
 def apply_all(
     outputs: Sequence[tuple[Plan, str | os.PathLike[str]]],
-    options: Options,
+    options: Options = Options(),  # noqa: B008 - frozen
     on_progress: OnProgress | None = None,
 ) -> tuple[Result, ...]:
     """Write the outputs of several plans for one model in one pass over it, each as :func:`apply` would.

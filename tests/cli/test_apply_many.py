@@ -1,0 +1,97 @@
+"""``qxmix apply`` of several recipes: folders, names, shown plans, messages, and what one resume does for all."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import jsonschema
+import pytest
+
+from tests.cli.test_apply import ROOT, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RESULT = json.loads((ROOT / "schemas/result.schema.json").read_text())
+PLAN = json.loads((ROOT / "schemas/plan.schema.json").read_text())
+
+
+@pytest.fixture
+def recipes(tmp_path: Path) -> Path:
+    """A folder with two recipes, one of them in a folder of its own, and what is none."""
+    folder = tmp_path / "recipes"
+    (folder / "more").mkdir(parents=True)
+    (folder / "a.yaml").write_text("qxmix: 1\nname: a\ntarget: any\ndefault: q4_0\nfallback: [q8_0]\n")
+    (folder / "more/b.yaml").write_text(
+        "qxmix: 1\nname: b\ntarget: any\ndefault: q4_0\nfallback: [q8_0]\nrules: [{category: output, type: q8_0}]\n"
+    )
+    (folder / "_part.yaml").write_text("qxmix: 1\nrules: []\n")
+    (folder / "notes.yaml").write_text("- none\n")
+    return folder
+
+
+def test_a_folder_and_a_shipped_recipe_are_made_as_by_themselves(
+    recipes: Path, demo_model: Path, tmp_path: Path
+) -> None:
+    done = run(tmp_path, recipes, "pure/q4_0", demo_model, "-o", "out", "--json")
+    found = json.loads(done.stdout)
+    for result in found:
+        jsonschema.validate(result, RESULT)
+    names = ["demo-a.gguf", "demo-b.gguf", "demo-Q4_0-pure.gguf"]
+    assert [r["paths"] for r in found] == [[str(tmp_path / "out" / name)] for name in names]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(names)
+    for recipe, name in zip((recipes / "a.yaml", recipes / "more/b.yaml", "pure/q4_0"), names, strict=True):
+        run(tmp_path, recipe, demo_model, "-o", "alone.gguf", "--overwrite")
+        assert (tmp_path / "alone.gguf").read_bytes() == (tmp_path / "out" / name).read_bytes()
+    again = run(tmp_path, recipes, "pure/q4_0", demo_model, "-o", "out", code=1)
+    assert again.stderr.count("exists already; give --overwrite") == len(names)
+    (tmp_path / "out/demo-b.gguf").unlink()
+    resumed = run(tmp_path, recipes, "pure/q4_0", demo_model, "-o", "out", "--resume")
+    assert resumed.stderr.count("is complete already, and stays as it is") == len(names) - 1
+    assert resumed.stdout.count("Wrote") == 1
+    assert (tmp_path / "out/demo-b.gguf").exists()
+
+
+def test_a_dry_run_shows_all_and_writes_nothing(recipes: Path, demo_model: Path, tmp_path: Path) -> None:
+    done = run(tmp_path, recipes, demo_model, "-o", "out", "--dry-run", "-j", 2)
+    assert not (tmp_path / "out").exists()
+    assert "out/demo-a.gguf" in done.stdout
+    assert "out/demo-b.gguf" in done.stdout
+    plans = json.loads(run(tmp_path, recipes, demo_model, "--dry-run", "--json", "-j", 2).stdout)
+    for plan in plans:
+        jsonschema.validate(plan, PLAN)
+    n_encoded = [sum(t["action"] == "encode" for t in plan["tensors"]) for plan in plans]
+    # All but the output are the same in both.
+    assert f"To encode    {sum(n_encoded)} tensors, {max(n_encoded) + 1} of them different" in done.stdout
+
+
+def test_refusals_name_the_recipe(recipes: Path, demo_model: Path, tmp_path: Path) -> None:
+    twice = run(tmp_path, recipes / "a.yaml", recipes / "a.yaml", demo_model, code=1)
+    assert "demo-a.gguf: would be written by two recipes" in twice.stderr
+    assert "one argument, and it takes two" in run(tmp_path, demo_model, code=2).stderr
+    assert "is a recipe, not a model" in run(tmp_path, recipes / "a.yaml", recipes / "more/b.yaml", code=1).stderr
+    (tmp_path / "empty").mkdir()
+    assert "there is no recipe in this folder" in run(tmp_path, tmp_path / "empty", demo_model, code=1).stderr
+    for name in ("x.yaml", "y.yaml"):
+        (tmp_path / name).write_text("qxmix: 1\ndefault: q9_9\n")
+    invalid = run(tmp_path, "x.yaml", recipes, "y.yaml", demo_model, code=2)
+    assert "x.yaml:2" in invalid.stderr
+    assert "y.yaml:2" in invalid.stderr
+    limited = (recipes / "a.yaml").read_text().replace("name: a", "name: b") + "limits: {max_bpw: 1}\n"
+    (recipes / "more/b.yaml").write_text(limited)
+    assert "max_bpw" in run(tmp_path, recipes, demo_model, "-o", "out", code=3).stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_locks_are_given_one_for_each(recipes: Path, demo_model: Path, tmp_path: Path) -> None:
+    for name, recipe in (("a", recipes / "a.yaml"), ("b", recipes / "more/b.yaml")):
+        command = [sys.executable, "-m", "qxmix", "plan", recipe, demo_model, "--lock", tmp_path / f"{name}.lock.json"]
+        subprocess.run([str(c) for c in command], check=True, capture_output=True, cwd=ROOT)
+    both = ("--locked", "a.lock.json", "--locked", "b.lock.json")
+    run(tmp_path, recipes, demo_model, "-o", "out", *both)
+    assert "give one for each" in run(tmp_path, recipes, demo_model, "-o", "out", *both[:2], code=2).stderr
+    swapped = (*both[2:], *both[:2])
+    assert "another one" in run(tmp_path, recipes, demo_model, "-o", "out", *swapped, code=3).stderr
