@@ -45,10 +45,11 @@ if TYPE_CHECKING:
 @click.option("--markdown", is_flag=True, help="Print a Markdown table, for a model card.")
 @click.option("as_json", "--json", is_flag=True, help="A list of objects, as in schemas/compare.schema.json.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw divergence against size: .png, .svg or .pdf.")
+@click.option("--html", type=click.Path(path_type=Path), help="Write a page about them, complete in one file.")
 def command(
     *, names: tuple[str, ...], model: Path | None, imatrix: str | None, measure: Path | None, text: Path | None,
     base: Path | None, chunks: int | None, ctx: int, engine: Engine, threads: int | None, sort: str,
-    markdown: bool, as_json: bool, plot: Path | None,
+    markdown: bool, as_json: bool, plot: Path | None, html: Path | None,
 ) -> None:  # fmt: skip
     """Show recipes, plans (qxmix plan --json), lock files and GGUF models side by side.
 
@@ -78,8 +79,16 @@ def command(
         click.echo(json.dumps(lineup_json(found), indent=1))
     else:
         click.echo(lineup_markdown(found) if markdown else lineup_text(found, terminal=sys.stdout.isatty()))
+    _draw(found, header, plot, html)
+
+
+def _draw(found: list[Entrant], header: ModelHeader | None, plot: Path | None, html: Path | None) -> None:
     if plot is not None:
         draw_lineup(found, plot)
+    if html is not None:
+        from qxmix.report.page import compare_page, write_page  # noqa: PLC0415 - jinja2, for pages alone
+
+        write_page(compare_page(found, header.path.name if header else ""), html)
 
 
 def _evaluated(

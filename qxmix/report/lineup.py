@@ -31,13 +31,13 @@ def sorted_entrants(entrants: Sequence[Entrant], by: str) -> list[Entrant]:
 
 def lineup_text(entrants: Sequence[Entrant], *, terminal: bool = False) -> str:
     """One line for each."""
-    titles, rows = _cells(entrants)
+    titles, rows = cells(entrants)
     return table(titles, rows, terminal=terminal)
 
 
 def lineup_markdown(entrants: Sequence[Entrant]) -> str:
     """The same for a model card."""
-    titles, rows = _cells(entrants)
+    titles, rows = cells(entrants)
     bare = [title.lstrip("?>") for title in titles]
     rule = ["---:" if ">" in title[:2] else "---" for title in titles]
     escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
@@ -78,7 +78,7 @@ def draw_lineup(entrants: Sequence[Entrant], path: Path) -> None:
     plt.close(figure)
 
 
-def _cells(entrants: Sequence[Entrant]) -> tuple[list[str], list[list[str]]]:
+def cells(entrants: Sequence[Entrant]) -> tuple[list[str], list[list[str]]]:
     """Titles as :func:`table` takes them, and rows; columns of which nothing is known are left out."""
     columns: list[tuple[str, list[str]]] = [
         ("name", [e.label for e in entrants]),

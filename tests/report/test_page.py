@@ -20,40 +20,13 @@ from qxmix.report.page.insight import insight_of
 from qxmix.solve.predict import predictor_of
 from tests.planning.models import header
 from tests.planning.zoo import experts
-from tests.report.browser import CHROMIUM, Browser
+from tests.report.browser import CONTRAST, Browser
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from qxmix.plan import Plan
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = "blk.0.ffn_up<img src=x onerror=alert(1)>\"'&{{7*7}}</script><script>alert(2)</script>.weight"
-
-CONTRAST = """
-(() => {
-  const parse = c => { const m = c.match(/[\\d.]+/g).map(Number); return m.length < 4 ? [...m, 1] : m; };
-  const linear = v => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4;
-  const light = c => .2126 * linear(c[0]) + .7152 * linear(c[1]) + .0722 * linear(c[2]);
-  const behind = e => {
-    for (; e; e = e.parentElement) {
-      const c = parse(getComputedStyle(e).backgroundColor);
-      if (c[3] > 0) return c;
-    }
-    return [255, 255, 255, 1];
-  };
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  let worst = [99, ""];
-  while (walker.nextNode()) {
-    const text = walker.currentNode.textContent.trim(), e = walker.currentNode.parentElement;
-    if (!text || e.closest("script, style, title")) continue;
-    const style = getComputedStyle(e), ink = parse(e.namespaceURI.includes("svg") ? style.fill : style.color);
-    const a = light(ink), b = light(behind(e)), ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
-    if (ratio < worst[0]) worst = [ratio, text];
-  }
-  return worst;
-})()
-"""
 
 
 @pytest.fixture(scope="module")
@@ -107,14 +80,6 @@ def test_the_command_writes_it_beside_the_plan(tmp_path: Path, demo_model: Path)
     done = run("--html", "nowhere/p.html")
     assert done.returncode == 1
     assert "nowhere/p.html: the page cannot be written: No such file or directory" in done.stderr
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium here; Debian's package chromium has one")
-    with Browser() as opened:
-        yield opened
 
 
 @pytest.mark.slow

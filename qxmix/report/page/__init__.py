@@ -1,5 +1,7 @@
-"""One self-contained page about a plan: no request leaves it, and every value in it can be read as text."""
+"""Self-contained pages: no request leaves them, and every value in them can be read as text."""
 
-from qxmix.report.page.plan import plan_page, write_page
+from qxmix.report.page.compare import compare_page
+from qxmix.report.page.plan import plan_page
+from qxmix.report.page.template import write_page
 
-__all__ = ["plan_page", "write_page"]
+__all__ = ["compare_page", "plan_page", "write_page"]

@@ -4,40 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from math import log10
 from typing import TYPE_CHECKING
 
-from qxmix.errors import RunError
 from qxmix.quants import find
 from qxmix.report import look
 from qxmix.report.heat_map import SCALE, Cell, HeatMap, heat_map, mark, step_of
+from qxmix.report.page.squares import Square
+from qxmix.report.page.template import template
 from qxmix.report.plan import change, count_weights, decided_by, headline, sizes
 from qxmix.report.text import human_nbytes
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from jinja2 import Template
-
     from qxmix.planning.model import Plan
     from qxmix.report.page.insight import Insight
 
 
 SHOWN_SHARE = 0.01
 """Share of the divergence from which on a square shows its percents."""
-
-
-@dataclass(frozen=True, slots=True)
-class Square:
-    """One cell of the heat map."""
-
-    step: int
-    """Index of its colour; -1 where there is no tensor."""
-    mark: str
-    text: str
-    """What it says when it is hovered, focused or read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +62,7 @@ def plan_page(plan: Plan, insight: Insight | None = None) -> str:
 
     """
     found = heat_map(plan)
-    return _template().render(
+    return template("plan").render(
         look=look,
         title=f"{plan.recipe.name}: {plan.header.path.name}",
         headline=headline(plan),
@@ -95,30 +79,6 @@ def plan_page(plan: Plan, insight: Insight | None = None) -> str:
         recipe=plan.recipe.text,
         human_nbytes=human_nbytes,
     )
-
-
-def write_page(html: str, path: Path) -> None:
-    """Write a page.
-
-    Raises:
-        RunError: the file cannot be written.
-
-    """
-    try:
-        path.write_text(html, encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"{path}: the page cannot be written: {error.strerror}") from None
-
-
-@cache
-def _template() -> Template:
-    try:
-        from jinja2 import Environment  # noqa: PLC0415 - 0.1 s of import, for pages alone
-    except ImportError:
-        raise RunError("pages are made by jinja2, which is not installed; pip install jinja2") from None
-    # Names of tensors come from files of strangers: everything is escaped.
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(files(__package__).joinpath("plan.html.jinja").read_text(encoding="utf-8"))
 
 
 def _figures(plan: Plan) -> list[tuple[str, str]]:
