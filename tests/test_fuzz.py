@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,6 +48,16 @@ def hangs(_data: bytes, _folder: Path) -> str:
         pass
 
 
+def waits(_data: bytes, _folder: Path) -> str:
+    time.sleep(60)
+    return ""
+
+
+def waits_a_little(_data: bytes, _folder: Path) -> str:
+    time.sleep(0.3)
+    return ""
+
+
 def allocates(_data: bytes, _folder: Path) -> str:
     return bytes(5_000_000).decode()[:0]
 
@@ -55,12 +66,20 @@ def reserves(_data: bytes, _folder: Path) -> str:
     return str(len(bytes(1 << 31)))
 
 
-@pytest.mark.parametrize("target", [raises, warns, hangs, allocates, reserves])
+@pytest.mark.parametrize("target", [raises, warns, hangs, waits, allocates, reserves])
 def test_the_fuzzer_notices(target: Callable[[bytes, Path], str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TARGETS, "header", target)
     monkeypatch.setattr(run, "SECONDS", 0.1)
+    monkeypatch.setattr(run, "WAIT_SECONDS", 0.1 if target is waits else 600)
     with warnings.catch_warnings():
         assert fuzz("header", runs=1, seconds=9, seed=1).crashes
+
+
+def test_waiting_for_a_busy_machine_is_no_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TARGETS, "header", waits_a_little)
+    monkeypatch.setattr(run, "SECONDS", 0.1)
+    with warnings.catch_warnings():
+        assert not fuzz("header", runs=1, seconds=9, seed=1).crashes
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from qxmix.dialects.ecmascript import ecmascript_fault
 from qxmix.dialects.model import SourceRule
 from qxmix.errors import Problem, RecipeError
 from qxmix.quants import QUANT_TYPES, find
@@ -82,7 +83,7 @@ def _pattern_fault(pattern: str, engine: Engine) -> str:
         return "there is a control character in the pattern; remove it"
     if _ALIEN_GROUP.search(pattern):
         return f"{engine} compiles patterns as ECMAScript, which knows no such group '(?'"
-    return pattern_error(pattern)
+    return pattern_error(pattern) or ecmascript_fault(pattern)
 
 
 def spelled(name: str) -> str:

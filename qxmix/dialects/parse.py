@@ -81,6 +81,9 @@ def parse_source(
 ) -> SourceMix:  # fmt: skip
     """Parse the text of a source; the arguments and errors are those of :func:`read_source`."""
     known = given or {}
+    if (at := text.find("\0")) >= 0:
+        where = f"{path}:{text.count(chr(10), 0, at) + 1}"
+        raise RecipeError(Problem(where, "there is a NUL character, at which a shell stops; remove it"))
     call = None if dialect == "thireus" or _is_list(text) else call_of(text, str(path), path.suffix.lower(), known)
     if call is None:
         mix = _from_list(text, path, dialect, base, header)

@@ -110,7 +110,9 @@ def _type(name: str, target: Engine, where: str) -> str:
 
 
 def _first(mix: SourceMix, target: Engine) -> Iterator[str]:
-    """Flags that beat the rules and take no fallback: what does not fit stops the engine."""
+    """Flags that beat the rules and take no fallback: what does not fit stops the engine; COPY asks for none."""
+    if mix.base == "COPY":
+        return
     selectors = {
         "token_embd": r"^token_embd\.weight$", "per_layer_token_embd": r"^per_layer_token_embd\.weight$",
         "output": r"^output\.weight$",

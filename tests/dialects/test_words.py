@@ -59,6 +59,18 @@ def error_of(text: str, suffix: str = ".sh", base: str | None = None, **given: s
         ("$DIR/m.gguf $DIR/o.gguf Q4_K_M", "'$DIR' is not told"),
         ("m.gguf o.gguf ${QUANT:-Q4_K_M}", "--set QUANT=VALUE"),
         ("--imatrix <(cat x)" + FILES, "<(cat x)"),
+        ("m.gguf o.gguf Q4_K_M > ~", "a shell cannot write to '~' and does not start the command"),
+        ("m.gguf o.gguf Q4_K_M 2>~&1", "a shell cannot write to '~'"),
+        ("m.gguf o.gguf Q4_K_M &> ~someone", "a shell cannot write to '~someone'"),
+        ("m.gguf o.gguf Q4_K_M >> logs/", "a shell cannot write to 'logs/'"),
+        ('m.gguf o.gguf Q4_K_M > ""', "a shell cannot write to ''"),
+        ("m.gguf o.gguf Q4_K_M > ..", "a shell cannot write to '..'"),
+        ("m.gguf o.gguf Q4_K_M <<", "a << lacks the word that ends it"),
+        ("m.gguf o.gguf Q4_K_M \0", "x.sh:1: there is a NUL character"),
+        ("${ARGS[8@]}" + FILES, "'${ARGS[8@]}' is not told"),
+        ("${ARGS[@8]}" + FILES, "'${ARGS[@8]}' is not told"),
+        (f"${{ARGS[{'9' * 5000}]}}" + FILES, "is not told"),
+        ("${8@}" + FILES, "'${8@}' is not told"),
         ("m.gguf o.gguf Q4_K_M 2>&18", "a shell stops at '18' here"),
         ('--custom-q "$(echo a=q8_0 | sed)"' + FILES, "the value of --custom-q is $(echo a=q8_0 | sed)"),
         ("--custom-q a=q6_K --output-tensor-type Q8_0" + FILES, "drops '--output-tensor-type Q8_0' without a word"),
@@ -124,10 +136,47 @@ def test_pipelines_that_clean_a_list_are_followed(text: str) -> None:
         ("if true; then\n custom='attn_v=q8_0'\nfi\n", "the value of --custom-q is $custom"),
         ("custom='attn_v=q8_0'\nsource settings.sh\n", "the value of --custom-q is $custom"),
         ("exit 0\n", "the script ends here"),
+        ("local custom='attn_v=q8_0'\n", "x.sh:1: 'local' stands outside of a function"),
+        ("f() { true; }\n local custom='attn_v=q8_0'\n", "x.sh:2: 'local' stands outside of a function"),
+        ("readonly custom='attn_v=q8_0'\ncustom+=,ffn=q6_K\n", "x.sh:2: 'custom' was made read-only above"),
+        ("declare -r custom='attn_v=q8_0'\nexport custom=ffn=q6_K\n", "x.sh:2: 'custom' was made read-only above"),
+        ("declare -u custom='attn_v=q8_0'\n", "the value of --custom-q is $custom"),
+        ("typeset -i custom=8\n", "the value of --custom-q is $custom"),
+        ("customé='attn_v=q8_0'\n", "the value of --custom-q is $custom"),
+        ("custom=$(echo 'attn_v=q8_0' \\\n #x\n | tr -d x)\n", "the value of --custom-q is $custom"),
+        ("custom=$(echo 'attn_v=q8_0' | grep -v \\\n # why\n '^#')\n", "the value of --custom-q is $custom"),
+        ("custom=$(echo 'attn_v=q8_0' << | tr -d x)\n", "a << lacks the word that ends it"),
+        ("custom=$(echo 'attn_v=q8_0' > ~)\n", "the value of --custom-q is $custom"),
     ],
 )
 def test_what_cannot_be_followed_is_not_known(text: str, message: str) -> None:
     assert message in error_of(f'{text}./llama-quantize --custom-q "$custom" m.gguf o.gguf Q4_K_M')
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "export -p\nreadonly custom='attn_v=q8_0'\ndeclare -x A=b\n{c}\n",
+        "f() {{\n local custom='attn_v=q8_0'\n {c}\n}}\nf\n",
+        "function f {{\n local -r custom='attn_v=q8_0'\n {c}\n}}\nf\n",
+        "custom='attn_v=q8_0'\nlog=run.txt\n{c} > $log 2>&1\n",
+        "custom='attn_v=q8_0'\n{c} > ~/log.txt 2>&1\n",
+    ],
+)
+def test_what_a_shell_does_set_is_known(text: str) -> None:
+    assert rules(text.format(c='./llama-quantize --custom-q "$custom" m.gguf o.gguf IQ4_K')) == RULES[:1]
+
+
+@pytest.mark.parametrize("start", ["\\ ./llama-quantize", " \\ ./llama-quantize", "' ./llama-quantize'"])
+def test_a_space_in_the_name_of_the_program(start: str) -> None:
+    assert "' ./llama-quantize' begins with a space" in error_of(f"{start} --tensor-type attn_v=q8_0{FILES}")
+
+
+def test_a_word_that_powershell_takes_for_two() -> None:
+    assert 'put all of ""8 into them' in error_of(f'{COMMAND}--pure `\n{FILES} ""8')
+    assert "PowerShell ends a word behind its quotes" in error_of(
+        f"& {COMMAND}--tensor-type 'attn_v'=q8_0{FILES}", suffix=".ps1"
+    )
 
 
 def test_a_loop_says_so_and_its_advice_works() -> None:

@@ -132,7 +132,7 @@ def _head() -> ModelHeader:
 
 def _is_posix(text: str) -> bool:
     """A text that is a shell's own, not Markdown or another system's."""
-    return "```" not in text and ".exe" not in text and not re.search(r"(?m)^\s*[$>] ", text)
+    return "```" not in text and ".exe" not in text and not re.search(r"(?m)^\s*[$>&] | `$", text)
 
 
 @cache
@@ -171,7 +171,7 @@ def shell_words(text: str, folder: Path) -> list[str]:
         env=environment,
         capture_output=True,
         stdin=subprocess.DEVNULL,
-        timeout=10,
+        timeout=300,
         check=False,
     )
     words = told.read_bytes().decode().split("\0")[:-1]
@@ -197,6 +197,6 @@ def engine_types(words: tuple[str, ...], folder: Path) -> dict[str, str]:
         arguments[at] = str(model)
     command = [str(llama_quantize()), "--dry-run", *arguments]
     done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, check=False, timeout=60, env={**os.environ, "LC_ALL": "C"}
+        command, cwd=folder, capture_output=True, text=True, check=False, timeout=300, env={**os.environ, "LC_ALL": "C"}
     )
     return printed_types(done.stdout + done.stderr) if done.returncode == 0 else {}

@@ -61,6 +61,8 @@ class State:
     left: int = 0
     """Line of an ``exit`` that no condition guards."""
     functions: set[str] = field(default_factory=set)
+    constants: set[str] = field(default_factory=set)
+    """Variables that a shell sets no more."""
     follows: bool = False
     """The command before is sure to succeed, so that what stands behind its ``&&`` is run."""
     defines: bool = False

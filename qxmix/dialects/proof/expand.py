@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from qxmix.dialects.proof.lexer import Piece, Token
 
 _NAMED = re.compile(
-    r"\$(?:\{([A-Za-z_]\w*|[0-9@*]+)((?:\[[@*0-9]+\])?)(:-.*|-.*|\^\^|,,)?\}|([A-Za-z_]\w*|[0-9@*]))\Z", re.DOTALL
+    r"\$(?:\{([A-Za-z_]\w*|[0-9]+|[@*])((?:\[(?:[@*]|[0-9]{1,9})\])?)(:-.*|-.*|\^\^|,,)?\}|([A-Za-z_]\w*|[0-9@*]))\Z",
+    re.DOTALL | re.ASCII,
 )
 _GLOB = re.compile(r"[*?]|\[.+?\]")
 _BRACES = re.compile(r"\{[^{}]*(?:,|\.\.)[^{}]*\}")

@@ -27,8 +27,9 @@ def evaluate(
     inner: str, name: str, line: int, variables: Mapping[str, Value], substitute: Callable[[str, int], str | None]
 ) -> str | None:
     """The text that a substitution stands for, or None where that is not known."""
-    tokens = Lexer(inner, name, line).lex().tokens
-    if any(t.operator not in ("", "|", "\n", "<<") for t in tokens) or len(tokens) > _MAX_STEPS:
+    lexed = Lexer(inner, name, line).lex()
+    tokens = lexed.tokens
+    if lexed.inner_comments or any(t.operator not in ("", "|", "\n", "<<") for t in tokens) or len(tokens) > _MAX_STEPS:
         return None
     stages: list[list[Token]] = [[]]
     for token in tokens:

@@ -50,8 +50,8 @@ class Lexed:
 
 
 _OPERATOR = re.compile(r"\d*(?:<<<|<<-|<<|>>|[<>]&|<>|>\||[<>](?!\())|&>>|&>|&&|\|\||\|&|;;|[;&|()\n]")
-_VARIABLE = re.compile(r"\$(?:[A-Za-z_]\w*|[0-9@*#?$!-])")
-_ARRAY = re.compile(r"[A-Za-z_]\w*\+?=\Z")
+_VARIABLE = re.compile(r"\$(?:[A-Za-z_]\w*|[0-9@*#?$!-])", re.ASCII)
+_ARRAY = re.compile(r"[A-Za-z_]\w*\+?=\Z", re.ASCII)
 _BARE = re.compile(r"[^ \t\n\\'\"$`;&|()<>]+")
 _ESCAPES = {"n": "\n", "t": "\t", "\\": "\\", "'": "'", '"': '"'}
 
@@ -130,6 +130,8 @@ class Lexer:
             while self._pos < len(self._text) and self._text[self._pos] in " \t":
                 self._pos += 1
             end = self._word()
+            if not end.pieces:
+                raise RecipeError(Problem(f"{self._name}:{line}", f"a {sign} lacks the word that ends it; write one"))
             quoted = any(p.how != "bare" for p in end.pieces)
             mark = Piece("".join(p.text for p in end.pieces), "quoted" if quoted else "bare")
             self._waiting.append((len(self._tokens) - 1, mark, sign == "<<-"))

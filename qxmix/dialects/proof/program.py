@@ -40,6 +40,9 @@ def arguments_of(words: list[Argument], name: str) -> list[Argument] | None:
     at = next((i for i, w in enumerate(words) if PROGRAM.search(w.text)), None)
     if at is None:
         return None
+    if words[at].text != words[at].text.strip():
+        text = f"'{words[at].text}' begins with a space, by a backslash or quotes; remove them"
+        raise RecipeError(Problem(f"{name}:{words[at].line}", text))
     if at == 0 or (head in _BEFORE and _leads(words[1:at])):
         return words[at + 1 :]
     if any(w.text in _OPTIONS for w in words[at:]):

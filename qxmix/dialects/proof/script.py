@@ -25,13 +25,16 @@ from qxmix.dialects.proof.filters import evaluate
 from qxmix.dialects.proof.grammar import check_grammar
 from qxmix.dialects.proof.lexer import Lexer, Token
 from qxmix.dialects.proof.program import PROGRAM, arguments_of, looks_lost
+from qxmix.dialects.proof.redirections import check_redirections
 from qxmix.errors import Problem, RecipeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(\+?=)")
+_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(\+?=)", re.ASCII)
 _SETTING = frozenset({"export", "declare", "local", "readonly", "typeset"})
+_PLAIN_LETTERS = frozenset("agprxfFt")
+"""Options of these that leave a value as it is written."""
 _ANYTHING = frozenset({"source", ".", "eval"})
 _BETWEEN = frozenset({"then", "do", "else", "elif", "!", "time", "in"})
 _LEAVING = frozenset({"exit", "exec", "return"})
@@ -123,18 +126,12 @@ def _run(state: State, tokens: list[Token], before: str, after: str) -> bool:
         # What stands before a command is set for that command alone.
         _command(state, expander, words[first:], guarded=guarded or (first > 0 and words[first].bare == "read"))
         if len(state.calls) > n_calls:
-            _check_input(state, tokens)
+            check_redirections(state, tokens, expander)
         return False
     for word in words:
         if found := _assigned(word):
             _assign(state, expander, word, found, guarded=guarded)
     return True
-
-
-def _check_input(state: State, tokens: list[Token]) -> None:
-    """``llama-quantize`` is not started where a file that it is to read is not there."""
-    if found := next((t for t in tokens if t.operator.startswith("<")), None):
-        raise state.fail(found.line, f"llama-quantize reads no input; remove '{found.operator}' and what follows it")
 
 
 def _without_redirections(state: State, tokens: list[Token]) -> list[Token]:
@@ -164,6 +161,10 @@ def _assign(state: State, expander: Expander, token: Token, found: re.Match[str]
     name, sign = found[1], found[2]
     if name in state.given:
         return
+    if name in state.constants:
+        raise state.fail(
+            token.line, f"'{name}' was made read-only above, and a shell sets it no more; remove 'readonly'"
+        )
     value: Value
     if token.array is not None:
         words = [a for t in token.array for a in expander.words(t)]
@@ -188,9 +189,7 @@ def _appended(old: Value, new: Value) -> Value:
 def _command(state: State, expander: Expander, tokens: list[Token], *, guarded: bool) -> None:
     head, line = tokens[0].bare, tokens[0].line
     if head in _SETTING:
-        for token in tokens[1:]:
-            if found := _assigned(token):
-                _assign(state, expander, token, found, guarded=guarded)
+        _set(state, expander, tokens, guarded=guarded)
     elif head in _ANYTHING:
         for name in state.variables.keys() - state.given.keys():
             state.variables[name] = None
@@ -204,6 +203,20 @@ def _command(state: State, expander: Expander, tokens: list[Token], *, guarded: 
             state.left = state.left or (0 if state.blocks or guarded else line)
         elif words:
             _program(state, words, line)
+
+
+def _set(state: State, expander: Expander, tokens: list[Token], *, guarded: bool) -> None:
+    """``export``, ``declare`` and their like; with an option that changes values, what they set is not known."""
+    head, line = tokens[0].bare, tokens[0].line
+    if head == "local" and not any(b.word in ("function", "(") for b in state.blocks):
+        raise state.fail(line, "'local' stands outside of a function, where a shell sets nothing; remove the word")
+    letters = "".join(t.bare[1:] for t in tokens[1:] if t.bare[:1] in ("-", "+"))
+    for token in tokens[1:]:
+        found = _assigned(token)
+        if found:
+            _assign(state, expander, token, found, guarded=guarded or not _PLAIN_LETTERS.issuperset(letters))
+        if head == "readonly" or "r" in letters:
+            state.constants.add(found[1] if found else token.bare)
 
 
 def _program(state: State, words: list[Argument], line: int) -> None:

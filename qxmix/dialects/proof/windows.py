@@ -190,6 +190,7 @@ def _power_word(text: str, pos: int, variables: Mapping[str, str], where: str) -
                 pos += 1
             else:
                 quote = ""
+                _check_end(text, start, pos, where)
         elif char in "'\"" and not quote:
             quote = char
         elif char == "`" and quote != "'":
@@ -209,3 +210,10 @@ def _power_word(text: str, pos: int, variables: Mapping[str, str], where: str) -
     if quote:
         raise RecipeError(Problem(where, f"a {quote} is opened and never closed in {text[start : start + 40]}"))
     return "".join(parts), pos
+
+
+def _check_end(text: str, start: int, pos: int, where: str) -> None:
+    """A word that begins with a quote ends with it: what follows is a word of its own."""
+    if text[start] == text[pos] and text[pos + 1 : pos + 2] not in ("", " ", "\t", ">", ","):
+        problem = f"PowerShell ends a word behind its quotes; put all of {text[start : start + 40]} into them"
+        raise RecipeError(Problem(where, problem))
