@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from qxmix.container.imatrix import Imatrix
     from qxmix.container.model import ModelHeader
+    from qxmix.plan import Plan
 
 LARGEST_JSON = LARGEST
 """Largest plan or lock file that is read, in bytes; the plan of a 1,000-tensor model has half a MB."""
@@ -171,9 +172,14 @@ def load_side(text: str, header: ModelHeader | None, imatrix: Imatrix | None) ->
     errors = tuple(replace(p, text=p.text + on) for p in plan.problems if p.severity == "error")
     if undecided := [p for p in errors if p.id == "fallback-error"]:
         raise RecipeError(undecided)
+    return side_of(plan, text, errors)
+
+
+def side_of(plan: Plan, label: str, problems: tuple[Problem, ...] = ()) -> Side:
+    """A plan as a side, with what it would be refused for."""
     n_fallbacks = sum(t.requested != t.type for t in plan.tensors)
     entries = {t.name: Entry(t.type, t.source.shape, t.nbytes) for t in plan.tensors}
-    return Side(text, entries, errors, plan.file_nbytes, n_fallbacks)
+    return Side(label, entries, problems, plan.file_nbytes, n_fallbacks)
 
 
 def _of_header(label: str, header: ModelHeader) -> Side:

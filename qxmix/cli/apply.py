@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from qxmix.cli.card import card_of, write_card
 from qxmix.cli.inputs import open_model, open_moments, open_recipes
 from qxmix.cli.interrupt import Interrupted, stoppable
 from qxmix.cli.plan import make_split, split_options
@@ -75,12 +76,18 @@ if TYPE_CHECKING:
     "as_json", "--json", is_flag=True,
     help="Print one JSON object, with the digest of each tensor; of several recipes a list of them.",
 )  # fmt: skip
+@click.option(
+    "--card", type=click.Path(path_type=Path),
+    help="Write a table of the outputs and how to make each to this file, as Markdown for the model card.",
+)  # fmt: skip
+@click.option("--measure", type=click.Path(path_type=Path), help="Of qxmix measure: adds divergence to the card.")
 @split_options
 @click.pass_context
 def command(
     ctx: click.Context, recipes: tuple[str, ...], model: str, output: str | None, imatrix: str | None,
     moments: str | None, jobs: int | None, memory: int | None, executor: str, reuse: Path | None, cache: Path | None,
-    locked: tuple[Path, ...], split_max_size: int | None, split_max_tensors: int | None,
+    locked: tuple[Path, ...], card: Path | None, measure: Path | None,
+    split_max_size: int | None, split_max_tensors: int | None,
     *, overwrite: bool, resume: bool, dry_run: bool, strict: bool, report: bool, as_json: bool, keep_split: bool,
 ) -> None:  # fmt: skip
     """Quantize MODEL as each RECIPE says: a file, a folder of recipes, or the name of a shipped one.
@@ -99,12 +106,17 @@ def command(
     _check_locks(plans, locked)
     outputs = [(plan, _output_path(plan, output, several=several)) for plan in plans]
     options = Options(jobs, executor, memory, report, resume, overwrite, strict, reuse, cache)
+    if measure is not None and card is None:
+        raise click.UsageError("--measure adds divergence to the card; give that a name with --card")
+    text = card_of(outputs, card, measure, split) if card is not None else ""
     if dry_run:
         _show_plans(outputs, options, as_json=as_json, several=several)
         return
     if several and resume:
         outputs = [o for o in outputs if not _told_complete(*o)]
     results = _apply(ctx, outputs, options) if outputs else ()
+    if card is not None:
+        write_card(card, text)
     plans = [plan for plan, _ in outputs]
     if as_json:
         _echo_json([result_json(*pair) for pair in zip(plans, results, strict=True)], several=several)

@@ -72,7 +72,12 @@ def line_up(
         model = next((name for name in names if kind_of(name) == "model"), None)
         header = None if model is None else _header(model)
     sides = [load_side(name, header, imatrix) for name in names]
-    return tuple(Entrant(side, _types(side), _predicted(side, predictor) if predictor else None) for side in sides)
+    return tuple(entrant_of(side, predictor) for side in sides)
+
+
+def entrant_of(side: Side, predictor: Predictor | None) -> Entrant:
+    """A side with what it is predicted to lose."""
+    return Entrant(side, _types(side), _predicted(side, predictor) if predictor else None)
 
 
 def evaluate_all(

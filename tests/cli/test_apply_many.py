@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -95,3 +97,35 @@ def test_locks_are_given_one_for_each(recipes: Path, demo_model: Path, tmp_path:
     assert "give one for each" in run(tmp_path, recipes, demo_model, "-o", "out", *both[:2], code=2).stderr
     swapped = (*both[2:], *both[:2])
     assert "another one" in run(tmp_path, recipes, demo_model, "-o", "out", *swapped, code=3).stderr
+
+
+def test_a_card_tells_how_to_make_each_file_and_its_commands_do(
+    recipes: Path, demo_model: Path, demo_imatrix: Path, tmp_path: Path
+) -> None:
+    shipped, out = "pure/q4_0", tmp_path / "out"
+    inputs = (recipes / "a.yaml", shipped, demo_model, "--imatrix", demo_imatrix)
+    run(tmp_path, *inputs, "-o", out, "--card", "card.md")
+    card = (tmp_path / "card.md").read_text()
+    table, _, rest = card.partition("\n\n")
+    names = [path.name for path in out.iterdir()]
+    assert table.splitlines()[0].startswith("| name | bytes | bpw | types |")
+    assert sorted(row.split(" | ")[0].removeprefix("| ") for row in table.splitlines()[2:]) == sorted(names)
+    assert all(f"{(out / name).stat().st_size:,}" in table for name in names)
+    again = tmp_path / "again"
+    again.mkdir()
+    for path in (recipes / "a.yaml", demo_model, demo_imatrix):
+        shutil.copy(path, again)
+    commands = [line for line in rest.splitlines() if line.startswith("qxmix apply ")]
+    assert len(commands) == len(names)
+    for line in commands:
+        run(again, *shlex.split(line)[2:])
+    for name in names:
+        assert (again / name).read_bytes() == (out / name).read_bytes()
+
+
+def test_a_card_that_cannot_be_written_is_told_at_once(recipes: Path, demo_model: Path, tmp_path: Path) -> None:
+    done = run(tmp_path, recipes, demo_model, "-o", "out", "--card", "no/card.md", code=1)
+    assert "no: is no folder that may be written to; give --card another name" in done.stderr
+    assert "give --card" in run(tmp_path, recipes, demo_model, "-o", "out", "--card", recipes, code=1).stderr
+    assert "--card" in run(tmp_path, recipes, demo_model, "-o", "out", "--measure", "m.json", code=2).stderr
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,66 @@
+"""The card of ``qxmix apply --card``."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from qxmix.cli.inputs import open_measurement
+from qxmix.diff import side_of
+from qxmix.errors import Problem, RunError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from qxmix.plan import Plan, Split
+
+
+def card_of(outputs: Sequence[tuple[Plan, Path]], card: Path, measure: Path | None, split: Split) -> str:
+    """The text of the card that is to be written to ``card``.
+
+    Raises:
+        ModelFileError: the measurement is none, or of another model.
+        RunError: there can be no such file.
+
+    """
+    _refuse(card)
+    from qxmix.report.card import card_markdown  # noqa: PLC0415 - the solver, for those who want a card
+    from qxmix.solve.lineup import entrant_of  # noqa: PLC0415
+    from qxmix.solve.predict import predictor_of  # noqa: PLC0415
+
+    plans = [plan for plan, _ in outputs]
+    predictor = None
+    if measure is not None:
+        predictor = predictor_of(plans[0].header, open_measurement(measure, plans[0].header, plans[0].imatrix))
+    options = ["--keep-split"] if split.keep else []
+    options += ["--split-max-size", str(split.max_nbytes)] if split.max_nbytes else []
+    options += ["--split-max-tensors", str(split.max_tensors)] if split.max_tensors else []
+    entrants = [entrant_of(side_of(plan, path.name), predictor) for plan, path in outputs]
+    return card_markdown(entrants, plans, options)
+
+
+def _refuse(path: Path) -> None:
+    """Refuse a name that a card cannot be written to, before hours of work.
+
+    Raises:
+        RunError: it is a folder, or its folder is not there or may not be written to.
+
+    """
+    if path.is_dir():
+        raise RunError(Problem(str(path), "is a folder; give --card the name of a file"))
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
+        raise RunError(Problem(str(path.parent), "is no folder that may be written to; give --card another name"))
+
+
+def write_card(path: Path, text: str) -> None:
+    """Write it.
+
+    Raises:
+        RunError: it cannot be written; the outputs are there.
+
+    """
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RunError(Problem(str(path), f"the card cannot be written: {error.strerror or error}")) from None
