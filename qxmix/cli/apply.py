@@ -28,6 +28,7 @@ from qxmix.lint import examined
 from qxmix.plan import make_plan
 from qxmix.planning.lock import check_lock
 from qxmix.planning.naming import default_name
+from qxmix.processors import n_processors
 from qxmix.report.plan import headline, plan_text
 from qxmix.report.plan_json import plan_json
 from qxmix.report.plans import plans_text
@@ -144,7 +145,7 @@ def _show_plans(outputs: Outputs, options: Options, *, as_json: bool, several: b
     wanted = [Wanted(p, name_output(p, path), options.overwrite or options.resume) for p, path in outputs]
     preflight(wanted, strict=options.strict)
     plans, paths = [plan for plan, _ in outputs], [str(path) for _, path in outputs]
-    n_workers = options.n_workers or os.cpu_count() or 1
+    n_workers = options.n_workers or n_processors()
     if as_json:
         _echo_json([plan_json(plan, n_workers=n_workers, beside=plans) for plan in plans], several=several)
         return

@@ -18,6 +18,7 @@ from qxmix.cli.streams import notice
 from qxmix.container.imatrix import load_imatrix
 from qxmix.errors import ModelFileError, RunError
 from qxmix.measurement import save_measurement
+from qxmix.processors import n_processors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,26 +79,10 @@ class _Count(click.ParamType):  # type: ignore[type-arg] # generic in the stubs 
 @click.option("-j", "--threads", type=click.IntRange(min=1), help="Threads.  [default: all processors]")
 @click.option("--cache", type=click.Path(path_type=Path), help="File that keeps single results for later runs.")
 def command(
-    *,
-    model: Path,
-    output: Path,
-    imatrix: Path | None,
-    target: Target,
-    types: str,
-    rows: int | None,
-    text: Path | None,
-    chunks: int | None,
-    first_chunk: int,
-    ctx: int,
-    bits: str,
-    measurements: int | None,
-    minutes: float | None,
-    tied: bool,
-    no_joint: bool,
-    engine: Engine | None,
-    threads: int | None,
-    cache: Path | None,
-) -> None:
+    *, model: Path, output: Path, imatrix: Path | None, target: Target, types: str, rows: int | None,
+    text: Path | None, chunks: int | None, first_chunk: int, ctx: int, bits: str, measurements: int | None,
+    minutes: float | None, tied: bool, no_joint: bool, engine: Engine | None, threads: int | None, cache: Path | None,
+) -> None:  # fmt: skip
     """Measure how much types distort the tensors of MODEL, and with --text how much of that each tensor can bear.
 
     Errors: each tensor is encoded and decoded by the real encoders.  Losses: single tensors are replaced in a base that
@@ -105,7 +90,6 @@ def command(
     Interrupted, the same command goes on where it was.
     """
     from qxmix.engines.evaluate import N_UBATCH  # noqa: PLC0415 - numpy and ctypes, for this command alone
-    from qxmix.engines.session import n_processors  # noqa: PLC0415
     from qxmix.measure.model import Settings  # noqa: PLC0415
     from qxmix.measure.score import Passage  # noqa: PLC0415
 

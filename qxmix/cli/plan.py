@@ -20,6 +20,7 @@ from qxmix.explain import explain
 from qxmix.lint import examined, refused
 from qxmix.plan import Split, make_plan
 from qxmix.planning.lock import write_lock
+from qxmix.processors import n_processors
 from qxmix.recipe import load_recipe
 from qxmix.report.explain import explanation_text
 from qxmix.report.heat_map import map_text
@@ -94,11 +95,9 @@ def command(
         raise click.UsageError("--json, --markdown, --all, --map and --explain exclude each other")
     split = make_split(split_max_size, split_max_tensors, keep_split=keep_split)
     loaded = load_recipe(recipe)
-    plan = make_plan(
-        loaded, open_model(model), load_imatrix(imatrix) if imatrix else None, split, open_moments(moments)
-    )
-    plan = examined(plan)
-    n_workers = jobs or os.cpu_count() or 1
+    matrix = load_imatrix(imatrix) if imatrix else None
+    plan = examined(make_plan(loaded, open_model(model), matrix, split, open_moments(moments)))
+    n_workers = jobs or n_processors()
     use = use_of(engine_of(loaded), n_ctx, kv_type, vram, ram, parallel)
     found = running(plan, use) if use else None
     predicted = _predicted(plan, measure) if measure is not None else None
@@ -111,8 +110,7 @@ def command(
     elif explained is not None:
         click.echo(explanation_text(plan, explain(plan, explained), terminal=sys.stdout.isatty()))
     elif as_map:
-        colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-        click.echo(map_text(plan, width=shutil.get_terminal_size().columns, colour=colour))
+        click.echo(_map(plan))
     else:
         click.echo(plan_text(plan, n_workers=n_workers, every=every, terminal=sys.stdout.isatty()))
     if found and not as_json:
@@ -120,13 +118,22 @@ def command(
     if predicted and not as_json:
         click.echo("\n" + predicted.as_text(terminal=sys.stdout.isatty() and not markdown))
     if html is not None:
-        from qxmix.report.page import plan_page, write_page  # noqa: PLC0415 - jinja2, for pages alone
-
-        write_page(plan_page(plan, _insight(plan, measure) if measure is not None else None), html)
+        _write_page(plan, measure, html)
     code = exit_code(plan, strict=strict)
     if lock is not None and code == 0:
         write_lock(plan, lock)
     ctx.exit(code)
+
+
+def _map(plan: Plan) -> str:
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    return map_text(plan, width=shutil.get_terminal_size().columns, colour=colour)
+
+
+def _write_page(plan: Plan, measure: Path | None, path: Path) -> None:
+    from qxmix.report.page import plan_page, write_page  # noqa: PLC0415 - jinja2, for pages alone
+
+    write_page(plan_page(plan, _insight(plan, measure) if measure is not None else None), path)
 
 
 def _insight(plan: Plan, measure: Path) -> Insight:

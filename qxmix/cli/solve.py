@@ -18,6 +18,7 @@ from qxmix.cli.streams import notice
 from qxmix.container.imatrix import load_imatrix
 from qxmix.errors import RunError, severity_order
 from qxmix.lint import lint
+from qxmix.processors import n_processors
 from qxmix.recipe import load_recipe
 from qxmix.recipe.model import TARGETS
 from qxmix.report.solve import curve_text, solved_text
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from qxmix.measurement import Measurement
     from qxmix.recipe.model import Recipe, Target
     from qxmix.solve.make import Solved
+    from qxmix.solve.outside import Outside
     from qxmix.solve.predict import Predictor
     from qxmix.solve.request import Bound, Share
 
@@ -91,8 +93,7 @@ def command(
         raise click.UsageError("--against writes files beside -o, for a --size or --bpw of the whole model alone")
     if (tries is None) != (text is None):
         raise click.UsageError("--refine tries swaps on a text, and --text is for --refine: give both")
-    header = open_model(model)
-    matrix = load_imatrix(imatrix) if imatrix else None
+    header, matrix = open_model(model), load_imatrix(imatrix) if imatrix else None
     outside = read_outside(measure) if measure is not None and is_outside(measure) else None
     measurement = open_measurement(measure, header, matrix) if measure is not None and outside is None else None
     recipe = _base(base, target, measurement)
@@ -103,11 +104,7 @@ def command(
         make_split(split_max_size, split_max_tensors, keep_split=keep_split),
         output.stem if output else "solved",
     )  # fmt: skip
-    predictor = (
-        predictor_of(header, measurement, recipe.engines) if outside is None else predictor_from(header, outside)
-    )
-    for problem in outside.problems if outside else ():
-        notice(wrapped(f"Warning: {problem}", terminal=sys.stderr.isatty()))
+    predictor = _predictor(request, measurement, outside)
     if as_curve:
         click.echo(curve_text(curve(request, predictor), predictor, terminal=sys.stdout.isatty()))
         return
@@ -121,6 +118,15 @@ def command(
     _report(solved, output)
     if html is not None:
         _write_page(solved, html)
+
+
+def _predictor(request: Request, measurement: Measurement | None, outside: Outside | None) -> Predictor:
+    """From a measurement, or from another tool's figures, where what is not to be believed in them is told."""
+    if outside is None:
+        return predictor_of(request.header, measurement, request.base.engines)
+    for problem in outside.problems:
+        notice(wrapped(f"Warning: {problem}", terminal=sys.stderr.isatty()))
+    return predictor_from(request.header, outside)
 
 
 def _write_random(request: Request, predictor: Predictor, output: Path, n: int) -> None:
@@ -141,7 +147,6 @@ def _refined(solved: Solved, source: tuple[str, ...], text: Path, run: tuple[int
     # The engine and the kernels, for those who refine.
     from qxmix.cli.progress import chunks_shown  # noqa: PLC0415
     from qxmix.engines.evaluate import N_UBATCH  # noqa: PLC0415
-    from qxmix.engines.session import n_processors  # noqa: PLC0415
     from qxmix.measure.score import Passage  # noqa: PLC0415
     from qxmix.solve.refined import refine_recipe  # noqa: PLC0415
 

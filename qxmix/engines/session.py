@@ -17,6 +17,7 @@ import numpy as np
 from qxmix.engines.frames import Message, receive, receive_payload, send
 from qxmix.engines.library import library_path
 from qxmix.errors import RunError
+from qxmix.processors import n_processors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -256,11 +257,3 @@ class Session(EngineProcess):
     def embedding(self, text: str) -> NDArray[np.float32]:
         """The embedding (n_embd,) of ``text`` from an encoder model, pooled as the model says, not normalized."""
         return np.frombuffer(self.read(self.request({"op": "embedding"}, text.encode())), np.float32)
-
-
-def n_processors() -> int:
-    """Processors that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS, Windows
-        return os.cpu_count() or 1

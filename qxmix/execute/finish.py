@@ -11,7 +11,8 @@ from qxmix.execute import journal, reuse
 from qxmix.execute import output as files
 from qxmix.execute.check import check_data
 from qxmix.execute.result import Progress
-from qxmix.execute.workers import n_cpus, open_pool
+from qxmix.execute.workers import open_pool
+from qxmix.processors import n_processors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +40,7 @@ def read_finished(run: Pass, tensors: Sequence[tuple[TensorResult, ...]]) -> Non
     def note(done_nbytes: int, name: str) -> None:
         run.on_progress(Progress("check", before + done_nbytes, total, name))
 
-    n_all = n_cpus()
+    n_all = n_processors()
     with open_pool("threads", min(run.options.n_workers or n_all, n_all)) as pool:
         for job, written in zip(run.jobs, tensors, strict=True):
             tasks = job.tasks(run.options.chunking(pool.n_workers))

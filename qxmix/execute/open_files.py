@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qxmix.errors import RunError
-from qxmix.execute.workers import n_cpus
+from qxmix.processors import n_processors
 
 SPARE = 64
 """Files that are open anyway: libraries, streams, a compiler's cache."""
@@ -22,7 +22,7 @@ def allow_open_files(n_outputs: int, executor: str, n_workers: int | None) -> No
         import resource  # noqa: PLC0415 - not on every system
     except ImportError:
         return
-    n = n_workers or n_cpus()
+    n = n_workers or n_processors()
     # A worker in this process holds the model and every output open; so does a worker process, in its own count.
     n_here = 1 if executor in {"serial", "processes"} or executor.startswith("dask:") else n
     needed = n_here * (1 + n_outputs) + n_outputs + PIPES * n + SPARE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import time
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from qxmix.errors import RunError
 from qxmix.execute import stop
+from qxmix.processors import n_processors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,11 +70,6 @@ class SerialExecutor(Executor):
         return future
 
 
-def n_cpus() -> int:
-    """Processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @contextmanager
 def open_pool(spec: str, n_workers: int | None = None) -> Iterator[Pool]:
     """Open the executor that ``spec`` names and close it at the end, waiting for no task that was not begun.
@@ -88,7 +83,7 @@ def open_pool(spec: str, n_workers: int | None = None) -> Iterator[Pool]:
         RunError: there is no such executor, or it cannot be reached.
 
     """
-    n = n_workers or n_cpus()
+    n = n_workers or n_processors()
     if spec == "serial":
         yield Pool(SerialExecutor(), 1, stop.request, window=1)
     elif spec == "threads":

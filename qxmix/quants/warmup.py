@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from qxmix.processors import n_processors
 from qxmix.quants import codec_of, get
 from qxmix.quants.feedback.correlations import make_factors
 from qxmix.quants.feedback.options import Feedback
@@ -78,7 +79,7 @@ def warm(
     """
     # Encoders take longest and start first, so that the processes end together.
     todo = sorted(pending(kernels), key=lambda k: k.direction == "decode")
-    n_processes = min(len(todo), n_processes or os.cpu_count() or 1)
+    n_processes = min(len(todo), n_processes or n_processors())
     if n_processes <= 1 or not sys.executable:
         for kernel in todo:
             compile_kernel(kernel)
