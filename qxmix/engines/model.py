@@ -57,29 +57,19 @@ class LoadedModel:
             RunError: the engine refuses the file, and says why on standard error.
 
         """
-        self._engine = engine
-        self._n_ctx = n_ctx
+        self._engine, self._n_ctx, self._observer = engine, n_ctx, observer
         self._lib = library = open_library(engine)
         library.llama_backend_init()
-        self._model = library.llama_model_load_from_file(
-            path.encode(), model_params(library, engine, in_place=in_place)
-        )
+        how = model_params(library, engine, in_place=in_place)
+        self._model = library.llama_model_load_from_file(path.encode(), how)
         if not self._model:
-            msg = f"{engine} cannot load {path}"
-            raise RunError(msg)
+            raise RunError(f"{engine} cannot load {path}")
         self._vocab = library.llama_model_get_vocab(self._model)
         params = context_params(library, engine, n_ctx=n_ctx, n_ubatch=n_ubatch, n_sequences=n_sequences)
-        self._observer = observer
         if observer:
             observer.install(params)
-        self._context = library.llama_init_from_model(self._model, params)
-        if not self._context:
-            msg = f"{engine} has no room to run {path} with a context of {n_ctx}"
-            raise RunError(msg)
-        # An engine may round its context up, never down.
-        if library.llama_n_ctx(self._context) < n_ctx or library.llama_n_ubatch(self._context) != n_ubatch:
-            msg = f"{engine} did not take the sizes it was given; install another version of it"
-            raise RunError(msg)
+        self._context = self._opened(params, n_ctx)
+        self._check_sizes(n_ctx, n_ubatch)
         library.llama_set_n_threads(self._context, n_threads, n_threads)
         self.n_vocab: int = library.llama_vocab_n_tokens(self._vocab)
         self.add_bos: bool = library.llama_vocab_get_add_bos(self._vocab)
@@ -94,15 +84,26 @@ class LoadedModel:
         if observer:
             self._make_room(observer, n_ubatch)
 
+    def _opened(self, params: object, n_ctx: int) -> object:
+        """A context of the model, of so many tokens."""
+        context = self._lib.llama_init_from_model(self._model, params)
+        if not context:
+            msg = f"{self._engine} has no room for a context of {n_ctx} tokens"
+            raise RunError(msg)
+        return context
+
+    def _check_sizes(self, n_ctx: int, n_ubatch: int) -> None:
+        # An engine may round its context up, never down.
+        if self._lib.llama_n_ctx(self._context) < n_ctx or self._lib.llama_n_ubatch(self._context) != n_ubatch:
+            msg = f"{self._engine} did not take the sizes it was given; install another version of it"
+            raise RunError(msg)
+
     def _twins(self, weights: Weights) -> Mapping[str, tuple[int, ...]]:
         """Find what the engine holds twice, by a pass of one token in a context of its own."""
         finder = TwinFinder(self._lib)
         params = context_params(self._lib, self._engine, n_ctx=_TWINS_N_CTX, n_ubatch=_TWINS_N_CTX)
         finder.install(params)
-        context, self._context = self._context, self._lib.llama_init_from_model(self._model, params)
-        if not self._context:
-            msg = f"{self._engine} has no room for a second context"
-            raise RunError(msg)
+        context, self._context = self._context, self._opened(params, _TWINS_N_CTX)
         try:
             self._decode(np.zeros(1, np.int32), 0, np.ones(1, np.int8))
         finally:

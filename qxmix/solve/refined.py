@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import count
 from typing import TYPE_CHECKING
 
 from qxmix.solve.make import Solved, solve_recipe
@@ -43,12 +44,10 @@ def refine_recipe(
     room = replace(solved.room, total=None if solved.room.total is None else solved.room.total - _TEXT_NBYTES)
     limit = max(sum(o.nbytes for o in solved.solution.chosen), room.total or 0)
     room = room if room.total is None else replace(room, total=limit)
-    n_done = 0
+    done = count(1)
 
     def on_try() -> None:
-        nonlocal n_done
-        n_done += 1
-        on_step(n_done, total)
+        on_step(next(done), total)
 
     with ResidentStage(request.header, request.imatrix, passage, request.base.engines) as stage:
         stage.run_base()
