@@ -20,6 +20,7 @@ COMMANDS = {
     "plan": ("plan", "Show types, reasons and exact size before anything is read."),
     "apply": ("apply", "Write the model that the plan describes."),
     "verify": ("verify", "Compare an output with its digests, or make it again."),
+    "deviation": ("deviation", "Measure how far a file's weights are from another's."),
     "recipe-of": ("recipe_of", "Print the recipe that an output was made by."),
     "recipes": ("recipes", "List the recipes that come with qxmix, or print one."),
     "validate": ("validate", "Check recipes without a model."),

@@ -30,6 +30,7 @@ _PHASES = {
     "done": "done",
     "hash": "comparing with the digests",
     "derive": "making again and comparing",
+    "measure": "measuring",
 }
 
 

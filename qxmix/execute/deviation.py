@@ -45,6 +45,16 @@ class Deviation:
         return min(1.0, xq / norm) if norm > 0 else float(xx == qq)
 
 
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """One tensor in both files."""
+
+    name: str
+    source_type: str
+    type: str
+    deviation: Deviation
+
+
 def row_sums(x: NDArray[np.float32], q: NDArray[np.float32], columns: NDArray[np.float32]) -> NDArray[np.float64]:
     """(n_rows, 6) sums per row, in the order of ``Deviation.sums``, for (n_rows, n_cols) weights."""
     x64, q64 = x.astype(np.float64), q.astype(np.float64)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from qxmix.execute.deviation import Deviation
     from qxmix.execute.scales import Flaw
 
-Phase = Literal["kernels", "verify", "compare", "work", "check", "sync", "done", "hash", "derive"]
+Phase = Literal["kernels", "verify", "compare", "work", "check", "sync", "done", "hash", "derive", "measure"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,8 @@ class Progress:
 
     phase: Phase
     """Kernels loaded or compiled, interrupted work re-read, older outputs looked at, tensors made, the
-    finished files read once more, disk waited for; of a verification: digests compared, tensors made again."""
+    finished files read once more, disk waited for; of a verification: digests compared, tensors made again; two files
+    held against each other."""
     done_nbytes: int
     """Bytes of the model that need no more work."""
     total_nbytes: int

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qxmix.execute.deviation import Moved
+from qxmix.report.deviation import deviation_json, deviations_text
 from qxmix.report.problems import problem_json
-from qxmix.report.text import human_nbytes, table, wrapped
+from qxmix.report.text import human_nbytes, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +29,7 @@ def results_text(plans: Sequence[Plan], results: Sequence[Result], *, terminal: 
 
 
 def _written(plan: Plan, result: Result, *, terminal: bool) -> str:
-    measured = [t for t in result.tensors if t.deviation is not None]
+    measured = [Moved(t.name, t.source_type, t.type, t.deviation) for t in result.tensors if t.deviation is not None]
     paths = [str(p) for p in result.paths]
     where = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more shards"
     lines = [f"Wrote {where}: {human_nbytes(result.nbytes)} ({result.nbytes:,} bytes), {plan.bpw:.3f} bits per weight"]
@@ -38,7 +40,7 @@ def _written(plan: Plan, result: Result, *, terminal: bool) -> str:
     lines += [f"{p.severity}: {p}" for p in result.problems]
     lines = [wrapped(line, terminal=terminal) for line in lines]
     if measured:
-        lines += ["", _deviations(measured, terminal=terminal)]
+        lines += ["", deviations_text(measured, terminal=terminal)]
     return "\n".join(lines)
 
 
@@ -100,31 +102,6 @@ def _tensor_json(tensor: TensorResult) -> dict[str, object]:
         "sha256": tensor.sha256,
         "source_sha256": tensor.source_sha256,
     }
-    d = tensor.deviation
-    if d is not None:
-        entry["deviation"] = {
-            "weighted_rmse": d.weighted_rmse,
-            "relative_error": d.relative_error,
-            "cosine": d.cosine,
-            "worst_rows": [{"row": row, "relative_error": error} for error, row in d.worst],
-        }
+    if tensor.deviation is not None:
+        entry["deviation"] = deviation_json(tensor.deviation)
     return entry
-
-
-def _deviations(tensors: list[TensorResult], *, terminal: bool) -> str:
-    """One line per tensor, the largest relative error first."""
-    rows = []
-    for tensor in sorted(tensors, key=_relative_error, reverse=True):
-        d = tensor.deviation
-        assert d is not None
-        worst = ", ".join(f"{row} ({error:.2%})" for error, row in d.worst[:2])
-        rows.append(
-            (tensor.name, tensor.type, f"{d.weighted_rmse:.3e}", f"{d.relative_error:.3%}", f"{d.cosine:.6f}", worst)
-        )
-    return table(
-        ("tensor", "type", ">weighted RMSE", ">relative error", "?>cosine", "?worst rows"), rows, terminal=terminal
-    )
-
-
-def _relative_error(tensor: TensorResult) -> float:
-    return tensor.deviation.relative_error if tensor.deviation else 0.0
