@@ -113,7 +113,8 @@ def _notes(plan: Plan, base: str, engine: Engine) -> list[str]:
         notes.append(f"general.file_type will be that of {base}, not {plan.file_type}")
     if plan.file_type is None:
         notes.append(f"general.file_type will be that of {base}")
-    searches = Counter(t.search for t in plan.tensors if t.action == "encode" and t.search != "gradient")
+    lost = (t for t in plan.tensors if t.action == "encode" and (t.search not in {None, "gradient"} or t.counts_alike))
+    searches = Counter(t.search for t in lost)
     notes += [
         f"'search: {name}' of {n} tensors is lost: the engine searches its own way" for name, n in searches.items()
     ]

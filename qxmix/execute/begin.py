@@ -111,7 +111,8 @@ def refuse_changed_model(plan: Plan, recorded: Recorded) -> None:
 
 def _identity(plan: Plan) -> dict[str, str]:
     decisions = [
-        (t.name, t.source_type, t.type, t.action, t.importance, t.search, t.feedback, t.offset) for t in plan.tensors
+        (t.name, t.source_type, t.type, t.action, t.importance, t.search, t.counts_alike, t.feedback, t.offset)
+        for t in plan.tensors
     ]
     headers = sha256(b"".join(file.header for file in plan.files))
     return {

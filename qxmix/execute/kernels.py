@@ -43,7 +43,11 @@ def warm(*plans: Plan) -> None:
     for name in sorted({t.type for t in encoded if t.feedback}):
         compile_kernel(Kernel(name, "feedback"))
     # An encoder may have one kernel for each search, and for tensors with and without an importance.
-    kinds = {(t.source_type, t.type, t.importance is not None, t.search) for t in encoded if t.feedback is None}
+    kinds = {
+        (t.source_type, t.type, t.importance is not None or t.counts_alike, t.search or SEARCHES[0])
+        for t in encoded
+        if t.feedback is None
+    }
     for source_name, name, weighted, search in sorted(kinds):
         source, target = quants.get(source_name), quants.get(name)
         n_cols = lcm(source.block_size, target.block_size)

@@ -22,6 +22,7 @@ from qxmix.container.header import read_header
 from qxmix.container.moments import moments_digest
 from qxmix.errors import ModelFileError, Problem, RunError
 from qxmix.execute.output import file_errors
+from qxmix.quants.codec import SEARCHES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -62,7 +63,9 @@ def tensor_key(plan: Plan, tensor: PlannedTensor, source_sha256: str) -> str:
     facts: list[object] = [tensor.action, tensor.source_type, tensor.source.shape, source_sha256, tensor.type]
     if tensor.action == "encode":
         codec = quants.codec_of(tensor.type)
-        facts += [codec.version, tensor.search if codec.searches else None]
+        facts += [codec.version, (tensor.search or SEARCHES[0]) if codec.searches else None]
+        if tensor.counts_alike:
+            facts.append("every column counts 1")
         if tensor.importance is not None and plan.imatrix is not None:
             facts.append(hashlib.sha256(plan.imatrix.entries[tensor.importance].tobytes()).hexdigest())
         if tensor.feedback is not None and plan.moments is not None:

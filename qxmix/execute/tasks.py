@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from math import lcm
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from qxmix.container.moments import moments_digest
 from qxmix.errors import PlanError
 from qxmix.execute.digests import Leaf, leaves
@@ -62,7 +64,7 @@ def make_tasks(plan: Plan, targets: Sequence[Path], chunking: Chunking, run: str
                 first_row=leaf.first_row,
                 n_rows=leaf.n_rows,
                 importance=_importance(plan.imatrix, tensor, leaf),
-                search=SEARCHES.index(tensor.search),
+                search=SEARCHES.index(tensor.search or SEARCHES[0]),
                 moments=_moments(plan.moments, tensor, leaf),
                 step_rows=rows,
                 measure=chunking.measure and action == "encode",
@@ -175,6 +177,8 @@ def _scaled(leaf: Leaf, nbytes: int, n_rows: int, source_nbytes: int) -> tuple[i
 
 
 def _importance(imatrix: Imatrix | None, tensor: PlannedTensor, leaf: Leaf) -> bytes:
+    if tensor.counts_alike:
+        return np.ones(tensor.source.n_cols, np.float32).tobytes()
     if imatrix is None or tensor.importance is None or tensor.action == "copy":
         return b""
     values = imatrix.entries[tensor.importance]

@@ -54,8 +54,8 @@ class PlannedTensor:
     """Index into ``recipe.rules`` of the rule that decided, or None."""
     importance: str | None
     """Name of the imatrix entry that weights it, or None."""
-    search: Search
-    """How its scales are searched."""
+    search: Search | None
+    """How its scales are searched, if the recipe says it; None: as the reference does."""
     nbytes: int
     """Bytes of data in the output."""
     shard: int
@@ -76,6 +76,12 @@ class PlannedTensor:
     def name(self) -> str:
         """The tensor's name."""
         return self.source.name
+
+    @property
+    def counts_alike(self) -> bool:
+        """Whether every column counts 1: a search is named, the type has it, and nothing says what counts how much."""
+        searches = self.action == "encode" and self.quant_type is not None and self.quant_type.searches
+        return searches and self.search is not None and self.importance is None and self.feedback is None
 
     @property
     def source_type(self) -> str:

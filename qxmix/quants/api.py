@@ -26,7 +26,7 @@ def quantize(
     type: str,  # noqa: A002 - the field's word
     imatrix: ArrayLike | None = None,
     *,
-    search: Search = "gradient",
+    search: Search | None = None,
     moments: ArrayLike | None = None,
     feedback: Feedback = DEFAULT_FEEDBACK,
 ) -> NDArray[np.uint8]:
@@ -36,7 +36,9 @@ def quantize(
         x: (n_rows, n_cols) float32 weights; ``n_cols`` a multiple of the type's block size.
         type: name of a type, any case.
         imatrix: (n_cols,) float32 importance of each column, not negative; None for none.
-        search: how scales are searched, where the type searches (``qxmix types`` tells).
+        search: how scales are searched, where the type searches (``qxmix types`` tells); without ``imatrix`` every
+            column then counts 1.  None: as the reference does, which without ``imatrix`` has weights of its own or
+            none, or else the first of ``SEARCHES``.
         moments: (n_cols, n_cols) second moments ``E[a a^T]`` of what the columns are multiplied with; given, the error
             of each weight is taken back by the later ones of its row, within spans of 256 columns: only the diagonal
             blocks are read.  Without ``imatrix`` their diagonal is the importance.
@@ -52,7 +54,7 @@ def quantize(
 
     """
     quant_type, codec = _known(type)
-    if search not in SEARCHES:
+    if search is not None and search not in SEARCHES:
         raise ValueError(f"unknown search {search!r}; there are {', '.join(get_args(Search))}")
     rows = np.ascontiguousarray(x, dtype=np.float32)
     if rows.ndim != 2:  # noqa: PLR2004 - rows and columns
@@ -62,14 +64,17 @@ def quantize(
     if n_rows % quant_type.row_group:
         raise ValueError(f"{quant_type.name} interleaves {quant_type.row_group} rows; {n_rows} rows are no multiple")
     _check_finite(rows)
+    index = SEARCHES.index(search or SEARCHES[0])
     if moments is None:
-        codec.encode(rows, _columns(quant_type, n_cols, imatrix), packed, SEARCHES.index(search))
+        if search is not None and imatrix is None and quant_type.searches:
+            imatrix = np.ones(n_cols, np.float32)
+        codec.encode(rows, _columns(quant_type, n_cols, imatrix), packed, index)
         return packed
     if codec.feedback is None:
         raise ValueError(f"{quant_type.name} has no error feedback; leave out moments")
     matrix = _moments(n_cols, moments)
     columns = _columns(quant_type, n_cols, np.diagonal(matrix) if imatrix is None else imatrix)
-    codec.feedback(rows, columns, _factors(matrix, columns, feedback), packed, SEARCHES.index(search))
+    codec.feedback(rows, columns, _factors(matrix, columns, feedback), packed, index)
     return packed
 
 

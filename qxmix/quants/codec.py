@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 Search = Literal["gradient", "heuristic", "exhaustive"]
 SEARCHES: tuple[Search, ...] = ("gradient", "heuristic", "exhaustive")
-"""How a scale is searched; kernels get the index into this tuple."""
+"""How a scale is searched; kernels get the index into this tuple.  The first is what is done unless one is named."""
 
 Rows = NDArray[np.float32]
 """(n_rows, n_cols) weights, C-contiguous."""

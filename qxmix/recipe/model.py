@@ -179,7 +179,8 @@ class Recipe:
     keep: tuple[str, ...] = ()
     """Regular expressions: tensors that are carried over as they are."""
     allow_requantize: bool = False
-    search: SearchName = "gradient"
+    search: SearchName | None = None
+    """How scales are searched; None: nobody says, so as the reference does."""
     feedback: Feedback | None = None
     """How errors are fed back where there are moments; None: not at all."""
     ordinals: Ordinals = field(default_factory=Ordinals)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qxmix.quants.codec import SEARCHES
 from qxmix.report.text import human_nbytes, wrapped
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ def _how(plan: Plan, tensor: PlannedTensor) -> list[str]:
         weighted = f"none, for {tensor.type} does not read any"
     lines = [f"Importance: {weighted}"]
     if tensor.quant_type is not None and tensor.quant_type.searches:
-        lines.append(f"Search: {tensor.search}")
+        alike = ", every column counting 1" if tensor.counts_alike else ""
+        lines.append(f"Search: {tensor.search or SEARCHES[0]}{alike}")
     return lines
 
 

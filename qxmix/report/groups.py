@@ -20,7 +20,7 @@ MAX_LAYERS_LENGTH = 24
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Tensors of one part of the layers that share source type, requested type, type and rule."""
+    """Tensors of one part of the layers that share source type, requested type, type, rule and search."""
 
     part: str
     """The name without ``blk.N.`` and ``.weight``: ``ffn_down_exps``."""
@@ -56,7 +56,8 @@ def group(plan: Plan) -> list[Group]:
     for tensor in plan.tensors:
         part = part_of(tensor.name)
         order.setdefault(part, len(order))
-        fate = (tensor.source_type, tensor.requested, tensor.type, tensor.action, tensor.rule, tensor.kept)
+        how = (tensor.action, tensor.search, tensor.counts_alike)
+        fate = (tensor.source_type, tensor.requested, tensor.type, tensor.rule, tensor.kept, *how)
         members.setdefault((part, fate), []).append(tensor)
     groups = [Group(part, layer_ranges(t.name for t in found), tuple(found)) for (part, _), found in members.items()]
     return sorted(_shortened(groups), key=lambda g: order[g.part])

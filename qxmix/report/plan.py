@@ -130,6 +130,8 @@ def change(tensor: PlannedTensor) -> str:
 
 
 def _group_table(plan: Plan, *, terminal: bool) -> str:
+    groups = [g for g in group(plan) if not g.first.kept]
+    named = any(search_text(g.first) for g in groups)
     rows = [
         (
             g.part,
@@ -139,11 +141,21 @@ def _group_table(plan: Plan, *, terminal: bool) -> str:
             human_nbytes(g.nbytes),
             f"{g.bpw:.3f}",
             decided_by(plan, g.first),
+            *([search_text(g.first)] if named else []),
         )
-        for g in group(plan)
-        if not g.first.kept
+        for g in groups
     ]
-    return table(("tensors", "layers", ">n", "type", ">size", "?>bpw", "?by"), rows, terminal=terminal) if rows else ""
+    titles = ("tensors", "layers", ">n", "type", ">size", "?>bpw", "?by", *(["search"] if named else []))
+    return table(titles, rows, terminal=terminal) if rows else ""
+
+
+def search_text(tensor: PlannedTensor) -> str:
+    """The search that the recipe names for a tensor, and where it can change nothing; empty where none is named."""
+    if tensor.search is None or tensor.action == "copy":
+        return ""
+    if tensor.quant_type is None or not tensor.quant_type.searches:
+        return f"{tensor.search}: changes nothing"
+    return f"{tensor.search}, columns alike" if tensor.counts_alike else tensor.search
 
 
 def _kept_text(plan: Plan, *, terminal: bool) -> str:

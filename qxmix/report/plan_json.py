@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from qxmix.importance.coverage import coverage
 from qxmix.planning.memory import peak_nbytes
 from qxmix.planning.metadata import changes
+from qxmix.quants.codec import SEARCHES
 from qxmix.report.imatrix import coverage_json
 from qxmix.report.problems import problem_json
 
@@ -75,7 +76,8 @@ def _tensor(tensor: PlannedTensor) -> Json:
         "rule": tensor.rule,
         "reason": tensor.reason,
         "importance": tensor.importance,
-        "search": tensor.search,
+        "search": tensor.search or SEARCHES[0],
+        "counts_alike": tensor.counts_alike,
         "feedback": None if tensor.feedback is None else asdict(tensor.feedback.options),
         "nbytes": tensor.nbytes,
         "file": tensor.shard,

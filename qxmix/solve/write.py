@@ -67,7 +67,7 @@ def _settings(base: Recipe) -> Iterator[str]:
         yield "allow_requantize: true"
     if base.imatrix.missing:
         yield f"imatrix: {{missing: {base.imatrix.missing}}}"
-    if base.search != "gradient":
+    if base.search is not None:
         yield f"search: {base.search}"
 
 

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qxmix.quants import codec_of, get
 from qxmix.quants.api import dequantize, quantize
+from qxmix.quants.codec import SEARCHES
 from tests.quants.naive.super import iq4_xs
 
 
@@ -27,7 +29,10 @@ def test_bytes_equal_the_scalar_encoder(seed: int, weighted: bool, gradient: boo
     x = row(seed)
     imatrix = (np.random.default_rng(seed).gamma(0.5, 1.0, 256) + 1e-4).astype(np.float32) if weighted else None
     expected = iq4_xs(list(x[0]), None if imatrix is None else list(imatrix), gradient=gradient)
-    assert quantize(x, "IQ4_XS", imatrix, search="gradient" if gradient else "heuristic").tobytes() == expected
+    packed = np.empty((1, get("IQ4_XS").row_nbytes(256)), np.uint8)
+    columns = np.empty(0, np.float32) if imatrix is None else imatrix
+    codec_of("IQ4_XS").encode(x, columns, packed, SEARCHES.index("gradient" if gradient else "heuristic"))
+    assert packed.tobytes() == expected
 
 
 def test_a_zero_row_has_the_bytes_that_the_engines_write() -> None:

@@ -69,7 +69,7 @@ CODECS = {
         decode=block_decoder(BLOCK_NBYTES, nibbles(2), table_value(IQ4_LEVELS)),
         encode=search_decides(_encoder(scan_iq4), exhaustive=_encoder(best_iq4)),
         searches=SEARCHES,
-        version=2,
+        version=3,
         search_block=search_iq4,
         feedback=table_feedback(TwoTables(IQ4_LEVELS, 4), scan_iq4, best_iq4, BLOCK_NBYTES, _pack),
     )
