@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from qxmix.quants import codec_of, get
 from qxmix.quants.api import dequantize, quantize
+from qxmix.quants.codec import SEARCHES
 from qxmix.quants.common import numerics
 from qxmix.quants.common.levels import IQ4_LEVELS, nearest_code, nearest_level
 from qxmix.quants.jit import kernel
@@ -50,8 +52,10 @@ def importances() -> st.SearchStrategy[np.ndarray | None]:
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_bytes_equal_the_scalar_encoder(name: str, x: np.ndarray, imatrix: np.ndarray | None, gradient: bool) -> None:
     expected = NAIVE[name](list(x[0]), None if imatrix is None else list(imatrix), gradient=gradient)
-    got = quantize(x, name, imatrix, search="gradient" if gradient else "heuristic")
-    assert got.tobytes() == expected
+    packed = np.empty((1, get(name).row_nbytes(x.shape[1])), np.uint8)
+    columns = np.empty(0, np.float32) if imatrix is None else imatrix
+    codec_of(name).encode(x, columns, packed, SEARCHES.index("gradient" if gradient else "heuristic"))
+    assert packed.tobytes() == expected
 
 
 @pytest.mark.parametrize("name", ["Q4_0", "Q5_0", "Q6_0", "IQ4_NL"])

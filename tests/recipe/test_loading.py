@@ -110,7 +110,7 @@ def test_pure_inherits_no_rules_and_only_three_settings(tmp_path: Path) -> None:
     recipe = load_recipe(write(tmp_path, "r.yaml", "qxmix: 1\nextends: base.yaml\npure: true\n"))
     assert recipe.rules == ()
     assert (recipe.default, recipe.target, recipe.fallback.policy) == ("Q4_K", "llama.cpp", "error")
-    assert recipe.search == "gradient"
+    assert recipe.search is None
 
 
 def test_a_file_that_two_others_extend_brings_its_rules_once(tmp_path: Path) -> None:
