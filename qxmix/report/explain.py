@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qxmix.quants.codec import SEARCHES
+from qxmix.recipe.model import SEARCHES
 from qxmix.report.text import human_nbytes, wrapped
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from qxmix.importance.coverage import coverage
 from qxmix.planning.memory import peak_nbytes
 from qxmix.planning.metadata import changes
-from qxmix.quants.codec import SEARCHES
+from qxmix.recipe.model import SEARCHES
 from qxmix.report.imatrix import coverage_json
 from qxmix.report.problems import problem_json
 

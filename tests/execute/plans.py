@@ -80,7 +80,7 @@ def plan_for(
     types: Mapping[str, str],
     default: str = "Q4_0",
     imatrix: Imatrix | None = None,
-    search: Search = "gradient",
+    search: Search | None = None,
     shards: Sequence[int] | None = None,
 ) -> Plan:
     """Plan by hand: ``types`` by name, ``default`` for other matrices; vectors and tensors called "keep" are copied."""
