@@ -16,6 +16,7 @@ from qxmix.plan import make_plan
 from qxmix.quants import find
 from qxmix.recipe import load_recipe
 from qxmix.recipe.once import LARGEST, stream_of
+from qxmix.recipe.revision import extracted, revision_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -148,7 +149,7 @@ def load_side(text: str, header: ModelHeader | None, imatrix: Imatrix | None) ->
     """Load one side.
 
     Args:
-        text: A path, or the name of a shipped recipe.
+        text: A path, the name of a shipped recipe, or ``REV:path`` of the git repository one is in.
         header: The model that recipes are planned on, or None.
         imatrix: What they are planned with, or None.
 
@@ -157,6 +158,18 @@ def load_side(text: str, header: ModelHeader | None, imatrix: Imatrix | None) ->
         QxmixError: whatever reading it finds.
 
     """
+    revision = revision_of(text) if not is_remote(text) else None
+    if revision is None:
+        return _load_side(text, header, imatrix)
+    with extracted(revision) as found:
+        try:
+            side = _load_side(str(found.file), header, imatrix)
+        except QxmixError as error:
+            raise type(error)([found.told(p) for p in error.problems]) from None
+    return replace(side, label=text, problems=tuple(map(found.told, side.problems)))
+
+
+def _load_side(text: str, header: ModelHeader | None, imatrix: Imatrix | None) -> Side:
     kind = kind_of(text)
     if kind == "model":
         return _of_header(text, read_header(text))

@@ -6,11 +6,9 @@ from typing import TYPE_CHECKING
 
 from qxmix.report.groups import group
 from qxmix.report.plan import change, count_weights, sizes
-from qxmix.report.text import human_nbytes
+from qxmix.report.text import human_nbytes, markdown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from qxmix.planning.model import Plan
 
 
@@ -37,18 +35,8 @@ def plan_markdown(plan: Plan) -> str:
     if n_kept:
         nbytes = sum(t.nbytes for t in plan.tensors if t.kept)
         rows.append(("kept as they are", "", str(n_kept), "", human_nbytes(nbytes), ""))
-    lines += _table(("tensors", "layers", ">n", "type", ">size", ">bpw"), rows)
+    lines.append(markdown(("tensors", "layers", ">n", "type", ">size", ">bpw"), rows))
     return "\n".join(lines)
-
-
-def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    rule = ("---:" if t.startswith(">") else "---" for t in titles)
-    head = (t.removeprefix(">") for t in titles)
-    return [_line(head), _line(rule), *(_line(map(_cell, row)) for row in rows)]
-
-
-def _line(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
 
 
 def _cell(text: str) -> str:

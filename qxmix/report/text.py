@@ -30,6 +30,15 @@ def human_nbytes(nbytes: int) -> str:
     return f"{value:.{digits}f} {_UNITS[unit]}"
 
 
+def markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The table in Markdown; titles as :func:`table` takes them."""
+    rule = ["---:" if ">" in title[:2] else "---" for title in titles]
+    lines = ([title.lstrip("?>") for title in titles], *rows)
+    # A name may hold anything; a table only breaks on these.
+    cells = [[cell.replace("|", "\\|").replace("<", "&lt;") for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (cells[0], rule, *cells[1:]))
+
+
 def wrapped(text: str, *, terminal: bool) -> str:
     """On a terminal lines broken between words, with what follows indented; else as they are."""
     if not terminal:

@@ -1,7 +1,6 @@
-"""Runs one apply in a process of its own, to be killed: ``interrupted.py MODEL OUTPUT... [key=value ...]``.
+"""Runs one apply in a process of its own, to be killed: ``interrupted.py MODEL OUTPUT [key=value ...]``.
 
-The outputs are of as many ``MIXES``.  Prints ``work`` when the first tensor is under way and, at the end, ``done N``
-with the leaves that were resumed.
+Prints ``work`` when the first tensor is under way and, at the end, ``done N`` with the leaves that were resumed.
 """
 
 from __future__ import annotations
@@ -12,9 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qxmix.errors import QxmixError
-from qxmix.execute import Options, apply_all
-from qxmix.execute.complete import is_complete
-from qxmix.execute.output import name_output
+from qxmix.execute import apply
 from tests.execute.plans import plan_for
 
 if TYPE_CHECKING:
@@ -27,24 +24,17 @@ def show(progress: Progress) -> None:
         print("work", flush=True)
 
 
-MIXES = ("IQ4_NL", "Q4_0", "Q8_0")
-
-
 def main() -> None:
-    """Apply the usual mixes."""
-    model, *arguments = sys.argv[1:]
-    values = {key: json.loads(value) for key, _, value in (a.partition("=") for a in arguments if "=" in a)}
-    paths = [Path(a) for a in arguments if "=" not in a]
-    outputs = [(plan_for(Path(model), {}, default=mix), path) for mix, path in zip(MIXES, paths, strict=False)]
-    if values.get("resume"):
-        outputs = [(plan, path) for plan, path in outputs if not is_complete(plan, name_output(plan, path))]
+    """Apply the usual mix."""
+    model, output, *options = sys.argv[1:]
+    values = {key: json.loads(value) for key, _, value in (o.partition("=") for o in options)}
     try:
-        results = apply_all(outputs, Options(**values), show) if outputs else ()
+        result = apply(plan_for(Path(model), {}, default="IQ4_NL"), output, on_progress=show, **values)
     except KeyboardInterrupt:
         sys.exit(130)
     except QxmixError as error:
         sys.exit(str(error))
-    print("done", sum(r.n_resumed for r in results), flush=True)
+    print("done", result.n_resumed, flush=True)
 
 
 if __name__ == "__main__":
