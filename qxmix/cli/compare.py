@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @click.option("--base", type=click.Path(path_type=Path), help="What they diverge from.  [default: --model]")
 @click.option("--chunks", type=click.IntRange(min=1), help="Chunks from the start of the text.  [default: all]")
 @click.option("--ctx", default=512, show_default=True, type=click.IntRange(min=8), help="Tokens per chunk.")
-@click.option("--engine", type=EngineName(), default="ik_llama.cpp", show_default=True, help="Who runs them.")
+@click.option("--engine", type=EngineName(), help="Who runs them.  [default: ik_llama.cpp; encoders llama.cpp]")
 @click.option("-j", "--threads", type=click.IntRange(min=1), help="Threads of the engine.  [default: all processors]")
 @click.option(
     "--sort",
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 @click.option("--html", type=click.Path(path_type=Path), help="Write a page about them, complete in one file.")
 def command(
     *, names: tuple[str, ...], model: Path | None, imatrix: str | None, measure: Path | None, text: Path | None,
-    base: Path | None, chunks: int | None, ctx: int, engine: Engine, threads: int | None, sort: str,
+    base: Path | None, chunks: int | None, ctx: int, engine: Engine | None, threads: int | None, sort: str,
     markdown: bool, as_json: bool, plot: Path | None, html: Path | None,
 ) -> None:  # fmt: skip
     """Show recipes, plans (qxmix plan --json), lock files and GGUF models side by side.
@@ -93,9 +93,13 @@ def _draw(found: list[Entrant], header: ModelHeader | None, plot: Path | None, h
 
 def _evaluated(
     entrants: tuple[Entrant, ...], header: ModelHeader | None, imatrix: Imatrix | None, text: Path, base: Path | None,
-    run: tuple[Engine, int, int | None, int | None],
+    run: tuple[Engine | None, int, int | None, int | None],
 ) -> tuple[Entrant, ...]:  # fmt: skip
-    from qxmix.engines.evaluate import Settings  # noqa: PLC0415
+    from qxmix.engines.embed import ENGINE, is_encoder  # noqa: PLC0415 - numpy and ctypes, as below
+    from qxmix.engines.evaluate import Settings  # noqa: PLC0415 - numpy and ctypes, for those who have a text
 
+    engine, ctx, chunks, threads = run
+    encoder = header is not None and is_encoder(header)
+    settings = Settings(engine or (ENGINE if encoder else "ik_llama.cpp"), ctx, chunks, threads)
     with chunks_shown("Evaluating") as on_chunk:
-        return evaluate_all(entrants, header, imatrix, read_text(text), base, Settings(*run), on_chunk)
+        return evaluate_all(entrants, header, imatrix, read_text(text), base, settings, on_chunk)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from qxmix.report.look import MARKERS, SERIES, pyplot, save_picture
 from qxmix.report.text import table
+from qxmix.solve.predict import UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,6 +50,11 @@ def lineup_json(entrants: Sequence[Entrant]) -> list[dict[str, object]]:
     return [_object(entrant) for entrant in entrants]
 
 
+def unit_of(entrants: Sequence[Entrant]) -> str:
+    """Of their measured divergence; that of models that predict tokens where none was measured."""
+    return UNITS["cosine" if any("mean_distance" in e.scores for e in entrants) else "kld"]
+
+
 def draw_lineup(entrants: Sequence[Entrant], path: Path) -> None:
     """Divergence against size, measured where it was measured, with the interval of what was predicted.
 
@@ -68,11 +74,11 @@ def draw_lineup(entrants: Sequence[Entrant], path: Path) -> None:
             axes.errorbar(
                 size, now.value, [[below], [above]], color=colour, marker=marker, mfc="none", capsize=3, lw=1, alpha=0.6
             )
-        if entrant.measured is not None and entrant.measured.summary.mean_kld is not None:
-            axes.plot(size, entrant.measured.summary.mean_kld, color=colour, marker=marker, ls="none")
+        if entrant.measured is not None:
+            axes.plot(size, entrant.measured, color=colour, marker=marker, ls="none")
         axes.annotate(entrant.label, (size, entrant.divergence), xytext=(6, 4), textcoords="offset points", fontsize=8)
     axes.set_xlabel("size, MB")
-    axes.set_ylabel("divergence, nats per token (filled: measured, open: predicted)")
+    axes.set_ylabel(f"divergence, {unit_of(entrants)} (filled: measured, open: predicted)")
     axes.set_yscale("log")
     save_picture(figure, path)
     plt.close(figure)
@@ -89,6 +95,8 @@ def cells(entrants: Sequence[Entrant]) -> tuple[list[str], list[list[str]]]:
         (">predicted", [_predicted(e) for e in entrants]),
         (">mean KLD", [_score(e, "mean_kld", ".5f") for e in entrants]),
         ("?>+-", [_score(e, "mean_kld_error", ".5f") for e in entrants]),
+        (">mean 1 - cosine", [_score(e, "mean_distance", ".6f") for e in entrants]),
+        ("?>+-", [_score(e, "mean_distance_error", ".6f") for e in entrants]),
         (">PPL", [_score(e, "ppl", ".4f") for e in entrants]),
         ("?>written in", [_number(e.write_seconds, ".1f", " s") for e in entrants]),
     ]
@@ -112,13 +120,11 @@ def _predicted(entrant: Entrant) -> str:
 
 
 def _score(entrant: Entrant, key: str, style: str) -> str:
-    value = None if entrant.measured is None else getattr(entrant.measured.summary, key)
-    return _number(value, style)
+    return _number(entrant.scores.get(key), style)
 
 
 def _object(entrant: Entrant) -> dict[str, object]:
     predicted = None if entrant.predicted is None else asdict(entrant.predicted)
-    measured = None if entrant.measured is None else asdict(entrant.measured.summary)
     found: dict[str, object | None] = {
         "name": entrant.label,
         "nbytes": entrant.nbytes,
@@ -126,7 +132,7 @@ def _object(entrant: Entrant) -> dict[str, object]:
         "types": dict(entrant.types),
         "n_fallbacks": entrant.side.n_fallbacks,
         "predicted": predicted,
-        "measured": measured and {key: value for key, value in measured.items() if value is not None},
+        "measured": dict(entrant.scores) or None,
         "write_seconds": entrant.write_seconds,
     }
     return {key: value for key, value in found.items() if value is not None}

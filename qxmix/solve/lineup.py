@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from qxmix.container.imatrix import Imatrix
     from qxmix.container.model import ModelHeader
-    from qxmix.engines.evaluate import Evaluated, Settings
+    from qxmix.engines.evaluate import Settings
     from qxmix.solve.predict import Prediction, Predictor
 
 
@@ -30,8 +30,9 @@ class Entrant:
     """Type to tensors of it, those with the most bytes first."""
     predicted: Prediction | None = None
     """None without a measurement."""
-    measured: Evaluated | None = None
-    """None without a text, and for plans and lock files, which no engine runs."""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """What the engine found, by the names of ``engines.scores.Summary`` or ``engines.embed.Embedded``: empty without a
+    text, and for plans and lock files, which no engine runs."""
     write_seconds: float | None = None
     """What it took to write the file; of recipes that were written for this comparison."""
 
@@ -48,9 +49,14 @@ class Entrant:
     @property
     def divergence(self) -> float | None:
         """Measured, or else predicted, or None."""
-        if self.measured is not None and self.measured.summary.mean_kld is not None:
-            return self.measured.summary.mean_kld
+        if self.measured is not None:
+            return self.measured
         return None if self.predicted is None else self.predicted.value
+
+    @property
+    def measured(self) -> float | None:
+        """Measured divergence: nats per token, or 1 - cosine of embeddings."""
+        return self.scores.get("mean_kld", self.scores.get("mean_distance"))
 
 
 def line_up(
@@ -104,8 +110,6 @@ def evaluate_all(
         QxmixError: a recipe cannot be written, or a file not be run.
 
     """
-    from qxmix.engines.evaluate import evaluate  # noqa: PLC0415 - engines, for those who have a text
-
     with tempfile.TemporaryDirectory(prefix="qxmix-compare-") as folder:
         files: dict[int, tuple[Path, float | None]] = {}
         for i, entrant in enumerate(entrants):
@@ -114,12 +118,28 @@ def evaluate_all(
                 files[i] = Path(entrant.label), None
             elif kind == "recipe":
                 files[i] = _written(entrant.label, header, imatrix, Path(folder), i)
-        results = evaluate([path for path, _ in files.values()], text, base=base, settings=settings, on_chunk=on_chunk)
+        scores = _scores([path for path, _ in files.values()], text, base, settings, on_chunk)
     found = {
-        i: replace(entrants[i], measured=result, write_seconds=seconds)
-        for (i, (_, seconds)), result in zip(files.items(), results, strict=True)
+        i: replace(entrants[i], scores=score, write_seconds=seconds)
+        for (i, (_, seconds)), score in zip(files.items(), scores, strict=True)
     }
     return tuple(found.get(i, entrant) for i, entrant in enumerate(entrants))
+
+
+def _scores(
+    paths: list[Path], text: bytes, base: Path | None, settings: Settings, on_chunk: Callable[[int, int], None]
+) -> list[dict[str, float]]:
+    # Engines, for those who have a text.
+    from qxmix.engines.embed import evaluate_encoders, is_encoder  # noqa: PLC0415
+    from qxmix.engines.evaluate import evaluate  # noqa: PLC0415
+
+    if base is not None and all(is_encoder(_header(str(path))) for path in (base, *paths)):
+        of_lines = evaluate_encoders(paths, text, base=base, settings=settings, on_line=on_chunk)
+        found = [asdict(result) for result in of_lines]
+    else:
+        found = [asdict(r.summary) for r in evaluate(paths, text, base=base, settings=settings, on_chunk=on_chunk)]
+    of_file = {"path", "nbytes"}
+    return [{name: v for name, v in one.items() if v is not None and name not in of_file} for one in found]
 
 
 def _written(

@@ -16,6 +16,7 @@ from qxmix.plan import make_plan
 from qxmix.planning.lock import write_lock
 from qxmix.recipe import load_recipe
 from qxmix.resources import data_dir
+from tests.engines.bert import make_bert
 from tests.planning.models import write
 from tests.planning.zoo import dense
 from tests.solve.measured import measurement_of
@@ -80,6 +81,17 @@ def test_measured_by_the_engine_in_one_run(
     assert "write_seconds" in found["pure/q4_0"]
     assert "write_seconds" not in found[str(demo_model)]
     assert not list(tmp_path.glob("*.gguf"))
+
+
+def test_encoders_are_measured_by_their_embeddings(tmp_path: Path) -> None:
+    model, text, page = tmp_path / "bert.gguf", tmp_path / "text.txt", tmp_path / "c.html"
+    make_bert(model)
+    text.write_text("the world of a game\nmade by two people\nin the city .\n")
+    args = ("pure/q4_0", "pure/q8_0", model, "--model", model, "--text", text, "--ctx", 64)
+    found = {str(o["name"]): o["measured"]["mean_distance"] for o in objects(*args, "--html", page)}  # type: ignore[index]
+    assert found["pure/q4_0"] > found["pure/q8_0"] > found[str(model)] == pytest.approx(0, abs=1e-6)
+    assert "1 - cosine" in page.read_text()
+    assert "| mean 1 - cosine | +- |" in run(*args, "--markdown").stdout
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from qxmix.recipe.categories import name_parts
 from qxmix.report import look
 from qxmix.report.heat_map import SCALE, mark, step_of
-from qxmix.report.lineup import cells
+from qxmix.report.lineup import cells, unit_of
 from qxmix.report.page.chart import Point, chart
 from qxmix.report.page.squares import Square
 from qxmix.report.page.template import template
@@ -30,13 +30,12 @@ class Grid:
     rows: tuple[tuple[str, tuple[Square, ...]], ...]
 
 
-def compare_page(entrants: Sequence[Entrant], model: str, unit: str = "nats per token") -> str:
+def compare_page(entrants: Sequence[Entrant], model: str) -> str:
     """The page as HTML.
 
     Args:
         entrants: In the order in which they are shown.
         model: What the recipes are planned on; empty for none.
-        unit: Of the divergence.
 
     Raises:
         RunError: jinja2 is not installed.
@@ -47,7 +46,7 @@ def compare_page(entrants: Sequence[Entrant], model: str, unit: str = "nats per 
     return template("compare").render(
         look=look,
         title=f"{len(entrants)} side by side" + (f": {model}" if model else ""),
-        chart=chart(points, (), unit),
+        chart=chart(points, (), unit_of(entrants)),
         titles=[(title.lstrip("?>"), ">" in title[:2]) for title in titles],
         rows=rows,
         grids=(
