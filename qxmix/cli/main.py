@@ -7,13 +7,17 @@ import json
 import sys
 from dataclasses import replace
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
 
 import click
 
 from qxmix.cli import streams
 from qxmix.cli.lazy import LazyGroup
-from qxmix.errors import QxmixError
+from qxmix.errors import Problem, QxmixError
 from qxmix.report.problems import problem_json, problem_line
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 COMMANDS = {
     "solve": ("solve", "Find the types that lose least within a size."),
@@ -77,13 +81,20 @@ class _Commands(LazyGroup):
         try:
             return self._invoke(ctx)
         except QxmixError as error:
-            _tell(error, as_json=ctx.meta[_AS_JSON])
+            _print_json(ctx, error.problems)
+            _tell(error)
             ctx.exit(error.exit_code)
+        except click.ClickException as error:
+            _print_json(ctx, [Problem("the command line", error.format_message())])
+            raise
         except KeyboardInterrupt:
+            _print_json(ctx, [Problem("qxmix", "interrupted")])
             streams.notice("Interrupted.")
             ctx.exit(INTERRUPTED)
         except MemoryError:
-            streams.notice("Error: there is not enough memory; close other programs, or give fewer workers (-j)")
+            text = "there is not enough memory; close other programs, or give fewer workers (-j)"
+            _print_json(ctx, [Problem("qxmix", text)])
+            streams.notice(f"Error: {text}")
             ctx.exit(1)
         except OSError as error:
             if error.errno == errno.EPIPE:  # `| head` has read enough: click ends without a word
@@ -91,6 +102,8 @@ class _Commands(LazyGroup):
             streams.notice(f"Error: {_where(error)}{error.strerror or error}")
             if streams.came_from_output(error):
                 streams.drop_output()
+            else:
+                _print_json(ctx, [Problem(str(error.filename or "qxmix"), f"{error.strerror or error}")])
             ctx.exit(1)
 
     def _invoke(self, ctx: click.Context) -> object:
@@ -103,10 +116,14 @@ class _Commands(LazyGroup):
             raise
 
 
-def _tell(error: QxmixError, *, as_json: bool) -> None:
-    """All problems of an error on standard error, and for programs as an object on standard output."""
-    if as_json:
-        click.echo(json.dumps({"error": [problem_json(p) for p in error.problems]}, indent=1))
+def _print_json(ctx: click.Context, problems: Sequence[Problem]) -> None:
+    """For programs that asked for JSON what went wrong on standard output; ``schemas/error.schema.json``."""
+    if ctx.meta[_AS_JSON]:
+        click.echo(json.dumps({"error": [problem_json(p) for p in problems]}, indent=1))
+
+
+def _tell(error: QxmixError) -> None:
+    """All problems of an error on standard error."""
     for problem in error.problems:
         streams.notice(problem_line(replace(problem, severity="error", id=""), terminal=sys.stderr.isatty()))
     if len(error.problems) > 1:
