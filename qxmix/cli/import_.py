@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from qxmix.cli.inputs import EngineName, open_model
+from qxmix.cli.streams import write_text
 from qxmix.container.gguf_format import MAGIC
 from qxmix.dialects.parse import parse_source, read_source
 from qxmix.dialects.prove import inherited, prove
@@ -61,7 +62,7 @@ def command(
         mix = _read(source, cast("Dialect | None", dialect), base, _values(given), header)
         name = "imported" if source == _STDIN else source.stem
         text, proof = _translate(mix, name, cast("Engine", target or mix.engine), header)
-    _write(text, output)
+    write_text(text, output)
     if proof is None:
         click.echo("Not proved on a model; --model MODEL compares every type.", err=True)
         return
@@ -107,16 +108,6 @@ def _is_gguf(path: Path) -> bool:
             return file.read(len(MAGIC)) == MAGIC
     except OSError:
         return False
-
-
-def _write(text: str, output: Path | None) -> None:
-    if output is None:
-        click.echo(text, nl=False)
-        return
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"{output} cannot be written: {error.strerror or error}") from None
 
 
 def _show(proof: Proof) -> None:

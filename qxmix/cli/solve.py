@@ -14,9 +14,9 @@ from qxmix.cli.inputs import open_measurement, open_model, read_text
 from qxmix.cli.plan import make_split, split_options
 from qxmix.cli.sizes import Size
 from qxmix.cli.solve_options import Against, SelectorSize, SelectorTypes, Tie, candidate_types
-from qxmix.cli.streams import notice
+from qxmix.cli.streams import notice, write_text
 from qxmix.container.imatrix import load_imatrix
-from qxmix.errors import RunError, severity_order
+from qxmix.errors import severity_order
 from qxmix.lint import lint
 from qxmix.processors import n_processors
 from qxmix.recipe import load_recipe
@@ -112,7 +112,7 @@ def command(
     solved = solve_recipe(request, predictor, source)
     if tries is not None and text is not None:
         solved = _refined(solved, source, text, (tries, chunks, first_chunk, ctx, threads))
-    _write(solved.text, output)
+    write_text(solved.text, output)
     if against and output is not None:
         _write_random(request, predictor, output, against)
     _report(solved, output)
@@ -133,7 +133,7 @@ def _write_random(request: Request, predictor: Predictor, output: Path, n: int) 
     """Matched recipes at random, ``best-random-1.yaml`` beside ``best.yaml``."""
     for seed in range(1, n + 1):
         path = output.with_name(f"{output.stem}-random-{seed}{output.suffix}")
-        _write(solve_recipe(replace(request, name=path.stem), predictor, (), random_chooser(seed)).text, path)
+        write_text(solve_recipe(replace(request, name=path.stem), predictor, (), random_chooser(seed)).text, path)
 
 
 def _write_page(solved: Solved, path: Path) -> None:
@@ -189,16 +189,6 @@ def _source(measurement: Measurement | None, path: Path | None, imatrix: Imatrix
 def _bare(word: str) -> str:
     """A word of the command line without its folders."""
     return word.rpartition("/")[2] if "/" in word and "=" not in word else word
-
-
-def _write(text: str, output: Path | None) -> None:
-    if output is None:
-        click.echo(text, nl=False)
-        return
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"{output} cannot be written: {error.strerror or error}") from None
 
 
 def _report(solved: Solved, output: Path | None) -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Literal
 import click
 import click.utils
 
+from qxmix.errors import RunError
+
 if TYPE_CHECKING:
     from typing import TextIO
 
@@ -32,6 +34,22 @@ def notice(text: str) -> None:
     except OSError:
         # Replaced, since Python would try to write the rest at its end and change the exit code if it cannot.
         sys.stderr = _nowhere("w")
+
+
+def write_text(text: str, output: Path | None) -> None:
+    """Write a text as it is to a file, or to standard output.
+
+    Raises:
+        RunError: the file cannot be written.
+
+    """
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"{output} cannot be written: {error.strerror or error}") from None
 
 
 def came_from_output(error: OSError) -> bool:

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 from qxmix.errors import RunError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from qxmix.quants import Engine
 
 PACKAGES: dict[Engine, tuple[str, str]] = {
@@ -157,14 +159,19 @@ def model_params(library: CDLL, engine: Engine, *, in_place: bool) -> Opaque:
 
 
 def _map_nothing_ik(params: Opaque) -> None:
+    defaults = {"use_mmap": True, "use_mlock": False, "repack_tensors": False, "merge_qkv": False}
+    _flags_ik(params, "llama_model_params", defaults)["use_mmap"].value = False
+
+
+def _flags_ik(params: Opaque, struct: str, defaults: Mapping[str, bool]) -> dict[str, c_bool]:
+    """Flags of ik_llama.cpp by name, where the wheel declares them, which differs between versions."""
     from ik_llama_cpp import _ctypes_api  # noqa: PLC0415 - loads the engine, so only here, in the child
 
-    declared = _ctypes_api.llama_model_params
-    names = ("use_mmap", "use_mlock", "repack_tensors", "merge_qkv")
-    flags = [c_bool.from_buffer(params, getattr(declared, name).offset) for name in names]
-    if [flag.value for flag in flags] != [True, False, False, False]:
+    declared = getattr(_ctypes_api, struct)
+    flags = {name: c_bool.from_buffer(params, getattr(declared, name).offset) for name in defaults}
+    if {name: flag.value for name, flag in flags.items()} != defaults:
         raise RunError(_unknown_layout("ik_llama.cpp"))
-    flags[0].value = False
+    return flags
 
 
 def _map_nothing_llama(params: Opaque) -> None:
@@ -199,15 +206,9 @@ def context_params(library: CDLL, engine: Engine, *, n_ctx: int, n_ubatch: int, 
 
 def _switch_flash_attention_off(params: Opaque) -> None:
     # Without AVX-VNNI the wheel's flash attention ends the process by an assertion; without it, results are also the
-    # same on every machine.  Its place differs between versions, so the wheel's own declaration is asked.
-    from ik_llama_cpp import _ctypes_api  # noqa: PLC0415 - loads the engine, so only here, in the child
-
-    declared = _ctypes_api.llama_context_params
-    names = ("logits_all", "embeddings", "offload_kqv", "flash_attn")
-    flags = [c_bool.from_buffer(params, getattr(declared, name).offset) for name in names]
-    if [flag.value for flag in flags] != [False, False, True, True]:
-        raise RunError(_unknown_layout("ik_llama.cpp"))
-    flags[-1].value = False
+    # same on every machine.
+    defaults = {"logits_all": False, "embeddings": False, "offload_kqv": True, "flash_attn": True}
+    _flags_ik(params, "llama_context_params", defaults)["flash_attn"].value = False
 
 
 def _unknown_layout(engine: Engine) -> str:

@@ -6,6 +6,7 @@ import hashlib
 from collections import OrderedDict
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import lru_cache
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from qxmix.quants.feedback.correlations import make_factors
 from qxmix.quants.feedback.spans import SPAN
 
 if TYPE_CHECKING:
-    from qxmix.container.moments import MomentsEntry
+    from qxmix.container.moments import MomentsEntry, SecondMoments
     from qxmix.quants.codec import Columns, Factors
     from qxmix.quants.feedback.options import Feedback
 
@@ -39,7 +40,7 @@ class MomentsOf:
 
 
 Ready = tuple["Columns", "Factors"]
-_lock = Lock()
+_lock, _reading = Lock(), Lock()
 _ready: OrderedDict[tuple[str, int, str, Feedback, bytes], Future[Ready]] = OrderedDict()
 
 
@@ -75,11 +76,19 @@ def factors_of(where: MomentsOf, importance: bytes) -> Ready:
     return future.result()
 
 
+@lru_cache(maxsize=1)
+def _checked(path: str, name: str, entry: MomentsEntry, sha256: str) -> SecondMoments:
+    """An entry as it was when the plan was made; the last one is kept, since its matrices come one after the other."""
+    moments = read_entry_of(path, name, entry)
+    if entry_digest(moments) != sha256:
+        text = f"the moments of {name} changed after the plan was made; start over with --overwrite"
+        raise RunError(Problem(path, text))
+    return moments
+
+
 def _make(where: MomentsOf, importance: bytes) -> Ready:
-    moments = read_entry_of(where.path, where.name, where.entry)
-    if entry_digest(moments) != where.sha256:
-        text = f"the moments of {where.name} changed after the plan was made; start over with --overwrite"
-        raise RunError(Problem(where.path, text))
+    with _reading:  # an entry of many experts is large: one copy, whoever comes first
+        moments = _checked(where.path, where.name, where.entry, where.sha256)
     shared = len(moments.correlations) == 1
     correlations = moments.correlations[0 if shared else where.matrix]
     n_tokens = float(moments.correlation_counts[0 if shared else where.matrix])

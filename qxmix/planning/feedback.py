@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from qxmix.container.imatrix import twins_of
 from qxmix.container.source import show
 from qxmix.errors import Problem
-from qxmix.planning.importance import is_exempt
+from qxmix.planning.importance import is_exempt, of_no_tensor
 from qxmix.planning.model import TensorFeedback
 from qxmix.planning.silence import unsilenced
 
@@ -92,10 +92,7 @@ def _without_feedback(drafts: Iterable[Draft]) -> Iterator[Problem]:
 
 def _alien(plan: Plan, moments: Moments) -> Iterator[Problem]:
     """Entries for tensors that the model does not have: the moments are another model's."""
-    names = {t.name for t in plan.tensors}
-    # A tied model has no output of its own, and moments measured with it have an entry.
-    alien = [name for name in moments.entries if name not in names and name != "output.weight"]
-    if alien:
+    if alien := of_no_tensor(plan, moments.entries):
         text = (
             f"has {len(alien):,} of its {len(moments.entries):,} entries for tensors that this model does not have, "
             f"like {show(alien[0])}; give moments that were measured on this model"

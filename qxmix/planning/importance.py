@@ -8,9 +8,12 @@ from qxmix.container.imatrix import find_importance
 from qxmix.importance.coverage import all_unseen
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from qxmix.container.imatrix import Imatrix
     from qxmix.container.model import TensorInfo
     from qxmix.errors import Problem, Severity
+    from qxmix.planning.model import Plan
     from qxmix.quants import Engine, QuantType
     from qxmix.recipe.model import Recipe
 
@@ -61,3 +64,10 @@ def missing_is(tensor: TensorInfo, quant_type: QuantType, recipe: Recipe) -> tup
         if refusing:
             return "error", f"{refusing} refuses {name} without; 'imatrix: {{missing: warn}}' allows it"
     return "warning", ""
+
+
+def of_no_tensor(plan: Plan, entries: Iterable[str]) -> list[str]:
+    """Those entries of an importance matrix, or of moments, that no tensor of the model has use for."""
+    names = {t.name for t in plan.tensors}
+    # A tied model has no output of its own, and what was measured with it has an entry.
+    return [name for name in entries if name not in names and name != "output.weight"]

@@ -10,7 +10,7 @@ from qxmix.container.source import show
 from qxmix.errors import Problem, Severity
 from qxmix.importance.coverage import THIN_SHARE, coverage, numbers
 from qxmix.planning.draft import names_of
-from qxmix.planning.importance import missing_is
+from qxmix.planning.importance import missing_is, of_no_tensor
 from qxmix.planning.silence import is_silenced, unsilenced
 from qxmix.recipe.model import ImatrixPolicy
 
@@ -82,10 +82,7 @@ def _foreseen(recipe: Recipe, draft: Draft) -> bool:
 
 def _unused(plan: Plan, imatrix: Imatrix) -> Iterator[Problem]:
     """Entries for tensors that the model does not have: the matrix is probably another model's."""
-    names = {t.name for t in plan.tensors}
-    # A tied model has no output of its own, and a matrix measured with it has an entry.
-    alien = [name for name in imatrix.entries if name not in names and name != "output.weight"]
-    if alien:
+    if alien := of_no_tensor(plan, imatrix.entries):
         text = (
             f"the importance matrix has {len(alien):,} of its {len(imatrix.entries):,} entries for tensors that this "
             f"model does not have, like {show(alien[0])}; was it made from this model?"

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from qxmix import load_recipe, make_plan, read_header
 from qxmix.cli.main import main
-from qxmix.container.moments import SecondMoments, load_moments, packed_size, save_moments
+from qxmix.container.moments import SecondMoments, load_moments, packed_size, read_entry_of, save_moments
 from qxmix.errors import ModelFileError, PlanError, RunError
 from qxmix.execute import apply
 from qxmix.execute.factors import factors_of
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from qxmix import Plan
+    from qxmix.container.moments import MomentsEntry
     from qxmix.execute import Progress
 
 RECIPE = "qxmix: 1\ntarget: any\nfallback: error\ndefault: q4_0\nfeedback: {shrink: 0}\n"
@@ -141,6 +142,23 @@ def test_a_matrix_is_factorized_once_per_process(tmp_path: Path, monkeypatch: py
         assert task.moments
         factors_of(task.moments, task.importance)
     assert made == ["once"]
+
+
+def test_an_entry_is_read_once_for_all_its_experts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = {"blk.0.ffn_down_exps.weight": (64, 8, 3), "blk.1.ffn_down_exps.weight": (64, 8, 2)}
+    f16_model(tmp_path / "model.gguf", shapes)
+    plan = plan_of(tmp_path, moments=write_moments(tmp_path / "m.gguf", shapes, seed=78))
+    tasks = [t for t in make_tasks(plan, [tmp_path / "x"], Chunking(), "") if t.moments]
+    read: list[str] = []
+
+    def reading(path: str, name: str, entry: MomentsEntry) -> SecondMoments:
+        read.append(name)
+        return read_entry_of(path, name, entry)
+
+    monkeypatch.setattr("qxmix.execute.factors.read_entry_of", reading)
+    found = [factors_of(task.moments, task.importance) for task in tasks if task.moments]
+    assert len(found) == 5
+    assert read == list(shapes)
 
 
 def test_moments_are_part_of_the_job(tmp_path: Path, moments: Path) -> None:
