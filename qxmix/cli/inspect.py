@@ -15,6 +15,8 @@ from qxmix.container.parse import parse_gguf
 from qxmix.container.recognize import HEAD_NBYTES, looks_like_dat
 from qxmix.container.remote.address import is_remote
 from qxmix.container.source import opened
+from qxmix.container.weights import require_weights
+from qxmix.container.whole_file import whole_file
 from qxmix.report.inspect import imatrix_facts, imatrix_text, model_facts, model_text
 
 
@@ -22,12 +24,20 @@ from qxmix.report.inspect import imatrix_facts, imatrix_text, model_facts, model
 @click.argument("model", type=click.Path(path_type=str))
 @click.option("every", "--all", is_flag=True, help="List every tensor (or imatrix entry), and strings in full.")
 @click.option("as_json", "--json", is_flag=True, help="Print one JSON object, tensors included.")
-def command(model: str, *, every: bool, as_json: bool) -> None:
+@click.option("--lattice", is_flag=True, help="Read all weights: which sit on a lattice, and what keeps them whole.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="With --lattice: write what is found, as JSON.")
+def command(model: str, output: Path | None, *, every: bool, as_json: bool, lattice: bool) -> None:
     """Show the types, sizes and metadata of MODEL: a GGUF file, a first shard, or an importance matrix.
 
-    Only the header is read, so a model of any size takes a moment.
+    Only the header is read, so a model of any size takes a moment.  With --lattice the weights are read, too: models
+    that were trained or published as integers and then stored as floats can be quantized with every integer kept.
     """
     terminal = sys.stdout.isatty() and not as_json
+    if output is not None and not lattice:
+        raise click.UsageError("-o is for what --lattice finds; give --lattice, too")
+    if lattice:
+        _lattices(model, output, as_json=as_json, terminal=terminal)
+        return
     if not is_remote(model):
         refuse_recipe(model)
     if not is_remote(model) and _is_imatrix(Path(model)):
@@ -37,6 +47,29 @@ def command(model: str, *, every: bool, as_json: bool) -> None:
         facts = model_facts(open_model(model))
         text = "" if as_json else model_text(facts, every=every, terminal=terminal)
     click.echo(json.dumps(facts, indent=2) if as_json else text)
+
+
+def _lattices(model: str, output: Path | None, *, as_json: bool, terminal: bool) -> None:
+    from qxmix.measure.encode import Source  # noqa: PLC0415 - numba, which a header does not need
+    from qxmix.measure.lattice import is_looked_at, lattice_of  # noqa: PLC0415
+    from qxmix.measurement.lattice import lattices_json  # noqa: PLC0415
+    from qxmix.report.lattice import lattices_text  # noqa: PLC0415
+
+    if not is_remote(model):
+        refuse_recipe(model)
+        if _is_imatrix(Path(model)):
+            raise click.UsageError(f"{model} is an importance matrix; --lattice is for models")
+    header = open_model(model)
+    require_weights(header)
+    tensors = [t for t in header.tensors if is_looked_at(t)]
+    with click.progressbar(tensors, label="looking for lattices", file=sys.stderr) as shown:
+        looked_at = [lattice_of(Source(t, header.paths[t.shard], None, None)) for t in shown]
+    found = tuple(lattice for lattice in looked_at if lattice is not None)
+    text = json.dumps(lattices_json(header, found), indent=1) + "\n"
+    if output is not None:
+        with whole_file(output) as file:
+            file.write(text.encode())
+    click.echo(text if as_json else lattices_text(found, len(tensors), terminal=terminal), nl=not as_json)
 
 
 def _is_imatrix(path: Path) -> bool:

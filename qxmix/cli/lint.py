@@ -15,7 +15,9 @@ from qxmix.cli.plan import exit_code
 from qxmix.container.imatrix import load_imatrix
 from qxmix.errors import severity_order
 from qxmix.lint import examined
+from qxmix.measurement.lattice import load_lattices
 from qxmix.plan import make_plan
+from qxmix.planning.lattice import with_lattices
 from qxmix.recipe import load_recipe
 from qxmix.recipe.problem_ids import IDS
 from qxmix.report.plan import headline, problem_counts, problems_text
@@ -40,6 +42,7 @@ def _print_ids(ctx: click.Context, _param: click.Parameter, value: bool) -> None
 @click.option("--imatrix", type=click.Path(path_type=str), help="Importance matrix, .dat or GGUF.")
 @click.option("--strict", is_flag=True, help="Warnings are exit code 3, too.")
 @click.option("--measure", type=click.Path(path_type=Path), help="Of qxmix measure: rules that buy little, cost much.")
+@click.option("--lattice", type=click.Path(path_type=Path), help="Of qxmix inspect --lattice: what is lost of it.")
 @click.option("as_json", "--json", is_flag=True, help="Print a JSON list of problems.")
 @click.option(
     "--ids", is_flag=True, is_eager=True, expose_value=False, callback=_print_ids, help="List the ids and exit."
@@ -47,7 +50,7 @@ def _print_ids(ctx: click.Context, _param: click.Parameter, value: bool) -> None
 @click.pass_context
 def command(
     ctx: click.Context, recipe: str, model: str, imatrix: str | None, measure: Path | None,
-    *, strict: bool, as_json: bool,
+    lattice: Path | None, *, strict: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Say what in RECIPE looks wrong for MODEL, of which only the header is read.
 
@@ -55,6 +58,8 @@ def command(
     that nobody thought of.  A recipe silences an id with a reason: silence: {layer-gap: "the last layer is special"}.
     """
     plan = make_plan(load_recipe(recipe, validated=True), open_model(model), load_imatrix(imatrix) if imatrix else None)
+    if lattice is not None:
+        plan = with_lattices(plan, load_lattices(lattice, plan.header))
     plan = examined(plan, notes=True)
     if measure is not None:
         plan = replace(plan, problems=tuple(sorted((*plan.problems, *_worth(plan, measure)), key=severity_order)))

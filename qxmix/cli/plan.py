@@ -18,7 +18,9 @@ from qxmix.container.imatrix import load_imatrix
 from qxmix.errors import PlanError
 from qxmix.explain import explain
 from qxmix.lint import examined, refused
+from qxmix.measurement.lattice import load_lattices
 from qxmix.plan import Split, make_plan
+from qxmix.planning.lattice import with_lattices
 from qxmix.planning.lock import write_lock
 from qxmix.processors import n_processors
 from qxmix.recipe import load_recipe
@@ -75,6 +77,7 @@ def make_split(split_max_size: int | None, split_max_tensors: int | None, *, kee
 @click.option("--html", type=click.Path(path_type=Path), help="Write a page to look at, complete in one file.")
 @click.option("--lock", type=click.Path(path_type=Path), help="Write the types and hashes to this file.")
 @click.option("--measure", type=click.Path(path_type=Path), help="Of qxmix measure: adds the predicted divergence.")
+@click.option("--lattice", type=click.Path(path_type=Path), help="Of qxmix inspect --lattice: what is lost of it.")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), help="Workers that the memory estimate is for.")
 @split_options
 @running_options
@@ -82,7 +85,7 @@ def make_split(split_max_size: int | None, split_max_tensors: int | None, *, kee
 def command(
     ctx: click.Context, recipe: str, model: str, imatrix: str | None, moments: str | None, jobs: int | None,
     split_max_size: int | None, split_max_tensors: int | None,
-    lock: Path | None, html: Path | None, measure: Path | None, explained: str | None,
+    lock: Path | None, html: Path | None, measure: Path | None, lattice: Path | None, explained: str | None,
     n_ctx: int | None, kv_type: QuantType | None, vram: tuple[int, ...] | None, ram: int | None, parallel: int | None,
     *, strict: bool, every: bool, as_json: bool, markdown: bool, as_map: bool, keep_split: bool,
 ) -> None:  # fmt: skip
@@ -96,7 +99,8 @@ def command(
     split = make_split(split_max_size, split_max_tensors, keep_split=keep_split)
     loaded = load_recipe(recipe)
     matrix = load_imatrix(imatrix) if imatrix else None
-    plan = examined(make_plan(loaded, open_model(model), matrix, split, open_moments(moments)))
+    plan = make_plan(loaded, open_model(model), matrix, split, open_moments(moments))
+    plan = examined(plan if lattice is None else with_lattices(plan, load_lattices(lattice, plan.header)))
     n_workers = jobs or n_processors()
     use = use_of(engine_of(loaded), n_ctx, kv_type, vram, ram, parallel)
     found = running(plan, use) if use else None

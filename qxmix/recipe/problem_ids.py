@@ -40,6 +40,7 @@ IDS: dict[str, ProblemId] = {
     "no-effect": ProblemId("the plan encodes no tensor", "recipe"),
     "transformed-weights": ProblemId("metadata say that weights are stored rotated", "recipe"),
     "search-unused": ProblemId("a search is asked for that the encoder of the type does not have"),
+    "lattice-lost": ProblemId("weights sit on a lattice that the type or the search may not keep (--lattice)"),
     "shard-size": ProblemId("a tensor alone is larger than a file may be", "recipe"),
     "type-not-written": ProblemId("qxmix cannot write a type, or not read one that would have to be", "nobody"),
     "requantize": ProblemId("the model is quantized already", "nobody"),

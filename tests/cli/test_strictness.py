@@ -81,7 +81,7 @@ ELSEWHERE = {
     "lock": "plan writes lock files, only apply compares them",
     "imatrix-prior": "needs experts; tests/planning/test_priors.py or its like",
     "moments-none": "moments have tests of their own", "moments-unused": "", "moments-missing": "",
-    "moments-model": "", "moments-shape": "",
+    "moments-model": "", "moments-shape": "", "lattice-lost": "tests/cli/test_lattice.py",
 }  # fmt: skip
 NOTES = {
     "rule-partly-shadowed", "match-order", "default-used", "bits-above-requested", "larger-than-model", "search-unused",

@@ -1,0 +1,177 @@
+"""Finding weights that sit on a lattice: models that were trained or published as integers and then stored as floats.
+
+On a lattice each group of weights is ``d q``, or ``d q + m``, with few bits for ``q``, rounded to the model's float.
+The largest magnitude of a group is then a whole multiple of ``d``: ``d = largest / k``, and the smallest ``k`` that
+puts all weights of the group within rounding of a multiple is it.  With a minimum, ``d = (largest - smallest) / k``.
+
+Weights that are none can fit by chance, the more easily the more bits.  So every group of the tensor has to fit, and
+the chance of that, as the product over weights of the share of the line that counts as a multiple, times the number of
+trials, has to be less than e^-100.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qxmix.measure.sample import sample_rows
+from qxmix.measurement.lattice import Lattice
+from qxmix.quants import codec_of, get
+from qxmix.quants.codec import SEARCHES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from qxmix.container.model import TensorInfo
+    from qxmix.measure.encode import Source
+
+    Floats = NDArray[np.float64]
+
+ROUNDING = {"BF16": (2.0**-8, 2.0**-134), "F16": (2.0**-11, 2.0**-25), "F32": (2.0**-22, 2.0**-150)}
+"""Largest error of storing a weight: as a share of it, and where it is subnormal.  A float32 may be a rounded product
+of a rounded scale, hence some more than half a unit."""
+MAX_BITS = 8
+LEAST_BITS = 2
+GROUPS = (0, 256, 128, 64, 32)
+"""Adjacent weights of a row that share a scale, the most first; 0: the row."""
+SIGNIFICANT = -100.0
+"""Logarithm of the chance below which a fit is none."""
+_OF_A_GROUP = -3.0
+"""The same for one group: where multiples cover the line, a fit says nothing."""
+_N_FIRST = 64
+"""Groups of 32 that are looked at first: nearly all tensors that are no lattice are told by them."""
+_N_ROWS = 64
+"""Rows on which group sizes and types are tried."""
+_STEP_WEIGHTS = 1 << 21
+
+_TYPES = ("TQ1_0", "TQ2_0", "Q4_0", "Q5_0", "Q6_0", "Q8_0")
+"""Types that are tried for multiples of a scale, the smallest first."""
+_TYPES_WITH_MINIMUM = ("Q4_1", "Q5_1", "Q8_0")
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Groups that all fit."""
+
+    d: Floats
+    """(n_groups,) scales; 0 where all weights are equal and there is a minimum, or are 0."""
+    m: Floats
+    """(n_groups,) minima; 0 without."""
+    least: int
+    most: int
+    """Of the whole numbers."""
+    chance: float
+    """Logarithm of the chance that weights on no lattice fit."""
+
+
+def fit(x: Floats, rounding: tuple[float, float], *, minimum: bool) -> Fit | None:
+    """Fit a lattice to each group ``(n_groups, n)``; None where one has none."""
+    share, least = rounding
+    m = x.min(axis=1) if minimum else np.zeros(len(x))
+    size = np.abs(x).max(axis=1)
+    span = x.max(axis=1) - m if minimum else size
+    d, left, chance = np.zeros(len(x)), np.flatnonzero(span > 0), 0.0
+    low, high = 0, 0
+    for k in range(1, 2**MAX_BITS if minimum else 2 ** (MAX_BITS - 1) + 1):
+        if not len(left):
+            return Fit(d, m, low, high, chance)
+        values, step = x[left], span[left, None] / k
+        q = np.rint((values - m[left, None]) / step)
+        error = 2 * share * (np.abs(values) + minimum * size[left, None]) + 2 * least
+        by_chance = np.log(np.minimum(1, 2 * error / step)).sum(axis=1) + np.log(2 * k)
+        fits = (np.abs(values - m[left, None] - step * q) <= error).all(axis=1) & (by_chance < _OF_A_GROUP)
+        d[left[fits]] = step[fits, 0]
+        chance += float(by_chance[fits].sum())
+        if fits.any():
+            low, high = min(low, int(q[fits].min())), max(high, int(q[fits].max()))
+        left = left[~fits]
+    return None if len(left) else Fit(d, m, low, high, chance)
+
+
+def bits_of(found: Fit) -> int:
+    """Bits of its whole numbers, where a scale may have either sign."""
+    n_codes = found.most + 1 if found.least == 0 and found.m.any() else 2 * max(found.most, -found.least)
+    return max(LEAST_BITS, int(np.ceil(np.log2(max(1, n_codes)))))
+
+
+def lattice_of(source: Source) -> Lattice | None:
+    """The lattice that all weights of a tensor sit on, or None.
+
+    Raises:
+        ModelFileError: a weight is NaN or infinite.
+        RunError: the file ends early, or cannot be read.
+
+    """
+    tensor = source.tensor
+    sample = source.decode(source.read(sample_rows(tensor, (), _N_ROWS))).astype(np.float64)
+    rounding = ROUNDING[tensor.type]
+    first = sample.reshape(-1, 32)[:_N_FIRST] if tensor.n_cols % 32 == 0 else sample[:2]
+    for minimum in (False, True):
+        if fit(first, rounding, minimum=minimum) is None:
+            continue
+        for group in GROUPS:
+            if group and tensor.n_cols % group:
+                continue
+            width = group or tensor.n_cols
+            found = fit(sample.reshape(-1, width), rounding, minimum=minimum)
+            if found is None:
+                continue
+            whole, digest = _whole(source, width, rounding, minimum=minimum)
+            if whole is None or whole.chance > SIGNIFICANT:
+                continue
+            name = _smallest_type(sample, found, width, minimum=minimum)
+            return Lattice(tensor.name, bits_of(whole), group, minimum, name, digest)
+    return None
+
+
+def _whole(source: Source, width: int, rounding: tuple[float, float], *, minimum: bool) -> tuple[Fit | None, str]:
+    """The fit of all groups of a tensor, without their scales, and the digest of its data."""
+    total = Fit(np.empty(0), np.zeros(1), 0, 0, 0.0)
+    digest = hashlib.sha256()
+    for piece in _pieces(source):
+        digest.update(piece.data)
+        x = source.decode(piece).astype(np.float64)
+        found = fit(x.reshape(-1, width), rounding, minimum=minimum)
+        if found is None:
+            return None, ""
+        total = replace(
+            total, m=np.maximum(total.m, np.abs(found.m).max()), least=min(total.least, found.least),
+            most=max(total.most, found.most), chance=total.chance + found.chance,
+        )  # fmt: skip
+    return total, digest.hexdigest()
+
+
+def _pieces(source: Source) -> Iterator[NDArray[np.uint8]]:
+    step = max(1, _STEP_WEIGHTS // source.tensor.n_cols)
+    rows = sample_rows(source.tensor, (), None)
+    n = max(1, step // rows[0].n)
+    for i in range(0, len(rows), n):
+        yield source.read(rows[i : i + n])
+
+
+def _smallest_type(sample: Floats, found: Fit, width: int, *, minimum: bool) -> str | None:
+    """The smallest type whose encoder, searching exhaustively, gives every whole number of the sample back."""
+    x = sample.astype(np.float32)
+    step = np.repeat(found.d, width).reshape(x.shape)
+    for name in _TYPES_WITH_MINIMUM if minimum else _TYPES:
+        quant_type, codec = get(name), codec_of(name)
+        if x.shape[1] % quant_type.block_size or (name.startswith("TQ") and max(found.most, -found.least) > 1):
+            continue
+        packed = np.empty((len(x), quant_type.row_nbytes(x.shape[1])), np.uint8)
+        back = np.empty_like(x)
+        ones = np.ones(x.shape[1] if quant_type.searches else 0, np.float32)
+        codec.encode(x, ones, packed, SEARCHES.index("exhaustive") if quant_type.searches else 0)
+        codec.decode(packed, back)
+        if (np.abs(back - sample) <= step / 4).all():
+            return name
+    return None
+
+
+def is_looked_at(tensor: TensorInfo) -> bool:
+    """Whether a tensor is a matrix of floats that the engines might quantize."""
+    return tensor.type in ROUNDING and len(tensor.shape) > 1 and tensor.n_cols >= 32 and tensor.n_rows > 1  # noqa: PLR2004 - a block

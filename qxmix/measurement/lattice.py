@@ -1,0 +1,84 @@
+"""Tensors whose weights sit on a lattice: what ``qxmix inspect --lattice`` found, and the file that keeps it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from qxmix.container.identity import header_sha256
+from qxmix.errors import ModelFileError, Problem
+from qxmix.quants import find
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from qxmix.container.model import ModelHeader
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Lattice:
+    """How the weights of one tensor are whole multiples of a scale, beside a minimum or not."""
+
+    tensor: str
+    bits: int
+    """Of the whole numbers: 2 to 8."""
+    group: int
+    """Adjacent weights of a row that share a scale; 0: all of it."""
+    minimum: bool
+    """Whether a minimum is added to the multiples."""
+    type: str | None
+    """Upper-case name of the smallest type that holds every whole number; None: no type that was tried does."""
+    sha256: str
+    """Of the tensor's data in the model."""
+
+    @property
+    def what(self) -> str:
+        """``4 bits per 32 weights``."""
+        per = f"per {self.group} weights" if self.group else "per row"
+        return f"{self.bits} bits {per}" + (" with a minimum" if self.minimum else "")
+
+
+def lattices_json(header: ModelHeader, found: tuple[Lattice, ...]) -> dict[str, Any]:
+    """The content of the file, ready for ``json.dumps``; its shape is ``schemas/lattice.schema.json``."""
+    return {
+        "qxmix_lattice": VERSION,
+        "header_sha256": header_sha256(header),
+        "tensors": [asdict(lattice) for lattice in found],
+    }
+
+
+def load_lattices(path: Path, header: ModelHeader) -> tuple[Lattice, ...]:
+    """Read what was found in a model.
+
+    Raises:
+        ModelFileError: the file cannot be read, is none of lattices, or is of another model.
+
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        version, of = data["qxmix_lattice"], data["header_sha256"]
+        found = tuple(map(_lattice, data["tensors"])) if version == VERSION else ()
+    except OSError as error:
+        raise ModelFileError(Problem(str(path), f"cannot be read: {error.strerror or error}")) from None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        text = "is no file of lattices; make one with 'qxmix inspect MODEL --lattice -o L.json'"
+        raise ModelFileError(Problem(str(path), text)) from None
+    if version != VERSION:
+        text = f"has version {version} and this qxmix reads {VERSION}; make it anew (qxmix inspect MODEL --lattice)"
+        raise ModelFileError(Problem(str(path), text))
+    if of != header_sha256(header):
+        text = f"is of another model than {header.path.name}; make one of it (qxmix inspect MODEL --lattice -o L.json)"
+        raise ModelFileError(Problem(str(path), text))
+    return found
+
+
+def _lattice(data: dict[str, Any]) -> Lattice:
+    lattice = Lattice(**data)
+    whole = isinstance(lattice.bits, int) and isinstance(lattice.group, int) and isinstance(lattice.minimum, bool)
+    known = lattice.type is None or (isinstance(lattice.type, str) and find(lattice.type) is not None)
+    if not (whole and known and isinstance(lattice.tensor, str)):
+        raise ValueError
+    return lattice

@@ -1,0 +1,45 @@
+"""What a plan would lose of tensors whose weights sit on a lattice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from qxmix.errors import Problem, severity_order
+from qxmix.planning.silence import is_silenced
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from qxmix.measurement.lattice import Lattice
+    from qxmix.planning.model import Plan, PlannedTensor
+
+
+def with_lattices(plan: Plan, lattices: Iterable[Lattice]) -> Plan:
+    """The plan with a warning for each kind of lattice that it may not keep, unless its rule silences that."""
+    problems = (*plan.problems, *_lost(plan, lattices))
+    return replace(plan, problems=tuple(sorted(problems, key=severity_order)))
+
+
+def _lost(plan: Plan, lattices: Iterable[Lattice]) -> Iterator[Problem]:
+    planned = {t.name: t for t in plan.tensors if t.action == "encode"}
+    lost: dict[tuple[str, str, str], list[str]] = {}
+    for lattice in lattices:
+        tensor = planned.get(lattice.tensor)
+        if tensor is None or lattice.type is None or _keeps(tensor, lattice.type):
+            continue
+        if not is_silenced(plan.recipe, tensor.rule, "lattice-lost"):
+            lost.setdefault((lattice.what, tensor.type, lattice.type), []).append(tensor.name)
+    for (what, planned_type, keeper), names in lost.items():
+        more = f" (and those of {len(names) - 1:,} more tensors)" if len(names) > 1 else ""
+        text = (
+            f"its weights{more} sit on a lattice of {what}: {keeper.lower()} with 'search: exhaustive' keeps every one,"
+        )
+        yield Problem(names[0], f"{text} {planned_type} as planned may not", "warning", "lattice-lost")
+
+
+def _keeps(tensor: PlannedTensor, keeper: str) -> bool:
+    """Whether a tensor is encoded as was tried: where scales are searched only the exhaustive search is sure."""
+    searched = tensor.quant_type is not None and tensor.quant_type.searches
+    sure = tensor.search == "exhaustive" or not searched
+    return tensor.type == keeper and sure and tensor.feedback is None

@@ -1,0 +1,140 @@
+"""Integers that were stored as floats: found, told with the rule that keeps them, and kept by it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jsonschema
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from qxmix.cli.main import main
+from qxmix.measure.lattice import ROUNDING, bits_of, fit
+from qxmix.quants.api import dequantize, quantize
+from tests.execute.plans import write_model
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SCHEMA = json.loads((Path(__file__).parents[2] / "schemas" / "lattice.schema.json").read_text())
+Q, UP, OUT = "blk.0.attn_q.weight", "blk.1.attn_q.weight", "output.weight"
+
+
+def stored(x: NDArray[np.floating], as_type: str) -> NDArray[np.float32]:
+    """The weights as the float type holds them."""
+    if as_type == "F16":
+        return x.astype(np.float16).astype(np.float32)
+    bits = x.astype(np.float32).view(np.uint32)
+    rounded: NDArray[np.float32] = (
+        ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+    )
+    return rounded
+
+
+def integers(
+    bits: int, group: int, seed: int = 0, *, even: bool = False
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """(64, 512) whole numbers, -8..7 or where ``even`` -7..7, and heavy-tailed scales; some groups zero or constant."""
+    rng = np.random.default_rng(seed)
+    n = 2 ** (bits - 1)
+    q = rng.integers(-n + even, n, (64, 512 // group, group))
+    q[3, 0], q[5, -1] = 0, 3 % n
+    return q, 0.01 * np.exp(rng.standard_t(4, (64, 512 // group, 1)).clip(-4, 4))
+
+
+@pytest.mark.parametrize("as_type", ["BF16", "F16"])
+@pytest.mark.parametrize("group", [32, 64, 128, 256, 512])
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, 6])
+def test_scales_and_bits_are_found(bits: int, group: int, as_type: str) -> None:
+    q, scales = integers(bits, group)
+    found = fit(stored(q * scales, as_type).reshape(-1, group).astype(np.float64), ROUNDING[as_type], minimum=False)
+    assert found is not None
+    assert bits_of(found) == bits
+    assert found.chance < -10_000
+
+
+@pytest.mark.parametrize("as_type", ["BF16", "F16"])
+@pytest.mark.parametrize("even", [False, True])
+@pytest.mark.parametrize("group", [32, 64, 128, 512])
+def test_every_integer_comes_back(group: int, even: bool, as_type: str) -> None:
+    q, scales = integers(4, group, 1, even=even)
+    x = stored(q * scales, as_type).reshape(64, 512)
+    back = dequantize(quantize(x, "Q4_0", search="exhaustive"), "Q4_0", 512).reshape(q.shape)
+    np.testing.assert_array_equal(np.rint(back / scales), q)
+
+
+@pytest.mark.parametrize("as_type", ["BF16", "F16"])
+def test_a_minimum_is_found(as_type: str) -> None:
+    q, scales = integers(4, 32)
+    minima = scales * np.random.default_rng(2).uniform(-9, -6, scales.shape)
+    x = stored((q + 8) * scales + minima, as_type).reshape(-1, 32).astype(np.float64)
+    assert fit(x, ROUNDING[as_type], minimum=False) is None
+    found = fit(x, ROUNDING[as_type], minimum=True)
+    assert found is not None
+    assert bits_of(found) == 4
+    assert found.chance < -1000
+
+
+@pytest.mark.parametrize("as_type", ["BF16", "F16", "F32"])
+@pytest.mark.parametrize("minimum", [False, True])
+def test_ordinary_weights_are_no_lattice(as_type: str, minimum: bool) -> None:
+    rng = np.random.default_rng(4)
+    for x in (rng.standard_normal((64, 32)), rng.standard_t(3, (64, 32)), rng.laplace(size=(64, 32))):
+        rounded = x.astype(np.float32) if as_type == "F32" else stored(x, as_type)
+        assert fit(rounded.astype(np.float64), ROUNDING[as_type], minimum=minimum) is None
+
+
+def run(*arguments: object) -> tuple[int, str]:
+    done = CliRunner().invoke(main, [str(a) for a in arguments])
+    return done.exit_code, done.output
+
+
+def model(folder: Path) -> Path:
+    q, scales = integers(4, 64)
+    on = (q * scales).reshape(64, 512).astype(np.float16)
+    off = np.random.default_rng(3).standard_normal((64, 512)).astype(np.float16)
+    write_model(folder / "m.gguf", {Q: on, UP: on[::-1].copy(), OUT: off})
+    return folder / "m.gguf"
+
+
+def test_from_the_model_to_a_recipe_that_keeps_it(tmp_path: Path) -> None:
+    gguf, found, recipe = model(tmp_path), tmp_path / "l.json", tmp_path / "r.yaml"
+    code, shown = run("inspect", gguf, "--lattice", "-o", found)
+    assert code == 0
+    assert "2 of 3 matrices" in shown
+    assert "4 bits per 64 weights" in shown
+    data = json.loads(found.read_text())
+    jsonschema.validate(data, SCHEMA)
+    assert [(t["tensor"], t["type"]) for t in data["tensors"]] == [(Q, "Q4_0"), (UP, "Q4_0")]
+
+    head = "qxmix: 1\ntarget: any\nfallback: error\ndefault: q4_0\n"
+    recipe.write_text(head)
+    for command in ("plan", "lint"):
+        code, shown_plan = run(command, recipe, gguf, "--lattice", found, "--strict")
+        assert code == 3
+        assert "lattice-lost" in shown_plan
+        assert "lattice-lost" not in run(command, recipe, gguf)[1]
+    rule = next(line for line in shown.splitlines() if line.startswith("  - {"))
+    recipe.write_text(f"{head}rules:\n{rule}\n")
+    code, shown_plan = run("plan", recipe, gguf, "--lattice", found, "--strict")
+    assert (code, "lattice-lost" in shown_plan) == (0, False)
+    recipe.write_text(f"{head}rules: [{{match: attn_q, type: q4_0, silence: {{lattice-lost: meant}}}}]\n")
+    assert "lattice-lost" not in run("plan", recipe, gguf, "--lattice", found)[1]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"qxmix_lattice": 2, "header_sha256": "", "tensors": []}', None])
+def test_files_that_are_none_are_refused(text: str | None, tmp_path: Path) -> None:
+    gguf, found = model(tmp_path), tmp_path / "l.json"
+    other = json.dumps({"qxmix_lattice": 1, "header_sha256": "0" * 64, "tensors": []})
+    found.write_text(other if text is None else text)
+    code, shown = run("plan", "pure/q4_0", gguf, "--lattice", found)
+    assert code == 1
+    assert "--lattice" in shown
+    assert str(found) in shown
+
+
+def test_o_alone_is_refused(tmp_path: Path) -> None:
+    assert run("inspect", model(tmp_path), "-o", tmp_path / "l.json")[0] == 2
