@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from qxmix.errors import Problem, severity_order
 from qxmix.planning.silence import is_silenced
+from qxmix.quants import get
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -32,14 +33,21 @@ def _lost(plan: Plan, lattices: Iterable[Lattice]) -> Iterator[Problem]:
             lost.setdefault((lattice.what, tensor.type, lattice.type), []).append(tensor.name)
     for (what, planned_type, keeper), names in lost.items():
         more = f" (and those of {len(names) - 1:,} more tensors)" if len(names) > 1 else ""
-        text = (
-            f"its weights{more} sit on a lattice of {what}: {keeper.lower()} with 'search: exhaustive' keeps every one,"
-        )
+        text = f"its weights{more} sit on a lattice of {what}: {keeper.lower()}{_how(keeper)} keeps every one,"
         yield Problem(names[0], f"{text} {planned_type} as planned may not", "warning", "lattice-lost")
 
 
 def _keeps(tensor: PlannedTensor, keeper: str) -> bool:
-    """Whether a tensor is encoded as was tried: where scales are searched only the exhaustive search is sure."""
-    searched = tensor.quant_type is not None and tensor.quant_type.searches
-    sure = tensor.search == "exhaustive" or not searched
-    return tensor.type == keeper and sure and tensor.feedback is None
+    """Whether a tensor is encoded as was tried."""
+    if tensor.type != keeper or tensor.feedback is not None:
+        return False
+    kind = get(keeper)
+    # Where scales are searched only the exhaustive search is sure; else an importance would move what just rounds.
+    return tensor.search == "exhaustive" if kind.searches else tensor.importance is None or kind.importance == "ignored"
+
+
+def _how(keeper: str) -> str:
+    kind = get(keeper)
+    if kind.searches:
+        return " with 'search: exhaustive'"
+    return "" if kind.importance == "ignored" else " without an importance"
