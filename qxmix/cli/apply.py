@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from qxmix.cli.card import card_of, write_card
+from qxmix.cli.complete import complete_recipes
 from qxmix.cli.inputs import open_model, open_moments, open_recipes
 from qxmix.cli.interrupt import Interrupted, stoppable
 from qxmix.cli.plan import make_split, split_options
@@ -45,7 +46,9 @@ if TYPE_CHECKING:
 
 
 @click.command("apply")
-@click.argument("recipes", metavar="RECIPE...", nargs=-1, type=click.Path(path_type=str))
+@click.argument(
+    "recipes", metavar="RECIPE...", nargs=-1, type=click.Path(path_type=str), shell_complete=complete_recipes
+)
 @click.argument("model", type=click.Path(path_type=str))
 @click.option(
     "-o", "--output", type=click.Path(path_type=str),

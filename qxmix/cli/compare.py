@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from qxmix.cli.complete import complete_recipes
 from qxmix.cli.inputs import EngineName, open_measurement, open_model, read_text
 from qxmix.cli.progress import chunks_shown
 from qxmix.container.imatrix import load_imatrix
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 
 
 @click.command("compare")
-@click.argument("names", metavar="A B...", nargs=-1, required=True, type=click.Path(path_type=str))
+@click.argument(
+    "names", metavar="A B...", nargs=-1, required=True, type=click.Path(path_type=str), shell_complete=complete_recipes
+)
 @click.option("--model", type=click.Path(path_type=Path), help="What recipes are planned on, and applied to.")
 @click.option("--imatrix", type=click.Path(path_type=str), help="Importance matrix, .dat or GGUF.")
 @click.option("-m", "--measure", type=click.Path(path_type=Path), help="Of qxmix measure: adds predicted divergence.")

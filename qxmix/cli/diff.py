@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from qxmix.cli.complete import complete_recipes
 from qxmix.cli.inputs import open_measurement, open_model
 from qxmix.container.imatrix import load_imatrix
 from qxmix.diff import Diff, compare, load_sides
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 
 @click.command("diff")
-@click.argument("a", type=click.Path(path_type=str))
-@click.argument("b", type=click.Path(path_type=str))
+@click.argument("a", type=click.Path(path_type=str), shell_complete=complete_recipes)
+@click.argument("b", type=click.Path(path_type=str), shell_complete=complete_recipes)
 @click.argument("model", type=click.Path(path_type=str), required=False)
 @click.option("--imatrix", type=click.Path(path_type=str), help="Importance matrix that recipes are planned with.")
 @click.option("--measure", type=click.Path(path_type=Path), help="Of qxmix measure: adds predicted divergence.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from qxmix.cli.complete import complete_recipes
 from qxmix.cli.inputs import EngineName, open_model
 from qxmix.container.imatrix import load_imatrix
 from qxmix.dialects.export import export
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command("export")
-@click.argument("recipe", type=click.Path(path_type=str))
+@click.argument("recipe", type=click.Path(path_type=str), shell_complete=complete_recipes)
 @click.argument("model", type=click.Path(path_type=str))
 @click.option(
     "--to", "engine", required=True, type=EngineName(), help="Whose llama-quantize; ik is short for the second."

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from qxmix.cli.complete import complete_recipes
 from qxmix.cli.inputs import open_measurement, open_model
 from qxmix.cli.plan import exit_code
 from qxmix.container.imatrix import load_imatrix
@@ -37,7 +38,7 @@ def _print_ids(ctx: click.Context, _param: click.Parameter, value: bool) -> None
 
 
 @click.command("lint")
-@click.argument("recipe", type=click.Path(path_type=str))
+@click.argument("recipe", type=click.Path(path_type=str), shell_complete=complete_recipes)
 @click.argument("model", type=click.Path(path_type=str))
 @click.option("--imatrix", type=click.Path(path_type=str), help="Importance matrix, .dat or GGUF.")
 @click.option("--strict", is_flag=True, help="Warnings are exit code 3, too.")

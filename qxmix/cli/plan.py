@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from qxmix.cli.complete import complete_recipes
 from qxmix.cli.inputs import open_measurement, open_model, open_moments
 from qxmix.cli.running import running_options, use_of
 from qxmix.cli.sizes import Size
@@ -64,7 +65,7 @@ def make_split(split_max_size: int | None, split_max_tensors: int | None, *, kee
 
 
 @click.command("plan")
-@click.argument("recipe", type=click.Path(path_type=str))
+@click.argument("recipe", type=click.Path(path_type=str), shell_complete=complete_recipes)
 @click.argument("model", type=click.Path(path_type=str))
 @click.option("--imatrix", type=click.Path(path_type=str), help="Importance matrix, .dat or GGUF.")
 @click.option("--moments", type=click.Path(path_type=str), help="Second moments, for 'feedback' in the recipe.")

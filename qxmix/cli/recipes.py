@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from qxmix.cli.complete import complete_recipes
 from qxmix.cli.inputs import EngineName, open_model
 from qxmix.cli.sizes import Size
 from qxmix.errors import Problem, RecipeError
@@ -28,7 +29,7 @@ _USE = (
 
 
 @click.command("recipes")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_recipes)
 @click.option("--model", type=click.Path(path_type=str), help="Sizes that the recipes would give this model.")
 @click.option("--max-size", type=Size(), help="Only those that give the model no more than this: 24GB, 20GiB.")
 @click.option("--target", type=EngineName("any"), help="Only those for this engine, or for both (any).")

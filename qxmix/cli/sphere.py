@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from qxmix.cli.complete import complete_types
 from qxmix.quants import codec_of, find
 from qxmix.report.look import check_picture, pyplot
 from qxmix.report.sphere import draw_spheres, sphere_json, sphere_text
@@ -21,7 +22,7 @@ _SEARCHES = ("heuristic", "gradient", "exhaustive")
 
 
 @click.command("sphere")
-@click.argument("types", metavar="TYPE...", nargs=-1, required=True)
+@click.argument("types", metavar="TYPE...", nargs=-1, required=True, shell_complete=complete_types)
 @click.option(
     "--search",
     "searches",

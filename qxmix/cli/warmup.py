@@ -7,11 +7,12 @@ from difflib import get_close_matches
 
 import click
 
+from qxmix.cli.complete import complete_types
 from qxmix.quants import QUANT_TYPES, find
 
 
 @click.command()
-@click.argument("names", metavar="[TYPE]...", nargs=-1)
+@click.argument("names", metavar="[TYPE]...", nargs=-1, shell_complete=complete_types)
 def command(names: tuple[str, ...]) -> None:
     """Compile the kernels of TYPEs (default: all) into the cache, so that the first apply need not wait.
 
