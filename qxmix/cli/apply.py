@@ -93,6 +93,7 @@ def command(
     locked: tuple[Path, ...], card: Path | None, measure: Path | None,
     split_max_size: int | None, split_max_tensors: int | None,
     *, overwrite: bool, resume: bool, dry_run: bool, strict: bool, report: bool, as_json: bool, keep_split: bool,
+    bare_first: bool,
 ) -> None:  # fmt: skip
     """Quantize MODEL as each RECIPE says: a file, a folder of recipes, or the name of a shipped one.
 
@@ -102,7 +103,7 @@ def command(
     """
     if not recipes:  # of one argument the parser makes the model
         raise click.UsageError(f"{model} is one argument, and it takes two: what to make, and of which MODEL")
-    split = make_split(split_max_size, split_max_tensors, keep_split=keep_split)
+    split = make_split(split_max_size, split_max_tensors, keep_split=keep_split, bare_first=bare_first)
     loaded, several = open_recipes(recipes)
     header, matrix = open_model(model), load_imatrix(imatrix) if imatrix else None
     second = open_moments(moments)

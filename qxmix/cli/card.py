@@ -36,6 +36,7 @@ def card_of(outputs: Sequence[tuple[Plan, Path]], card: Path, measure: Path | No
     options = ["--keep-split"] if split.keep else []
     options += ["--split-max-size", str(split.max_nbytes)] if split.max_nbytes else []
     options += ["--split-max-tensors", str(split.max_tensors)] if split.max_tensors else []
+    options += ["--no-tensor-first-split"] if split.bare_first else []
     entrants = [entrant_of(side_of(plan, path.name), predictor) for plan, path in outputs]
     return card_markdown(entrants, plans, options)
 

@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 def split_options(function: click.decorators.FC) -> click.decorators.FC:
     """The options that say how the output is split."""
     for option in (
+        click.option(
+            "--no-tensor-first-split", "bare_first", is_flag=True, help="Metadata alone in the first of the files."
+        ),
         click.option("--keep-split", is_flag=True, help="Split the output as the model is split."),
         click.option("--split-max-tensors", type=click.IntRange(min=1), help="Most tensors of a file."),
         click.option("--split-max-size", type=Size(), help="Most bytes of a file: 50G (GiB), 24GB, 350GiB."),
@@ -52,16 +55,20 @@ def split_options(function: click.decorators.FC) -> click.decorators.FC:
     return function
 
 
-def make_split(split_max_size: int | None, split_max_tensors: int | None, *, keep_split: bool) -> Split:
+def make_split(
+    split_max_size: int | None, split_max_tensors: int | None, *, keep_split: bool, bare_first: bool
+) -> Split:
     """The split that the options ask for.
 
     Raises:
-        click.UsageError: to keep the split and to make another.
+        click.UsageError: to keep the split and to make another, or a first file where there is but one.
 
     """
+    if bare_first and not (split_max_size or split_max_tensors):
+        raise click.UsageError("--no-tensor-first-split is about a split; give --split-max-size or --split-max-tensors")
     if keep_split and (split_max_size or split_max_tensors):
         raise click.UsageError("--keep-split and --split-max-... exclude each other")
-    return Split(split_max_size, split_max_tensors, keep_split)
+    return Split(split_max_size, split_max_tensors, keep_split, bare_first)
 
 
 @click.command("plan")
@@ -88,7 +95,7 @@ def command(
     split_max_size: int | None, split_max_tensors: int | None,
     lock: Path | None, html: Path | None, measure: Path | None, lattice: Path | None, explained: str | None,
     n_ctx: int | None, kv_type: QuantType | None, vram: tuple[int, ...] | None, ram: int | None, parallel: int | None,
-    *, strict: bool, every: bool, as_json: bool, markdown: bool, as_map: bool, keep_split: bool,
+    *, strict: bool, every: bool, as_json: bool, markdown: bool, as_map: bool, keep_split: bool, bare_first: bool,
 ) -> None:  # fmt: skip
     """Show what RECIPE makes of MODEL: every type, why, and the exact size.
 
@@ -97,7 +104,7 @@ def command(
     """
     if as_json + markdown + every + as_map + (explained is not None) > 1:
         raise click.UsageError("--json, --markdown, --all, --map and --explain exclude each other")
-    split = make_split(split_max_size, split_max_tensors, keep_split=keep_split)
+    split = make_split(split_max_size, split_max_tensors, keep_split=keep_split, bare_first=bare_first)
     loaded = load_recipe(recipe)
     matrix = load_imatrix(imatrix) if imatrix else None
     plan = make_plan(loaded, open_model(model), matrix, split, open_moments(moments))

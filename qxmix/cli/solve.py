@@ -80,7 +80,7 @@ def command(
     ties: tuple[tuple[tuple[str, ...], ...], ...], max_types: int | None, against: int | None, as_curve: bool,
     html: Path | None,
     tries: int | None, text: Path | None, chunks: int, first_chunk: int, ctx: int, threads: int | None,
-    split_max_size: int | None, split_max_tensors: int | None, keep_split: bool,
+    split_max_size: int | None, split_max_tensors: int | None, keep_split: bool, bare_first: bool,
 ) -> None:  # fmt: skip
     """Find the types that lose least within a size, and write them as a recipe.
 
@@ -101,7 +101,7 @@ def command(
         header, matrix, recipe, Budget(size, bpw, shares),
         candidate_types(types, measurement, recipe),
         Limits(floors, ceilings, bans, *_ties(ties), max_types),
-        make_split(split_max_size, split_max_tensors, keep_split=keep_split),
+        make_split(split_max_size, split_max_tensors, keep_split=keep_split, bare_first=bare_first),
         output.stem if output else "solved",
     )  # fmt: skip
     predictor = _predictor(request, measurement, outside)

@@ -26,6 +26,8 @@ class Split:
     max_tensors: int | None = None
     keep: bool = False
     """Every tensor stays in the shard it has in the model."""
+    bare_first: bool = False
+    """Of an output split anew, the first file holds metadata alone."""
 
 
 @dataclass(frozen=True, slots=True)

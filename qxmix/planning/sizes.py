@@ -85,7 +85,9 @@ def place(
     if split.keep:
         shards, n_shards = kept_split(header)
     elif split.max_nbytes is not None or split.max_tensors is not None:
-        shards = split_by_size(outputs, fields, split.max_nbytes, split.max_tensors)
+        # The files behind one without tensors are like those behind the first: without the model's metadata.
+        filled = split_by_size(outputs, () if split.bare_first else fields, split.max_nbytes, split.max_tensors)
+        shards = tuple(shard + split.bare_first for shard in filled)
     layout = lay_out(outputs, fields, shards, n_shards)
     placed = zip(tensors, layout.shards, layout.offsets, strict=True)
     return (

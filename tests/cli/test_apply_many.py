@@ -88,6 +88,16 @@ def test_refusals_name_the_recipe(recipes: Path, demo_model: Path, tmp_path: Pat
     assert not (tmp_path / "out").exists()
 
 
+def test_metadata_alone_in_the_first_file(demo_model: Path, tmp_path: Path) -> None:
+    bare = ("pure/q4_0", demo_model, "-o", "x.gguf", "--no-tensor-first-split")
+    assert "give --split-max-size or --split-max-tensors" in run(tmp_path, *bare, code=2).stderr
+    run(tmp_path, *bare, "--split-max-tensors", 20, "--card", "card.md")
+    sizes = [path.stat().st_size for path in sorted(tmp_path.glob("x-*.gguf"))]
+    assert len(sizes) > 1
+    assert sizes[0] < min(sizes[1:])
+    assert "--split-max-tensors 20 --no-tensor-first-split -o x.gguf" in (tmp_path / "card.md").read_text()
+
+
 def test_locks_are_given_one_for_each(recipes: Path, demo_model: Path, tmp_path: Path) -> None:
     for name, recipe in (("a", recipes / "a.yaml"), ("b", recipes / "more/b.yaml")):
         command = [sys.executable, "-m", "qxmix", "plan", recipe, demo_model, "--lock", tmp_path / f"{name}.lock.json"]

@@ -116,9 +116,12 @@ def test_another_model_or_importance_is_refused(
         verify(read_header(plain), read_header(demo_model), demo_imatrix)
 
 
-def test_shards_are_verified(demo_model: Path, tmp_path: Path) -> None:
-    plan = make_plan(load_recipe("pure/q4_0"), read_header(demo_model), split=Split(max_tensors=5))
+@pytest.mark.parametrize("bare", [False, True])
+def test_shards_are_verified(demo_model: Path, tmp_path: Path, bare: bool) -> None:
+    split = Split(max_tensors=5, bare_first=bare)
+    plan = make_plan(load_recipe("pure/q4_0"), read_header(demo_model), split=split)
     first = apply(plan, tmp_path / "out.gguf").paths[0]
+    assert any(t.shard == 0 for t in read_header(first).tensors) != bare
     assert not verify(read_header(first), read_header(demo_model)).problems
 
 

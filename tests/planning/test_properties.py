@@ -147,21 +147,24 @@ def test_a_tensor_that_no_rule_names_changes_nothing_about_the_others(
     assert after == before
 
 
-@given(names, st.lists(shapes, min_size=30, max_size=30), st.integers(200, 300_000), st.integers(1, 12))
+@given(
+    names, st.lists(shapes, min_size=30, max_size=30), st.integers(200, 300_000), st.integers(1, 12), st.integers(0, 1)
+)
 @settings(max_examples=80, deadline=None)
 def test_a_split_holds_every_tensor_once_and_each_shard_adds_up(
-    found: list[str], drawn: list[Shape], max_nbytes: int, max_tensors: int
+    found: list[str], drawn: list[Shape], max_nbytes: int, max_tensors: int, n_bare: int
 ) -> None:
     head = model_of(found, drawn)
     whole = make_plan(recipe_of([]), head)
-    plan = make_plan(recipe_of([]), head, split=Split(max_nbytes, max_tensors))
+    plan = make_plan(recipe_of([]), head, split=Split(max_nbytes, max_tensors, bare_first=bool(n_bare)))
     assert [(t.name, t.type, t.nbytes) for t in plan.tensors] == [(t.name, t.type, t.nbytes) for t in whole.tensors]
-    assert sorted({t.shard for t in plan.tensors}) == list(range(len(plan.files)))
+    assert sorted({t.shard for t in plan.tensors}) == list(range(n_bare, len(plan.files)))
+    assert len(plan.files[0].header) == plan.files[0].nbytes or not n_bare
     for i, file in enumerate(plan.files):
         members = [t for t in plan.tensors if t.shard == i]
         assert file.nbytes == len(file.header) + sum(-(-t.nbytes // 32) * 32 for t in members)
-        assert 1 <= len(members) <= max_tensors
-        assert file.nbytes <= max_nbytes or len(members) == 1
+        assert (i >= n_bare) <= len(members) <= max_tensors
+        assert file.nbytes <= max_nbytes or len(members) == 1 or i < n_bare
 
 
 @given(st.integers(0, 200), st.integers(0, 200))
