@@ -14,6 +14,7 @@ from qxmix.recipe.categories import category_of, name_parts
 
 if TYPE_CHECKING:
     from qxmix.planning.choose import Chooser
+    from qxmix.planning.kept import Kept
     from qxmix.planning.model import Plan, PlannedTensor
     from qxmix.recipe.model import Rule
 
@@ -34,8 +35,8 @@ class Explanation:
     """The whole way of one tensor."""
 
     tensor: PlannedTensor
-    gate: str
-    """Why no rule is asked, or only one with ``force``; empty where the engines quantize it."""
+    gate: Kept | None
+    """Why no rule is asked, or only one with ``force``; None where the engines quantize it."""
     tried: tuple[Tried, ...]
     """All rules in order; none where no rule is asked."""
 
@@ -54,10 +55,9 @@ def explain(plan: Plan, name: str) -> Explanation:
     index = _find(plan, name)
     tensor = plan.tensors[index]
     source, recipe = tensor.source, plan.recipe
-    pattern = kept_by_recipe(source, recipe)
-    gate = f"the recipe keeps /{pattern}/" if pattern else ""
-    gate = gate or never_quantized(source, recipe.engines, plan.header.architecture)
-    asked = not pattern and not unreadable(source)
+    by_recipe = kept_by_recipe(source, recipe)
+    gate = by_recipe or never_quantized(source, recipe.engines, plan.header.architecture)
+    asked = not by_recipe and not unreadable(source)
     return Explanation(tensor, gate, tuple(_tried(plan, index, gate)) if asked else ())
 
 
@@ -71,7 +71,7 @@ def _find(plan: Plan, name: str) -> int:
     raise PlanError(f"{plan.header.path.name} has no tensor {show(name)}{hint}")
 
 
-def _tried(plan: Plan, index: int, gate: str) -> list[Tried]:
+def _tried(plan: Plan, index: int, gate: Kept | None) -> list[Tried]:
     quantizable = [t.rule is not None or not t.kept for t in plan.tensors]
     chooser = make_chooser(plan.recipe, plan.header, quantizable, imatrix=plan.imatrix)
     decided = plan.tensors[index].rule
@@ -81,7 +81,7 @@ def _tried(plan: Plan, index: int, gate: str) -> list[Tried]:
     ]
 
 
-def _why_not(chooser: Chooser, plan: Plan, rule: Rule, index: int, gate: str) -> str:
+def _why_not(chooser: Chooser, plan: Plan, rule: Rule, index: int, gate: Kept | None) -> str:
     """The first key of the rule that the tensor does not meet."""
     category = category_of(plan.tensors[index].name)
     # Texts that need work to be made are made when their test has failed.

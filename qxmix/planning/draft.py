@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from qxmix.planning.fallback import effective_type
 from qxmix.planning.feedback import find_feedback, wanted_feedback
 from qxmix.planning.importance import find_entry
+from qxmix.planning.kept import Kept, Why
 from qxmix.planning.model import PlannedTensor
 from qxmix.recipe.model import KEEP
 
@@ -35,8 +36,8 @@ class Draft:
     quant_type: QuantType | None
     """The type it gets; not one that fits where ``error`` is set."""
     reason: str
-    kept: str = ""
-    """Why neither a rule nor the default gives it a type, so that it is carried over; empty where one does."""
+    kept: Kept | None = None
+    """Why neither a rule nor the default gives it a type, so that it is carried over; None where one does."""
     steps: tuple[Step, ...] = ()
     """The fallbacks on the way from ``requested`` to ``type``."""
     error: str = ""
@@ -58,7 +59,7 @@ class Draft:
 
 
 def draft(
-    recipe: Recipe, tensor: TensorInfo, choice: Choice | None, kept: str, imatrix: Imatrix | None, types: Types
+    recipe: Recipe, tensor: TensorInfo, choice: Choice | None, kept: Kept | None, imatrix: Imatrix | None, types: Types
 ) -> Draft:
     """Follow a choice through fallback and importance.
 
@@ -75,7 +76,9 @@ def draft(
         return Draft(tensor, None, tensor.quant_type, tensor.quant_type, f"kept: {kept}", kept)
     origin = _origin(recipe, choice.rule)
     if choice.type == KEEP:
-        return Draft(tensor, choice.rule, tensor.quant_type, tensor.quant_type, f"kept by {origin}", f"by {origin}")
+        return Draft(
+            tensor, choice.rule, tensor.quant_type, tensor.quant_type, f"kept by {origin}", Kept(Why.RULE, (origin,))
+        )
     requested = types[choice.type]
     effective = effective_type(
         tensor, requested, fallbacks_of(recipe, choice.rule), policy_of(recipe), recipe.engines, types

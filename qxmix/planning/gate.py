@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qxmix.planning.kept import Kept, Why
 from qxmix.recipe.patterns import search
 
 if TYPE_CHECKING:
@@ -61,36 +62,36 @@ _ARCH_BEGINS: dict[tuple[Engine, str], tuple[str, ...]] = {("llama.cpp", "vllm-d
 _INTEGERS = frozenset({"I8", "I16", "I32", "I64"})
 
 
-def unreadable(tensor: TensorInfo) -> str:
-    """Why no rule can quantize the tensor, not even with ``force``; empty where one could."""
+def unreadable(tensor: TensorInfo) -> Kept | None:
+    """Why no rule can quantize the tensor, not even with ``force``; None where one could."""
     if tensor.quant_type is None:
-        return f"its type id {tensor.type_id} is unknown"
-    return f"it holds {tensor.type} integers" if tensor.type in _INTEGERS else ""
+        return Kept(Why.UNKNOWN_TYPE, (str(tensor.type_id),))
+    return Kept(Why.INTEGERS, (tensor.type,)) if tensor.type in _INTEGERS else None
 
 
-def never_quantized(tensor: TensorInfo, engines: tuple[Engine, ...], arch: str) -> str:
-    """Why the engines (one of them is enough) never quantize the tensor; empty where they do."""
+def never_quantized(tensor: TensorInfo, engines: tuple[Engine, ...], arch: str) -> Kept | None:
+    """Why the engines (one of them is enough) never quantize the tensor; None where they do."""
     if reason := unreadable(tensor):
         return reason
     name = tensor.name
     if not name.endswith("weight"):
-        return "its name does not end in 'weight'"
+        return Kept(Why.NAME)
     if len(tensor.shape) < 2:  # noqa: PLR2004
-        return "it has one dimension"
+        return Kept(Why.VECTOR)
     if "_norm.weight" in name:
-        return "it is a norm"
+        return Kept(Why.NORM)
     for engine in engines:
         excluded = (*_CONTAINS[engine], *_ARCH_CONTAINS.get((engine, arch), ()))
         begins = (p for p in _ARCH_BEGINS.get((engine, arch), ()) if name.startswith(p))
         part = name if name in _WHOLE else next((p for p in excluded if p in name), next(begins, ""))
         if part:
-            return f"{engine} never quantizes '{part}'"
-    return ""
+            return Kept(Why.ENGINE, (engine, part))
+    return None
 
 
-def kept_by_recipe(tensor: TensorInfo, recipe: Recipe) -> str:
-    """The ``keep`` pattern that the tensor's name has, or an empty string."""
+def kept_by_recipe(tensor: TensorInfo, recipe: Recipe) -> Kept | None:
+    """The ``keep`` pattern that the tensor's name has, as a reason; None where it has none."""
     for i, pattern in enumerate(recipe.keep):
         if search(pattern, tensor.name, recipe.places["keep"].inner(f"[{i}]")):
-            return pattern
-    return ""
+            return Kept(Why.RECIPE, (pattern,))
+    return None

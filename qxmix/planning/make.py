@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from qxmix.container.imatrix import Imatrix
     from qxmix.container.model import ModelHeader
     from qxmix.container.moments import Moments
+    from qxmix.planning.kept import Kept
     from qxmix.recipe.model import Recipe
 
 
@@ -86,13 +87,13 @@ def make_chooser(
     return Chooser(recipe, header, facts, quantizable, order == "name", overridden == "count", imatrix=imatrix)
 
 
-def _gate(recipe: Recipe, header: ModelHeader) -> tuple[list[str], list[int]]:
-    """Why each tensor is carried over (empty: it is quantized), and the indices that rules have a say about."""
-    kept: list[str] = []
+def _gate(recipe: Recipe, header: ModelHeader) -> tuple[list[Kept | None], list[int]]:
+    """Why each tensor is carried over (None: it is quantized), and the indices that rules have a say about."""
+    kept: list[Kept | None] = []
     forcible: list[int] = []
     for i, tensor in enumerate(header.tensors):
-        if pattern := kept_by_recipe(tensor, recipe):
-            kept.append(f"the recipe keeps /{pattern}/")
+        if by_recipe := kept_by_recipe(tensor, recipe):
+            kept.append(by_recipe)
             continue
         kept.append(never_quantized(tensor, recipe.engines, header.architecture))
         if not unreadable(tensor):

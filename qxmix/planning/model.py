@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from qxmix.container.model import ModelHeader, TensorInfo
     from qxmix.container.moments import Moments
     from qxmix.errors import Problem
+    from qxmix.planning.kept import Kept
     from qxmix.quants import QuantType
     from qxmix.quants.codec import Search
     from qxmix.quants.feedback.options import Feedback
@@ -66,8 +67,8 @@ class PlannedTensor:
     """Where its data start, in bytes from the start of that output file."""
     feedback: TensorFeedback | None = None
     """Error feedback, where it is asked for, the type has it and there are moments."""
-    kept: str = ""
-    """Why it is carried over where neither a rule nor the default gives it a type; empty where one does."""
+    kept: Kept | None = None
+    """Why it is carried over where neither a rule nor the default gives it a type; None where one does."""
 
     @property
     def type(self) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from qxmix.errors import Problem
+    from qxmix.planning.kept import Kept
     from qxmix.planning.model import Plan, PlannedTensor
 
 
@@ -159,7 +160,7 @@ def search_text(tensor: PlannedTensor) -> str:
 
 
 def _kept_text(plan: Plan, *, terminal: bool) -> str:
-    kept: dict[tuple[str, str], list[PlannedTensor]] = defaultdict(list)
+    kept: dict[tuple[Kept, str], list[PlannedTensor]] = defaultdict(list)
     for tensor in plan.tensors:
         if tensor.kept:
             kept[tensor.kept, tensor.type].append(tensor)

@@ -9,6 +9,7 @@ from qxmix.container.gguf_format import pad
 from qxmix.errors import PlanError, Problem
 from qxmix.planning.fallback import misfit
 from qxmix.planning.importance import find_entry, missing_is
+from qxmix.planning.kept import Why
 from qxmix.planning.loading import why_not_run
 from qxmix.quants import get
 from qxmix.recipe.categories import name_parts, part_of
@@ -63,7 +64,7 @@ def choices_of(request: Request, plan: Plan, losses: Callable[[TensorInfo], Mapp
 
 def is_free(tensor: PlannedTensor) -> bool:
     """Whether no rule, no policy and no engine decides what becomes of the tensor."""
-    return tensor.rule is None and not tensor.reason.startswith("kept: ")
+    return tensor.rule is None and (tensor.kept is None or tensor.kept.why is Why.RULE)
 
 
 def share_of(name: str, shares: Sequence[Share]) -> int | None:

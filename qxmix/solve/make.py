@@ -10,6 +10,7 @@ from qxmix.container.gguf_format import pad
 from qxmix.errors import PlanError
 from qxmix.plan import make_plan
 from qxmix.planning.facts import model_facts
+from qxmix.planning.kept import Why
 from qxmix.recipe.load import load_recipe_text
 from qxmix.recipe.model import KEEP
 from qxmix.solve.comment import comment_lines
@@ -131,7 +132,7 @@ def _pinned(request: Request, tensor: PlannedTensor) -> Fate:
     rule = request.base.rules[tensor.rule]
     words = ", force: true" if rule.force else ""
     words += f", search: {rule.search}" if rule.search not in (None, request.base.search) else ""
-    return Fate(KEEP if tensor.reason.startswith("kept by") else tensor.type, words)
+    return Fate(KEEP if tensor.kept is not None and tensor.kept.why is Why.RULE else tensor.type, words)
 
 
 def _room(request: Request, choices: Choices, header_nbytes: int) -> Room:

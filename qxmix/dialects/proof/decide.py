@@ -69,9 +69,8 @@ def source_types(reading: Reading, header: ModelHeader) -> dict[str, str]:
     types = {}
     for tensor in header.tensors:
         name = tensor.name
-        kept = never_quantized(tensor, (reading.engine,), header.architecture)
-        if name == "output.weight" and "--leave-output-tensor" in reading.switches:
-            kept = "left"
+        left = name == "output.weight" and "--leave-output-tensor" in reading.switches
+        kept = left or never_quantized(tensor, (reading.engine,), header.architecture) is not None
         if kept and "ffn_gate_inp.weight" in name and "--ffn-gate-inp-type" in reading.flags and len(tensor.shape) > 1:
             types[name] = reading.flags["--ffn-gate-inp-type"]
         elif kept or reading.base == "COPY":
