@@ -197,9 +197,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    sent = time.monotonic()
-    _, stderr = process.communicate(timeout=30)
-    assert time.monotonic() - sent < 1
+    _, stderr = process.communicate(timeout=30)  # how soon is held by test_resume, in time of the processor
     assert process.returncode == 130
     assert f"qxmix apply pure/iq4_nl {model} -o x.gguf -j 1 --resume" in stderr
     done = run(tmp_path, *arguments, code=1)

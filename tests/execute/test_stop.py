@@ -20,6 +20,13 @@ ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 FULL = Path("/dev/full")
 APPLY = [sys.executable, "-m", "qxmix", "apply"]
+NOTHING_IGNORED = """
+import os, signal, sys
+for number in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:
+    signal.signal(number, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""Runs a command.  What is ignored here, under nohup or behind ``&``, the command would ignore, too."""
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +39,19 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def interrupt(model: Path, folder: Path, signals: list[signal.Signals], *options: str) -> tuple[int, str]:
     """Send signals, half a second apart, when some leaves are done; the exit code, and what was said."""
     out = folder / "x.gguf"
-    command = [*APPLY, "pure/iq4_nl", str(model), "-o", str(out), "-j", "1", *options]
+    command = [
+        sys.executable,
+        "-c",
+        NOTHING_IGNORED,
+        *APPLY,
+        "pure/iq4_nl",
+        str(model),
+        "-o",
+        str(out),
+        "-j",
+        "1",
+        *options,
+    ]
     process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
     journal = folder / "x.gguf.journal"
     while not journal.exists() or journal.read_bytes().count(b"\n") < 4:

@@ -176,20 +176,20 @@ def test_a_recipe_survives_the_way_to_a_worker() -> None:
 
 @pytest.mark.parametrize("pattern", ["(a|aa)+$", "(a|a|aa)+(?!.)$", r"^blk\.0\.(a|aa)+$"])
 def test_a_pattern_that_runs_away_is_stopped(pattern: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(RecipeError, match="backtrack without end") as caught:
         search(pattern, "blk.0." + "a" * 60 + "!", "r.yaml:1: rules[0]")
     assert str(caught.value).startswith("r.yaml:1: rules[0]: ")
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 @pytest.mark.parametrize(
     "pattern", ["(a+)+$", r"^(([a-z])+.)+[A-Z]([a-z])+$", "(x+x+)+y", "(.*a){25}", "^(a?){60}a{60}$"]
 )
 def test_usual_runaway_patterns_are_no_trouble(pattern: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     search(pattern, "blk.0." + "a" * 60 + "!", "r.yaml:1")
-    assert time.monotonic() - start < SEARCH_SECONDS
+    assert time.process_time() - start < SEARCH_SECONDS
 
 
 @given(
