@@ -13,7 +13,20 @@ import pytest
 from qxmix.quants import get
 from qxmix.quants.api import quantize
 from tests.bench.peers import peers
+from tests.quants.bounds.kernels import TYPES, factories_of
 from tests.quants.bounds.planted import WAYS
+
+SWEPT = (
+    "F32", "F16", "BF16", "Q5_1", "Q5_0", "Q8_0", "IQ4_NL", "MXFP4", "NVFP4", "Q4_K", "IQ2_S", "IQ1_S", "IQ4_K",
+    "IQ2_KL", "IQ1_KT", "Q1_0", "TQ1_0", "TQ2_0", "Q2_0", "IQ1_BN", "IQ2_BN", "Q8_KV", "Q8_K_R8", "Q5_0_R4",
+    "Q4_K_R4", "IQ4_K_R4", "IQ2_S_R4",
+)  # fmt: skip
+"""A few of each family: what makes kernels for several types is run by one of them, but for ``UNSWEPT``."""
+UNSWEPT = {
+    "feedback.k_super.scaled_feedback", "k_quants.linear_k.linear_encoder", "feedback.level_super.level_rows_feedback",
+    "level.four_levels.weigh_blocks",
+}  # fmt: skip
+"""Compiling these takes another minute: the whole sweep, ``python -m tests.quants.bounds.sweep``, has them."""
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,6 +49,17 @@ def test_an_overrun_is_found_by_each_way_of_access(tmp_path: Path) -> None:
     assert run_module("planted", NUMBA_BOUNDSCHECK="1", **cache).stdout == "".join(
         f"{way} ok ok IndexError IndexError IndexError {'IndexError' if way == 'gather' else '-'}\n" for way in WAYS
     )
+
+
+@pytest.mark.slow
+def test_no_codec_leaves_its_arrays() -> None:
+    done = run_module("sweep", *SWEPT, NUMBA_BOUNDSCHECK="1", NUMBA_OPT="1")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert [line.split()[0] for line in done.stdout.splitlines()] == list(SWEPT)
+
+
+def test_the_types_swept_have_what_the_others_have() -> None:
+    assert {f for t in TYPES for f in factories_of(t)} - {f for t in SWEPT for f in factories_of(t)} == UNSWEPT
 
 
 @pytest.mark.parametrize("weighted", [False, True])
