@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import sysconfig
-from ctypes import CDLL, POINTER, Structure, c_bool, c_char_p, c_float, c_int32, c_size_t, c_uint32, c_void_p
+from ctypes import CDLL, CFUNCTYPE, POINTER, Structure, c_bool, c_char_p, c_float, c_int32, c_size_t, c_uint32, c_void_p
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,10 @@ PACKAGES: dict[Engine, tuple[str, str]] = {
 
 N_CTX_DEFAULT, N_BATCH_DEFAULT, N_UBATCH_DEFAULT, N_SEQ_MAX_DEFAULT = 512, 2048, 512, 1
 """What both engines put into fresh context parameters: the pattern by which the fields are recognized."""
+
+
+EvalCallback = CFUNCTYPE(c_bool, c_void_p, c_bool, c_void_p)
+"""``ggml_backend_sched_eval_callback``: a tensor, whether it is asked for, and nothing."""
 
 
 class Opaque(Structure):
@@ -161,6 +165,15 @@ def model_params(library: CDLL, engine: Engine, *, in_place: bool) -> Opaque:
 def _map_nothing_ik(params: Opaque) -> None:
     defaults = {"use_mmap": True, "use_mlock": False, "repack_tensors": False, "merge_qkv": False}
     _flags_ik(params, "llama_model_params", defaults)["use_mmap"].value = False
+
+
+def ask_for_each_operation(params: Opaque, callback: Any) -> None:  # noqa: ANN401 - ctypes has no type for callbacks
+    """Set what ik_llama.cpp's scheduler calls before and after each operation; keep it while the context runs."""
+    from ik_llama_cpp import _ctypes_api  # noqa: PLC0415 - loads the engine, so only here, in the child
+
+    address = ctypes.cast(callback, c_void_p).value
+    assert address is not None
+    ctypes.c_uint64.from_buffer(params, _ctypes_api.llama_context_params.cb_eval.offset).value = address
 
 
 def _flags_ik(params: Opaque, struct: str, defaults: Mapping[str, bool]) -> dict[str, c_bool]:

@@ -12,10 +12,11 @@ The second input of a matrix product is what an importance matrix is made of.  W
 
 from __future__ import annotations
 
-from ctypes import CFUNCTYPE, c_bool, c_uint64, c_void_p, cast
+from ctypes import c_bool
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
+from qxmix.engines.library import EvalCallback, ask_for_each_operation
 from qxmix.engines.tensors import TensorStruct, array_of, check_layout
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ _OPS = {
     b"FUSED_UP_GATE": ((0, 1), 2, None),
     b"MOE_FUSED_UP_GATE": ((0, 1), 2, 3),
 }
-_Callback = CFUNCTYPE(c_bool, c_void_p, c_bool, c_void_p)
 
 
 class Consumer(Protocol):
@@ -72,7 +72,7 @@ class Observer:
         self._lib = library
         self._fused = fused
         self._consumer = consumer
-        self._callback = _Callback(self._call)
+        self._callback = EvalCallback(self._call)
         self._error: BaseException | None = None
         self.paused = False
         """Whether to see nothing for a while."""
@@ -82,10 +82,8 @@ class Observer:
         """Set the callback in context parameters, and whether the engine may join products of one input."""
         from ik_llama_cpp import _ctypes_api  # noqa: PLC0415 - loads the engine, so only here, in the child
 
+        ask_for_each_operation(params, self._callback)
         declared = _ctypes_api.llama_context_params
-        address = cast(self._callback, c_void_p).value
-        assert address is not None
-        c_uint64.from_buffer(params, declared.cb_eval.offset).value = address
         for name in ("fused_moe_up_gate", "fused_up_gate", "fused_mmad"):
             c_bool.from_buffer(params, getattr(declared, name).offset).value = self._fused
 

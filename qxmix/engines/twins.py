@@ -7,9 +7,9 @@ reads them twice: what finds a tensor by name finds the one where tokens are loo
 from __future__ import annotations
 
 from collections import defaultdict
-from ctypes import CFUNCTYPE, c_bool, c_uint64, c_void_p, cast
 from typing import TYPE_CHECKING
 
+from qxmix.engines.library import EvalCallback, ask_for_each_operation
 from qxmix.engines.tensors import TensorStruct, check_layout
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from qxmix.engines.library import Opaque
 
-_Callback = CFUNCTYPE(c_bool, c_void_p, c_bool, c_void_p)
-
 
 class TwinFinder:
     """The callback of a context that notes which tensors a pass reads, by name."""
@@ -27,17 +25,13 @@ class TwinFinder:
     def __init__(self, library: CDLL) -> None:
         """Keep it for as long as the context runs."""
         self._lib = library
-        self._callback = _Callback(self._call)
+        self._callback = EvalCallback(self._call)
         self._error: BaseException | None = None
         self._found: dict[str, set[int]] = defaultdict(set)
 
     def install(self, params: Opaque) -> None:
         """Set the callback in context parameters of ik_llama.cpp."""
-        from ik_llama_cpp import _ctypes_api  # noqa: PLC0415 - loads the engine, so only here, in the child
-
-        address = cast(self._callback, c_void_p).value
-        assert address is not None
-        c_uint64.from_buffer(params, _ctypes_api.llama_context_params.cb_eval.offset).value = address
+        ask_for_each_operation(params, self._callback)
 
     def twins(self, lookup: Callable[[bytes], int | None]) -> Mapping[str, tuple[int, ...]]:
         """To each name the addresses of tensors that have it, other than the one that ``lookup`` finds.
