@@ -13,8 +13,9 @@ from qxmix.cli.complete import complete_recipes
 from qxmix.cli.inputs import EngineName, open_measurement, open_model, read_text
 from qxmix.cli.progress import chunks_shown
 from qxmix.container.imatrix import load_imatrix
-from qxmix.report.lineup import draw_lineup, lineup_json, lineup_markdown, lineup_text, sorted_entrants
+from qxmix.report.lineup import lineup_chart, lineup_json, lineup_markdown, lineup_text, sorted_entrants
 from qxmix.report.look import check_picture
+from qxmix.report.picture import draw_losses
 from qxmix.report.text import wrapped
 from qxmix.solve.lineup import Entrant, evaluate_all, line_up
 from qxmix.solve.predict import predictor_of
@@ -87,7 +88,7 @@ def command(
 
 def _draw(found: list[Entrant], header: ModelHeader | None, plot: Path | None, html: Path | None) -> None:
     if plot is not None:
-        draw_lineup(found, plot)
+        draw_losses(lineup_chart(found, fewest=1), "divergence", plot)
     if html is not None:
         from qxmix.report.page import compare_page, write_page  # noqa: PLC0415 - jinja2, for pages alone
 

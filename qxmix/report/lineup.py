@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from qxmix.report.look import MARKERS, SERIES, pyplot, save_picture
+from qxmix.report.chart import Point, chart
 from qxmix.report.text import table
 from qxmix.solve.predict import UNITS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
+    from qxmix.report.chart import Chart
     from qxmix.solve.lineup import Entrant
 
 _SHOWN_TYPES = 4
@@ -55,33 +55,18 @@ def unit_of(entrants: Sequence[Entrant]) -> str:
     return UNITS["cosine" if any("mean_distance" in e.scores for e in entrants) else "kld"]
 
 
-def draw_lineup(entrants: Sequence[Entrant], path: Path) -> None:
-    """Divergence against size, measured where it was measured, with the interval of what was predicted.
+def lineup_chart(entrants: Sequence[Entrant], *, fewest: int = 2) -> Chart | None:
+    """Divergence against size: measured, with its standard error, and predicted, with what it is likely within."""
+    points = [p for e in entrants if e.nbytes for p in _points(e, e.nbytes)]
+    return chart(points, (), unit_of(entrants), fewest=fewest)
 
-    Raises:
-        RunError: matplotlib is missing, the file cannot be written, or there is nothing to draw.
 
-    """
-    plt = pyplot()
-    figure, axes = plt.subplots(figsize=(7.5, 4.8), layout="constrained")
-    for i, entrant in enumerate(e for e in entrants if e.nbytes and e.divergence):
-        assert entrant.nbytes is not None
-        size, colour = entrant.nbytes / 1e6, SERIES[i % len(SERIES)]
-        marker = MARKERS[i % len(MARKERS)]
-        if entrant.predicted is not None:
-            now = entrant.predicted
-            below, above = now.value - now.low, now.high - now.value
-            axes.errorbar(
-                size, now.value, [[below], [above]], color=colour, marker=marker, mfc="none", capsize=3, lw=1, alpha=0.6
-            )
-        if entrant.measured is not None:
-            axes.plot(size, entrant.measured, color=colour, marker=marker, ls="none")
-        axes.annotate(entrant.label, (size, entrant.divergence), xytext=(6, 4), textcoords="offset points", fontsize=8)
-    axes.set_xlabel("size, MB")
-    axes.set_ylabel(f"divergence, {unit_of(entrants)} (filled: measured, open: predicted)")
-    axes.set_yscale("log")
-    save_picture(figure, path)
-    plt.close(figure)
+def _points(entrant: Entrant, nbytes: int) -> Iterator[Point]:
+    if (loss := entrant.measured) is not None:
+        error = entrant.scores.get("mean_kld_error", entrant.scores.get("mean_distance_error", 0.0))
+        yield Point(entrant.label, nbytes, loss, loss - error, loss + error)
+    if (now := entrant.predicted) is not None:
+        yield Point(entrant.label, nbytes, now.value, now.low, now.high, predicted=True)
 
 
 def cells(entrants: Sequence[Entrant]) -> tuple[list[str], list[list[str]]]:

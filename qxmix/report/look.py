@@ -6,6 +6,7 @@ dark to light along viridis, so that they survive print in grey.
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
 
 FONTS = ("Inter", "Helvetica Neue", "Arial", "DejaVu Sans", "sans-serif")
 INK, PAPER, FAINT = "#1b1f24", "#ffffff", "#d0d7de"
-SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-"""Colours of things that are compared, in the order in which they are named."""
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-"""Shapes beside the colours, for those who print or cannot see the difference."""
+BAR, ASKED = "#0072b2", "#b35900"
+"""What is there, and what was asked for or is talked about."""
+FONT_SIZE = 14
+"""Of charts, in pixels of a page."""
 QUANTITY = "viridis"
 _FORMATS = (".png", ".svg", ".pdf")
 
@@ -39,10 +40,12 @@ def pyplot() -> ModuleType:
     except ImportError:
         raise RunError("pictures are drawn by matplotlib, which is not installed; pip install 'qxmix[plot]'") from None
     mpl.use("agg")
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # which fonts of the list are not there
     mpl.rcParams.update(
         {
             "font.family": "sans-serif",
-            "font.sans-serif": ["DejaVu Sans"],
+            "font.sans-serif": FONTS[:-1],
+            "svg.fonttype": "none",  # words stay words, that can be searched and read aloud
             "text.color": INK,
             "axes.edgecolor": INK,
             "axes.labelcolor": INK,
@@ -57,16 +60,17 @@ def pyplot() -> ModuleType:
 
 
 def check_picture(path: Path) -> None:
-    """Refuse a name whose picture cannot be drawn, before anything is computed.
+    """Refuse a picture that cannot be drawn, before anything is computed for it.
 
     Raises:
-        RunError: an unknown ending, or no such folder.
+        RunError: an unknown ending, no such folder, or no matplotlib.
 
     """
     if path.suffix.lower() not in _FORMATS:
         raise RunError(f"{path}: a picture ends in {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}")
     if not path.parent.is_dir():
         raise RunError(f"{path}: there is no folder {path.parent}; make it first, or give another name")
+    pyplot()
 
 
 def save_picture(figure: Figure, path: Path, *, dpi: int = 150) -> None:

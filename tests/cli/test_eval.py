@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import jsonschema
 import pytest
 
+from qxmix import apply, load_recipe, make_plan, read_header
 from qxmix.resources import data_dir
 
 if TYPE_CHECKING:
@@ -80,3 +82,28 @@ def test_bad_calls(demo_model: Path, text_file: Path, tmp_path: Path) -> None:
         assert (done.returncode, done.stdout) == (code, "")
         assert message in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_plot(demo_model: Path, text_file: Path, tmp_path: Path) -> None:
+    smaller = tmp_path / "smaller.gguf"
+    apply(make_plan(load_recipe("pure/q4_0"), read_header(demo_model)), smaller)
+    small = ("--text", text_file, "--ctx", "64", "--chunks", "1", "-j", "1")
+    for extra, title in ((("--base", demo_model), "divergence, nats per token"), ((), "perplexity")):
+        done = _run(smaller, demo_model, *small, *extra, "--plot", tmp_path / "p.svg")
+        assert (done.returncode, done.stderr) == (0, "")
+        drawn = (tmp_path / "p.svg").read_text()
+        assert title in drawn
+        assert ">smaller<" in drawn
+
+
+def test_a_picture_that_cannot_be_drawn_is_told_before_anything_runs(demo_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "matplotlib").mkdir()
+    (tmp_path / "matplotlib" / "__init__.py").write_text("raise ImportError('no module')")
+    command = [sys.executable, "-m", "qxmix", "eval", str(demo_model), "--text", "none.txt", "--plot"]
+    path = os.pathsep.join([str(tmp_path), *sys.path[1:]])
+    for picture, told in (("p.bmp", "a picture ends in"), ("p.png", "pip install 'qxmix[plot]'")):
+        done = subprocess.run(
+            [*command, picture], capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": path}
+        )
+        assert done.returncode == 1
+        assert told in done.stderr

@@ -15,7 +15,6 @@ import pytest
 
 from qxmix import load_recipe, make_plan
 from qxmix.report.page import plan_page, write_page
-from qxmix.report.page.chart import Point, chart
 from qxmix.report.page.insight import insight_of
 from qxmix.solve.predict import predictor_of
 from tests.planning.models import header
@@ -172,14 +171,6 @@ def test_shares_of_the_divergence_sum_to_the_whole(plan: Plan) -> None:
     assert sum(insight.shares.values()) == pytest.approx(1)
     assert insight.chart is not None
     assert insight.chart.marks[0].label == plan.recipe.name
-
-
-def test_one_point_is_no_chart() -> None:
-    assert chart([Point("a", 1, 0.1)], [], "nats") is None
-    made = chart([Point("a", 1 << 30, 0.1)], [Point("b", 3 << 30, 0.01)], "nats")
-    assert made is not None
-    assert [t.label for t in made.losses] == ["0.01", "0.02", "0.05", "0.1"]
-    assert [t.label for t in made.sizes] == ["1 GiB", "1.5 GiB", "2 GiB", "2.5 GiB", "3 GiB"]
 
 
 @pytest.mark.slow

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from qxmix.recipe.categories import name_parts
 from qxmix.report import look
 from qxmix.report.heat_map import SCALE, mark, step_of
-from qxmix.report.lineup import cells, unit_of
-from qxmix.report.page.chart import Point, chart
+from qxmix.report.lineup import cells, lineup_chart
 from qxmix.report.page.squares import Square
 from qxmix.report.page.template import template
 
@@ -42,11 +41,10 @@ def compare_page(entrants: Sequence[Entrant], model: str) -> str:
 
     """
     titles, rows = cells(entrants)
-    points = [Point(e.label, e.nbytes, e.divergence) for e in entrants if e.nbytes and e.divergence]
     return template("compare").render(
         look=look,
         title=f"{len(entrants)} side by side" + (f": {model}" if model else ""),
-        chart=chart(points, (), unit_of(entrants)),
+        chart=lineup_chart(entrants),
         titles=[(title.lstrip("?>"), ">" in title[:2]) for title in titles],
         rows=rows,
         grids=(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from qxmix.plan import Split, make_plan
 from qxmix.quants import get
 from qxmix.recipe import load_recipe
-from qxmix.report.page.chart import Chart, Point, chart
+from qxmix.report.chart import Chart, Point, chart
 from qxmix.solve.attribute import Attribution, attribute
 from qxmix.solve.base import unruled
 from qxmix.solve.curve import curve
@@ -47,7 +47,7 @@ def insight_of(plan: Plan, predictor: Predictor, types: Sequence[str]) -> Insigh
 
     """
     found = attribute(plan, predictor)
-    here = Point(plan.recipe.name, plan.file_nbytes, found.predicted.value)
+    here = _point(plan, found)
     points = [here, *_stock_points(plan, predictor)]
     best = [Point("best", p.nbytes, p.predicted.value) for p in curve(_request(plan, types), predictor, _N_POINTS)]
     least, most = min(p.nbytes for p in points) / 2, 2 * max(p.nbytes for p in points)
@@ -70,4 +70,9 @@ def _stock_points(plan: Plan, predictor: Predictor) -> Iterator[Point]:
         mix = make_plan(recipe, plan.header, plan.imatrix)
         found = attribute(mix, predictor)
         if not found.unknown:
-            yield Point(recipe.name, mix.file_nbytes, found.predicted.value)
+            yield _point(mix, found)
+
+
+def _point(plan: Plan, found: Attribution) -> Point:
+    now = found.predicted
+    return Point(plan.recipe.name, plan.file_nbytes, now.value, now.low, now.high, predicted=True)
