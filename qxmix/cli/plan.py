@@ -111,7 +111,7 @@ def command(
     plan = examined(plan if lattice is None else with_lattices(plan, load_lattices(lattice, plan.header)))
     n_workers = jobs or n_processors()
     use = use_of(engine_of(loaded), n_ctx, kv_type, vram, ram, parallel)
-    found = running(plan, use) if use else None
+    found = running(plan.header, {t.name: t.nbytes for t in plan.tensors}, use) if use else None
     predicted = _predicted(plan, measure) if measure is not None else None
     if as_json:
         more = {"predicted": predicted.as_json()} if predicted else {}

@@ -8,13 +8,10 @@ import click
 
 from qxmix.cli.sizes import Size
 from qxmix.quants import find, get
-from qxmix.running.model import Use
+from qxmix.running.model import KV_TYPES, Use
 
 if TYPE_CHECKING:
     from qxmix.quants import Engine, QuantType
-
-_KV_TYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "IQ4_NL", "Q5_0", "Q5_1", "Q6_0", "Q8_KV")
-"""Types of the cache that the engines' programs take; the last two in ik_llama.cpp alone."""
 
 
 class _KvType(click.ParamType["QuantType"]):
@@ -25,8 +22,8 @@ class _KvType(click.ParamType["QuantType"]):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> QuantType:
         """The type."""
         found = find(str(value))
-        if found is None or found.name not in _KV_TYPES:
-            self.fail(f"{value!r} is no type of a cache; there are {', '.join(_KV_TYPES).lower()}", param, ctx)
+        if found is None or found.name not in KV_TYPES:
+            self.fail(f"{value!r} is no type of a cache; there are {', '.join(KV_TYPES).lower()}", param, ctx)
         return found
 
 

@@ -11,6 +11,12 @@ if TYPE_CHECKING:
     from qxmix.running.model import Placed, Running
 
 
+_SPLIT = (
+    "What is on which device follows the engines' rules and sums to the whole; it was not tried on GPUs. CUDA0 is what "
+    "they call the first one of NVIDIA."
+)
+
+
 def running_text(found: Running, *, terminal: bool) -> str:
     """A column for each device, the flags, and what is not known."""
     use = found.use
@@ -29,6 +35,8 @@ def running_text(found: Running, *, terminal: bool) -> str:
     if found.cache.why_unknown:
         lines.append(f"The size of the cache is not known: {found.cache.why_unknown}.")
     lines.append(f"Flags: {' '.join(found.flags)}")
+    if use.vram:
+        lines.append(_SPLIT)
     return "\n".join([wrapped(title, terminal=terminal), *(wrapped(line, terminal=False) for line in lines)])
 
 

@@ -13,6 +13,10 @@ PARTS: tuple[Part, ...] = ("embeddings", "attention", "feed-forward", "shared ex
 """What the tensors of a model do, as far as it matters where they are."""
 
 
+KV_TYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "IQ4_NL", "Q5_0", "Q5_1", "Q6_0", "Q8_KV")
+"""Types of the cache that the engines' programs take; the last two in ik_llama.cpp alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class LayerState:
     """What one layer keeps of the tokens so far."""
@@ -117,3 +121,22 @@ class Running:
     def nbytes(self) -> int:
         """All devices together."""
         return sum(d.nbytes for d in self.devices)
+
+    @property
+    def lacking_vram(self) -> int:
+        """Bytes that the GPUs lack; where nobody says how much memory there is, all that is not on them."""
+        *gpus, cpu = self.devices
+        if not gpus:
+            return 0
+        left = cpu.nbytes - cpu.weights.get("embeddings", 0) if self.use.ram is None else 0
+        return sum(d.missing for d in gpus) + left
+
+    @property
+    def lacking_ram(self) -> int:
+        """Bytes that the memory lacks."""
+        return self.devices[-1].missing
+
+    @property
+    def fits(self) -> bool:
+        """Whether nothing is lacking."""
+        return not (self.lacking_vram or self.lacking_ram)
