@@ -32,6 +32,7 @@ from qxmix.report.plan_json import plan_json
 from qxmix.report.plan_markdown import plan_markdown
 from qxmix.report.running import running_json, running_text
 from qxmix.running.place import running
+from qxmix.running.use import use_within
 
 if TYPE_CHECKING:
     from qxmix.plan import Plan
@@ -110,7 +111,8 @@ def command(
     plan = make_plan(loaded, open_model(model), matrix, split, open_moments(moments))
     plan = examined(plan if lattice is None else with_lattices(plan, load_lattices(lattice, plan.header)))
     n_workers = jobs or n_processors()
-    use = use_of(engine_of(loaded), n_ctx, kv_type, vram, ram, parallel)
+    engine = engine_of(loaded)
+    use = use_of(engine, n_ctx, kv_type, vram, ram, parallel) or use_within(loaded.limits, engine)
     found = running(plan.header, {t.name: t.nbytes for t in plan.tensors}, use) if use else None
     predicted = _predicted(plan, measure) if measure is not None else None
     if as_json:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from qxmix.cli.sizes import Size
-from qxmix.quants import find, get
-from qxmix.running.model import KV_TYPES, Use
+from qxmix.quants import get
+from qxmix.recipe.limits import kv_type
+from qxmix.running.model import Use
 
 if TYPE_CHECKING:
     from qxmix.quants import Engine, QuantType
@@ -21,10 +22,10 @@ class _KvType(click.ParamType["QuantType"]):
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> QuantType:
         """The type."""
-        found = find(str(value))
-        if found is None or found.name not in KV_TYPES:
-            self.fail(f"{value!r} is no type of a cache; there are {', '.join(KV_TYPES).lower()}", param, ctx)
-        return found
+        try:
+            return get(kv_type(str(value)))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class _Sizes(click.ParamType[tuple[int, ...]]):

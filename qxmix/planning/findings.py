@@ -10,10 +10,12 @@ from qxmix.planning.draft import names_of
 from qxmix.planning.fallback import nominal_nbytes
 from qxmix.planning.feedback import feedback_problems
 from qxmix.planning.loading import loading_problems, where
+from qxmix.planning.memory_limits import memory_problems
 from qxmix.planning.metadata import edited
 from qxmix.planning.rule_findings import rule_problems
 from qxmix.planning.silence import unsilenced
 from qxmix.planning.unweighted import importance_problems
+from qxmix.planning.words import human_size
 from qxmix.recipe.categories import part_of
 from qxmix.resources import data_dir
 
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from qxmix.recipe.model import Recipe
 
 _PLAIN = ("F32", "F16", "BF16", "F64")
-_GIB, _MIB = 1 << 30, 1 << 20
 _TRANSFORMS = ("prism.hadamard.", "general.tensor_extra.")
 """Keys of llama.cpp that say how weights are stored: rotated by a Hadamard matrix, or with a precision of their own."""
 
@@ -54,8 +55,9 @@ def find_problems(
         *importance_problems(plan, drafts),
         *feedback_problems(plan, drafts),
         *_limits(plan),
+        *memory_problems(plan),
         *edited(recipe, plan.header).problems,
-        *_shard_size(plan, split),
+        *_shardhuman_size(plan, split),
         *_growth(plan),
         *rule_problems(plan, chooser, forcible),
         *_fallbacks(recipe, drafts),
@@ -138,8 +140,9 @@ def _growth(plan: Plan) -> Iterator[Problem]:
     kinds = list(dict.fromkeys(f"{t.source_type} become {t.type}" for t in grown))
     more = f" and {len(kinds) - 2} more" if len(kinds) > 2 else ""  # noqa: PLR2004 - what fits a line
     text = (
-        f"the output is larger than the model: {_size(plan.data_nbytes)} of tensors instead of "
-        f"{_size(source_nbytes)} ({', '.join(kinds[:2])}{more}); larger types do not bring back what the model lost"
+        f"the output is larger than the model: {human_size(plan.data_nbytes)} of tensors instead of "
+        f"{human_size(source_nbytes)} ({', '.join(kinds[:2])}{more}); larger types do not bring back what the model "
+        "lost"
     )
     yield Problem("", text, "note", "larger-than-model")
 
@@ -153,14 +156,14 @@ def _limits(plan: Plan) -> Iterator[Problem]:
         left_nbytes = limits.max_size - (plan.file_nbytes - plan.data_nbytes)
         left_bpw = 8 * left_nbytes / max(1, sum(t.source.n_weights for t in plan.tensors))
         text = (
-            f"the output has {plan.file_nbytes:,} bytes ({_size(plan.file_nbytes)}) and the limit is "
-            f"{limits.max_size:,} ({_size(limits.max_size)}), which leaves {max(0, left_bpw):.3f} bits per weight "
+            f"the output has {plan.file_nbytes:,} bytes ({human_size(plan.file_nbytes)}) and the limit is "
+            f"{limits.max_size:,} ({human_size(limits.max_size)}), which leaves {max(0, left_bpw):.3f} bits per weight "
             f"where the plan has {plan.bpw:.3f}; {_largest(plan)}"
         )
         yield Problem(plan.recipe.places["limits"].inner(".max_size"), text, id="limit-size")
 
 
-def _shard_size(plan: Plan, split: Split) -> Iterator[Problem]:
+def _shardhuman_size(plan: Plan, split: Split) -> Iterator[Problem]:
     """A file of one tensor that is larger than asked for: a tensor is never split."""
     if split.max_nbytes is None:
         return
@@ -181,11 +184,7 @@ def _largest(plan: Plan) -> str:
     for tensor in plan.tensors:
         nbytes[part_of(tensor.name), tensor.type] += tensor.nbytes
     (part, type_name), most = nbytes.most_common(1)[0]
-    return f"the largest part is {part}, {_size(most)} of {type_name}"
-
-
-def _size(nbytes: int) -> str:
-    return f"{nbytes / _GIB:.3f} GiB" if nbytes >= _GIB else f"{nbytes / _MIB:.3f} MiB"
+    return f"the largest part is {part}, {human_size(most)} of {type_name}"
 
 
 def _fallbacks(recipe: Recipe, drafts: list[Draft]) -> Iterator[Problem]:

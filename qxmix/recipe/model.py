@@ -144,6 +144,16 @@ class Limits:
     """Bits per weight over all tensors."""
     max_size: int | None = None
     """Bytes of all output files."""
+    max_vram: tuple[int, ...] = ()
+    """Bytes of each GPU that running may take; alone: all but the embeddings is to be there."""
+    max_ram: int | None = None
+    """Bytes of memory that running may take."""
+    ctx: int = 0
+    """Tokens of context, all sequences together, with which the two hold; 0 where there are none."""
+    kv_type: str = "F16"
+    """Upper-case name of the cache's type with which they hold."""
+    parallel: int = 1
+    """Sequences at a time with which they hold."""
 
 
 @dataclass(frozen=True, slots=True)

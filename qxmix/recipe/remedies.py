@@ -28,6 +28,8 @@ def instead(id_: str) -> str:
         "expect": "widen or drop the rule's 'expect'",
         "limit-bpw": "raise or drop 'limits'",
         "limit-size": "raise or drop 'limits'",
+        "limit-vram": "raise or drop 'limits'",
+        "limit-ram": "raise or drop 'limits'",
         "requantize": "allow it with 'allow_requantize: true'",
         "fallback-error": "write types to try instead under 'fallback'",
     }

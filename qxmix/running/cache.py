@@ -23,6 +23,8 @@ def cache_of(header: ModelHeader, use: Use) -> Cache:
         use: How it is run.
 
     """
+    if use.engine not in use.kv_type.engines:
+        return Cache({}, f"{use.engine} does not have the type {use.kv_type.name}")
     states = layer_states(header, use.engine)
     if isinstance(states, Unknown):
         return Cache({}, states.why)

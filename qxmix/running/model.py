@@ -13,10 +13,6 @@ PARTS: tuple[Part, ...] = ("embeddings", "attention", "feed-forward", "shared ex
 """What the tensors of a model do, as far as it matters where they are."""
 
 
-KV_TYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "IQ4_NL", "Q5_0", "Q5_1", "Q6_0", "Q8_KV")
-"""Types of the cache that the engines' programs take; the last two in ik_llama.cpp alone."""
-
-
 @dataclass(frozen=True, slots=True)
 class LayerState:
     """What one layer keeps of the tokens so far."""

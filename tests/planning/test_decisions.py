@@ -389,6 +389,22 @@ def test_limits(tmp_path: Path) -> None:
     assert "which leaves 4.000 bits per weight where the plan has 4.500" in enough
 
 
+def test_limits_on_memory(tmp_path: Path) -> None:
+    use = "ctx: 4096, kv_type: q8_0"
+    assert not problems(planned(tmp_path, f"limits: {{max_vram: 1GiB, max_ram: 1GiB, {use}}}\n"))
+    assert not problems(planned(tmp_path, f"limits: {{max_vram: [1GiB, 1GiB], {use}}}\n"))
+    plan = planned(tmp_path, f"limits: {{max_vram: 1MiB, {use}, parallel: 4}}\n")
+    (found,) = (p for p in plan.problems if p.severity == "error")
+    assert found.id == "limit-vram"
+    assert "limits.max_vram: running it in ik_llama.cpp with a context of 4,096, cache Q8_0, 4 sequences, lacks" in str(
+        found
+    )
+    assert "on GPUs, where all of it is to be, since no max_ram is given; GPU 0 takes" in str(found)
+    (found,) = (p for p in planned(tmp_path, f"limits: {{max_ram: 1MiB, {use}}}\n").problems if p.severity == "error")
+    assert found.id == "limit-ram"
+    assert "of memory; CPU takes" in str(found)
+
+
 @pytest.mark.parametrize(
     ("rule", "severity", "id_", "text"),
     [

@@ -41,6 +41,10 @@ def rule(more: str, match: str = "attn_q", type_: str = "q6_k") -> str:
     return f"{BASE}rules: [{{match: {match}, type: {type_}, {more}}}]\n"
 
 
+def limits(text: str) -> str:
+    return f"limits: {{{text}}}\n"
+
+
 PLAIN = f"{BASE}rules: [{{match: attn_q, type: q6_k}}]\n"
 # The key, a recipe with it, and the same without it or with another value.
 PAIRS: dict[str, tuple[str, str]] = {
@@ -71,6 +75,13 @@ PAIRS: dict[str, tuple[str, str]] = {
     "file_type": (BASE + "file_type: 15\n", BASE),
     "limits.max_bpw": (BASE + "limits: {max_bpw: 2}\n", BASE),
     "limits.max_size": (BASE + "limits: {max_size: 1k}\n", BASE),
+    "limits.max_vram": (BASE + limits("max_vram: 1MiB, ctx: 512"), BASE + limits("max_vram: 1GiB, ctx: 512")),
+    "limits.max_ram": (BASE + limits("max_ram: 1MiB, ctx: 512"), BASE + limits("max_ram: 1GiB, ctx: 512")),
+    "limits.ctx": (BASE + limits("max_ram: 32MiB, ctx: 100000"), BASE + limits("max_ram: 32MiB, ctx: 512")),
+    "limits.kv_type": (BASE + limits("max_ram: 200MiB, ctx: 100000, kv_type: q4_0"),
+                       BASE + limits("max_ram: 200MiB, ctx: 100000")),
+    "limits.parallel": (BASE + limits("max_ram: 32MiB, ctx: 512, parallel: 200"),
+                        BASE + limits("max_ram: 32MiB, ctx: 512")),
     "metadata.set": (BASE + "metadata: {set: {general.license: mit}}\n", BASE),
     "metadata.rename": (BASE + "metadata: {rename: {llama.rope.freq_base: x}}\n", BASE),
     "metadata.remove": (BASE + "metadata: {remove: [general.url]}\n", BASE),
