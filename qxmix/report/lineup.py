@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from qxmix.report.chart import Chart
     from qxmix.solve.lineup import Entrant
 
-_SHOWN_TYPES = 4
-
 
 def sorted_entrants(entrants: Sequence[Entrant], by: str) -> list[Entrant]:
     """By rising ``size``, ``divergence`` or ``name``; what is not known comes last."""
@@ -69,13 +67,16 @@ def _points(entrant: Entrant, nbytes: int) -> Iterator[Point]:
         yield Point(entrant.label, nbytes, now.value, now.low, now.high, predicted=True)
 
 
-def cells(entrants: Sequence[Entrant]) -> tuple[list[str], list[list[str]]]:
-    """Titles as :func:`table` takes them, and rows; columns of which nothing is known are left out."""
+def cells(entrants: Sequence[Entrant], *, n_types: int | None = 4) -> tuple[list[str], list[list[str]]]:
+    """Titles as :func:`table` takes them, and rows; columns of which nothing is known are left out.
+
+    Of each entrant's types the first ``n_types`` are named, or all.
+    """
     columns: list[tuple[str, list[str]]] = [
         ("name", [e.label for e in entrants]),
         (">bytes", [_number(e.nbytes, ",") for e in entrants]),
         (">bpw", [_number(e.side.bpw, ".3f") for e in entrants]),
-        ("?types", [_types(e) for e in entrants]),
+        ("?types", [_types(e, n_types) for e in entrants]),
         ("?>fallbacks", [_number(e.side.n_fallbacks, ",") for e in entrants]),
         (">predicted", [_predicted(e) for e in entrants]),
         (">mean KLD", [_score(e, "mean_kld", ".5f") for e in entrants]),
@@ -93,10 +94,11 @@ def _number(value: float | None, style: str, unit: str = "") -> str:
     return "" if value is None else f"{value:{style}}{unit}"
 
 
-def _types(entrant: Entrant) -> str:
-    shown = [f"{n} {name}" for name, n in entrant.types.items()]
-    more = f", {len(shown) - _SHOWN_TYPES} more" if len(shown) > _SHOWN_TYPES else ""
-    return ", ".join(shown[:_SHOWN_TYPES]) + more
+def _types(entrant: Entrant, n_types: int | None) -> str:
+    named = [f"{n} {name}" for name, n in entrant.types.items()]
+    shown = named[:n_types]
+    more = [f"{len(named) - len(shown)} more"] if len(named) > len(shown) else []
+    return ", ".join([*shown, *more])
 
 
 def _predicted(entrant: Entrant) -> str:

@@ -124,6 +124,41 @@ def test_the_keyboard_reaches_everything(browser: Browser, page: Path) -> None:
 
 
 @pytest.mark.slow
+def test_each_map_is_read_beside_itself(browser: Browser, told: str, tmp_path: Path) -> None:
+    write_page(told, tmp_path / "p.html")
+    browser.open(tmp_path / "p.html")
+    browser.press("Tab", code=9)
+    browser.run("document.querySelector('[aria-labelledby=divergence] [role=gridcell]').focus()")
+    assert "% of the divergence" in browser.run("document.getElementById('says-shares').textContent")
+    assert "divergence" not in browser.run("document.getElementById('says').textContent")
+
+
+@pytest.mark.slow
+def test_a_map_of_many_layers_fits_a_desktop(browser: Browser, tmp_path: Path) -> None:
+    made = make_plan(load_recipe("llama.cpp/q4_k_m"), header(experts("qwen3moe", 92, 512, 256, 8, 8, 2, lead=1)), None)
+    write_page(plan_page(made), tmp_path / "p.html")
+    browser.do("Emulation.setDeviceMetricsOverride", width=1280, height=900, deviceScaleFactor=1, mobile=False)
+    browser.open(tmp_path / "p.html")
+    wide = "document.querySelector('[aria-labelledby=map]').parentElement"
+    assert browser.run(f"{wide}.scrollWidth - {wide}.clientWidth") <= 0
+    browser.do("Emulation.clearDeviceMetricsOverride")
+
+
+@pytest.mark.slow
+def test_a_printer_gets_parts_instead_of_many_sheets(browser: Browser, tmp_path: Path, page: Path) -> None:
+    shown = "document.getElementById('tensors').offsetParent !== null"
+    large = make_plan(load_recipe("llama.cpp/q4_k_m"), header(experts("qwen3moe", 92, 512, 256, 8, 8, 2, lead=1)), None)
+    write_page(plan_page(large), tmp_path / "large.html")
+    for path, wanted in ((page, True), (tmp_path / "large.html", False)):
+        browser.open(path)
+        assert browser.run(shown)
+        browser.do("Emulation.setEmulatedMedia", media="print")
+        assert browser.run(shown) == wanted
+        assert browser.run("document.getElementById('groups').offsetParent !== null")
+        browser.do("Emulation.setEmulatedMedia", media="")
+
+
+@pytest.mark.slow
 def test_the_table_filters_and_sorts(browser: Browser, page: Path, plan: Plan) -> None:
     browser.open(page)
     browser.run("document.getElementById('filter').value = 'ffn_down Q8_0'")

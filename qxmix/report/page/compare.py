@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from qxmix.recipe.categories import name_parts
 from qxmix.report import look
-from qxmix.report.heat_map import SCALE, mark, step_of
+from qxmix.report.heat_map import mark, step_of
 from qxmix.report.lineup import cells, lineup_chart
-from qxmix.report.page.squares import Square
+from qxmix.report.page.squares import BPW_KEY, Square
 from qxmix.report.page.template import template
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def compare_page(entrants: Sequence[Entrant], model: str) -> str:
         RunError: jinja2 is not installed.
 
     """
-    titles, rows = cells(entrants)
+    titles, rows = cells(entrants, n_types=None)
     return template("compare").render(
         look=look,
         title=f"{len(entrants)} side by side" + (f": {model}" if model else ""),
@@ -51,7 +51,7 @@ def compare_page(entrants: Sequence[Entrant], model: str) -> str:
             ("parts", "By part", _grid(entrants, lambda name: name_parts(name).part)),
             ("layers", "By layer", _grid(entrants, _layer)),
         ),
-        scale=[(i, f"{edge:g}") for i, edge in enumerate(SCALE)],
+        scale=BPW_KEY,
     )
 
 

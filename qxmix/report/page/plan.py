@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from qxmix.quants import find
 from qxmix.report import look
+from qxmix.report.groups import group
 from qxmix.report.heat_map import SCALE, Cell, HeatMap, heat_map, mark, step_of
-from qxmix.report.page.squares import Square
+from qxmix.report.page.squares import BPW_KEY, Square
 from qxmix.report.page.template import template
 from qxmix.report.plan import change, count_weights, decided_by, headline, sizes
 from qxmix.report.text import human_nbytes
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 SHOWN_SHARE = 0.01
 """Share of the divergence from which on a square shows its percents."""
+_MOST_PRINTED = 150
+"""Tensors up to which a printer gets the table of all; with more it gets the parts alone, instead of fifty sheets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,12 @@ def plan_page(plan: Plan, insight: Insight | None = None) -> str:
         layers=found.layers,
         squares=[(part, _squares(found, part)) for part in found.parts],
         outside=[(t.name, _square(t.name, "", Cell((t,)))) for t in found.outside],
-        scale=[(i, f"{edge:g}") for i, edge in enumerate(SCALE)],
+        scale=BPW_KEY,
+        loss_scale=[(i, "\u00a0", f"{100 * 10 ** (i / 2 - 5):.2g} %") for i in range(len(SCALE))],
+        outside_losses=_outside_losses(found, insight) if insight else (),
+        groups=group(plan),
+        change=change,
+        most_printed=_MOST_PRINTED,
         bars=_bars(plan),
         rows=_rows(plan),
         recipe=plan.recipe.text,
@@ -117,11 +125,19 @@ def _losses(found: HeatMap, insight: Insight) -> list[tuple[str, list[Square]]]:
     def square(part: str, layer: int) -> Square:
         cell = found.cells.get((part, layer))
         share = sum(insight.shares.get(t.name, 0.0) for t in cell.tensors) if cell else 0.0
-        text = f"{part} in layer {layer}: {100 * share:.3g} % of the divergence"
-        step = min(len(SCALE) - 1, max(0, round(2 * (log10(share) + 5)))) if share > 0 else -1
-        return Square(step, f"{100 * share:.0f}"[:2] if share >= SHOWN_SHARE else "", text)
+        return _loss(part, f" in layer {layer}", share)
 
     return [(part, [square(part, layer) for layer in found.layers]) for part in found.parts]
+
+
+def _outside_losses(found: HeatMap, insight: Insight) -> list[tuple[str, Square]]:
+    return [(t.name, _loss(t.name, "", insight.shares.get(t.name, 0.0))) for t in found.outside]
+
+
+def _loss(part: str, where: str, share: float) -> Square:
+    step = min(len(SCALE) - 1, max(0, round(2 * (log10(share) + 5)))) if share > 0 else -1
+    text = f"{part}{where}: {100 * share:.3g} % of the divergence"
+    return Square(step, f"{100 * share:.0f}"[:2] if share >= SHOWN_SHARE else "", text)
 
 
 def _bars(plan: Plan) -> list[Bar]:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from qxmix.report.heat_map import SCALE, mark
+
+BPW_KEY = tuple((i, mark(edge), "" if mark(edge).isdigit() else f"{edge:g} bits") for i, edge in enumerate(SCALE))
+"""Step, mark, and what the mark means where it is no number of bits."""
+
 
 @dataclass(frozen=True, slots=True)
 class Square:
