@@ -12,6 +12,7 @@ import click
 
 from qxmix.cli.inputs import open_measurement, open_model, read_text
 from qxmix.cli.plan import make_split, split_options
+from qxmix.cli.running import running_options, use_of
 from qxmix.cli.sizes import Size
 from qxmix.cli.solve_options import Against, SelectorSize, SelectorTypes, Tie, candidate_types
 from qxmix.cli.streams import notice, write_text
@@ -26,6 +27,7 @@ from qxmix.report.text import wrapped
 from qxmix.solve.against import random_chooser
 from qxmix.solve.base import unruled
 from qxmix.solve.curve import curve
+from qxmix.solve.machine import solve_for_machine
 from qxmix.solve.make import solve_recipe
 from qxmix.solve.outside import is_outside, read_outside
 from qxmix.solve.predict import predictor_from, predictor_of
@@ -34,7 +36,9 @@ from qxmix.solve.request import Budget, Limits, Request
 if TYPE_CHECKING:
     from qxmix.container.imatrix import Imatrix
     from qxmix.measurement import Measurement
+    from qxmix.quants import QuantType
     from qxmix.recipe.model import Recipe, Target
+    from qxmix.running.model import Use
     from qxmix.solve.make import Solved
     from qxmix.solve.outside import Outside
     from qxmix.solve.predict import Predictor
@@ -68,27 +72,36 @@ if TYPE_CHECKING:
 @click.option("--text", type=click.Path(path_type=Path), help="Text that swaps are judged on.")
 @click.option("--chunks", default=4, show_default=True, type=click.IntRange(min=1), help="Chunks of it to run.")
 @click.option("--first-chunk", default=0, show_default=True, type=click.IntRange(min=0), help="Chunks to skip.")
-@click.option("--ctx", default=512, show_default=True, type=click.IntRange(min=8), help="Tokens per chunk.")
+@click.option(
+    "text_ctx", "--text-ctx", default=512, show_default=True, type=click.IntRange(min=8), help="Tokens of each."
+)
 @click.option("-j", "--threads", type=click.IntRange(min=1), help="Threads of the engine.  [default: all processors]")
 @click.option("--curve", "as_curve", is_flag=True, help="Print size against predicted divergence, and exit.")
 @click.option("--html", type=click.Path(path_type=Path), help="Write a page about the result, complete in one file.")
 @split_options
+@running_options
 def command(
     *, model: str, measure: Path | None, size: int | None, bpw: float | None, shares: tuple[Share, ...],
     output: Path | None, imatrix: str | None, base: str | None, target: Target | None, types: str | None,
     floors: tuple[Bound, ...], ceilings: tuple[Bound, ...], bans: tuple[Bound, ...],
     ties: tuple[tuple[tuple[str, ...], ...], ...], max_types: int | None, against: int | None, as_curve: bool,
     html: Path | None,
-    tries: int | None, text: Path | None, chunks: int, first_chunk: int, ctx: int, threads: int | None,
+    tries: int | None, text: Path | None, chunks: int, first_chunk: int, text_ctx: int, threads: int | None,
     split_max_size: int | None, split_max_tensors: int | None, keep_split: bool, bare_first: bool,
+    n_ctx: int | None, kv_type: QuantType | None, vram: tuple[int, ...] | None, ram: int | None, parallel: int | None,
 ) -> None:  # fmt: skip
     """Find the types that lose least within a size, and write them as a recipe.
 
     With the measurement of a model the loss is what was measured; without one it is a guess from other models, and the
     recipe says so.  The output as planned never exceeds --size.  Equal inputs give equal recipes.
+
+    With --ctx and --vram, --ram or both the result runs on such a machine: attention, shared experts and the experts of
+    the first layers on the GPUs, or without experts whole layers; without --ram all but the embeddings.  The recipe
+    says so under limits.
     """
-    if not (size or bpw or as_curve or any(s.selector is None for s in shares)):
-        raise click.UsageError("say how large it may be: --size, --bpw, or --budget for some tensors and for the rest")
+    if not (size or bpw or as_curve or vram or ram or any(s.selector is None for s in shares)):
+        sizes = "--size, --bpw, --budget for some tensors and for the rest, or --vram, --ram and --ctx"
+        raise click.UsageError(f"say how large it may be: {sizes}")
     if against and (output is None or shares or max_types):
         raise click.UsageError("--against writes files beside -o, for a --size or --bpw of the whole model alone")
     if (tries is None) != (text is None):
@@ -97,27 +110,39 @@ def command(
     outside = read_outside(measure) if measure is not None and is_outside(measure) else None
     measurement = open_measurement(measure, header, matrix) if measure is not None and outside is None else None
     recipe = _base(base, target, measurement)
+    use = use_of(recipe.engines[0], n_ctx, kv_type, vram, ram, parallel)
+    _refuse_for_machine(use, other=bool(shares or against or as_curve or tries))
     request = Request(
         header, matrix, recipe, Budget(size, bpw, shares),
         candidate_types(types, measurement, recipe),
         Limits(floors, ceilings, bans, *_ties(ties), max_types),
         make_split(split_max_size, split_max_tensors, keep_split=keep_split, bare_first=bare_first),
         output.stem if output else "solved",
+        use,
     )  # fmt: skip
     predictor = _predictor(request, measurement, outside)
     if as_curve:
         click.echo(curve_text(curve(request, predictor), predictor, terminal=sys.stdout.isatty()))
         return
     source = _source(measurement, measure, matrix)
-    solved = solve_recipe(request, predictor, source)
+    solved = solve_for_machine(request, predictor, source) if use else solve_recipe(request, predictor, source)
     if tries is not None and text is not None:
-        solved = _refined(solved, source, text, (tries, chunks, first_chunk, ctx, threads))
+        solved = _refined(solved, source, text, (tries, chunks, first_chunk, text_ctx, threads))
     write_text(solved.text, output)
     if against and output is not None:
         _write_random(request, predictor, output, against)
     _report(solved, output)
     if html is not None:
         _write_page(solved, html)
+
+
+def _refuse_for_machine(use: Use | None, *, other: bool) -> None:
+    if use and not (use.vram or use.ram):
+        raise click.UsageError(
+            "--ctx is about a machine; give its --vram, --ram or both (chunks of a text: --text-ctx)"
+        )
+    if use and other:
+        raise click.UsageError("--vram and --ram exclude --budget, --against, --refine and --curve")
 
 
 def _predictor(request: Request, measurement: Measurement | None, outside: Outside | None) -> Predictor:

@@ -6,6 +6,7 @@ import re
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\Z")
 _POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
+_PREFIXES = ((1, "K"), (2, "M"), (3, "G"), (4, "T"))
 
 
 def parse_size(text: str | int) -> int:
@@ -25,3 +26,12 @@ def parse_size(text: str | int) -> int:
     # Exact for any number of digits, which a float is not.
     exact: int = int(whole + part) * base**power // 10 ** len(part)
     return exact
+
+
+def size_text(nbytes: int) -> str:
+    """The shortest way to write exactly so many bytes: ``24GiB``, ``24GB``, ``1234567``."""
+    units = (
+        (f"{prefix}{end}", base**power) for end, base in (("iB", 1024), ("B", 1000)) for power, prefix in _PREFIXES
+    )
+    found = [f"{nbytes // scale}{unit}" for unit, scale in units if nbytes and nbytes % scale == 0]
+    return min((*found, str(nbytes)), key=len)

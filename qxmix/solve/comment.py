@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 from qxmix.quants import get
 from qxmix.recipe.model import KEEP
+from qxmix.recipe.sizes import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from qxmix.running.model import Use
     from qxmix.solve.items import Choices
     from qxmix.solve.model import Solution
     from qxmix.solve.predict import Predictor
@@ -56,8 +58,19 @@ def budget_text(request: Request) -> str:
     budget = request.budget
     parts = [f"{budget.nbytes:,} bytes"] if budget.nbytes is not None else []
     parts += [f"{budget.bpw:g} bits per weight"] if budget.bpw is not None else []
-    parts += [f"{s.selector.text if s.selector else 'rest'} {s.nbytes:,} bytes" for s in budget.shares]
+    if request.use is None:
+        parts += [f"{s.selector.text if s.selector else 'rest'} {s.nbytes:,} bytes" for s in budget.shares]
+    else:
+        parts += _machine(request.use)
     return ", ".join(parts)
+
+
+def _machine(use: Use) -> Iterator[str]:
+    if use.vram:
+        yield f"GPUs of {' and '.join(map(size_text, use.vram))}"
+    if use.ram is not None:
+        yield f"{size_text(use.ram)} of memory"
+    yield f"a context of {use.n_ctx:,}"
 
 
 def _next(predictor: Predictor, solution: Solution, following: Solution | None, pinned: float) -> Iterator[str]:

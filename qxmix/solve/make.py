@@ -106,7 +106,7 @@ def _solved(
     source: tuple[str, ...],
     choose: Chooser,
 ) -> Solved:
-    room = _room(request, choices, header_nbytes)
+    room = room_of(request, choices, header_nbytes)
     solution = choose(choices.items, room)
     if solution is None:
         raise PlanError(_too_small(request, choices, header_nbytes))
@@ -119,7 +119,8 @@ def _solved(
     n_layer = model_facts(request.header, has_imatrix=False)["n_layer"]
     assert isinstance(n_layer, int)
     n_weights = {t.name: t.n_weights for t in request.header.tensors}
-    text = recipe_text({n: fates[n] for n in order}, n_weights, request.base, request.name, n_layer, head)
+    named = {n: fates[n] for n in order}
+    text = recipe_text(named, n_weights, request.base, request.name, n_layer, head, request.use)
     recipe = load_recipe_text(text, f"{request.name}.yaml")
     plan = make_plan(recipe, request.header, request.imatrix, request.split)
     wrong = [t.name for t in plan.tensors if t.name in types and types[t.name] not in (t.type, KEEP)]
@@ -135,7 +136,7 @@ def _pinned(request: Request, tensor: PlannedTensor) -> Fate:
     return Fate(KEEP if tensor.kept is not None and tensor.kept.why is Why.RULE else tensor.type, words)
 
 
-def _room(request: Request, choices: Choices, header_nbytes: int) -> Room:
+def room_of(request: Request, choices: Choices, header_nbytes: int) -> Room:
     """What the budgets leave for the items."""
     budget, shares = request.budget, request.budget.shares
     totals = []

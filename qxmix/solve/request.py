@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from qxmix.container.model import ModelHeader
     from qxmix.plan import Split
     from qxmix.recipe.model import Recipe
+    from qxmix.running.model import Use
 
 REST = "rest"
 """In place of a pattern: the tensors that no other pattern takes."""
@@ -34,6 +35,19 @@ class Selector:
 
         """
         return category_of(name) == self.text if self.text in CATEGORIES else search(self.text, name, self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Some tensors by their names."""
+
+    text: str
+    """What they are called."""
+    names: frozenset[str]
+
+    def holds(self, name: str) -> bool:
+        """Whether the tensor of this name is one of them."""
+        return name in self.names
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +93,7 @@ class Limits:
 class Share:
     """A budget of its own for some tensors."""
 
-    selector: Selector | None
+    selector: Selector | Names | None
     """None: the rest."""
     nbytes: int
 
@@ -111,6 +125,8 @@ class Request:
     split: Split
     name: str
     """Of the recipe."""
+    use: Use | None = None
+    """What it has to run on, and how; None where nobody says."""
 
 
 def known_type(text: str) -> str:

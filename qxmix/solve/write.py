@@ -11,11 +11,13 @@ from qxmix.dialects.recover import layer_text
 from qxmix.dialects.write import quoted, recipe_name
 from qxmix.quants import get
 from qxmix.recipe.categories import name_parts
+from qxmix.recipe.sizes import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from qxmix.recipe.model import Recipe
+    from qxmix.running.model import Use
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +31,9 @@ class Fate:
 
 
 def recipe_text(
-    fates: dict[str, Fate], n_weights: dict[str, int], base: Recipe, name: str, n_layer: int, comment: Sequence[str]
-) -> str:
+    fates: dict[str, Fate], n_weights: dict[str, int], base: Recipe, name: str, n_layer: int, comment: Sequence[str],
+    use: Use | None = None,
+) -> str:  # fmt: skip
     """The recipe.
 
     Args:
@@ -40,6 +43,7 @@ def recipe_text(
         name: Of the recipe.
         n_layer: Layers of the model.
         comment: Lines for its head.
+        use: What it has to run on, or None.
 
     """
     weights: Counter[str] = Counter()
@@ -54,6 +58,7 @@ def recipe_text(
         f"default: {default.lower()}   # every tensor is named below",
         "fallback: error   # none is needed",
         *_settings(base),
+        *([f"limits: {_limits(use)}"] if use else []),
     ]
     rules = list(_rules(fates, n_layer))
     return "\n".join([*lines, *(["rules:", *rules] if rules else [])]) + "\n"
@@ -69,6 +74,14 @@ def _settings(base: Recipe) -> Iterator[str]:
         yield f"imatrix: {{missing: {base.imatrix.missing}}}"
     if base.search is not None:
         yield f"search: {base.search}"
+
+
+def _limits(use: Use) -> str:
+    """What running may take, so that every plan of the recipe is held to it."""
+    words = [f"max_vram: [{', '.join(map(size_text, use.vram))}]"] if use.vram else []
+    words += [f"max_ram: {size_text(use.ram)}"] if use.ram is not None else []
+    words += [f"ctx: {use.n_ctx}", f"kv_type: {use.kv_type.name.lower()}"]
+    return "{" + ", ".join([*words, *([f"parallel: {use.n_parallel}"] if use.n_parallel > 1 else [])]) + "}"
 
 
 def _rules(fates: dict[str, Fate], n_layer: int) -> Iterator[str]:
