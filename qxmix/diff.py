@@ -58,6 +58,8 @@ class Side:
     """Bytes of all files, headers included; None where the side does not tell."""
     n_fallbacks: int | None = None
     """Tensors that got another type than was asked for; None where the side does not tell."""
+    plan: Plan | None = None
+    """Of a recipe: what it makes of the model."""
 
     @property
     def nbytes(self) -> int | None:
@@ -192,7 +194,7 @@ def side_of(plan: Plan, label: str, problems: tuple[Problem, ...] = ()) -> Side:
     """A plan as a side, with what it would be refused for."""
     n_fallbacks = sum(t.requested != t.type for t in plan.tensors)
     entries = {t.name: Entry(t.type, t.source.shape, t.nbytes) for t in plan.tensors}
-    return Side(label, entries, problems, plan.file_nbytes, n_fallbacks)
+    return Side(label, entries, problems, plan.file_nbytes, n_fallbacks, plan)
 
 
 def _of_header(label: str, header: ModelHeader) -> Side:

@@ -12,18 +12,18 @@ import click
 from qxmix.cli.complete import complete_recipes
 from qxmix.cli.inputs import EngineName, open_measurement, open_model, read_text
 from qxmix.cli.progress import chunks_shown
+from qxmix.cli.running import running_options, use_of
 from qxmix.container.imatrix import load_imatrix
 from qxmix.report.lineup import lineup_chart, lineup_json, lineup_markdown, lineup_text, sorted_entrants
 from qxmix.report.look import check_picture
 from qxmix.report.picture import draw_losses
 from qxmix.report.text import wrapped
-from qxmix.solve.lineup import Entrant, evaluate_all, line_up
+from qxmix.solve.lineup import Entrant, evaluate_all, line_up, with_running
 from qxmix.solve.predict import predictor_of
 
 if TYPE_CHECKING:
-    from qxmix.container.imatrix import Imatrix
     from qxmix.container.model import ModelHeader
-    from qxmix.quants import Engine
+    from qxmix.quants import Engine, QuantType
 
 
 @click.command("compare")
@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 @click.option("--text", type=click.Path(path_type=Path), help="Text to run: adds perplexity and divergence.")
 @click.option("--base", type=click.Path(path_type=Path), help="What they diverge from.  [default: --model]")
 @click.option("--chunks", type=click.IntRange(min=1), help="Chunks from the start of the text.  [default: all]")
-@click.option("--ctx", default=512, show_default=True, type=click.IntRange(min=8), help="Tokens per chunk.")
+@click.option(
+    "text_ctx", "--text-ctx", default=512, show_default=True, type=click.IntRange(min=8), help="Tokens of each."
+)
 @click.option("--engine", type=EngineName(), help="Who runs them.  [default: ik_llama.cpp; encoders llama.cpp]")
 @click.option("-j", "--threads", type=click.IntRange(min=1), help="Threads of the engine.  [default: all processors]")
 @click.option(
@@ -50,16 +52,19 @@ if TYPE_CHECKING:
 @click.option("as_json", "--json", is_flag=True, help="A list of objects, as in schemas/compare.schema.json.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw divergence against size: .png, .svg or .pdf.")
 @click.option("--html", type=click.Path(path_type=Path), help="Write a page about them, complete in one file.")
+@running_options
 def command(
     *, names: tuple[str, ...], model: Path | None, imatrix: str | None, measure: Path | None, text: Path | None,
-    base: Path | None, chunks: int | None, ctx: int, engine: Engine | None, threads: int | None, sort: str,
+    base: Path | None, chunks: int | None, text_ctx: int, engine: Engine | None, threads: int | None, sort: str,
     markdown: bool, as_json: bool, plot: Path | None, html: Path | None,
+    n_ctx: int | None, kv_type: QuantType | None, vram: tuple[int, ...] | None, ram: int | None, parallel: int | None,
 ) -> None:  # fmt: skip
     """Show recipes, plans (qxmix plan --json), lock files and GGUF models side by side.
 
     Bytes, bits per weight, types and fallbacks always; with a measurement the predicted divergence; with a text what
     the files really lose, recipes being applied to MODEL in a folder that is deleted again.  All figures of a call come
-    from one run of one engine: compare those, not figures of two calls.
+    from one run of one engine: compare those, not figures of two calls.  With --ctx what running each takes, and
+    whether it fits into --vram and --ram.
     """
     if markdown and as_json:
         raise click.UsageError("--markdown and --json exclude each other")
@@ -76,8 +81,11 @@ def command(
     for entrant in entrants:
         for problem in entrant.side.problems:
             click.echo(wrapped(f"Warning: apply would refuse: {problem}", terminal=sys.stderr.isatty()), err=True)
+    use = use_of(engine or "ik_llama.cpp", n_ctx, kv_type, vram, ram, parallel)
+    if use:
+        entrants = with_running(entrants, header, use)
     if text is not None:
-        entrants = _evaluated(entrants, header, matrix, text, base or model, (engine, ctx, chunks, threads))
+        entrants = _evaluated(entrants, header, text, base or model, (engine, text_ctx, chunks, threads))
     found = sorted_entrants(entrants, sort)
     if as_json:
         click.echo(json.dumps(lineup_json(found), indent=1))
@@ -96,7 +104,7 @@ def _draw(found: list[Entrant], header: ModelHeader | None, plot: Path | None, h
 
 
 def _evaluated(
-    entrants: tuple[Entrant, ...], header: ModelHeader | None, imatrix: Imatrix | None, text: Path, base: Path | None,
+    entrants: tuple[Entrant, ...], header: ModelHeader | None, text: Path, base: Path | None,
     run: tuple[Engine | None, int, int | None, int | None],
 ) -> tuple[Entrant, ...]:  # fmt: skip
     from qxmix.engines.embed import ENGINE, is_encoder  # noqa: PLC0415 - numpy and ctypes, as below
@@ -106,4 +114,4 @@ def _evaluated(
     encoder = header is not None and is_encoder(header)
     settings = Settings(engine or (ENGINE if encoder else "ik_llama.cpp"), ctx, chunks, threads)
     with chunks_shown("Evaluating") as on_chunk:
-        return evaluate_all(entrants, header, imatrix, read_text(text), base, settings, on_chunk)
+        return evaluate_all(entrants, read_text(text), base, settings, on_chunk)

@@ -13,7 +13,7 @@ import click
 
 from qxmix.cli.complete import complete_recipes
 from qxmix.cli.inputs import open_measurement, open_model, open_moments
-from qxmix.cli.running import running_options, use_of
+from qxmix.cli.running import engine_of, running_options, use_of
 from qxmix.cli.sizes import Size
 from qxmix.container.imatrix import load_imatrix
 from qxmix.errors import PlanError
@@ -36,8 +36,7 @@ from qxmix.running.use import use_within
 
 if TYPE_CHECKING:
     from qxmix.plan import Plan
-    from qxmix.quants import Engine, QuantType
-    from qxmix.recipe.model import Recipe
+    from qxmix.quants import QuantType
     from qxmix.report.page.insight import Insight
     from qxmix.report.predicted import Predicted
 
@@ -163,11 +162,6 @@ def _predicted(plan: Plan, measure: Path) -> Predicted:
     from qxmix.report.predicted import predicted_of  # noqa: PLC0415 - the solver, for those who have a measurement
 
     return predicted_of(plan, open_measurement(measure, plan.header, plan.imatrix))
-
-
-def engine_of(recipe: Recipe) -> Engine:
-    """Who runs the result: the target, or of both the one that everybody has."""
-    return "llama.cpp" if recipe.target == "any" else recipe.target
 
 
 def exit_code(plan: Plan, *, strict: bool) -> int:

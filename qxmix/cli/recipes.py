@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -11,16 +12,21 @@ import click
 
 from qxmix.cli.complete import complete_recipes
 from qxmix.cli.inputs import EngineName, open_model
+from qxmix.cli.running import engine_of, running_options, use_of
 from qxmix.cli.sizes import Size
 from qxmix.errors import Problem, RecipeError
 from qxmix.plan import make_plan
 from qxmix.quants import find
 from qxmix.recipe import load_recipe, shipped_names, shipped_path
+from qxmix.report.running import SUMMARY, running_json, summary
 from qxmix.report.text import human_nbytes, table, wrapped
+from qxmix.running.place import running
 
 if TYPE_CHECKING:
     from qxmix.container.model import ModelHeader
+    from qxmix.quants import QuantType
     from qxmix.recipe import Recipe
+    from qxmix.running.model import Use
 
 _NO_IMATRIX = "imatrix-missing"
 _USE = (
@@ -35,15 +41,21 @@ _USE = (
 @click.option("--target", type=EngineName("any"), help="Only those for this engine, or for both (any).")
 @click.option("--needs-imatrix/--no-imatrix", "needs", default=None, help="Only those that need an imatrix, or do not.")
 @click.option("as_json", "--json", is_flag=True, help="Print the list as JSON.")
+@running_options
 def command(
-    name: str | None, model: str | None, max_size: int | None, target: str | None, *, needs: bool | None, as_json: bool
-) -> None:
+    name: str | None, model: str | None, max_size: int | None, target: str | None,
+    n_ctx: int | None, kv_type: QuantType | None, vram: tuple[int, ...] | None, ram: int | None, parallel: int | None,
+    *, needs: bool | None, as_json: bool,
+) -> None:  # fmt: skip
     """List the recipes that come with qxmix, or print the one called NAME.
 
     NAME is a recipe like llama.cpp/q4_k_m, whose file is printed as it is (qxmix recipes llama.cpp/q4_k_m > my.yaml),
     or a folder like pure, of which only the recipes are listed.  With --model they are planned, smallest first, and
-    those that plan would refuse come last.
+    those that plan would refuse come last; with --ctx, too, what running them takes.
     """
+    use = use_of("llama.cpp", n_ctx, kv_type, vram, ram, parallel)
+    if use and model is None:
+        raise click.UsageError("--ctx is about running a model; give it as --model MODEL")
     if max_size is not None and model is None:
         raise click.UsageError("--max-size is about the output of a model; give it as --model MODEL")
     names = shipped_names()
@@ -60,11 +72,11 @@ def command(
         for n, r in zip(chosen, loaded, strict=True)
         if (target is None or r.target in (target, "any")) and (needs is None or _needs_imatrix(r) == needs)
     ]
-    recipes = [_facts(n, r, header) for n, r in wanted]
+    recipes = [_facts(n, r, header, use) for n, r in wanted]
     if max_size is not None:
         recipes = [r for r in recipes if r["nbytes"] is not None and r["nbytes"] <= max_size]
     if as_json:
-        click.echo(json.dumps(recipes, indent=1))
+        click.echo(json.dumps([_plain(r) for r in recipes], indent=1))
         return
     terminal = sys.stdout.isatty()
     if header is not None:
@@ -90,7 +102,7 @@ def _needs_imatrix(recipe: Recipe) -> bool:
     return any(t.importance == "required" or set(t.demanded_by) & set(recipe.engines) for t in types)
 
 
-def _facts(name: str, recipe: Recipe, header: ModelHeader | None) -> dict[str, Any]:
+def _facts(name: str, recipe: Recipe, header: ModelHeader | None, use: Use | None) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "name": name, "description": " ".join(recipe.description.split()), "target": recipe.target,
         "default": recipe.default, "needs_imatrix": _needs_imatrix(recipe), "path": str(recipe.path),
@@ -101,7 +113,14 @@ def _facts(name: str, recipe: Recipe, header: ModelHeader | None) -> dict[str, A
         refused = list(dict.fromkeys(p.id for p in plan.problems if p.severity == "error" and p.id != _NO_IMATRIX))
         fits = not refused
         facts |= {"nbytes": plan.file_nbytes if fits else None, "bpw": plan.bpw if fits else None, "refused": refused}
+        if use and fits:
+            nbytes = {t.name: t.nbytes for t in plan.tensors}
+            facts["running"] = running(header, nbytes, replace(use, engine=engine_of(recipe)))
     return facts
+
+
+def _plain(facts: dict[str, Any]) -> dict[str, Any]:
+    return facts | ({"running": running_json(facts["running"])} if "running" in facts else {})
 
 
 def _folder_table(title: str, recipes: list[dict[str, Any]], *, terminal: bool) -> str:
@@ -112,17 +131,20 @@ def _folder_table(title: str, recipes: list[dict[str, Any]], *, terminal: bool) 
 def _sized_table(recipes: list[dict[str, Any]], *, terminal: bool) -> str:
     """Smallest first; those that plan refuses have no size and come last."""
     recipes = sorted(recipes, key=lambda r: (r["nbytes"] is None, r["nbytes"] or 0))
+    runs = any("running" in r for r in recipes)
     rows = [
         (
             r["name"],
             *_size(r["nbytes"], r["bpw"], r["refused"]),
+            *(summary(r.get("running")) if runs else ()),
             r["target"],
             "needed" if r["needs_imatrix"] else "",
             r["description"],
         )
         for r in recipes
     ]
-    return table(("recipe", ">size", ">bpw", "?target", "?imatrix", "?description"), rows, terminal=terminal)
+    titles = ("recipe", ">size", ">bpw", *(SUMMARY if runs else ()), "?target", "?imatrix", "?description")
+    return table(titles, rows, terminal=terminal)
 
 
 def _size(nbytes: int | None, bpw: float, refused: list[str]) -> tuple[str, str]:

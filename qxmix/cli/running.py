@@ -13,6 +13,7 @@ from qxmix.running.model import Use
 
 if TYPE_CHECKING:
     from qxmix.quants import Engine, QuantType
+    from qxmix.recipe.model import Recipe
 
 
 class _KvType(click.ParamType["QuantType"]):
@@ -72,3 +73,8 @@ def use_of(
             raise click.UsageError(f"{given} says on what the model shall run; give --ctx, how long a text, too")
         return None
     return Use(engine, n_ctx, kv_type or get("F16"), parallel or 1, vram=vram or (), ram=ram)
+
+
+def engine_of(recipe: Recipe) -> Engine:
+    """Who runs the result: the target, or of both the one that everybody has."""
+    return "llama.cpp" if recipe.target == "any" else recipe.target

@@ -57,7 +57,7 @@ def cut(sessions: Sequence[Session], text: bytes, n_ctx: int, n_chunks: int | No
     # llama-perplexity asks for as much, even if one chunk is all that will be run.
     if tokens.size < 2 * n_ctx:
         msg = f"the text has {tokens.size} tokens, a context of {n_ctx} needs at least {2 * n_ctx}"
-        raise ModelFileError(f"{msg}; take a longer text or a smaller --ctx")
+        raise ModelFileError(f"{msg}; take a longer text or fewer tokens per chunk")
     n_whole = tokens.size // n_ctx
     if first + (n_chunks or 1) > n_whole:
         which = f"{n_chunks}" if n_chunks and not first else f"{first + (n_chunks or 1)} (--first-chunk and --chunks)"

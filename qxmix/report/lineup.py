@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from qxmix.report.chart import Point, chart
+from qxmix.report.running import SUMMARY, running_json, summary
 from qxmix.report.text import table
 from qxmix.solve.predict import UNITS
 
@@ -78,6 +79,7 @@ def cells(entrants: Sequence[Entrant], *, n_types: int | None = 4) -> tuple[list
         (">bpw", [_number(e.side.bpw, ".3f") for e in entrants]),
         ("?types", [_types(e, n_types) for e in entrants]),
         ("?>fallbacks", [_number(e.side.n_fallbacks, ",") for e in entrants]),
+        *zip(SUMMARY, map(list, zip(*(summary(e.running) for e in entrants), strict=True)), strict=False),
         (">predicted", [_predicted(e) for e in entrants]),
         (">mean KLD", [_score(e, "mean_kld", ".5f") for e in entrants]),
         ("?>+-", [_score(e, "mean_kld_error", ".5f") for e in entrants]),
@@ -119,6 +121,7 @@ def _object(entrant: Entrant) -> dict[str, object]:
         "types": dict(entrant.types),
         "n_fallbacks": entrant.side.n_fallbacks,
         "predicted": predicted,
+        "running": None if entrant.running is None else running_json(entrant.running),
         "measured": dict(entrant.scores) or None,
         "write_seconds": entrant.write_seconds,
     }

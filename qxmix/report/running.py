@@ -17,6 +17,23 @@ _SPLIT = (
 )
 
 
+SUMMARY = (">on GPUs", ">in memory", "?fits")
+"""Titles of :func:`summary`."""
+
+
+def summary(found: Running | None) -> tuple[str, str, str]:
+    """Sums on the GPUs and in memory, and whether they fit; for tables of several."""
+    if found is None:
+        return "", "", ""
+    unknown = "?" if found.cache.why_unknown else ""
+    *gpus, cpu = found.devices
+    lacking = {"VRAM": found.lacking_vram, "RAM": found.lacking_ram}
+    told = " and ".join(f"{human_nbytes(n)} of {what}" for what, n in lacking.items() if n)
+    fits = f"lacks {told}" if told else "yes" if found.use.vram or found.use.ram else ""
+    sums = human_nbytes(sum(d.nbytes for d in gpus)) + unknown if gpus else "", human_nbytes(cpu.nbytes) + unknown
+    return *sums, fits
+
+
 def running_text(found: Running, *, terminal: bool) -> str:
     """A column for each device, the flags, and what is not known."""
     use = found.use

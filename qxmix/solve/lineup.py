@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qxmix.diff import Side, kind_of, load_side
-from qxmix.errors import Problem, RecipeError
-from qxmix.recipe import load_recipe
+from qxmix.running.place import running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
     from qxmix.container.imatrix import Imatrix
     from qxmix.container.model import ModelHeader
     from qxmix.engines.evaluate import Settings
+    from qxmix.plan import Plan
+    from qxmix.running.model import Running, Use
     from qxmix.solve.predict import Prediction, Predictor
 
 
@@ -35,6 +36,8 @@ class Entrant:
     text, and for plans and lock files, which no engine runs."""
     write_seconds: float | None = None
     """What it took to write the file; of recipes that were written for this comparison."""
+    running: Running | None = None
+    """What running it takes; None where nobody asked, or a size is not known."""
 
     @property
     def label(self) -> str:
@@ -86,21 +89,28 @@ def entrant_of(side: Side, predictor: Predictor | None) -> Entrant:
     return Entrant(side, _types(side), _predicted(side, predictor) if predictor else None)
 
 
+def with_running(entrants: Sequence[Entrant], header: ModelHeader | None, use: Use) -> tuple[Entrant, ...]:
+    """The same with what running each takes; of a model by its own header, of others by ``header``."""
+    found = []
+    for entrant in entrants:
+        known = _header(entrant.label) if kind_of(entrant.label) == "model" else header
+        nbytes = {name: e.nbytes for name, e in entrant.side.entries.items() if e.nbytes is not None}
+        told = len(nbytes) == len(entrant.side.entries)
+        found.append(replace(entrant, running=running(known, nbytes, use)) if known and told else entrant)
+    return tuple(found)
+
+
 def evaluate_all(
     entrants: Sequence[Entrant],
-    header: ModelHeader | None,
-    imatrix: Imatrix | None,
     text: bytes,
     base: Path | None,
     settings: Settings,
     on_chunk: Callable[[int, int], None],
 ) -> tuple[Entrant, ...]:
-    """Score the models, and the recipes, which are written for it, in one run of one engine.
+    """Score the models, and what the recipes make of theirs, which is written for it, in one run of one engine.
 
     Args:
         entrants: Of :func:`line_up`.
-        header: The model that recipes are applied to.
-        imatrix: What they are applied with, or None.
         text: UTF-8.
         base: The model to compare with, or None.
         settings: How the text is cut and run.
@@ -113,11 +123,10 @@ def evaluate_all(
     with tempfile.TemporaryDirectory(prefix="qxmix-compare-") as folder:
         files: dict[int, tuple[Path, float | None]] = {}
         for i, entrant in enumerate(entrants):
-            kind = kind_of(entrant.label)
-            if kind == "model":
+            if entrant.side.plan is not None:
+                files[i] = _written(entrant.side.plan, Path(folder), i)
+            elif kind_of(entrant.label) == "model":
                 files[i] = Path(entrant.label), None
-            elif kind == "recipe":
-                files[i] = _written(entrant.label, header, imatrix, Path(folder), i)
         scores = _scores([path for path, _ in files.values()], text, base, settings, on_chunk)
     found = {
         i: replace(entrants[i], scores=score, write_seconds=seconds)
@@ -142,18 +151,12 @@ def _scores(
     return [{name: v for name, v in one.items() if v is not None and name not in of_file} for one in found]
 
 
-def _written(
-    name: str, header: ModelHeader | None, imatrix: Imatrix | None, folder: Path, number: int
-) -> tuple[Path, float]:
-    """The file of a recipe, and the seconds that it took; tensors that recipes have in common are made once."""
+def _written(plan: Plan, folder: Path, number: int) -> tuple[Path, float]:
+    """The file of a plan, and the seconds that it took; tensors that plans have in common are made once."""
     from qxmix.execute.run import apply  # noqa: PLC0415 - kernels, for recipes that are to be run
-    from qxmix.plan import make_plan  # noqa: PLC0415
 
-    if header is None:
-        raise RecipeError(Problem(name, "is a recipe, and to be run it is applied to a model; give that with --model"))
     path = folder / f"{number}.gguf"
-    result = apply(make_plan(load_recipe(name), header, imatrix), path, cache=folder / "cache")
-    return path, result.seconds
+    return path, apply(plan, path, cache=folder / "cache").seconds
 
 
 def _header(path: str) -> ModelHeader:

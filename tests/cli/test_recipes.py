@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from qxmix.cli.main import main
 from qxmix.container.header import read_header
 from qxmix.plan import make_plan
 from qxmix.recipe import load_recipe, shipped_names
@@ -108,3 +110,17 @@ def test_one_as_json_is_refused() -> None:
 
 def test_the_readme_names_it() -> None:
     assert "| `qxmix recipes [NAME]` |" in README.read_text(encoding="utf-8")
+
+
+def test_what_running_takes_is_told_of_each(demo_model: Path) -> None:
+    machine = ["--ctx", "2048", "--vram", "64MiB"]
+    done = CliRunner().invoke(main, ["recipes", "pure", "--model", str(demo_model), *machine])
+    assert done.exit_code == 0, done.output
+    assert "on GPUs" in done.stdout
+    found = json.loads(
+        CliRunner().invoke(main, ["recipes", "pure", "--model", str(demo_model), *machine, "--json"]).stdout
+    )
+    told = [r["running"] for r in found if r["nbytes"] is not None]
+    assert told
+    assert {r["engine"] for r in told} == {"llama.cpp", "ik_llama.cpp"}
+    assert "give it as --model" in CliRunner().invoke(main, ["recipes", "--ctx", "2048", "--ram", "1GiB"]).output

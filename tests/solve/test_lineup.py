@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from typing import TYPE_CHECKING
 
 import jsonschema
@@ -75,7 +76,7 @@ def test_measured_by_the_engine_in_one_run(
     text = tmp_path / "text.txt"
     text.write_bytes(demo_text)
     args = ("pure/q4_0", "pure/q8_0", demo_model, "--model", demo_model, "--imatrix", demo_imatrix, "--text", text)
-    found = {str(o["name"]): o for o in objects(*args, "--chunks", 1, "--ctx", 64)}
+    found = {str(o["name"]): o for o in objects(*args, "--chunks", 1, "--text-ctx", 64)}
     klds = {name: o["measured"]["mean_kld"] for name, o in found.items()}  # type: ignore[index]
     assert klds["pure/q4_0"] > klds["pure/q8_0"] > klds[str(demo_model)] == pytest.approx(0, abs=1e-6)
     assert "write_seconds" in found["pure/q4_0"]
@@ -83,11 +84,38 @@ def test_measured_by_the_engine_in_one_run(
     assert not list(tmp_path.glob("*.gguf"))
 
 
+def test_a_recipe_of_a_revision_is_run_as_it_was(
+    demo_model: Path, demo_text: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_bytes(demo_text)
+    recipe = tmp_path / "r.yaml"
+    for type_name in ("q8_0", "q4_0"):
+        recipe.write_text(f"qxmix: 1\nextends: [pure/{type_name}]\n")
+        if type_name == "q8_0":
+            for line in ("init -q", "add r.yaml", "-c user.name=a -c user.email=a@b.c commit -qm 1"):
+                subprocess.run(["git", *line.split()], check=True)
+    args = ("HEAD:r.yaml", "r.yaml", "--model", demo_model, "--text", "text.txt", "--chunks", 1, "--text-ctx", 64)
+    found = {str(o["name"]): o["measured"]["mean_kld"] for o in objects(*args)}  # type: ignore[index]
+    assert found["r.yaml"] > 3 * found["HEAD:r.yaml"] > 0
+
+
+def test_what_running_takes_is_a_column(demo_model: Path) -> None:
+    machine = ("--model", demo_model, "--ctx", 4096, "--vram", "5MiB", "--ram", "12MiB")
+    found = {str(o["name"]): o["running"] for o in objects(demo_model, "pure/q4_0", "pure/q8_0", *machine)}
+    assert [r["kv_type"] for r in found.values()] == ["F16"] * 3  # type: ignore[index]
+    sums = {name: sum(d["nbytes"] for d in r["devices"]) for name, r in found.items()}  # type: ignore[index]
+    assert sums["pure/q4_0"] < sums["pure/q8_0"] < sums[str(demo_model)]
+    shown = run("pure/q4_0", "pure/q8_0", *machine[:-1], "1MiB", "--markdown").stdout
+    assert "| on GPUs | in memory | fits |" in shown
+    assert "of RAM |" in shown
+
+
 def test_encoders_are_measured_by_their_embeddings(tmp_path: Path) -> None:
     model, text, page = tmp_path / "bert.gguf", tmp_path / "text.txt", tmp_path / "c.html"
     make_bert(model)
     text.write_text("the world of a game\nmade by two people\nin the city .\n")
-    args = ("pure/q4_0", "pure/q8_0", model, "--model", model, "--text", text, "--ctx", 64)
+    args = ("pure/q4_0", "pure/q8_0", model, "--model", model, "--text", text, "--text-ctx", 64)
     found = {str(o["name"]): o["measured"]["mean_distance"] for o in objects(*args, "--html", page)}  # type: ignore[index]
     assert found["pure/q4_0"] > found["pure/q8_0"] > found[str(model)] == pytest.approx(0, abs=1e-6)
     assert "1 - cosine" in page.read_text()

@@ -142,7 +142,7 @@ def test_the_command(demo_model: Path, demo_text: bytes, tmp_path: Path) -> None
     text = tmp_path / "text.txt"
     text.write_bytes(demo_text)
     args = ["solve", str(demo_model), "--size", "1.3MB", "-o", str(tmp_path / "r.yaml"), "--refine", "2"]
-    done = CliRunner().invoke(main, [*args, "--text", str(text), "--chunks", "1", "--ctx", "64"])
+    done = CliRunner().invoke(main, [*args, "--text", str(text), "--chunks", "1", "--text-ctx", "64"])
     assert done.exit_code == 0, done.output
     assert "of 2 swaps kept" in done.stderr
     assert CliRunner().invoke(main, args).exit_code == 2
