@@ -12,57 +12,56 @@ import importlib.util
 import json
 import struct
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import click
 import numpy as np
 
 from qxmix.quants import QUANT_TYPES, QuantType, codec_of, find
 from qxmix.quants.api import dequantize
+from qxmix.quants.codec import SEARCHES, Search
+from tests.bench.machine import write_run
 from tests.bench.peers import Encode, Floats, peers
 
 SHAPE = (64, 4096)
+ENGINES = ("ik_llama.cpp", "llama.cpp")
 NO_COLUMNS = np.empty(0, dtype=np.float32)
 
 
-def ours(quant_type: QuantType) -> Encode:
-    encode = codec_of(quant_type.name).encode
+def ours(quant_type: QuantType, search: Search) -> Encode:
+    encode, index = codec_of(quant_type.name).encode, SEARCHES.index(search)
 
     def run(x: Floats, imatrix: Floats | None, out: np.ndarray) -> None:
-        encode(x, NO_COLUMNS if imatrix is None else imatrix, out, 0)
+        encode(x, NO_COLUMNS if imatrix is None else imatrix, out, index)
 
     return run
 
 
 def speeds(
-    encoders: dict[str, Encode], x: Floats, imatrix: Floats | None, row_nbytes: int, rounds: int, n_threads: int
+    encoders: dict[str, Encode], x: Floats, imatrix: Floats | None, row_nbytes: int, rounds: int
 ) -> dict[str, float]:
-    """Weights per second of each encoder on ``n_threads``: median of ``rounds`` turns of at least 50 ms.
+    """Weights per second of processor time: median of ``rounds`` turns of at least 50 ms.
 
-    Every thread encodes the whole of ``x`` into memory of its own, as often as one thread alone would.
+    Processor time, since a machine is seldom idle; all encoders work on the thread that calls them.
     """
-    outs = [np.empty((len(x), row_nbytes), dtype=np.uint8) for _ in range(n_threads)]
-    repeats = {}
-    for name, encode in encoders.items():
-        encode(x, imatrix, outs[0])
-        start = time.perf_counter()
-        encode(x, imatrix, outs[0])
-        repeats[name] = max(1, int(0.05 / max(1e-6, time.perf_counter() - start)))
+    out = np.empty((len(x), row_nbytes), dtype=np.uint8)
 
-    def work(name: str, out: np.ndarray) -> None:
-        for _ in range(repeats[name]):
-            encoders[name](x, imatrix, out)
+    def seconds(encode: Encode, repeats: int) -> float:
+        start = time.thread_time()
+        for _ in range(repeats):
+            encode(x, imatrix, out)
+        return max(1e-6, (time.thread_time() - start) / repeats)
 
+    for encode in encoders.values():
+        encode(x, imatrix, out)
+    repeats = {name: max(1, int(0.05 / seconds(encode, 1))) for name, encode in encoders.items()}
     times: dict[str, list[float]] = {name: [] for name in encoders}
-    with ThreadPoolExecutor(n_threads) as pool:
-        for _ in range(rounds):
-            for name in encoders:
-                start = time.perf_counter()
-                list(pool.map(work, [name] * n_threads, outs))
-                times[name].append((time.perf_counter() - start) / repeats[name])
-    return {name: n_threads * x.size / median(seconds) for name, seconds in times.items()}
+    for _ in range(rounds):
+        for name, encode in encoders.items():
+            times[name].append(seconds(encode, repeats[name]))
+    return {name: round(x.size / median(found) / 1e6, 3) for name, found in times.items()}
 
 
 def real_weights() -> Floats | None:
@@ -107,64 +106,63 @@ def errors(encoders: dict[str, Encode], quant_type: QuantType, x: Floats, imatri
     return found
 
 
-def measure(quant_type: QuantType, rounds: int) -> dict[str, object]:
-    encoders = {"qxmix": ours(quant_type), **peers(quant_type)}
+def measure(quant_type: QuantType, rounds: int, *, with_errors: bool) -> dict[str, object]:
+    """Speeds of one type by path, in millions of weights per second; relative errors by path and weights."""
+    encoders = {"qxmix": ours(quant_type, "gradient"), **peers(quant_type)}
+    if "exhaustive" in codec_of(quant_type.name).searches:
+        encoders["exhaustive"] = ours(quant_type, "exhaustive")
     x = np.random.default_rng(5).standard_t(4, SHAPE).astype(np.float32)
-    result: dict[str, object] = {"type": quant_type.name}
-    for label, imatrix in (("imatrix", importance(SHAPE[1])), ("none", None)):
+    speed: dict[str, dict[str, float]] = {}
+    error: dict[str, dict[str, dict[str, float]]] = {}
+    for path, imatrix in (("imatrix", importance(SHAPE[1])), ("none", None)):
         if imatrix is None and quant_type.importance == "required":
             continue
-        for n_threads in (1, 2):
-            row_nbytes = quant_type.row_nbytes(SHAPE[1])
-            result[f"{label}/{n_threads}"] = speeds(encoders, x, imatrix, row_nbytes, rounds, n_threads)
-        for name, data in inputs().items():
+        speed[path] = speeds(encoders, x, imatrix, quant_type.row_nbytes(SHAPE[1]), rounds)
+        for name, data in inputs().items() if with_errors else ():
             columns = None if imatrix is None else importance(data.shape[1])
-            result[f"{label}/{name}"] = errors(encoders, quant_type, data, columns)
-    return result
+            error.setdefault(path, {})[name] = errors(encoders, quant_type, data, columns)
+    return {"type": quant_type.name, "speed": speed, "error": error}
 
 
-def markdown(results: list[dict[str, object]]) -> str:
+def markdown(results: list[dict[str, Any]]) -> str:
+    """Speeds, and how many times the peers'; errors in the same order."""
     lines = [
-        "Speed on one thread in Mw/s, and how many times each peer's; RMSE in % as qxmix / ik_llama.cpp / llama.cpp.\n",
-        "| type | weights | qxmix | ik_llama.cpp | llama.cpp | libgguf | 2 threads / 1 | gaussian | heavy | real |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "Mw/s of processor time on one thread, and how many times each peer's; RMSE in % as qxmix / ik / llama.cpp.\n",
+        "| type | path | qxmix | ik_llama.cpp | llama.cpp | exhaustive / ik_llama.cpp | gaussian | heavy | real |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for result in results:
-        for label in ("imatrix", "none"):
-            one, two = result.get(f"{label}/1"), result.get(f"{label}/2")
-            if not isinstance(one, dict) or not isinstance(two, dict):
-                continue
-            own = one["qxmix"]
-            ratios = [f"{own / one[p]:.2f}x" if p in one else "-" for p in ("ik_llama.cpp", "llama.cpp", "libgguf")]
+        for path, speed in result["speed"].items():
+            own, engine = speed["qxmix"], speed.get("ik_llama.cpp")
+            ratios = [f"{own / speed[p]:.2f}x" if p in speed else "-" for p in ENGINES]
+            ratios.append(f"{speed['exhaustive'] / engine:.2f}x" if engine and "exhaustive" in speed else "-")
             cells = []
             for name in ("gaussian", "heavy", "real"):
-                found = result.get(f"{label}/{name}")
-                values = (
-                    [found.get(p) for p in ("qxmix", "ik_llama.cpp", "llama.cpp")] if isinstance(found, dict) else []
-                )
-                cells.append(" / ".join("-" if v is None else f"{100 * v:.4f}" for v in values) or "-")
-            head = [str(result["type"]), label, f"{own / 1e6:.1f}", *ratios, f"{two['qxmix'] / own:.2f}"]
-            lines.append("| " + " | ".join(head + cells) + " |")
+                found = result["error"].get(path, {}).get(name, {})
+                values = [found.get(p) for p in ("qxmix", *ENGINES)]
+                cells.append(" / ".join("-" if v is None else f"{100 * v:.4f}" for v in values) if found else "-")
+            lines.append("| " + " | ".join([result["type"], path, f"{own:.1f}", *ratios, *cells]) + " |")
     return "\n".join(lines)
 
 
 @click.command()
 @click.argument("names", metavar="[TYPE]...", nargs=-1)
 @click.option("--rounds", default=7, show_default=True, help="Turns of each candidate.")
+@click.option("--errors/--no-errors", "with_errors", default=True, help="Whether errors are measured, too.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write all figures to this file, too.")
-def main(names: tuple[str, ...], rounds: int, json_path: Path | None) -> None:
+def main(names: tuple[str, ...], rounds: int, json_path: Path | None, *, with_errors: bool) -> None:
     """Print a Markdown table of speeds and errors for TYPEs, or for all that qxmix encodes."""
-    known = [find(n) for n in names] or [t for t in QUANT_TYPES if t.codec and t.bpw < 16]
+    known = [find(n) for n in names] or [t for t in QUANT_TYPES if t.codec and t.bpw <= 16]
     chosen = [t for t in known if t is not None]
     if len(chosen) != len(known):
         raise click.UsageError(f"unknown type among {', '.join(names)}")
     results = []
     for quant_type in chosen:
         click.echo(f"{quant_type.name} ...", err=True)
-        results.append(measure(quant_type, rounds))
+        results.append(measure(quant_type, rounds, with_errors=with_errors))
+        if json_path is not None:  # anew after each type: a run of all takes long
+            write_run(json_path, "kernels", {"shape": SHAPE, "rounds": rounds}, results)
     click.echo(markdown(results))
-    if json_path is not None:
-        json_path.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

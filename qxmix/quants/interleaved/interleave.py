@@ -21,7 +21,6 @@ Source: the ``repack_...`` functions of ik_llama.cpp (iqk_quantize.cpp).
 
 from __future__ import annotations
 
-from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -33,7 +32,7 @@ from qxmix.quants.interleaved.moves import fewest_moves
 from qxmix.quants.jit import inlined, kernel
 
 if TYPE_CHECKING:
-    from qxmix.quants.codec import Columns, Packed, Rows
+    from qxmix.quants.codec import Columns, Decoder, Packed, Rows
     from qxmix.quants.interleaved.moves import Unit
 
 _APART = 72
@@ -184,31 +183,37 @@ def _encode_cleaned(base: Codec, block: int, rows: Rows, columns: Columns, packe
         base.encode(rows[first:last], cleaned, packed[first:last], search)
 
 
+def interleaved_decoder(plain: Decoder, unit: Unit) -> Decoder:
+    """Build the decoder of an interleaved type from that of rows in their plain form."""
+
+    def decode(packed: Packed, rows: Rows) -> None:
+        moves, _ = fewest_moves(unit)
+        shape = unit.n_rows, unit.nbytes, unit.meta_nbytes, moves.lead, moves.n_words
+        unwoven = np.empty((min(STEP_ROWS, len(rows)), packed.shape[1]), np.uint8)
+        for first in range(0, len(rows), STEP_ROWS):
+            part = packed[first : first + STEP_ROWS]
+            data = unwoven[: len(part)]
+            _unweave(part, data, shape, moves.unweave, moves.n_whole)
+            plain(data, rows[first : first + STEP_ROWS])
+
+    return decode
+
+
 def interleaved(base: Codec, unit: Unit, *, clean: int = 0) -> Codec:
     """Build the codec of an interleaved type from that of its plain type, whose rows have the same size.
 
     ``clean`` is the size of the blocks in which degenerate importances are replaced; 0 where they never are.
     """
     plain_encode = base.encode
-    moves_of_unit = cache(fewest_moves.__get__(unit))
 
     def encode(rows: Rows, columns: Columns, packed: Packed, search: int) -> None:
         if clean and len(columns):
             _encode_cleaned(base, clean, rows, columns, packed, search)
         else:
             plain_encode(rows, columns, packed, search)
-        moves, weave = moves_of_unit()
+        moves, weave = fewest_moves(unit)
         shape = unit.n_rows, unit.nbytes, unit.meta_nbytes, moves.lead, moves.n_words
         _weave(packed, shape, weave.runs, weave.parts, weave.sources, weave.targets)
 
-    def decode(packed: Packed, rows: Rows) -> None:
-        moves, _ = moves_of_unit()
-        shape = unit.n_rows, unit.nbytes, unit.meta_nbytes, moves.lead, moves.n_words
-        plain = np.empty((min(STEP_ROWS, len(rows)), packed.shape[1]), np.uint8)
-        for first in range(0, len(rows), STEP_ROWS):
-            part = packed[first : first + STEP_ROWS]
-            data = plain[: len(part)]
-            _unweave(part, data, shape, moves.unweave, moves.n_whole)
-            base.decode(data, rows[first : first + STEP_ROWS])
-
+    decode = interleaved_decoder(base.decode, unit)
     return Codec(decode=decode, encode=encode, searches=base.searches, version=base.version)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,9 +19,9 @@ Pairs = Sequence[tuple[Bits, Bits]]
 _WHOLE = np.uint32(0xFFFFFFFF)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Unit:
-    """How a unit of interleaved rows lies in memory.  Sizes in bytes of one row."""
+    """How a unit of interleaved rows lies in memory.  Sizes in bytes of one row.  A unit equals itself alone."""
 
     n_rows: int
     """Rows of a group."""
@@ -141,6 +142,7 @@ def _moves_with(unit: Unit, lead: int) -> Moves:
     return Moves(lead, _n_words(unit, lead), weave, unweave, int((weave[:, 2] == _WHOLE).sum()))
 
 
+@cache
 def fewest_moves(unit: Unit) -> tuple[Moves, Weave]:
     """Find the moves of a unit, padded so that they are the fewest, and those to the interleaved form sorted."""
     moves = min((_moves_with(unit, lead) for lead in range(4)), key=lambda m: len(m.weave) + len(m.unweave))

@@ -23,7 +23,7 @@ from qxmix.quants.block32.q8_0 import CODECS as Q8_0
 from qxmix.quants.codec import Codec
 from qxmix.quants.floats import CODECS as FLOATS
 from qxmix.quants.interleaved.bit_fields import NIBBLES, PAIRS, nibbles_16, quads, runs, span
-from qxmix.quants.interleaved.interleave import interleaved
+from qxmix.quants.interleaved.interleave import interleaved, interleaved_decoder
 from qxmix.quants.interleaved.moves import Unit
 from qxmix.quants.jit import kernel
 
@@ -62,15 +62,29 @@ _Q6_0_R4 = Unit(
 )
 
 
+_ROWS_BF16 = 16
+_SPAN = 64
+"""Columns cut at once: rows often lie a multiple of 4 KB apart, and would share the same few lines of the cache."""
+
+
 @kernel
-def _truncate_bf16(rows, _columns, packed, _search):
-    bits, to = rows.ravel().view(np.uint32), packed.ravel().view(np.uint16)
-    for i in range(len(bits)):
-        to[i] = np.uint16(bits[i] >> np.uint32(16))
+def _encode_bf16_r16(rows, _columns, packed, _search):
+    """BF16 as ik_llama.cpp makes it for BF16_R16: the lower half of a float32 is cut off, not rounded."""
+    bits, out = rows.ravel().view(np.uint32), packed.ravel().view(np.uint32)
+    cut = np.empty((_ROWS_BF16, _SPAN + 8), np.uint16)
+    pairs, n_cols = cut.view(np.uint32), rows.shape[1]
+    for first in range(0, rows.shape[0], _ROWS_BF16):
+        for c in range(0, n_cols, _SPAN):
+            n = np.uint64(min(_SPAN, n_cols - c))
+            for k in range(_ROWS_BF16):
+                of = np.uint64((first + k) * n_cols + c)
+                for e in range(n):
+                    cut[k, e] = np.uint16(bits[of + e] >> np.uint32(16))
+            for i in range(n // np.uint64(2)):
+                to = np.uint64((first * n_cols + _ROWS_BF16 * c) // 2) + np.uint64(_ROWS_BF16) * i
+                for k in range(np.uint64(_ROWS_BF16)):
+                    out[to + k] = pairs[k, i]
 
-
-_BF16 = Codec(decode=FLOATS["BF16"].decode, encode=_truncate_bf16)
-"""BF16 as ik_llama.cpp makes it for BF16_R16: the lower half of a float32 is cut off, not rounded."""
 
 CODECS = {
     "Q4_0_R8": interleaved(Q4_0["Q4_0"], _bytes_r8(2, 16), clean=32),
@@ -79,5 +93,10 @@ CODECS = {
     "Q8_0_R8": interleaved(Q8_0["Q8_0"], _bytes_r8(2, 32)),
     "IQ4_NL_R4": interleaved(IQ4_NL["IQ4_NL"], _IQ4_NL_R4, clean=32),
     "MXFP4_R8": interleaved(MXFP4["MXFP4"], _bytes_r8(1, 16)),
-    "BF16_R16": interleaved(_BF16, Unit(16, 4, ((span(0, 4), runs(0, 16, 4, 4)),))),
+    "BF16_R16": Codec(
+        decode=interleaved_decoder(
+            FLOATS["BF16"].decode, Unit(_ROWS_BF16, 4, ((span(0, 4), runs(0, _ROWS_BF16, 4, 4)),))
+        ),
+        encode=_encode_bf16_r16,
+    ),
 }
