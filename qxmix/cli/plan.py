@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from qxmix.quants import QuantType
     from qxmix.report.page.insight import Insight
     from qxmix.report.predicted import Predicted
+    from qxmix.running.model import Running
 
 
 def split_options(function: click.decorators.FC) -> click.decorators.FC:
@@ -126,16 +127,21 @@ def command(
         click.echo(_map(plan))
     else:
         click.echo(plan_text(plan, n_workers=n_workers, every=every, terminal=sys.stdout.isatty()))
-    if found and not as_json:
-        click.echo("\n" + running_text(found, terminal=sys.stdout.isatty() and not markdown))
-    if predicted and not as_json:
-        click.echo("\n" + predicted.as_text(terminal=sys.stdout.isatty() and not markdown))
+    if not as_json:
+        _echo_more(found, predicted, terminal=sys.stdout.isatty() and not markdown)
     if html is not None:
-        _write_page(plan, measure, html)
+        _write_page(plan, measure, found, html)
     code = exit_code(plan, strict=strict)
     if lock is not None and code == 0:
         write_lock(plan, lock)
     ctx.exit(code)
+
+
+def _echo_more(found: Running | None, predicted: Predicted | None, *, terminal: bool) -> None:
+    if found:
+        click.echo("\n" + running_text(found, terminal=terminal))
+    if predicted:
+        click.echo("\n" + predicted.as_text(terminal=terminal))
 
 
 def _map(plan: Plan) -> str:
@@ -143,10 +149,11 @@ def _map(plan: Plan) -> str:
     return map_text(plan, width=shutil.get_terminal_size().columns, colour=colour)
 
 
-def _write_page(plan: Plan, measure: Path | None, path: Path) -> None:
+def _write_page(plan: Plan, measure: Path | None, found: Running | None, path: Path) -> None:
     from qxmix.report.page import plan_page, write_page  # noqa: PLC0415 - jinja2, for pages alone
 
-    write_page(plan_page(plan, _insight(plan, measure) if measure is not None else None), path)
+    insight = _insight(plan, measure) if measure is not None else None
+    write_page(plan_page(plan, insight, found), path)
 
 
 def _insight(plan: Plan, measure: Path) -> Insight:

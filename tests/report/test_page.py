@@ -76,6 +76,11 @@ def test_the_command_writes_it_beside_the_plan(tmp_path: Path, demo_model: Path)
     assert done.returncode == 0, done.stderr
     assert "Output " in done.stdout
     assert "demo-f16.gguf</title>" in (tmp_path / "p.html").read_text()
+    assert "Memory to run" not in (tmp_path / "p.html").read_text()
+    assert run("--html", "p.html", "--ctx", 512, "--vram", "1GiB").returncode == 0
+    told = (tmp_path / "p.html").read_text()
+    assert "Memory to run" in told
+    assert "Flags: -c 512" in told
     done = run("--html", "nowhere/p.html")
     assert done.returncode == 1
     assert "nowhere/p.html: the page cannot be written: No such file or directory" in done.stderr

@@ -14,11 +14,13 @@ from qxmix.report.heat_map import SCALE, Cell, HeatMap, heat_map, mark, step_of
 from qxmix.report.page.squares import BPW_KEY, Square
 from qxmix.report.page.template import template
 from qxmix.report.plan import change, count_weights, decided_by, headline, sizes
+from qxmix.report.running import running_text
 from qxmix.report.text import human_nbytes
 
 if TYPE_CHECKING:
     from qxmix.planning.model import Plan
     from qxmix.report.page.insight import Insight
+    from qxmix.running.model import Running
 
 
 SHOWN_SHARE = 0.01
@@ -53,12 +55,13 @@ class Row:
     reason: str
 
 
-def plan_page(plan: Plan, insight: Insight | None = None) -> str:
+def plan_page(plan: Plan, insight: Insight | None = None, use: Running | None = None) -> str:
     """The page as HTML.
 
     Args:
         plan: The plan.
         insight: What it is predicted to lose, where there is a measurement.
+        use: What running it takes, where somebody says how.
 
     Raises:
         RunError: jinja2 is not installed.
@@ -73,6 +76,7 @@ def plan_page(plan: Plan, insight: Insight | None = None) -> str:
         losses=_losses(found, insight) if insight else (),
         insight=insight,
         problems=plan.problems,
+        memory=running_text(use, terminal=False) if use else "",
         layers=found.layers,
         squares=[(part, _squares(found, part)) for part in found.parts],
         outside=[(t.name, _square(t.name, "", Cell((t,)))) for t in found.outside],
