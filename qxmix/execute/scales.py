@@ -24,6 +24,9 @@ _FLOATS = frozenset({"F32", "F16", "BF16"})
 _EXPONENT = {"F16": 0x7C00, "BF16": 0x7F80}
 """Exponent bits of the 16-bit floats: all set in an infinity or a NaN."""
 
+_HIGH = 0x7C
+"""The same of a float16 in its second byte."""
+
 
 @dataclass(frozen=True, slots=True)
 class Flaw:
@@ -80,6 +83,8 @@ def bad_group(quant_type: QuantType, packed: NDArray[np.uint8]) -> int | None:
     """Index of the first row (of an interleaved type: first row of the group) with a non-finite scale, or None."""
     group = quant_type.row_group
     rows = packed.reshape(len(packed) // group, -1)
+    if _blocks_are_all(quant_type) and not any(_any_infinite(quant_type, packed, at) for at in quant_type.scales):
+        return None
     finite = np.ones(len(rows), bool)
     meta = quant_type.row_meta_nbytes * group
     if meta:
@@ -98,6 +103,17 @@ def bad_group(quant_type: QuantType, packed: NDArray[np.uint8]) -> int | None:
     return None if finite.all() else int(np.argmin(finite)) * group
 
 
+def _blocks_are_all(quant_type: QuantType) -> bool:
+    """Whether there is nothing in rows but blocks of one row with their scales."""
+    return bool(quant_type.scales) and not quant_type.row_meta_nbytes and quant_type.row_group == 1
+
+
+def _any_infinite(quant_type: QuantType, packed: NDArray[np.uint8], offset: int) -> bool:
+    """Whether a scale at ``offset`` of any block is not finite: a quarter of the time of finding the row."""
+    high = packed.reshape(-1, quant_type.block_nbytes)[:, offset + 1] & np.uint8(_HIGH)
+    return bool(high.max(initial=0) == _HIGH)
+
+
 def _finite_meta(quant_type: QuantType, rows: NDArray[np.uint8]) -> NDArray[np.bool_]:
     n = quant_type.row_group
     if quant_type.row_meta_nbytes == 2:  # noqa: PLR2004
@@ -109,8 +125,8 @@ def _finite_meta(quant_type: QuantType, rows: NDArray[np.uint8]) -> NDArray[np.b
 
 def _finite_halves(halves: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """(n_rows, n_blocks, 2 n) bytes of float16 to (n_rows,)."""
-    high = halves[:, :, 1::2] & np.uint8(0x7C)
-    return np.asarray((high != 0x7C).all(axis=(1, 2)))  # noqa: PLR2004
+    high = halves[:, :, 1::2] & np.uint8(_HIGH)
+    return np.asarray((high != _HIGH).all(axis=(1, 2)))
 
 
 def _finite_iq1_m(blocks: NDArray[np.uint8]) -> NDArray[np.bool_]:

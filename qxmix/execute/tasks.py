@@ -86,7 +86,8 @@ def make_bundles(plans: Sequence[Plan], streams: Sequence[Iterable[Task]], chunk
         index = bundle[0].tensor
         if index not in steps:
             steps = {index: step_rows(_encoded(plans, index), chunking)}
-        yield tuple(replace(task, step_rows=steps[index]) for task in bundle)
+        step = steps[index]
+        yield tuple(task if task.step_rows == step else replace(task, step_rows=step) for task in bundle)
 
 
 def _encoded(plans: Sequence[Plan], index: int) -> tuple[PlannedTensor, ...]:
