@@ -20,7 +20,7 @@ LAYERS = (
     {"measurement", "importance", "running"},
     {"planning"},
     {"plan"},
-    {"lint", "explain", "diff", "dialects", "sphere"},
+    {"lint", "publish", "explain", "diff", "dialects", "sphere"},
     {"execute", "engines", "check"},
     {"measure"},
     {"solve"},

@@ -30,6 +30,7 @@ from qxmix.plan import make_plan
 from qxmix.planning.lock import check_lock
 from qxmix.planning.naming import default_name
 from qxmix.processors import n_processors
+from qxmix.publish import name_faults
 from qxmix.report.plan import headline, plan_text
 from qxmix.report.plan_json import plan_json
 from qxmix.report.plans import plans_text
@@ -68,7 +69,11 @@ if TYPE_CHECKING:
     "--locked", type=click.Path(path_type=Path), multiple=True,
     help="Insist on this lock file of qxmix plan --lock; of several recipes one for each, in their order.",
 )  # fmt: skip
-@click.option("--dry-run", is_flag=True, help="Show the plan and check inputs, permissions and space; write nothing.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Show the plan, check inputs, permissions and space, and write no output (but a --card).",
+)
 @click.option("--strict", is_flag=True, help="Warnings (fallbacks, unmatched rules, ...) are exit code 3, too.")
 @click.option("--memory", type=Size(), help="Bound on memory, e.g. 400M; below it, fewer rows are held at once.")
 @click.option(
@@ -114,14 +119,17 @@ def command(
     if measure is not None and card is None:
         raise click.UsageError("--measure adds divergence to the card; give that a name with --card")
     text = card_of(outputs, card, measure, split) if card is not None else ""
+    _tell_names(outputs if card is not None else ())
     if dry_run:
         _show_plans(outputs, options, as_json=as_json, several=several)
+        write_card(card, text)
+        what = "nothing" if card is None else "nothing but the card"
+        click.echo("" if as_json else f"\nDry run: {what} was written.", nl=not as_json)
         return
     if several and resume:
         outputs = [o for o in outputs if not _told_complete(*o)]
     results = _apply(ctx, outputs, options) if outputs else ()
-    if card is not None:
-        write_card(card, text)
+    write_card(card, text)
     plans = [plan for plan, _ in outputs]
     if as_json:
         _echo_json([result_json(*pair) for pair in zip(plans, results, strict=True)], several=several)
@@ -158,7 +166,13 @@ def _show_plans(outputs: Outputs, options: Options, *, as_json: bool, several: b
         click.echo(plans_text(plans, paths, n_workers=n_workers, terminal=terminal))
     else:
         click.echo(plan_text(plans[0], n_workers=n_workers, output=paths[0], terminal=terminal))
-    click.echo("\nDry run: nothing was written.")
+
+
+def _tell_names(outputs: Outputs) -> None:
+    """Who wants a card publishes: what is wrong with the files' names is told."""
+    for _, path in outputs:
+        for fault in name_faults(path.name):
+            notice(wrapped(f"Warning: {path.name}: {fault}", terminal=sys.stderr.isatty()))
 
 
 def _echo_json(found: Sequence[object], *, several: bool) -> None:

@@ -54,13 +54,15 @@ def _refuse(path: Path) -> None:
         raise RunError(Problem(str(path.parent), "is no folder that may be written to; give --card another name"))
 
 
-def write_card(path: Path, text: str) -> None:
-    """Write it.
+def write_card(path: Path | None, text: str) -> None:
+    """Write it, if it has a name.
 
     Raises:
         RunError: it cannot be written; the outputs are there.
 
     """
+    if path is None:
+        return
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:

@@ -19,6 +19,7 @@ from qxmix.lint import examined
 from qxmix.measurement.lattice import load_lattices
 from qxmix.plan import make_plan
 from qxmix.planning.lattice import with_lattices
+from qxmix.publish import publish_problems
 from qxmix.recipe import load_recipe
 from qxmix.recipe.problem_ids import IDS
 from qxmix.report.plan import headline, problem_counts, problems_text
@@ -44,6 +45,7 @@ def _print_ids(ctx: click.Context, _param: click.Parameter, value: bool) -> None
 @click.option("--strict", is_flag=True, help="Warnings are exit code 3, too.")
 @click.option("--measure", type=click.Path(path_type=Path), help="Of qxmix measure: rules that buy little, cost much.")
 @click.option("--lattice", type=click.Path(path_type=Path), help="Of qxmix inspect --lattice: what is lost of it.")
+@click.option("publish", "--publish", is_flag=True, help="Also what matters on a hub: the file's name, its size.")
 @click.option("as_json", "--json", is_flag=True, help="Print a JSON list of problems.")
 @click.option(
     "--ids", is_flag=True, is_eager=True, expose_value=False, callback=_print_ids, help="List the ids and exit."
@@ -51,7 +53,7 @@ def _print_ids(ctx: click.Context, _param: click.Parameter, value: bool) -> None
 @click.pass_context
 def command(
     ctx: click.Context, recipe: str, model: str, imatrix: str | None, measure: Path | None,
-    lattice: Path | None, *, strict: bool, as_json: bool,
+    lattice: Path | None, *, strict: bool, publish: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Say what in RECIPE looks wrong for MODEL, of which only the header is read.
 
@@ -62,8 +64,8 @@ def command(
     if lattice is not None:
         plan = with_lattices(plan, load_lattices(lattice, plan.header))
     plan = examined(plan, notes=True)
-    if measure is not None:
-        plan = replace(plan, problems=tuple(sorted((*plan.problems, *_worth(plan, measure)), key=severity_order)))
+    more = (*(_worth(plan, measure) if measure is not None else ()), *(publish_problems(plan) if publish else ()))
+    plan = replace(plan, problems=tuple(sorted((*plan.problems, *more), key=severity_order)))
     if as_json:
         click.echo(json.dumps([problem_json(p) for p in plan.problems], indent=1))
     else:

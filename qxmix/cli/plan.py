@@ -14,7 +14,7 @@ import click
 from qxmix.cli.complete import complete_recipes
 from qxmix.cli.inputs import open_measurement, open_model, open_moments
 from qxmix.cli.running import engine_of, running_options, use_of
-from qxmix.cli.sizes import Size
+from qxmix.cli.sizes import FileSize
 from qxmix.container.imatrix import load_imatrix
 from qxmix.errors import PlanError
 from qxmix.explain import explain
@@ -50,7 +50,11 @@ def split_options(function: click.decorators.FC) -> click.decorators.FC:
         ),
         click.option("--keep-split", is_flag=True, help="Split the output as the model is split."),
         click.option("--split-max-tensors", type=click.IntRange(min=1), help="Most tensors of a file."),
-        click.option("--split-max-size", type=Size(), help="Most bytes of a file: 50G (GiB), 24GB, 350GiB."),
+        click.option(
+            "--split-max-size",
+            type=FileSize(),
+            help="Most bytes of a file: 24GB, 350GiB, or hub (50GB, as the hub has it).",
+        ),
     ):
         function = option(function)
     return function

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from qxmix.recipe.sizes import parse_size
+from qxmix.recipe.sizes import HUB_NBYTES, parse_size
 
 
 class Size(click.ParamType[int]):
@@ -21,3 +21,11 @@ class Size(click.ParamType[int]):
         if nbytes < 1:
             self.fail("must be at least one byte", param, ctx)
         return nbytes
+
+
+class FileSize(Size):
+    """The same, or ``hub`` for the most that a file on Hugging Face's hub may have."""
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Bytes."""
+        return HUB_NBYTES if str(value).lower() == "hub" else super().convert(value, param, ctx)

@@ -6,6 +6,8 @@ import re
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\Z")
 _POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
+HUB_NBYTES = 50 * 1000**3
+"""Most bytes of a file on Hugging Face's hub ("Repository limitations": 50 GB)."""
 _PREFIXES = ((1, "K"), (2, "M"), (3, "G"), (4, "T"))
 
 

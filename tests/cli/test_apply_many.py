@@ -133,6 +133,17 @@ def test_a_card_tells_how_to_make_each_file_and_its_commands_do(
         assert (again / name).read_bytes() == (out / name).read_bytes()
 
 
+def test_a_card_before_anything_is_encoded(recipes: Path, demo_model: Path, tmp_path: Path) -> None:
+    arguments = (recipes, demo_model, "-o", "out", "--card", "card.md")
+    done = run(tmp_path, *arguments, "--dry-run")
+    assert "Dry run: nothing but the card was written." in done.stdout
+    assert "demo-a.gguf: has no size in it" in " ".join(done.stderr.split())
+    before = (tmp_path / "card.md").read_text()
+    assert not (tmp_path / "out").exists()
+    run(tmp_path, *arguments)
+    assert (tmp_path / "card.md").read_text() == before
+
+
 def test_a_card_that_cannot_be_written_is_told_at_once(recipes: Path, demo_model: Path, tmp_path: Path) -> None:
     done = run(tmp_path, recipes, demo_model, "-o", "out", "--card", "no/card.md", code=1)
     assert "no: is no folder that may be written to; give --card another name" in done.stderr
