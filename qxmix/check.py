@@ -13,6 +13,7 @@ from qxmix.errors import PlanError, Problem, QxmixError, RecipeError
 from qxmix.lint import examined
 from qxmix.plan import make_plan
 from qxmix.planning.lock import check_lock
+from qxmix.planning.view import ModelView
 from qxmix.recipe import load_recipe
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def check(recipes: Sequence[Path], models: Sequence[ModelHeader]) -> Iterator[Ch
         models: Headers; without any only the recipes themselves are checked.
 
     """
-    hashes = {id(model): header_sha256(model) for model in models}
+    views = [(ModelView(model), header_sha256(model)) for model in models]
     for path in recipes:
         try:
             recipe = load_recipe(path, validated=True)
@@ -106,18 +107,18 @@ def check(recipes: Sequence[Path], models: Sequence[ModelHeader]) -> Iterator[Ch
         if not models:
             yield Checked(path, "", ())
         locks = dict(_locks_of(path))
-        for model in models:
-            yield _on_model(path, recipe, model, locks.get(hashes[id(model)]))
+        for view, digest in views:
+            yield _on_model(path, recipe, view, locks.get(digest))
 
 
-def _on_model(path: Path, recipe: Recipe, model: ModelHeader, lock: Path | None) -> Checked:
-    plan = make_plan(recipe, model, None)
+def _on_model(path: Path, recipe: Recipe, view: ModelView, lock: Path | None) -> Checked:
+    plan = make_plan(recipe, view.header, view=view)
     problems = [p for p in examined(plan).problems if p.severity != "note"]
     # A repository has no importance matrices; what needs one is told when it is applied.
     problems = [p for p in problems if p.id not in {"imatrix-missing", "imatrix-none"}]
     if lock is not None:
         problems += _lock_problems(plan, lock)
-    return Checked(path, model.path.name, tuple(problems), plan.file_nbytes, lock is not None)
+    return Checked(path, view.header.path.name, tuple(problems), plan.file_nbytes, lock is not None)
 
 
 def _lock_problems(plan: Plan, lock: Path) -> tuple[Problem, ...]:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from qxmix.container.source import show
 from qxmix.errors import PlanError
+from qxmix.planning import bits
 from qxmix.planning.gate import kept_by_recipe, never_quantized, unreadable
 from qxmix.planning.make import make_chooser
+from qxmix.planning.view import ModelView
 from qxmix.recipe.categories import category_of, name_parts
 
 if TYPE_CHECKING:
@@ -72,8 +74,8 @@ def _find(plan: Plan, name: str) -> int:
 
 
 def _tried(plan: Plan, index: int, gate: Kept | None) -> list[Tried]:
-    quantizable = [t.rule is not None or not t.kept for t in plan.tensors]
-    chooser = make_chooser(plan.recipe, plan.header, quantizable, imatrix=plan.imatrix)
+    quantizable = bits.from_flags([t.rule is not None or not t.kept for t in plan.tensors])
+    chooser = make_chooser(plan.recipe, ModelView(plan.header), quantizable, imatrix=plan.imatrix)
     decided = plan.tensors[index].rule
     return [
         Tried(rule, _why_not(chooser, plan, rule, index, gate), number == decided)

@@ -12,8 +12,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qxmix.errors import Place, Problem, severity_order
+from qxmix.planning import bits
 from qxmix.planning.make import make_chooser
 from qxmix.planning.silence import is_silenced
+from qxmix.planning.view import ModelView
 from qxmix.quants import get
 from qxmix.recipe.categories import layer_of, part_of
 from qxmix.recipe.model import DEFAULT
@@ -77,11 +79,9 @@ class _View:
         self.plan = plan
         self.rules: dict[int, Rule] = {i: r for i, r in enumerate(plan.recipe.rules) if r.source == 0}
         self.quantizable = [i for i, t in enumerate(plan.tensors) if t.rule is not None or not t.kept]
-        flags = [False] * len(plan.tensors)
-        for i in self.quantizable:
-            flags[i] = True
-        chooser = make_chooser(plan.recipe, plan.header, flags, imatrix=plan.imatrix)
-        self.selected = {i: chooser.selected(rule, self.quantizable) for i, rule in self.rules.items()}
+        tensors = bits.from_indices(self.quantizable)
+        chooser = make_chooser(plan.recipe, ModelView(plan.header), tensors, imatrix=plan.imatrix)
+        self.selected = {i: bits.indices(chooser.selected(rule, tensors)) for i, rule in self.rules.items()}
 
     def tensor(self, index: int) -> PlannedTensor:
         return self.plan.tensors[index]

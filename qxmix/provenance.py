@@ -6,6 +6,7 @@ place, and :func:`fill` puts them in.
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from typing import TYPE_CHECKING
@@ -33,6 +34,7 @@ VERSION = "qxmix.version"
 _UNKNOWN = "0" * 64
 
 
+@cache
 def version() -> str:
     """The installed version of qxmix; ``0+unknown`` in a checkout that is not installed."""
     try:

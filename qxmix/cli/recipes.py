@@ -16,6 +16,8 @@ from qxmix.cli.running import engine_of, running_options, use_of
 from qxmix.cli.sizes import Size
 from qxmix.errors import Problem, RecipeError
 from qxmix.plan import make_plan
+from qxmix.planning.outline import outline, outline_of
+from qxmix.planning.view import ModelView
 from qxmix.quants import find
 from qxmix.recipe import load_recipe, shipped_names, shipped_path
 from qxmix.report.running import SUMMARY, running_json, summary
@@ -23,12 +25,10 @@ from qxmix.report.text import human_nbytes, table, wrapped
 from qxmix.running.place import running
 
 if TYPE_CHECKING:
-    from qxmix.container.model import ModelHeader
     from qxmix.quants import QuantType
     from qxmix.recipe import Recipe
     from qxmix.running.model import Use
 
-_NO_IMATRIX = "imatrix-missing"
 _USE = (
     "'qxmix recipes NAME' prints one, to start your own from; 'qxmix plan NAME MODEL' shows what it makes of a model."
 )
@@ -65,21 +65,21 @@ def command(
             raise click.UsageError(f"--json and --model are for the list; {name} is no folder of recipes")
         click.echo(_text(name), nl=False)
         return
-    header = open_model(model) if model is not None else None
+    view = ModelView(open_model(model)) if model is not None else None
     loaded = [load_recipe(shipped_path(n)) for n in chosen]
     wanted = [
         (n, r)
         for n, r in zip(chosen, loaded, strict=True)
         if (target is None or r.target in (target, "any")) and (needs is None or _needs_imatrix(r) == needs)
     ]
-    recipes = [_facts(n, r, header, use) for n, r in wanted]
+    recipes = [_facts(n, r, view, use) for n, r in wanted]
     if max_size is not None:
         recipes = [r for r in recipes if r["nbytes"] is not None and r["nbytes"] <= max_size]
     if as_json:
         click.echo(json.dumps([_plain(r) for r in recipes], indent=1))
         return
     terminal = sys.stdout.isatty()
-    if header is not None:
+    if view is not None:
         click.echo(_sized_table(recipes, terminal=terminal) + "\n" if recipes else "No recipe does.\n")
         click.echo(wrapped(_USE, terminal=terminal))
         return
@@ -102,20 +102,21 @@ def _needs_imatrix(recipe: Recipe) -> bool:
     return any(t.importance == "required" or set(t.demanded_by) & set(recipe.engines) for t in types)
 
 
-def _facts(name: str, recipe: Recipe, header: ModelHeader | None, use: Use | None) -> dict[str, Any]:
+def _facts(name: str, recipe: Recipe, view: ModelView | None, use: Use | None) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "name": name, "description": " ".join(recipe.description.split()), "target": recipe.target,
         "default": recipe.default, "needs_imatrix": _needs_imatrix(recipe), "path": str(recipe.path),
     }  # fmt: skip
-    if header is not None:
-        plan = make_plan(recipe, header)
-        # That there is no importance matrix here is no reason to refuse.
-        refused = list(dict.fromkeys(p.id for p in plan.problems if p.severity == "error" and p.id != _NO_IMATRIX))
-        fits = not refused
-        facts |= {"nbytes": plan.file_nbytes if fits else None, "bpw": plan.bpw if fits else None, "refused": refused}
-        if use and fits:
+    if view is not None:
+        # What running takes depends on each tensor; sizes do not need a plan.
+        plan = make_plan(recipe, view.header, view=view) if use else None
+        found = outline(recipe, view) if plan is None else outline_of(plan)
+        fits = not found.refused
+        facts |= {"nbytes": found.nbytes if fits else None, "bpw": found.bpw if fits else None}
+        facts["refused"] = list(found.refused)
+        if use and fits and plan is not None:
             nbytes = {t.name: t.nbytes for t in plan.tensors}
-            facts["running"] = running(header, nbytes, replace(use, engine=engine_of(recipe)))
+            facts["running"] = running(view.header, nbytes, replace(use, engine=engine_of(recipe)))
     return facts
 
 

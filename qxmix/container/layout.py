@@ -28,7 +28,7 @@ from qxmix.container.gguf_format import (
 from qxmix.errors import PlanError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from qxmix.container.model import MetadataField, ModelHeader
@@ -121,6 +121,22 @@ def lay_out(
     return Layout(tuple(files), tuple(shards), tuple(offsets))
 
 
+def file_nbytes(table_nbytes: int, metadata: Sequence[MetadataField], data: Iterable[tuple[int, int]]) -> int:
+    """The size that :func:`lay_out` would come to, of one file.
+
+    Args:
+        table_nbytes: Bytes of the tensor table.
+        metadata: All fields of the output.
+        data: Bytes of a tensor, and how many there are of it.
+
+    """
+    alignment = alignment_of(metadata)
+    header_nbytes = FILE_HEAD.size + sum(len(f.raw) for f in metadata) + table_nbytes
+    end = sum(n * pad(nbytes, alignment) for nbytes, n in data)
+    _check_end(end)
+    return pad(header_nbytes, alignment) + end
+
+
 def split_by_size(
     tensors: Sequence[OutputTensor],
     metadata: Sequence[MetadataField],
@@ -188,11 +204,15 @@ def _lay_out_file(
         parts.append(table_entry(tensor, end))
         relative.append(end)
         end += pad(tensor.nbytes, alignment)
-        if end > MAX_FILE_NBYTES:
-            raise PlanError(f"the output would have more than {MAX_FILE_NBYTES:,} bytes, which no file can: {_SPLIT}")
+        _check_end(end)
     header = b"".join(parts)
     header += bytes(pad(len(header), alignment) - len(header))
     return OutputFile(suffix, header, len(header) + end), [len(header) + offset for offset in relative]
+
+
+def _check_end(end: int) -> None:
+    if end > MAX_FILE_NBYTES:
+        raise PlanError(f"the output would have more than {MAX_FILE_NBYTES:,} bytes, which no file can: {_SPLIT}")
 
 
 def table_entry(tensor: OutputTensor, offset: int) -> bytes:

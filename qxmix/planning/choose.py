@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from heapq import merge
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qxmix.planning.facts import MAIN_STACK, count_layers, tensor_facts
+from qxmix.planning import bits
 from qxmix.planning.importance import has_importance
-from qxmix.recipe import conditions, layers
-from qxmix.recipe.categories import block_of, category_of, name_parts
-from qxmix.recipe.literals import required, sequences
+from qxmix.planning.view import Kind
+from qxmix.recipe import conditions
 from qxmix.recipe.model import DEFAULT
-from qxmix.recipe.patterns import search
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Iterator, Mapping
 
     from qxmix.container.imatrix import Imatrix
-    from qxmix.container.model import ModelHeader, TensorInfo
-    from qxmix.errors import Place
+    from qxmix.planning.bits import Tensors
+    from qxmix.planning.kept import Kept
+    from qxmix.planning.view import ModelView
     from qxmix.recipe.conditions import Condition, FactValue
     from qxmix.recipe.layers import LayerSelector
-    from qxmix.recipe.model import NameTest, Recipe, Rule
+    from qxmix.recipe.model import Adjust, Recipe, Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,225 +36,148 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class _Live:
-    """A rule whose ``when`` this model can meet."""
+class Decisions:
+    """What is decided about all tensors of a model, before anything is known of sizes."""
 
-    number: int
-    rule: Rule
-    when: Condition
-    """What is left of it to ask of the tensors."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Left:
-    """Tensors that the units before have left, which are those that a unit counts."""
-
-    unit: int
-    tensors: tuple[int, ...]
+    kept: Mapping[Kept, Tensors]
+    """Why tensors that nothing is said of are carried over."""
+    by_keep: Tensors
+    """Of them those that the recipe's own ``keep`` names."""
+    open: Tensors
+    """The tensors that rules have a say about."""
+    chosen: tuple[tuple[Choice, Tensors], ...]
+    """What rules and default say, and of which tensors."""
+    by_rule: Mapping[int, Tensors]
+    """What each rule decides; a rule that decides nothing is not in it."""
 
 
 @dataclass(slots=True)
 class Chooser:
-    """Rules seen against one model.  Whatever depends on the model alone is worked out once."""
+    """Rules seen against one model."""
 
     recipe: Recipe
-    header: ModelHeader
+    view: ModelView
     facts: dict[str, FactValue]
     """Of the model."""
-    quantizable: Sequence[bool]
-    """For each tensor whether the engines quantize it."""
+    quantizable: Tensors
+    """The tensors that the engines quantize."""
     by_name: bool
     """Count tensors by block number and name instead of by place in the file."""
     count_overridden: bool
-    _index: dict[str, list[int]] | None = None
-    """Tensors by the sequences of components that their names hold."""
-    _numbers: dict[tuple[NameTest, int | None], dict[int, int]] = field(default_factory=dict)
-    """Places by what is counted: whom a name test selects, of all tensors or (a unit's index) of those left for it."""
-    _totals: dict[object, int] = field(default_factory=dict)
-    _tensor_facts: dict[int, dict[str, FactValue]] = field(default_factory=dict)
     imatrix: Imatrix | None = None
     """What ``has_importance`` asks."""
+    _kinds: tuple[Kind, ...] | None = None
 
-    def choose(self, candidates: Iterable[int]) -> dict[int, Choice]:
-        """Decide the tensors whose indices are given; those that are not quantizable only by rules with ``force``."""
-        undecided = list(candidates)
-        chosen: dict[int, Choice] = {}
+    def choose(self, candidates: Tensors) -> list[tuple[Choice, Tensors]]:
+        """Decide tensors; those that are not quantizable only by rules with ``force``.
+
+        Returns:
+            Each choice that is made, and the tensors it is made for; no tensor is in two of them.
+
+        """
+        undecided = candidates
+        chosen: list[tuple[Choice, Tensors]] = []
         for unit in dict.fromkeys(rule.unit for rule in self.recipe.rules):
-            counted = None if self.count_overridden else _Left(unit, tuple(undecided))
-            tries = self._tries(unit)
-            rest = []
-            for index in undecided:
-                decided = self._first(index, tries(index), counted)
-                if decided is None:
-                    rest.append(index)
-                else:
-                    chosen[index] = decided
-            undecided = rest
-        for index in undecided:
-            if self.quantizable[index]:
-                chosen[index] = Choice(None, self.recipe.default)
+            left = undecided
+            for number, rule in enumerate(self.recipe.rules):
+                if rule.unit != unit or not undecided:
+                    continue
+                taken = self._selected(rule, undecided if rule.force else undecided & self.quantizable, left)
+                if taken:
+                    undecided &= ~taken
+                    chosen += self._adjusted(number, rule, taken, left)
+        if rest := undecided & self.quantizable:
+            chosen.append((Choice(None, self.recipe.default), rest))
         return chosen
-
-    def _tries(self, unit: int) -> Callable[[int], Iterable[_Live]]:
-        """For a tensor the rules of a unit that may select it, in order: not those whose pattern needs another name."""
-        anywhere: list[_Live] = []
-        by_tensor: dict[int, list[_Live]] = {}
-        for number, rule in enumerate(self.recipe.rules):
-            if rule.unit != unit or (when := conditions.reduce(rule.when, self.facts)) is None:
-                continue
-            live = _Live(number, rule, when)
-            holders = self._holders(rule.match)
-            if holders is None:
-                anywhere.append(live)
-            for index in holders or ():
-                by_tensor.setdefault(index, []).append(live)
-
-        def tries(index: int) -> Iterable[_Live]:
-            own = by_tensor.get(index)
-            return merge(anywhere, own, key=_number) if own and anywhere else own or anywhere
-
-        return tries
-
-    def _holders(self, match: str | None) -> Collection[int] | None:
-        """Tensors whose names hold what a pattern requires; None where it requires nothing that is known."""
-        keys = required(match) if match is not None else None
-        if keys is None:
-            return None
-        if self._index is None:
-            self._index = {}
-            for i, tensor in enumerate(self.header.tensors):
-                for key in sequences(tensor.name):
-                    self._index.setdefault(key, []).append(i)
-        found = [self._index.get(key, ()) for key in keys]
-        return found[0] if len(found) == 1 else {i for indices in found for i in indices}
 
     def applies(self, rule: Rule) -> bool:
         """Whether the rule's ``when`` allows a model like this; one for other models need not select anything."""
         return conditions.reduce(rule.when, self.facts) is not None
 
-    def selected(self, rule: Rule, candidates: Iterable[int]) -> list[int]:
-        """Indices of the tensors that a rule selects, whatever rules before it say."""
-        when = conditions.reduce(rule.when, self.facts)
-        if when is None:
-            return []
-        holders = self._holders(rule.match)
-        if holders is not None:
-            wanted = candidates if isinstance(candidates, range) else set(candidates)
-            candidates = sorted(i for i in holders if i in wanted)
-        return [i for i in candidates if self._selects(rule, when, i, None)]
+    def selected(self, rule: Rule, candidates: Tensors) -> Tensors:
+        """The tensors that a rule selects, whatever rules before it say."""
+        return self._selected(rule, candidates, self.view.all)
 
     def has_name(self, rule: Rule, index: int) -> bool:
         """Whether the rule's ``match`` and ``category`` select the tensor's name."""
-        return _has_name(rule.names, self.header.tensors[index].name, rule.where)
+        return bool(self.view.named(rule.names, 1 << index, rule.where))
 
     def meets(self, rule: Rule, index: int) -> bool:
         """Whether model and tensor are as the rule's ``when`` asks."""
         when = conditions.reduce(rule.when, self.facts)
-        return when is not None and conditions.holds(when, self._facts_of(index, self.recipe.default))
+        return when is not None and bool(self._meeting(when, 1 << index, self.recipe.default))
 
     def in_layers(self, rule: Rule, index: int, left: tuple[int, ...]) -> bool:
         """Whether the rule's ``layers`` have the tensor, ``left`` being what earlier units left to the rule's own."""
-        counted = None if self.count_overridden else _Left(rule.unit, left)
-        return rule.layers is None or self._in_layers(rule, rule.layers, index, counted)
+        tensors = bits.from_indices(left)
+        return rule.layers is None or bool(self._in_layers(rule, rule.layers, tensors) & (1 << index))
 
     def place(self, rule: Rule, index: int, left: tuple[int, ...]) -> int | None:
         """The tensor's place among those that the rule's ``match`` and ``category`` select."""
-        counted = None if self.count_overridden else _Left(rule.unit, left)
-        return self._ordinals(rule, counted).get(index)
+        counted = self._counted(bits.from_indices(left))
+        return self.view.places(rule.names, counted, rule.where, by_name=self.by_name).get(index)
 
-    def _first(self, index: int, rules: Iterable[_Live], counted: _Left | None) -> Choice | None:
-        for live in rules:
-            rule = live.rule
-            if (self.quantizable[index] or rule.force) and self._selects(rule, live.when, index, counted):
-                return self._adjusted(live.number, rule, index, counted)
-        return None
+    def _selected(self, rule: Rule, among: Tensors, left: Tensors) -> Tensors:
+        when = conditions.reduce(rule.when, self.facts)
+        if when is None:
+            return 0
+        found = self.view.named(rule.names, among, rule.where)
+        if found and when:
+            found = self._meeting(when, found, self.recipe.default)
+        return found & self._in_layers(rule, rule.layers, left) if found and rule.layers is not None else found
 
-    def _selects(self, rule: Rule, when: Condition, index: int, counted: _Left | None) -> bool:
-        return (
-            _has_name(rule.names, self.header.tensors[index].name, rule.where)
-            and (not when or conditions.holds(when, self._facts_of(index, self.recipe.default)))
-            and (rule.layers is None or self._in_layers(rule, rule.layers, index, counted))
-        )
-
-    def _adjusted(self, number: int, rule: Rule, index: int, counted: _Left | None) -> Choice:
-        current, steps = self._type(rule.type), []
+    def _adjusted(self, number: int, rule: Rule, taken: Tensors, left: Tensors) -> Iterator[tuple[Choice, Tensors]]:
+        """What the rule's ``adjust`` makes of its type for the tensors it takes."""
+        current = {Choice(number, self._type(rule.type)): taken}
         for i, step in enumerate(rule.adjust):
-            if not conditions.holds(step.when, self._facts_of(index, current)):
-                continue
-            if step.layers is not None and not self._in_layers(rule, step.layers, index, counted):
-                continue
-            if (new := self._type(step.type)) != current:
-                steps.append(f"adjust[{i}] {current} -> {new}")
-                current = new
-        return Choice(number, current, tuple(steps))
+            new = self._type(step.type)
+            after: dict[Choice, Tensors] = {}
+            for choice, tensors in current.items():
+                changed = 0 if choice.type == new else self._stepped(rule, step, choice.type, tensors, left)
+                if changed != tensors:
+                    after[choice] = tensors & ~changed
+                if changed:
+                    text = f"adjust[{i}] {choice.type} -> {new}"
+                    after[Choice(number, new, (*choice.steps, text))] = changed
+            current = after
+        yield from current.items()
+
+    def _stepped(self, rule: Rule, step: Adjust, type_so_far: str, tensors: Tensors, left: Tensors) -> Tensors:
+        """The tensors whose type a step changes."""
+        when = conditions.reduce(step.when, self.facts)
+        if when is None:
+            return 0
+        found = self._meeting(when, tensors, type_so_far) if when else tensors
+        return found & self._in_layers(rule, step.layers, left) if found and step.layers is not None else found
 
     def _type(self, name: str) -> str:
         return self.recipe.default if name == DEFAULT else name
 
-    def _facts_of(self, index: int, type_so_far: str) -> dict[str, FactValue]:
-        facts = self._tensor_facts.get(index)
-        if facts is None:
-            tensor = self.header.tensors[index]
-            weighted = has_importance(tensor, self.imatrix, self.recipe.engines)
-            facts = {**self.facts, **tensor_facts(tensor), "has_importance": weighted}
-            self._tensor_facts[index] = facts
-        facts["type"] = type_so_far
-        return facts
+    def _meeting(self, when: Condition, among: Tensors, type_so_far: str) -> Tensors:
+        """Those whose facts meet a condition."""
+        if self._kinds is None:
+            self._kinds = tuple(self._all_kinds())
+        alike = [(kind, found) for kind in self._kinds if (found := kind.tensors & among)]
+        return bits.union(found for kind, found in alike if conditions.holds(when, {**kind.facts, "type": type_so_far}))
 
-    def _in_layers(self, rule: Rule, selector: LayerSelector, index: int, counted: _Left | None) -> bool:
-        by_layer = selector.by == "layer" or (
-            selector.by == "layer_if_experts" and self.facts["n_expert"] not in (0, 1)
-        )
-        parts = name_parts(self.header.tensors[index].name)
-        i = parts.layer if by_layer else self._ordinals(rule, counted).get(index)
-        return i is not None and layers.holds(selector, i, self._total(selector.of, parts.stack))
+    def _all_kinds(self) -> Iterator[Kind]:
+        """The model's, told apart by whether the importance matrix has something for them."""
+        tensors, engines = self.view.header.tensors, self.recipe.engines
+        for kind in self.view.kinds:
+            weighted = 0
+            if self.imatrix is not None:
+                members = bits.indices(kind.tensors)
+                weighted = bits.from_indices([i for i in members if has_importance(tensors[i], self.imatrix, engines)])
+            for found, known in ((weighted, True), (kind.tensors & ~weighted, False)):
+                if found:
+                    yield Kind(found, {**self.facts, **kind.facts, "has_importance": known})
 
-    def _ordinals(self, rule: Rule, counted: _Left | None) -> dict[int, int]:
-        """Place of each tensor among the quantizable ones whose names the rule's tests select."""
-        names, where = rule.names, rule.where
-        key = (names, None if counted is None else counted.unit)
-        found = self._numbers.get(key)
-        if found is None:
-            tensors = self.header.tensors
-            indices = [
-                i
-                for i in (range(len(tensors)) if counted is None else counted.tensors)
-                if self.quantizable[i] and _has_name(names, tensors[i].name, where)
-            ]
-            if self.by_name:
-                indices.sort(key=lambda i: name_order(tensors[i]))
-            found = self._numbers[key] = {index: place for place, index in enumerate(indices)}
-        return found
+    def _in_layers(self, rule: Rule, selector: LayerSelector, left: Tensors) -> Tensors:
+        if selector.by == "layer" or (selector.by == "layer_if_experts" and self.facts["n_expert"] not in (0, 1)):
+            return self.view.in_layers(selector)
+        counted = self._counted(left)
+        return self.view.at_places(selector, rule.names, counted, rule.where, by_name=self.by_name)
 
-    def _total(self, of: tuple[str, ...], stack: str) -> int:
-        """All tensors of the categories, kept ones included, or else the layers.
-
-        Those of the model are what it states, as the engines count them, and those of any other stack are counted.
-        """
-        key = of or (stack if stack != MAIN_STACK else "")
-        found = self._totals.get(key)
-        if found is None:
-            n_layer = self.facts["n_layer"]
-            assert isinstance(n_layer, int)
-            if of:
-                found = sum(category_of(t.name) in of for t in self.header.tensors)
-            else:
-                found = count_layers(self.header.tensors, stack) if stack not in ("", MAIN_STACK) else n_layer
-            self._totals[key] = found
-        return found
-
-
-def _has_name(names: NameTest, name: str, where: Place) -> bool:
-    return (not names.categories or category_of(name) in names.categories) and (
-        names.match is None or search(names.match, name, where)
-    )
-
-
-def _number(live: _Live) -> int:
-    return live.number
-
-
-def name_order(tensor: TensorInfo) -> tuple[int, bytes]:
-    """llama.cpp's order: tensors outside of blocks first, then by block, each by the bytes of the name."""
-    layer = block_of(tensor.name)
-    return -1 if layer is None else layer, tensor.name.encode()
+    def _counted(self, left: Tensors) -> Tensors:
+        """The quantizable tensors, of all or of those that the units before a rule's own have left to it."""
+        return self.quantizable if self.count_overridden else self.quantizable & left

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from qxmix.planning import bits
 from qxmix.planning.fallback import effective_type
 from qxmix.planning.feedback import find_feedback, wanted_feedback
 from qxmix.planning.importance import find_entry
@@ -13,14 +14,16 @@ from qxmix.planning.model import PlannedTensor
 from qxmix.recipe.model import KEEP
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from qxmix.container.imatrix import Imatrix
     from qxmix.container.model import TensorInfo
     from qxmix.container.moments import Moments
     from qxmix.errors import Problem
-    from qxmix.planning.choose import Choice
+    from qxmix.planning.bits import Tensors
+    from qxmix.planning.choose import Choice, Decisions
     from qxmix.planning.fallback import Step, Types
+    from qxmix.planning.view import ModelView
     from qxmix.quants import QuantType
     from qxmix.recipe.model import Fallback, Policy, Recipe
 
@@ -53,27 +56,68 @@ class Draft:
         return not self.kept and self.quant_type is not self.tensor.quant_type
 
     @property
+    def reads_importance(self) -> bool:
+        """Whether an encoder of its type reads an importance."""
+        return not self.kept and self.quant_type is not None and self.quant_type.importance != "ignored"
+
+    @property
     def type(self) -> str:
         """Upper-case name of the type it gets."""
         return self.quant_type.name if self.quant_type is not None else self.tensor.type
 
 
-def draft(
-    recipe: Recipe, tensor: TensorInfo, choice: Choice | None, kept: Kept | None, imatrix: Imatrix | None, types: Types
-) -> Draft:
-    """Follow a choice through fallback and importance.
+def drafts_of(
+    recipe: Recipe, view: ModelView, decisions: Decisions, imatrix: Imatrix | None, types: Types
+) -> list[Draft]:
+    """Follow choices through fallback and importance.
+
+    Args:
+        recipe: The recipe.
+        view: The model.
+        decisions: What the rules say of its tensors.
+        imatrix: The importance matrix, or None.
+        types: The types by name.
+
+    Returns:
+        One draft for each tensor of the model, in order.
+
+    """
+    drafts: list[Draft | None] = [None] * len(view.header.tensors)
+    for alike, found in groups(recipe, view, decisions, types):
+        for i in bits.indices(found):
+            drafts[i] = _like(alike, view.header.tensors[i], imatrix, recipe)
+    return [d for d in drafts if d is not None]
+
+
+def groups(recipe: Recipe, view: ModelView, decisions: Decisions, types: Types) -> Iterator[tuple[Draft, Tensors]]:
+    """All tensors by what becomes of them, with the draft of the first of each group, importance left aside."""
+    said: list[tuple[Choice | Kept, Tensors]] = [*decisions.chosen, *decisions.kept.items()]
+    for choice, among in said:
+        for kind in view.kinds:
+            if found := kind.tensors & among:
+                yield draft(recipe, view.header.tensors[bits.first(found)], choice, types), found
+
+
+def _like(a: Draft, tensor: TensorInfo, imatrix: Imatrix | None, recipe: Recipe) -> Draft:
+    """The draft of a tensor that is decided like another, with its own importance."""
+    entry, problem = None, None
+    if a.reads_importance:
+        entry, problem = find_entry(tensor, imatrix, recipe.engines)
+    return Draft(tensor, a.rule, a.requested, a.quant_type, a.reason, a.kept, a.steps, a.error, entry, problem)
+
+
+def draft(recipe: Recipe, tensor: TensorInfo, choice: Choice | Kept, types: Types) -> Draft:
+    """Follow a choice through fallback, importance left aside.
 
     Args:
         recipe: The recipe.
         tensor: The tensor.
-        choice: What the rules say, or None where they have no say.
-        kept: Why they have none.
-        imatrix: The importance matrix, or None.
+        choice: What the rules say, or why they have no say.
         types: The types by name.
 
     """
-    if choice is None:
-        return Draft(tensor, None, tensor.quant_type, tensor.quant_type, f"kept: {kept}", kept)
+    if isinstance(choice, Kept):
+        return Draft(tensor, None, tensor.quant_type, tensor.quant_type, f"kept: {choice}", choice)
     origin = _origin(recipe, choice.rule)
     if choice.type == KEEP:
         return Draft(
@@ -83,8 +127,6 @@ def draft(
     effective = effective_type(
         tensor, requested, fallbacks_of(recipe, choice.rule), policy_of(recipe), recipe.engines, types
     )
-    entry, problem = find_entry(tensor, imatrix, recipe.engines)
-    reads = effective.quant_type.importance != "ignored"
     reason = "; ".join((origin, *choice.steps, *map(str, effective.steps)))
     return Draft(
         tensor,
@@ -94,8 +136,6 @@ def draft(
         reason if effective.quant_type != tensor.quant_type else f"{reason}; it is {tensor.type} already",
         steps=effective.steps,
         error=effective.error,
-        importance=entry if reads else None,
-        entry_problem=problem if reads else None,
     )
 
 

@@ -102,11 +102,16 @@ def misfit(tensor: TensorInfo, quant_type: QuantType) -> str:
     if not quant_type.fits(tensor.n_cols):
         return f"rows of {tensor.n_cols} weights are not whole blocks of {quant_type.block_size}"
     if quant_type.row_group > 1:
-        if tensor.name in _NEVER_INTERLEAVED:
+        if is_looked_up(tensor):
             return "rows of an embedding are looked up one by one and cannot be interleaved"
         if tensor.n_rows % quant_type.row_group:
             return f"{tensor.n_rows} rows are not whole groups of {quant_type.row_group}"
     return ""
+
+
+def is_looked_up(tensor: TensorInfo) -> bool:
+    """Whether rows are looked up one by one, so that the tensor's name, too, decides which types can hold it."""
+    return tensor.name in _NEVER_INTERLEAVED
 
 
 def nominal_nbytes(quant_type: QuantType, tensor: TensorInfo) -> float:

@@ -9,10 +9,10 @@ from qxmix.errors import Problem, severity_order
 from qxmix.planning.draft import names_of
 from qxmix.planning.fallback import nominal_nbytes
 from qxmix.planning.feedback import feedback_problems
-from qxmix.planning.loading import loading_problems, where
+from qxmix.planning.loading import loading_problems, unloadable, where
 from qxmix.planning.memory_limits import memory_problems
 from qxmix.planning.metadata import edited
-from qxmix.planning.rule_findings import rule_problems
+from qxmix.planning.rule_findings import expect_problems, rule_problems
 from qxmix.planning.silence import unsilenced
 from qxmix.planning.unweighted import importance_problems
 from qxmix.planning.words import human_size
@@ -21,8 +21,9 @@ from qxmix.resources import data_dir
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-    from qxmix.planning.choose import Chooser
+    from qxmix.planning.choose import Chooser, Decisions
     from qxmix.planning.draft import Draft
     from qxmix.planning.fallback import Step, Types
     from qxmix.planning.model import Plan, Split
@@ -35,7 +36,7 @@ _TRANSFORMS = ("prism.hadamard.", "general.tensor_extra.")
 
 
 def find_problems(
-    plan: Plan, drafts: list[Draft], chooser: Chooser, forcible: list[int], types: Types, split: Split
+    plan: Plan, drafts: list[Draft], chooser: Chooser, decisions: Decisions, types: Types, split: Split
 ) -> tuple[Problem, ...]:
     """All problems of a plan, errors first, without those the recipe silences.
 
@@ -43,7 +44,7 @@ def find_problems(
         plan: The plan, its sizes known.
         drafts: What was decided about each of its tensors.
         chooser: The rules seen against the model.
-        forcible: Indices of the tensors that rules have a say about.
+        decisions: What they say of its tensors.
         types: The types by name.
         split: The split that was asked for.
 
@@ -57,9 +58,10 @@ def find_problems(
         *_limits(plan),
         *memory_problems(plan),
         *edited(recipe, plan.header).problems,
-        *_shardhuman_size(plan, split),
+        *_shard_size(plan, split),
         *_growth(plan),
-        *rule_problems(plan, chooser, forcible),
+        *expect_problems(recipe, chooser, decisions),
+        *rule_problems(plan, chooser, decisions),
         *_fallbacks(recipe, drafts),
         *loading_problems(recipe, plan.header.path, drafts),
         *_no_effect(plan, drafts),
@@ -69,6 +71,16 @@ def find_problems(
     ]
     kept = [p for p in found if p.severity == "error" or p.id not in recipe.silence]
     return tuple(sorted(kept, key=severity_order))
+
+
+def type_errors(recipe: Recipe, model: Path, drafts: list[Draft], types: Types) -> tuple[list[Problem], list[Problem]]:
+    """Types that cannot be: those that follow from shapes, and those that no engine or encoder knows.
+
+    Each is told of one draft as it is of many, so that one may stand for all that come out alike.
+    """
+    before = [*_misfits(recipe, drafts, types), *_requantized(recipe, drafts)]
+    behind = [*unloadable(recipe, model, drafts), *_unwritten(drafts)]
+    return before, behind
 
 
 def _misfits(recipe: Recipe, drafts: list[Draft], types: Types) -> Iterator[Problem]:
@@ -149,10 +161,11 @@ def _growth(plan: Plan) -> Iterator[Problem]:
 
 def _limits(plan: Plan) -> Iterator[Problem]:
     limits = plan.recipe.limits
-    if limits.max_bpw is not None and plan.bpw > limits.max_bpw:
+    exceeded = limits.exceeded(plan.bpw, plan.file_nbytes)
+    if "limit-bpw" in exceeded:
         text = f"the plan has {plan.bpw:.4f} bits per weight and the limit is {limits.max_bpw:g}; {_largest(plan)}"
         yield Problem(plan.recipe.places["limits"].inner(".max_bpw"), text, id="limit-bpw")
-    if limits.max_size is not None and plan.file_nbytes > limits.max_size:
+    if limits.max_size is not None and "limit-size" in exceeded:
         left_nbytes = limits.max_size - (plan.file_nbytes - plan.data_nbytes)
         left_bpw = 8 * left_nbytes / max(1, sum(t.source.n_weights for t in plan.tensors))
         text = (
@@ -163,7 +176,7 @@ def _limits(plan: Plan) -> Iterator[Problem]:
         yield Problem(plan.recipe.places["limits"].inner(".max_size"), text, id="limit-size")
 
 
-def _shardhuman_size(plan: Plan, split: Split) -> Iterator[Problem]:
+def _shard_size(plan: Plan, split: Split) -> Iterator[Problem]:
     """A file of one tensor that is larger than asked for: a tensor is never split."""
     if split.max_nbytes is None:
         return

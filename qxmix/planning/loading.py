@@ -39,11 +39,12 @@ def loading_problems(recipe: Recipe, model: Path, drafts: list[Draft]) -> Iterat
         drafts: What was decided about each tensor.
 
     """
-    yield from _unloadable(recipe, model, drafts)
+    yield from unloadable(recipe, model, drafts)
     yield from _unrunnable(recipe, drafts)
 
 
-def _unloadable(recipe: Recipe, model: Path, drafts: list[Draft]) -> Iterator[Problem]:
+def unloadable(recipe: Recipe, model: Path, drafts: list[Draft]) -> Iterator[Problem]:
+    """Tensors that an engine of the target refuses to load."""
     groups: dict[tuple[int, str], list[Draft]] = defaultdict(list)
     for draft in drafts:
         known = draft.quant_type

@@ -6,21 +6,22 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qxmix.importance.prior import with_prior
-from qxmix.planning.choose import Chooser
-from qxmix.planning.draft import draft, planned
-from qxmix.planning.facts import model_facts
+from qxmix.planning import bits
+from qxmix.planning.choose import Chooser, Decisions
+from qxmix.planning.draft import drafts_of, planned
 from qxmix.planning.fallback import Types
 from qxmix.planning.findings import find_problems
-from qxmix.planning.gate import kept_by_recipe, never_quantized, unreadable
+from qxmix.planning.gate import kept_by_recipe
 from qxmix.planning.model import Plan, Split
-from qxmix.planning.sizes import file_type_of, place
+from qxmix.planning.sizes import file_type_of, nbytes_by_type, place
 from qxmix.planning.tie import tie
+from qxmix.planning.view import ModelView
 
 if TYPE_CHECKING:
     from qxmix.container.imatrix import Imatrix
     from qxmix.container.model import ModelHeader
     from qxmix.container.moments import Moments
-    from qxmix.planning.kept import Kept
+    from qxmix.planning.bits import Tensors
     from qxmix.recipe.model import Recipe
 
 
@@ -30,6 +31,8 @@ def make_plan(
     imatrix: Imatrix | None = None,
     split: Split | None = None,
     moments: Moments | None = None,
+    *,
+    view: ModelView | None = None,
 ) -> Plan:
     """Plan what every tensor of a model becomes, to the last byte of the output.
 
@@ -41,6 +44,7 @@ def make_plan(
         imatrix: Its importance matrix, or None.
         split: How to split the output; None makes one file.
         moments: Second moments of the tensors' inputs, for error feedback; None for none.
+        view: The view of ``header`` that several recipes share; None makes one.
 
     Returns:
         The plan, its tensors in the order of the model.
@@ -52,29 +56,39 @@ def make_plan(
     """
     if imatrix is not None and recipe.imatrix.prior:
         imatrix = with_prior(imatrix, recipe.imatrix.prior)
-    kept, forcible = _gate(recipe, header)
-    chooser = make_chooser(
-        recipe,
-        header,
-        [not reason for reason in kept],
-        imatrix=imatrix,
-        keep_split=split is not None and split.keep,
-    )
-    chosen = chooser.choose(forcible)
+    view = view or ModelView(header)
+    chooser, decisions = decide(recipe, view, imatrix, keep_split=split is not None and split.keep)
     types = Types()
-    drafts = tie(
-        recipe,
-        [draft(recipe, t, chosen.get(i), kept[i], imatrix, types) for i, t in enumerate(header.tensors)],
-    )
+    drafts = tie(recipe, drafts_of(recipe, view, decisions, imatrix, types))
     tensors = tuple(planned(recipe, d, moments) for d in drafts)
-    file_type = file_type_of(recipe, header, tensors)
+    encodes = any(t.action == "encode" for t in tensors)
+    file_type = file_type_of(recipe, header, nbytes_by_type(tensors), encodes=encodes)
     tensors, files = place(recipe, header, imatrix, tensors, file_type, split or Split(), moments)
     plan = Plan(recipe, header, imatrix, tensors, file_type, files, (), moments)
-    return replace(plan, problems=find_problems(plan, drafts, chooser, forcible, types, split or Split()))
+    return replace(plan, problems=find_problems(plan, drafts, chooser, decisions, types, split or Split()))
+
+
+def decide(
+    recipe: Recipe, view: ModelView, imatrix: Imatrix | None, *, keep_split: bool = False
+) -> tuple[Chooser, Decisions]:
+    """Which rule decides each tensor, and what keeps those that none does."""
+    gate = view.gate(recipe.engines)
+    by_recipe = bits.by_value(kept_by_recipe(t, recipe) for t in view.header.tensors) if recipe.keep else {}
+    by_keep = bits.union(by_recipe.values())
+    chooser = make_chooser(recipe, view, gate.quantizable & ~by_keep, imatrix=imatrix, keep_split=keep_split)
+    forcible = gate.readable & ~by_keep
+    chosen = tuple(chooser.choose(forcible))
+    by_rule: dict[int, Tensors] = {}
+    for choice, tensors in chosen:
+        if choice.rule is not None:
+            by_rule[choice.rule] = by_rule.get(choice.rule, 0) | tensors
+    said = by_keep | bits.union(tensors for _, tensors in chosen)
+    kept = by_recipe | {why: rest for why, tensors in gate.kept.items() if (rest := tensors & ~said)}
+    return chooser, Decisions(kept, by_keep, forcible, chosen, by_rule)
 
 
 def make_chooser(
-    recipe: Recipe, header: ModelHeader, quantizable: list[bool], *, imatrix: Imatrix | None, keep_split: bool = False
+    recipe: Recipe, view: ModelView, quantizable: Tensors, *, imatrix: Imatrix | None, keep_split: bool = False
 ) -> Chooser:
     """The rules seen against a model, counting tensors as the recipe says or else as the target does.
 
@@ -83,19 +97,5 @@ def make_chooser(
     llama_cpp = recipe.target == "llama.cpp"
     order = recipe.ordinals.order or ("name" if llama_cpp and not keep_split else "file")
     overridden = recipe.ordinals.overridden or ("skip" if llama_cpp else "count")
-    facts = model_facts(header, has_imatrix=imatrix is not None)
-    return Chooser(recipe, header, facts, quantizable, order == "name", overridden == "count", imatrix=imatrix)
-
-
-def _gate(recipe: Recipe, header: ModelHeader) -> tuple[list[Kept | None], list[int]]:
-    """Why each tensor is carried over (None: it is quantized), and the indices that rules have a say about."""
-    kept: list[Kept | None] = []
-    forcible: list[int] = []
-    for i, tensor in enumerate(header.tensors):
-        if by_recipe := kept_by_recipe(tensor, recipe):
-            kept.append(by_recipe)
-            continue
-        kept.append(never_quantized(tensor, recipe.engines, header.architecture))
-        if not unreadable(tensor):
-            forcible.append(i)
-    return kept, forcible
+    facts = view.facts(has_imatrix=imatrix is not None)
+    return Chooser(recipe, view, facts, quantizable, order == "name", overridden == "count", imatrix)

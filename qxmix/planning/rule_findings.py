@@ -9,60 +9,63 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from qxmix.errors import Problem
-from qxmix.planning.gate import kept_by_recipe
+from qxmix.planning import bits
 from qxmix.recipe.categories import layer_of, part_of
 from qxmix.recipe.layers import layers_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from qxmix.planning.choose import Chooser
+    from qxmix.planning.bits import Tensors
+    from qxmix.planning.choose import Chooser, Decisions
     from qxmix.planning.model import Plan
-    from qxmix.recipe.model import Expect, Rule
+    from qxmix.recipe.model import Expect, Recipe, Rule
 
 _HUGGING_FACE = re.compile(r"_proj\b|self_attn|\blayers\b|lm_head|embed_tokens|\bmlp\b")
 """Parts of names that tensors have before a model is converted to GGUF."""
 
 
-def rule_problems(plan: Plan, chooser: Chooser, forcible: list[int]) -> Iterator[Problem]:
-    """Rules that decide nothing, or not as many tensors as they expect; see :func:`findings.find_problems`."""
-    counts = [0] * len(plan.recipe.rules)
-    parts = frozenset(part_of(t.name) for t in plan.tensors)
-    for tensor in plan.tensors:
-        if tensor.rule is not None:
-            counts[tensor.rule] += 1
-    for rule, decided in zip(plan.recipe.rules, counts, strict=True):
-        count = decided
-        if rule.expect is not None and rule.source != 0 and not _expected(rule.expect, decided):
-            count += _taken(plan, chooser, forcible, rule)
-        if rule.expect is not None and not _expected(rule.expect, count):
+def expect_problems(recipe: Recipe, chooser: Chooser, decisions: Decisions) -> Iterator[Problem]:
+    """Rules that decide more or fewer tensors than they expect."""
+    for number, rule in enumerate(recipe.rules):
+        if rule.expect is None:
+            continue
+        count = decisions.by_rule.get(number, 0).bit_count()
+        if rule.source != 0 and not _expected(rule.expect, count):
+            count += _taken(recipe, chooser, decisions, rule)
+        if not _expected(rule.expect, count):
             text = f"expected {_expectation(rule.expect)} and decides {count} ({rule.selector})"
             yield Problem(rule.where, text, id="expect")
-        elif count == 0 and rule.source == 0 and rule.expect is None and chooser.applies(rule):
-            problem = _unmatched(plan, chooser, forcible, rule, parts)
-            if problem is not None and problem.id not in rule.silence:
-                yield problem
 
 
-def _taken(plan: Plan, chooser: Chooser, forcible: list[int], rule: Rule) -> int:
+def _taken(recipe: Recipe, chooser: Chooser, decisions: Decisions, rule: Rule) -> int:
     """Tensors that a rule would decide, did not the recipes that extend its file: by rules before it, or by ``keep``.
 
     Whoever wrote ``expect`` did not know of them, and what it is to find out, another model, is none of their making.
     """
-    decidable = set(forcible)
-    kept = [i for i, t in enumerate(plan.tensors) if i not in decidable and kept_by_recipe(t.source, plan.recipe)]
-    open_to_it = [i for i in forcible if rule.force or chooser.quantizable[i]]
-    own = {i for i, r in enumerate(plan.recipe.rules) if r.source == rule.source}
-    keep = plan.recipe.places.get("keep")
+    own = bits.union(t for i, t in decisions.by_rule.items() if recipe.rules[i].source == rule.source)
+    keep = recipe.places.get("keep")
     own_keep = keep is not None and keep.file == rule.where.file
-    selected = chooser.selected(rule, open_to_it if own_keep else open_to_it + kept)
-    return sum(plan.tensors[i].rule not in own for i in selected)
+    candidates = decisions.open if rule.force else decisions.open & chooser.quantizable
+    candidates |= 0 if own_keep else decisions.by_keep
+    return (chooser.selected(rule, candidates) & ~own).bit_count()
 
 
-def _unmatched(plan: Plan, chooser: Chooser, forcible: list[int], rule: Rule, parts: frozenset[str]) -> Problem | None:
+def rule_problems(plan: Plan, chooser: Chooser, decisions: Decisions) -> Iterator[Problem]:
+    """Rules that decide nothing; see :func:`findings.find_problems`."""
+    parts = frozenset(part_of(t.name) for t in plan.tensors)
+    for number, rule in enumerate(plan.recipe.rules):
+        idle = number not in decisions.by_rule and rule.source == 0 and rule.expect is None
+        if idle and chooser.applies(rule):
+            problem = _unmatched(plan, chooser, decisions.open, rule, parts)
+            if problem is not None and problem.id not in rule.silence:
+                yield problem
+
+
+def _unmatched(plan: Plan, chooser: Chooser, forcible: Tensors, rule: Rule, parts: frozenset[str]) -> Problem | None:
     """Tell a rule that selects nothing from one that comes too late or selects only what is never quantized."""
-    selected = chooser.selected(rule, range(len(plan.tensors)))
-    quantizable = [i for i in selected if chooser.quantizable[i]]
+    found = chooser.selected(rule, chooser.view.all)
+    selected, quantizable = bits.indices(found), bits.indices(found & chooser.quantizable)
     if not selected:
         text, id_ = (
             f"selects no tensor of this model ({rule.selector}){_why_none(plan, chooser, rule, parts)}",
@@ -71,7 +74,7 @@ def _unmatched(plan: Plan, chooser: Chooser, forcible: list[int], rule: Rule, pa
     elif not quantizable:
         reason = plan.tensors[selected[0]].kept
         text = f"selects only tensors that are never quantized, like {plan.tensors[selected[0]].name}: {reason}"
-        text += "; 'force: true' quantizes them" if set(selected) & set(forcible) else ""
+        text += "; 'force: true' quantizes them" if found & forcible else ""
         id_ = "rule-never-quantized"
     elif any(plan.recipe.rules[r].when for i in quantizable if (r := plan.tensors[i].rule) is not None):
         # A rule before it is for models like this one; it is for the others.
@@ -89,7 +92,7 @@ def _unmatched(plan: Plan, chooser: Chooser, forcible: list[int], rule: Rule, pa
 def _why_none(plan: Plan, chooser: Chooser, rule: Rule, parts: frozenset[str]) -> str:
     """The layers that the rest of a rule selects, or a part of a name that its pattern may have meant."""
     if rule.layers is not None:
-        elsewhere = chooser.selected(replace(rule, layers=None), range(len(plan.tensors)))
+        elsewhere = bits.indices(chooser.selected(replace(rule, layers=None), chooser.view.all))
         numbers = [layer for i in elsewhere if (layer := layer_of(plan.tensors[i].name)) is not None]
         return f"; without 'layers' it selects {len(elsewhere)}, of layers {layers_text(numbers)}" if numbers else ""
     if _HUGGING_FACE.search(rule.match or ""):

@@ -155,6 +155,12 @@ class Limits:
     parallel: int = 1
     """Sequences at a time with which they hold."""
 
+    def exceeded(self, bpw: float, nbytes: int) -> tuple[str, ...]:
+        """Ids of the problems of an output with so many bits per weight and bytes."""
+        too_many = self.max_bpw is not None and bpw > self.max_bpw
+        too_large = self.max_size is not None and nbytes > self.max_size
+        return ("limit-bpw",) * too_many + ("limit-size",) * too_large
+
 
 @dataclass(frozen=True, slots=True)
 class Source:

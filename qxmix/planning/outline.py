@@ -1,0 +1,94 @@
+"""What a plan comes to, without the plan: its size, and what refuses it.
+
+A model has few kinds of tensors, and what becomes of one of a kind becomes of all that a rule takes.  A list of two
+hundred recipes is thus told in the time of ten plans.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qxmix.container.layout import file_nbytes
+from qxmix.planning.draft import groups, planned
+from qxmix.planning.fallback import Types
+from qxmix.planning.findings import type_errors
+from qxmix.planning.make import decide, make_plan
+from qxmix.planning.metadata import edited
+from qxmix.planning.rule_findings import expect_problems
+from qxmix.planning.sizes import fields_of, file_type_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from qxmix.errors import Problem
+    from qxmix.planning.draft import Draft
+    from qxmix.planning.model import Plan
+    from qxmix.planning.view import ModelView
+    from qxmix.quants import QuantType
+    from qxmix.recipe.model import Recipe
+
+_NO_IMATRIX = "imatrix-missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """A recipe applied to a model, in three numbers."""
+
+    nbytes: int
+    """Of the output, in one file."""
+    bpw: float
+    """Bits per weight over all tensors."""
+    refused: tuple[str, ...]
+    """Ids of the errors of the plan, but for importance that is missing: that there is no matrix here is no reason."""
+
+
+def outline(recipe: Recipe, view: ModelView) -> Outline:
+    """The outline of the plan that :func:`make_plan` would make without an importance matrix.
+
+    Raises:
+        RecipeError: a pattern of the recipe takes for ever on a tensor's name.
+        PlanError: the output would be larger than a file can be.
+
+    """
+    header = view.header
+    if recipe.limits.ctx or any(rule.tie for rule in recipe.rules):
+        # Devices hold single tensors, and ties are between those of a layer, not between those that are alike.
+        return outline_of(make_plan(recipe, header, view=view))
+    chooser, decisions = decide(recipe, view, None)
+    types = Types()
+    found = [(draft, tensors.bit_count()) for draft, tensors in groups(recipe, view, decisions, types)]
+    sizes, by_type = _sizes(recipe, found)
+    encodes = any(draft.encodes for draft, _ in found)
+    file_type = file_type_of(recipe, header, by_type, encodes=encodes)
+    nbytes = file_nbytes(view.table_nbytes, fields_of(recipe, header, file_type), sizes.items())
+    n_weights = sum(n * draft.tensor.n_weights for draft, n in found)
+    bpw = 8 * sum(size * n for size, n in sizes.items()) / max(1, n_weights)
+    before, behind = type_errors(recipe, header.path, [draft for draft, _ in found], types)
+    edits = [p for p in edited(recipe, header).problems if p.severity == "error"]
+    counts = list(expect_problems(recipe, chooser, decisions))
+    exceeded = recipe.limits.exceeded(bpw, nbytes)
+    refused = (*_ids(before), *exceeded, *_ids([*edits, *counts, *behind]))
+    return Outline(nbytes, bpw, tuple(dict.fromkeys(refused)))
+
+
+def outline_of(plan: Plan) -> Outline:
+    """The outline of a plan that is there, of an output in one file."""
+    return Outline(plan.file_nbytes, plan.bpw, _ids(p for p in plan.problems if p.severity == "error"))
+
+
+def _sizes(recipe: Recipe, found: list[tuple[Draft, int]]) -> tuple[Counter[int], Counter[QuantType]]:
+    """How many tensors of each size there are in the output, and the bytes of each type."""
+    sizes: Counter[int] = Counter()
+    by_type: Counter[QuantType] = Counter()
+    for draft, n in found:
+        tensor = planned(recipe, draft)
+        sizes[tensor.nbytes] += n
+        if tensor.quant_type is not None:
+            by_type[tensor.quant_type] += n * tensor.nbytes
+    return sizes, by_type
+
+
+def _ids(problems: Iterable[Problem]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(p.id for p in problems if p.id != _NO_IMATRIX))
