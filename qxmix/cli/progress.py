@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 QUIET_SECONDS = 30.0
 """Time between two lines in a log."""
+_SURE_SECONDS = 2.0
+"""Of work before what is left of it is estimated."""
 _PHASES = {
     "kernels": "preparing kernels",
     "verify": "reading again what is done",
@@ -43,22 +45,23 @@ def shown() -> Iterator[OnProgress]:
         return
     # rich takes 0.1 s to import; a log must not pay for it.
     from rich.console import Console  # noqa: PLC0415
-    from rich.progress import BarColumn, DownloadColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn  # noqa: PLC0415
     from rich.progress import Progress as Bar  # noqa: PLC0415
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         TaskProgressColumn(),
-        DownloadColumn(binary_units=True),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[amount]}"),
     )
+    estimate = _Estimate()
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("starting", total=None)
+        task = bar.add_task("starting", total=None, amount="")
 
         def on_progress(progress: Progress) -> None:
-            text = _PHASES[progress.phase]
-            bar.update(task, description=text, completed=progress.done_nbytes, total=progress.total_nbytes)
+            left = estimate.left(progress, time.monotonic())
+            amount = _amount(progress) + (f", about {_duration(left)} left" if left is not None else "")
+            bar.update(task, description=_PHASES[progress.phase], completed=progress.share, total=1.0, amount=amount)
 
         yield on_progress
 
@@ -90,29 +93,46 @@ def _chunk_lines() -> Callable[[int, int], None]:
     return on_chunk
 
 
+class _Estimate:
+    """How long the phase will still take, from its own pace: what was done before it began does not count."""
+
+    def __init__(self) -> None:
+        self._phase, self._began, self._first = "", 0.0, 0.0
+
+    def left(self, progress: Progress, now: float) -> float | None:
+        """Seconds, or None while it is too early to say."""
+        if progress.phase != self._phase:
+            self._phase, self._began, self._first = progress.phase, now, progress.share
+        done, took = progress.share - self._first, now - self._began
+        if took < _SURE_SECONDS or done <= 0:
+            return None
+        return took * (1 - progress.share) / done
+
+
 class _Lines:
     """A line when kernels take long, and every half minute of work."""
 
     def __init__(self) -> None:
-        self._began = self._last = time.monotonic()
+        self._last = time.monotonic()
+        self._estimate = _Estimate()
         self._phase = self._compiling = ""
 
     def __call__(self, progress: Progress) -> None:
         now = time.monotonic()
+        left = self._estimate.left(progress, now)
         if progress.phase != self._phase:
             if self._compiling and now - self._last > 1:
                 notice(f"compiled kernels in {now - self._last:.0f} s; they are kept for the next time")
             self._compiling = progress.text if progress.phase == "kernels" else ""
-            self._phase, self._began, self._last = progress.phase, now, now
+            self._phase, self._last = progress.phase, now
         elif now - self._last >= QUIET_SECONDS:
             self._last = now
-            notice(self._line(progress, now))
+            estimate = f", about {_duration(left)} left" if left is not None else ""
+            notice(f"{progress.share:4.0%}  {_amount(progress)}{estimate}, at {progress.text}")
 
-    def _line(self, progress: Progress, now: float) -> str:
-        share = progress.done_nbytes / max(1, progress.total_nbytes)
-        left = (now - self._began) * (1 - share) / max(share, 1e-9)
-        of = f"{human_nbytes(progress.done_nbytes)} of {human_nbytes(progress.total_nbytes)}"
-        return f"{share:4.0%}  {of}, about {_duration(left)} left, at {progress.text}"
+
+def _amount(progress: Progress) -> str:
+    return f"{human_nbytes(progress.done_nbytes)} of {human_nbytes(progress.total_nbytes)}"
 
 
 def _duration(seconds: float) -> str:

@@ -72,4 +72,5 @@ class Pass:
         """Report progress, of all outputs together."""
         ledgers = [job.ledger for job in self.by_name.values()]
         done, total = sum(x.done_nbytes for x in ledgers), sum(x.total_nbytes for x in ledgers)
-        self.on_progress(Progress(phase, done, total, text))
+        effort = sum(x.done_effort for x in ledgers) / (sum(x.total_effort for x in ledgers) or 1.0)
+        self.on_progress(Progress(phase, done, total, text, effort))

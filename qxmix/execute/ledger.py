@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from qxmix.execute import digests, reuse
 from qxmix.execute.deviation import total
 from qxmix.execute.result import TensorResult
+from qxmix.planning import effort
 
 if TYPE_CHECKING:
     from qxmix.execute.task import TaskResult
@@ -25,11 +26,16 @@ class Ledger:
         self.done_nbytes = 0
         """Bytes of the model in leaves that are done."""
         self.total_nbytes = sum(t.source.nbytes for t in plan.tensors)
+        self._efforts = [effort.per_byte(t) for t in plan.tensors]
+        self.done_effort = 0.0
+        """Work of the leaves that are done, in seconds of one thread (see :mod:`qxmix.planning.effort`)."""
+        self.total_effort = sum(map(effort.seconds, plan.tensors))
 
     def add(self, result: TaskResult, source_nbytes: int) -> None:
         """Note a leaf made of ``source_nbytes`` of the model."""
         index = result.tensor
         self.done_nbytes += source_nbytes
+        self.done_effort += self._efforts[index] * source_nbytes
         if index not in self._n_leaves:
             tensor = self._plan.tensors[index].source
             self._n_leaves[index] = len(digests.leaves(tensor, tensor.nbytes))

@@ -31,6 +31,13 @@ class Progress:
     """Bytes of all tensors of the model."""
     text: str = ""
     """The tensor last finished, or the types whose kernels are compiled before it can begin."""
+    effort: float | None = None
+    """The share of the work that is done, 0 to 1, where types take unequal time; None: that of the bytes."""
+
+    @property
+    def share(self) -> float:
+        """How much is done, 0 to 1."""
+        return self.done_nbytes / max(1, self.total_nbytes) if self.effort is None else min(1.0, self.effort)
 
 
 OnProgress = Callable[[Progress], None]

@@ -26,6 +26,7 @@ from qxmix.execute.result import Progress
 from qxmix.execute.tasks import Chunking, make_tasks
 from qxmix.execute.workers import open_pool
 from qxmix.plan import make_plan
+from qxmix.planning import effort
 from qxmix.recipe.load import load_recipe_text
 
 if TYPE_CHECKING:
@@ -160,14 +161,18 @@ class _Verifying:
         """Make the chosen leaves again and compare their digests with the output's."""
         different: dict[str, Problem] = {}
         self.done_nbytes, self.total_nbytes = 0, sum(t.source.nbytes for t in plan.tensors)
+        efforts = [effort.per_byte(t) for t in plan.tensors]
+        done, total = 0.0, sum(map(effort.seconds, plan.tensors)) or 1.0
 
         def note(task: Task, result: TaskResult) -> None:
+            nonlocal done
             if result.digest != self.found[task.name][task.leaf]:
                 where = f"from row {task.first_row} on" if task.n_rows else f"from byte {task.source_offset} on"
                 text = f"{where} the recipe makes other bytes of this model than the output has"
                 different.setdefault(task.name, Problem(task.name, text))
             self.done_nbytes += task.model_nbytes
-            self.on_progress(Progress("derive", self.done_nbytes, self.total_nbytes, task.name))
+            done += efforts[task.tensor] * task.model_nbytes
+            self.on_progress(Progress("derive", self.done_nbytes, self.total_nbytes, task.name, done / total))
 
         chunking = Chunking(n_workers=self.pool.n_workers)
         tasks = make_tasks(plan, [self.header.path] * len(plan.files), chunking, self.name)

@@ -1,0 +1,91 @@
+"""How far an apply is: shares by work and not by bytes, and the time that is left."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from qxmix.cli import progress
+from qxmix.cli.progress import _Estimate
+from qxmix.execute import Progress
+from qxmix.execute.ledger import Ledger
+from qxmix.execute.task import TaskResult
+from qxmix.plan import make_plan
+from qxmix.planning import effort
+from qxmix.quants import get
+from qxmix.quants.speeds import _MILLIONS_PER_SECOND, speed
+from qxmix.quants.table import QUANT_TYPES
+from qxmix.recipe import load_recipe
+from tests.planning.models import Model, facts, header
+
+README = Path(__file__).parents[2] / "README.md"
+SHAPES = {"blk.0.ffn_up.weight": (256, 4096), "blk.0.ffn_gate.weight": (256, 4096)}
+
+
+def ledger(tmp_path: Path, types: tuple[str, str]) -> Ledger:
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        f"qxmix: 1\ntarget: ik_llama.cpp\ndefault: {types[0]}\nrules: [{{match: ffn_gate, type: {types[1]}}}]\n"
+    )
+    plan = make_plan(load_recipe(path), header(Model("llama", facts(1, 256, 8, 2), SHAPES)))
+    assert [t.type for t in plan.tensors] == [t.upper() for t in types]
+    return Ledger(plan)
+
+
+def test_a_share_is_of_work_and_not_of_bytes(tmp_path: Path) -> None:
+    made = ledger(tmp_path, ("q8_0", "iq4_kt"))
+    made.add(TaskResult(0, 0, b"", b""), 2 * 256 * 4096)
+    assert made.done_nbytes == made.total_nbytes / 2
+    assert 0 < made.done_effort < 0.02 * made.total_effort
+    made.add(TaskResult(1, 0, b"", b""), 2 * 256 * 4096)
+    assert made.done_effort == pytest.approx(made.total_effort)
+
+
+def test_of_equal_types_it_is_that_of_the_bytes(tmp_path: Path) -> None:
+    made = ledger(tmp_path, ("q4_k", "q4_k"))
+    made.add(TaskResult(1, 0, b"", b""), 256 * 4096)
+    assert made.done_effort / made.total_effort == pytest.approx(made.done_nbytes / made.total_nbytes) == 0.25
+
+
+def test_what_a_tensor_takes(tmp_path: Path) -> None:
+    tensors = ledger(tmp_path, ("q4_0", "f16"))._plan.tensors
+    encoded, copied = map(effort.seconds, tensors)
+    assert tensors[1].action == "copy"
+    assert copied < encoded
+    assert effort.seconds(replace(tensors[0], search="exhaustive")) > 2 * encoded
+    assert effort.seconds(replace(tensors[0], quant_type=get("F16"), search="exhaustive")) < encoded
+
+
+def test_all_types_have_a_speed_and_readme_knows_of_none_that_is_far_from_it() -> None:
+    table = README.read_text(encoding="utf-8").partition("| type | Mw/s |")[2].partition("\n\n")[0]
+    shown = {name: float(figure) for name, figure in re.findall(r"\| (\w+) \| ([\d.]+) \|", table)}
+    assert set(shown) == set(_MILLIONS_PER_SECOND)
+    assert all(0.3 < _MILLIONS_PER_SECOND[name] / figure < 3 for name, figure in shown.items())
+    searching = [t for t in QUANT_TYPES if t.codec and t.importance != "ignored"]
+    assert all((t.base or t.name) in _MILLIONS_PER_SECOND for t in searching)
+    assert speed(get("Q4_K_R4")) == speed(get("Q4_K")) < speed(get("F16"))
+
+
+def test_the_estimate_counts_only_what_the_phase_did() -> None:
+    estimate, half = _Estimate(), Progress("work", 50, 100)
+    assert estimate.left(half, 1000.0) is None
+    assert estimate.left(Progress("work", 51, 100), 1001.0) is None  # too early to say
+    assert estimate.left(Progress("work", 60, 100), 1010.0) == pytest.approx(40.0)
+    assert estimate.left(Progress("work", 60, 100, effort=0.75), 1010.0) == pytest.approx(10.0)
+    assert estimate.left(Progress("check", 60, 100), 1020.0) is None
+    assert estimate.left(Progress("check", 60, 100), 1030.0) is None  # nothing has moved
+
+
+def test_a_line_of_a_log_names_share_amount_and_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    now = 0.0
+    monkeypatch.setattr(progress, "notice", said.append)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    lines = progress._Lines()
+    lines(Progress("work", 0, 4 << 30, "a", 0.0))
+    now = 60.0
+    lines(Progress("work", 3 << 30, 4 << 30, "blk.3", 0.25))
+    assert said == [" 25%  3.00 GiB of 4.00 GiB, about 3 min left, at blk.3"]
