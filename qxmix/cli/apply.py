@@ -14,7 +14,7 @@ import click
 from qxmix.cli.card import card_of, write_card
 from qxmix.cli.complete import complete_recipes
 from qxmix.cli.inputs import open_model, open_moments, open_recipes
-from qxmix.cli.interrupt import Interrupted, stoppable
+from qxmix.cli.interrupt import stoppable
 from qxmix.cli.plan import make_split, split_options
 from qxmix.cli.progress import shown
 from qxmix.cli.sizes import Size
@@ -83,7 +83,7 @@ if TYPE_CHECKING:
 @click.option("--report", is_flag=True, help="Measure how far each tensor's weights move.")
 @click.option(
     "as_json", "--json", is_flag=True,
-    help="Print one JSON object, with the digest of each tensor; of several recipes a list of them.",
+    help="Print one JSON object with all digests (schemas/result.schema.json); of several recipes a list of them.",
 )  # fmt: skip
 @click.option(
     "--card", type=click.Path(path_type=Path),
@@ -91,9 +91,8 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--measure", type=click.Path(path_type=Path), help="Of qxmix measure: adds divergence to the card.")
 @split_options
-@click.pass_context
 def command(
-    ctx: click.Context, recipes: tuple[str, ...], model: str, output: str | None, imatrix: str | None,
+    recipes: tuple[str, ...], model: str, output: str | None, imatrix: str | None,
     moments: str | None, jobs: int | None, memory: int | None, executor: str, reuse: Path | None, cache: Path | None,
     locked: tuple[Path, ...], card: Path | None, measure: Path | None,
     split_max_size: int | None, split_max_tensors: int | None,
@@ -128,7 +127,7 @@ def command(
         return
     if several and resume:
         outputs = [o for o in outputs if not _told_complete(*o)]
-    results = _apply(ctx, outputs, options) if outputs else ()
+    results = _apply(outputs, options) if outputs else ()
     write_card(card, text)
     plans = [plan for plan, _ in outputs]
     if as_json:
@@ -187,7 +186,7 @@ def _told_complete(plan: Plan, path: Path) -> bool:
     return complete
 
 
-def _apply(ctx: click.Context, outputs: Outputs, options: Options) -> tuple[Result, ...]:
+def _apply(outputs: Outputs, options: Options) -> tuple[Result, ...]:
     for plan, _ in outputs:
         _announce(plan, strict=options.strict)
     phase = ""
@@ -197,12 +196,8 @@ def _apply(ctx: click.Context, outputs: Outputs, options: Options) -> tuple[Resu
         phase = progress.phase
         on_progress(progress)
 
-    try:
-        with stoppable(lambda: _how_to_go_on(outputs, phase)), shown() as on_progress:
-            return apply_all(outputs, options, note)
-    except Interrupted as stopped:
-        notice(_how_to_go_on(outputs, phase))
-        ctx.exit(stopped.exit_code)
+    with stoppable(lambda: _how_to_go_on(outputs, phase)), shown() as on_progress:
+        return apply_all(outputs, options, note)
 
 
 def _announce(plan: Plan, *, strict: bool) -> None:

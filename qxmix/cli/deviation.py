@@ -8,9 +8,8 @@ import sys
 import click
 
 from qxmix.cli.inputs import open_model
-from qxmix.cli.interrupt import Interrupted, stoppable
+from qxmix.cli.interrupt import stoppable
 from qxmix.cli.progress import shown
-from qxmix.cli.streams import notice
 from qxmix.container.imatrix import load_imatrix
 from qxmix.execute.moved import moved_weights
 from qxmix.report.deviation import deviations_json, deviations_text
@@ -22,10 +21,9 @@ from qxmix.report.deviation import deviations_json, deviations_text
 @click.option("--imatrix", type=click.Path(path_type=str), help="Importance matrix for the weighted error.")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), help="Workers. Default: one per processor.")
 @click.option("--executor", default="threads", show_default=True, help="As for apply.")
-@click.option("as_json", "--json", is_flag=True, help="Print one JSON object.")
-@click.pass_context
+@click.option("as_json", "--json", is_flag=True, help="Print one JSON object (schemas/deviation.schema.json).")
 def command(
-    ctx: click.Context, output: str, source: str, imatrix: str | None, jobs: int | None, executor: str,
+    output: str, source: str, imatrix: str | None, jobs: int | None, executor: str,
     *, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure how far the weights of OUTPUT, whoever wrote it, are from those of SOURCE.
@@ -35,12 +33,8 @@ def command(
     header, model = open_model(output), open_model(source)
     matrix = load_imatrix(imatrix) if imatrix else None
     parting = "Interrupted; not everything was compared."
-    try:
-        with stoppable(lambda: parting), shown() as on_progress:
-            moved = moved_weights(header, model, matrix, n_workers=jobs, executor=executor, on_progress=on_progress)
-    except Interrupted as stopped:
-        notice(parting)
-        ctx.exit(stopped.exit_code)
+    with stoppable(lambda: parting), shown() as on_progress:
+        moved = moved_weights(header, model, matrix, n_workers=jobs, executor=executor, on_progress=on_progress)
     if as_json:
         click.echo(json.dumps(deviations_json(str(header.path), str(model.path), moved), indent=1))
     elif moved:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option("--imatrix", type=click.Path(path_type=str), help="Importance matrix that recipes are planned with.")
 @click.option("--measure", type=click.Path(path_type=Path), help="Of qxmix measure: adds predicted divergence.")
 @click.option("as_markdown", "--markdown", is_flag=True, help="Print Markdown, for a comment to a pull request.")
-@click.option("as_json", "--json", is_flag=True, help="Print one JSON object.")
+@click.option("as_json", "--json", is_flag=True, help="Print one JSON object (schemas/diff.schema.json).")
 @click.pass_context
 def command(
     ctx: click.Context, a: str, b: str, model: str | None, imatrix: str | None, measure: Path | None,

@@ -23,7 +23,7 @@ from qxmix.report.inspect import imatrix_facts, imatrix_text, model_facts, model
 @click.command("inspect")
 @click.argument("model", type=click.Path(path_type=str))
 @click.option("every", "--all", is_flag=True, help="List every tensor (or imatrix entry), and strings in full.")
-@click.option("as_json", "--json", is_flag=True, help="Print one JSON object, tensors included.")
+@click.option("as_json", "--json", is_flag=True, help="Print one JSON object, as in schemas/inspect.schema.json.")
 @click.option("--lattice", is_flag=True, help="Read all weights: which sit on a lattice, and what keeps them whole.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="With --lattice: write what is found, as JSON.")
 def command(model: str, output: Path | None, *, every: bool, as_json: bool, lattice: bool) -> None:

@@ -27,6 +27,8 @@ class Interrupted(KeyboardInterrupt):
         super().__init__(number)
         self.exit_code = 128 + number
         """As shells have it."""
+        self.parting = "Interrupted."
+        """What there is to say to the user."""
 
 
 @contextmanager
@@ -57,6 +59,9 @@ def stoppable(parting: Callable[[], str]) -> Iterator[None]:
         signal.signal(number, on_signal)
     try:
         yield
+    except Interrupted as stopped:
+        stopped.parting = parting()
+        raise
     finally:
         if not first:
             for number in heard:

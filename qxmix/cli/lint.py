@@ -46,7 +46,7 @@ def _print_ids(ctx: click.Context, _param: click.Parameter, value: bool) -> None
 @click.option("--measure", type=click.Path(path_type=Path), help="Of qxmix measure: rules that buy little, cost much.")
 @click.option("--lattice", type=click.Path(path_type=Path), help="Of qxmix inspect --lattice: what is lost of it.")
 @click.option("publish", "--publish", is_flag=True, help="Also what matters on a hub: the file's name, its size.")
-@click.option("as_json", "--json", is_flag=True, help="Print a JSON list of problems.")
+@click.option("as_json", "--json", is_flag=True, help="Print a JSON list of problems (schemas/lint.schema.json).")
 @click.option(
     "--ids", is_flag=True, is_eager=True, expose_value=False, callback=_print_ids, help="List the ids and exit."
 )

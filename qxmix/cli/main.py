@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from qxmix.cli import streams
+from qxmix.cli.interrupt import Interrupted
 from qxmix.cli.lazy import LazyGroup
 from qxmix.errors import Problem, QxmixError
 from qxmix.report.problems import problem_json, problem_line
@@ -87,6 +88,10 @@ class _Commands(LazyGroup):
         except click.ClickException as error:
             _print_json(ctx, [Problem("the command line", error.format_message())])
             raise
+        except Interrupted as stopped:
+            _print_json(ctx, [Problem("qxmix", " ".join(stopped.parting.split()))])
+            streams.notice(stopped.parting)
+            ctx.exit(stopped.exit_code)
         except KeyboardInterrupt:
             _print_json(ctx, [Problem("qxmix", "interrupted")])
             streams.notice("Interrupted.")

@@ -40,7 +40,7 @@ _USE = (
 @click.option("--max-size", type=Size(), help="Only those that give the model no more than this: 24GB, 20GiB.")
 @click.option("--target", type=EngineName("any"), help="Only those for this engine, or for both (any).")
 @click.option("--needs-imatrix/--no-imatrix", "needs", default=None, help="Only those that need an imatrix, or do not.")
-@click.option("as_json", "--json", is_flag=True, help="Print the list as JSON.")
+@click.option("as_json", "--json", is_flag=True, help="Print the list as JSON (schemas/recipes.schema.json).")
 @running_options
 def command(
     name: str | None, model: str | None, max_size: int | None, target: str | None,

@@ -13,7 +13,7 @@ from qxmix.report.types import types_json, types_text
 
 
 @click.command("types")
-@click.option("as_json", "--json", is_flag=True, help="Print one JSON list.")
+@click.option("as_json", "--json", is_flag=True, help="Print one JSON list (schemas/types.schema.json).")
 @click.option("--engine", type=EngineName(), help="Only the types that this engine loads.")
 def command(engine: str | None, *, as_json: bool) -> None:
     """List the tensor types: size, engines, importance, and whether qxmix encodes them or only plans them."""

@@ -8,9 +8,8 @@ import sys
 import click
 
 from qxmix.cli.inputs import open_model
-from qxmix.cli.interrupt import Interrupted, stoppable
+from qxmix.cli.interrupt import stoppable
 from qxmix.cli.progress import shown
-from qxmix.cli.streams import notice
 from qxmix.execute.verify import verify
 from qxmix.report.result import verification_json, verification_text
 
@@ -23,7 +22,7 @@ from qxmix.report.result import verification_json, verification_text
 @click.option("every", "--all", is_flag=True, help="Make everything again, not one piece of each tensor.")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), help="Workers. Default: one per processor.")
 @click.option("--executor", default="threads", show_default=True, help="As for apply.")
-@click.option("as_json", "--json", is_flag=True, help="Print one JSON object.")
+@click.option("as_json", "--json", is_flag=True, help="Print one JSON object (schemas/verify.schema.json).")
 @click.pass_context
 def command(
     ctx: click.Context, output: str, source: str | None, imatrix: str | None, moments: str | None, jobs: int | None,
@@ -41,14 +40,10 @@ def command(
         )
     header, model = open_model(output), open_model(source) if source else None
     parting = "Interrupted; not everything was compared."
-    try:
-        with stoppable(lambda: parting), shown() as on_progress:
-            found = verify(
-                header, model, imatrix, moments, every=every, n_workers=jobs, executor=executor, on_progress=on_progress
-            )
-    except Interrupted as stopped:
-        notice(parting)
-        ctx.exit(stopped.exit_code)
+    with stoppable(lambda: parting), shown() as on_progress:
+        found = verify(
+            header, model, imatrix, moments, every=every, n_workers=jobs, executor=executor, on_progress=on_progress
+        )
     if as_json:
         click.echo(json.dumps(verification_json(found), indent=1))
     else:

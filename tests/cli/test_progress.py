@@ -83,7 +83,7 @@ def test_a_line_of_a_log_names_share_amount_and_estimate(monkeypatch: pytest.Mon
     said: list[str] = []
     now = 0.0
     monkeypatch.setattr(progress, "notice", said.append)
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    monkeypatch.setattr("time.monotonic", lambda: now)
     lines = progress._Lines()
     lines(Progress("work", 0, 4 << 30, "a", 0.0))
     now = 60.0
