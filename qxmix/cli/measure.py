@@ -124,11 +124,7 @@ def _measure(model: Path, imatrix: Path | None, output: Path, cache: Path | None
     journal = cache or output.with_name(f"{output.name}.partial")
     parting = f"Interrupted; the same command goes on from {journal}."
     with stoppable(lambda: parting), open_journal(journal) as results, _shown() as on_progress:
-        try:
-            found = measure(job, results, on_progress, _tell)
-        except KeyboardInterrupt:
-            notice(parting)
-            raise
+        found = measure(job, results, on_progress, _tell)
     save_measurement(found, output)
     if cache is None:
         journal.unlink(missing_ok=True)
