@@ -28,7 +28,11 @@ CASES: dict[tuple[str, ...], tuple[tuple[str, str, int], ...]] = {
         ("{mix} {model} -o {tmp}/b.gguf --report --imatrix {imatrix}", "result", 0),
         ("{mix} {model} --dry-run", "plan", 0),
     ),
-    ("recipes",): (("", "recipes", 0), ("pure --model {model}", "recipes", 0), ("llama.cpp --model {model} --ctx 512", "recipes", 0)),
+    ("recipes",): (
+        ("", "recipes", 0),
+        ("pure --model {model}", "recipes", 0),
+        ("llama.cpp --model {model} --ctx 512", "recipes", 0),
+    ),
     ("lint",): (("{mix} {model}", "lint", 0), ("{tight} {model}", "lint", 3)),
     ("compare",): (("{mix} pure/q8_0 --model {model}", "compare", 0),),
     ("check",): (
