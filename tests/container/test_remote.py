@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from qxmix import ModelFileError, load_recipe, make_plan, read_header
 from qxmix.container.identity import header_sha256
 from qxmix.container.remote import ask, header
 from qxmix.container.remote.address import Address, is_remote
-from tests.container.web import Asked, Handler, Web, serving
+from tests.container.web import CERTIFICATE, Asked, Handler, Web, serving
 from tests.gguf_bytes import gguf, small_model, strings_field, tensor, text_field
 
 if TYPE_CHECKING:
@@ -203,6 +204,16 @@ def hang(handler: Handler, _data: bytes, _asked: Asked) -> None:
     handler.close_connection = True
 
 
+def trickle(handler: Handler, data: bytes, asked: Asked) -> None:
+    end = min(asked.end, len(data))
+    handler.answer(206, {"Content-Range": f"bytes 0-{end - 1}/{len(data)}"}, length=end)
+    with suppress(OSError):
+        for i in range(40):
+            handler.wfile.write(data[i : i + 1])
+            time.sleep(0.1)
+    handler.close_connection = True
+
+
 def gzipped(handler: Handler, data: bytes, asked: Asked) -> None:
     handler.part(data, asked, **{"Content-Encoding": "gzip"})
 
@@ -231,6 +242,7 @@ BROKEN: dict[str, tuple[Bad, str]] = {
     "hangs up": (hang_up, "cannot be reached"),
     "no http": (no_http, "cannot be reached"),
     "hangs": (hang, "did not answer within"),
+    "trickles": (trickle, "bytes in 1 s; try again"),
     "says gzip": (gzipped, "broke off"),
     "a web page": (instead(b"<html>log in</html>" * 9), "is a web page or XML"),
     "an LFS pointer": (instead(b"version https://git-lfs.github.com/spec/v1\n"), "is a Git LFS pointer"),
@@ -244,7 +256,7 @@ BROKEN: dict[str, tuple[Bad, str]] = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken_servers(name: str, web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ask, "TIMEOUT_SECONDS", 0.5 if name == "hangs" else 20)
+    monkeypatch.setattr(ask, "TIMEOUT_SECONDS", 0.5 if name in {"hangs", "trickles"} else 20)
     web.bad, expected = BROKEN[name]
     message = told(f"{web.url}/m/model.gguf")
     assert message.startswith(f"{web.url}/m/model.gguf: ")
@@ -259,6 +271,18 @@ def test_redirects_that_lead_nowhere(web: Web) -> None:
     assert "no web address" in told(address)
     web.redirects["/m/model.gguf"] = "/n/model.gguf"
     assert "is not there (404)" in told(address)
+
+
+def test_encryption(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "is not trusted, or it does not encrypt" in told(f"{web.url.replace('http', 'https')}/m/model.gguf")
+    with serving(encrypted=True) as safe:
+        safe.files |= web.files
+        address = f"{safe.url}/m/model.gguf"
+        assert "certificate is not trusted" in told(address)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(CERTIFICATE))
+        assert read_header(address).tensors
+        safe.redirects["/n/model.gguf"] = f"{web.url}/m/model.gguf"
+        assert "redirects to an address that is not encrypted" in told(f"{safe.url}/n/model.gguf")
 
 
 def test_no_server(web: Web) -> None:

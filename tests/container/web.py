@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -86,14 +88,23 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+CERTIFICATE = Path(__file__).with_name("localhost.pem")
+"""For 127.0.0.1, signed by itself, with its key: of use to nobody but tests."""
+
+
 @contextmanager
-def serving() -> Iterator[Web]:
+def serving(*, encrypted: bool = False) -> Iterator[Web]:
     """A server for as long as the block runs."""
     web = Web("")
     handler = type("OneHandler", (Handler,), {"web": web})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
-    web.url = f"http://127.0.0.1:{server.server_address[1]}"
+    if encrypted:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(CERTIFICATE)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        server.handle_error = lambda *_: None  # type: ignore[method-assign]  # clients that hang up are what is tested
+    web.url = f"http{'s' * encrypted}://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:

@@ -7,6 +7,7 @@ without it.
 from __future__ import annotations
 
 import os
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 TIMEOUT_SECONDS = 30.0
 """Without an answer, or without another byte of it."""
+_SLOWEST = 4096
+"""Bytes per second: a server that is slower after so many seconds is given up."""
 _MAX_REDIRECTS = 8
 _TRY_AGAIN = "try again, or download the file and give its path"
 _PARTIAL, _NOT_MODIFIED = 206, 304
@@ -83,7 +86,7 @@ def _part_of(address: Address, answer: Response, start: int, end: int) -> tuple[
         raise remote_error(address, _REFUSALS.get(answer.status_code, other))
     nbytes = _size(address, answer, start)
     wanted = min(end, nbytes) - start
-    data = _body(answer, wanted)
+    data = _body(address, answer, wanted)
     if len(data) < wanted:
         raise remote_error(address, f"the server sent {len(data)} of {wanted} bytes and ended; {_TRY_AGAIN}")
     return nbytes, data
@@ -137,18 +140,20 @@ def _hub_token() -> str:
 @contextmanager
 def _told(address: Address, requests: ModuleType) -> Iterator[None]:
     """Turn errors of the network into one that names no secret."""
-    errors = requests.exceptions
+    errors, raw = requests.exceptions, import_module("urllib3").exceptions
     try:
         yield
     except errors.SSLError:
-        told = "the server's certificate is not trusted; check the address and this machine's date"
+        told = (
+            "the server's certificate is not trusted, or it does not encrypt; check the address and this machine's date"
+        )
         raise remote_error(address, told) from None
-    except errors.Timeout:
+    except (errors.Timeout, raw.TimeoutError):
         raise remote_error(address, f"the server did not answer within {TIMEOUT_SECONDS:g} s; {_TRY_AGAIN}") from None
     except (errors.InvalidURL, errors.InvalidSchema, UnicodeError, ValueError):
         told = "is no address that can be opened; it must be like https://host/path/model.gguf"
         raise remote_error(address, told) from None
-    except (errors.ChunkedEncodingError, errors.ContentDecodingError):
+    except (errors.ChunkedEncodingError, errors.ContentDecodingError, raw.ProtocolError, raw.DecodeError):
         raise remote_error(address, f"the server's answer broke off; {_TRY_AGAIN}") from None
     except errors.RequestException:
         told = f"the server cannot be reached; check the address and the network, or {_TRY_AGAIN}"
@@ -165,11 +170,14 @@ def _size(address: Address, answer: Response, start: int) -> int:
     return int(total)
 
 
-def _body(answer: Response, wanted: int) -> bytes:
-    """At most ``wanted`` bytes, whatever the server sends."""
-    data = bytearray()
-    for piece in answer.iter_content(1 << 16):
+def _body(address: Address, answer: Response, wanted: int) -> bytes:
+    """At most ``wanted`` bytes, whatever the server sends, however slowly."""
+    data, started = bytearray(), time.monotonic()
+    # Whatever has arrived, and not first a whole buffer of it: of a trickle that would never be full.
+    while len(data) < wanted and (piece := answer.raw.read1(1 << 16, decode_content=True)):
         data += piece
-        if len(data) >= wanted:
-            break
+        seconds = time.monotonic() - started
+        if seconds > TIMEOUT_SECONDS and len(data) < seconds * _SLOWEST and len(data) < wanted:
+            told = f"the server sent {len(data):,} of {wanted:,} bytes in {seconds:.0f} s; {_TRY_AGAIN}"
+            raise remote_error(address, told)
     return bytes(data[:wanted])
