@@ -79,13 +79,11 @@ def command(
         click.echo(json.dumps([_plain(r) for r in recipes], indent=1))
         return
     terminal = sys.stdout.isatty()
-    if view is not None:
-        click.echo(_sized_table(recipes, terminal=terminal) + "\n" if recipes else "No recipe does.\n")
-        click.echo(wrapped(_USE, terminal=terminal))
-        return
-    for folder, members in groupby(recipes, key=lambda r: r["name"].partition("/")[0]):
-        click.echo(_folder_table(f"{folder}/", list(members), terminal=terminal) + "\n")
-    click.echo(wrapped(_USE, terminal=terminal))
+    if view is None:
+        text = _by_folder(recipes, terminal=terminal)
+    else:
+        text = _sized_table(recipes, terminal=terminal) if recipes else "No recipe does."
+    click.echo(f"{text}\n\n{wrapped(_USE, terminal=terminal)}")
 
 
 def _text(name: str) -> bytes:
@@ -122,6 +120,11 @@ def _facts(name: str, recipe: Recipe, view: ModelView | None, use: Use | None) -
 
 def _plain(facts: dict[str, Any]) -> dict[str, Any]:
     return facts | ({"running": running_json(facts["running"])} if "running" in facts else {})
+
+
+def _by_folder(recipes: list[dict[str, Any]], *, terminal: bool) -> str:
+    folders = groupby(recipes, key=lambda r: r["name"].partition("/")[0])
+    return "\n\n".join(_folder_table(f"{name}/", list(members), terminal=terminal) for name, members in folders)
 
 
 def _folder_table(title: str, recipes: list[dict[str, Any]], *, terminal: bool) -> str:
