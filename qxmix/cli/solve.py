@@ -85,9 +85,8 @@ def command(
     output: Path | None, imatrix: str | None, base: str | None, target: Target | None, types: str | None,
     floors: tuple[Bound, ...], ceilings: tuple[Bound, ...], bans: tuple[Bound, ...],
     ties: tuple[tuple[tuple[str, ...], ...], ...], max_types: int | None, against: int | None, as_curve: bool,
-    html: Path | None,
-    tries: int | None, text: Path | None, chunks: int, first_chunk: int, text_ctx: int, threads: int | None,
-    split_max_size: int | None, split_max_tensors: int | None, keep_split: bool, bare_first: bool,
+    html: Path | None, tries: int | None, text: Path | None, chunks: int, first_chunk: int, text_ctx: int,
+    threads: int | None, split_max_size: int | None, split_max_tensors: int | None, keep_split: bool, bare_first: bool,
     n_ctx: int | None, kv_type: QuantType | None, vram: tuple[int, ...] | None, ram: int | None, parallel: int | None,
 ) -> None:  # fmt: skip
     """Find the types that lose least within a size, and write them as a recipe.
@@ -99,13 +98,9 @@ def command(
     the first layers on the GPUs, or without experts whole layers; without --ram all but the embeddings.  The recipe
     says so under limits.
     """
-    if not (size or bpw or as_curve or vram or ram or any(s.selector is None for s in shares)):
-        sizes = "--size, --bpw, --budget for some tensors and for the rest, or --vram, --ram and --ctx"
-        raise click.UsageError(f"say how large it may be: {sizes}")
-    if against and (output is None or shares or max_types):
-        raise click.UsageError("--against writes files beside -o, for a --size or --bpw of the whole model alone")
-    if (tries is None) != (text is None):
-        raise click.UsageError("--refine tries swaps on a text, and --text is for --refine: give both")
+    sized = bool(size or bpw or as_curve or vram or ram or any(s.selector is None for s in shares))
+    alone = output is not None and not shares and not max_types
+    _refuse_usage(sized=sized, beside=alone or not against, refine_whole=(tries is None) == (text is None))
     header, matrix = open_model(model), load_imatrix(imatrix) if imatrix else None
     outside = read_outside(measure) if measure is not None and is_outside(measure) else None
     measurement = open_measurement(measure, header, matrix) if measure is not None and outside is None else None
@@ -134,6 +129,17 @@ def command(
     _report(solved, output)
     if html is not None:
         _write_page(solved, html)
+
+
+def _refuse_usage(*, sized: bool, beside: bool, refine_whole: bool) -> None:
+    """Refuse what has no size, random recipes where they cannot be written, and half of ``--refine``."""
+    if not sized:
+        sizes = "--size, --bpw, --budget for some tensors and for the rest, or --vram, --ram and --ctx"
+        raise click.UsageError(f"say how large it may be: {sizes}")
+    if not beside:
+        raise click.UsageError("--against writes files beside -o, for a --size or --bpw of the whole model alone")
+    if not refine_whole:
+        raise click.UsageError("--refine tries swaps on a text, and --text is for --refine: give both")
 
 
 def _refuse_for_machine(use: Use | None, *, other: bool) -> None:

@@ -105,8 +105,6 @@ COMMANDS = (
     Case("the suffix says which format an importance matrix is written in: name it .gguf (llama.cpp, with counts per "
          "expert) or .dat (which ik_llama.cpp reads)", "imatrix convert {imatrix} -o {tmp}/i.bin",
          "imatrix convert {imatrix} -o {tmp}/i.gguf"),
-    Case("is no importance matrix, neither a GGUF one nor a legacy .dat; give the file that llama-imatrix wrote",
-         "plan {mix} {model} --imatrix {script}", "plan {mix} {model} --imatrix {imatrix}"),
     Case("is no file of lattices; make one with 'qxmix inspect MODEL --lattice -o L.json'",
          "plan {mix} {model} --lattice {m}", "inspect {model} --lattice -o {tmp}/lattices.json"),
     Case("the smallest choice has {} bytes, which is more than asked for; raise the size, or allow smaller types",
