@@ -44,7 +44,7 @@ CODECS = {
         decode=block_decoder(BLOCK_NBYTES, nibbles(2), linear_value(NMAX)),
         encode=importance_decides(searching, without=rounding),
         searches=SEARCHES,
-        version=3,
+        version=4,
         feedback=linear_feedback(NMAX, BLOCK_NBYTES, _pack),
         symmetric=symmetric,
         search_block=linear_search(NMAX),
