@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from qxmix.errors import ModelFileError, RunError
-from qxmix.execute import Progress, apply, workers
+from qxmix.execute import Options, Progress, apply, apply_all, workers
 from tests.execute.plans import SHAPES, f16_model, plan_for, uniform_imatrix, weights, write_model
 from tests.execute.test_feedback import FED, plan_of, write_moments
 
@@ -128,11 +128,20 @@ def test_an_address_that_is_none(plan: Plan, tmp_path: Path) -> None:
         apply(plan, tmp_path / "out.gguf", executor="dask:foo")
 
 
+def assert_same_bytes(plan: Plan, expected: str, folder: Path, spec: str) -> None:
+    """Of an output alone, and of two in one pass."""
+    apply(plan, folder / "out.gguf", executor=spec, n_workers=2)
+    other = plan_for(plan.header.path, {}, default="Q8_0")
+    apply(other, folder / "other.gguf")
+    apply_all([(plan, folder / "a.gguf"), (other, folder / "b.gguf")], Options(2, spec))
+    assert [sha256_of(folder / f"{name}.gguf") for name in ("out", "a")] == [expected] * 2
+    assert sha256_of(folder / "b.gguf") == sha256_of(folder / "other.gguf")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("spec", ["processes", f"{__name__}:three_threads"])
 def test_same_bytes_from_every_executor(plan: Plan, expected: str, tmp_path: Path, spec: str) -> None:
-    apply(plan, tmp_path / "out.gguf", executor=spec, n_workers=2)
-    assert sha256_of(tmp_path / "out.gguf") == expected
+    assert_same_bytes(plan, expected, tmp_path, spec)
 
 
 @pytest.mark.slow
@@ -175,8 +184,7 @@ def cluster() -> Iterator[Any]:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_same_bytes_from_dask(plan: Plan, expected: str, tmp_path: Path, cluster: Any) -> None:
-    apply(plan, tmp_path / "out.gguf", executor=f"dask:{cluster.scheduler_address}")
-    assert sha256_of(tmp_path / "out.gguf") == expected
+    assert_same_bytes(plan, expected, tmp_path, f"dask:{cluster.scheduler_address}")
 
 
 @pytest.mark.slow
