@@ -12,7 +12,9 @@ from qxmix.planning import bits
 from qxmix.planning.gate import kept_by_recipe, never_quantized, unreadable
 from qxmix.planning.make import make_chooser
 from qxmix.planning.view import ModelView
+from qxmix.recipe import conditions
 from qxmix.recipe.categories import category_of, name_parts
+from qxmix.recipe.layers import layers_text
 
 if TYPE_CHECKING:
     from qxmix.planning.choose import Chooser
@@ -86,26 +88,39 @@ def _tried(plan: Plan, index: int, gate: Kept | None) -> list[Tried]:
 def _why_not(chooser: Chooser, plan: Plan, rule: Rule, index: int, gate: Kept | None) -> str:
     """The first key of the rule that the tensor does not meet."""
     category = category_of(plan.tensors[index].name)
-    # Texts that need work to be made are made when their test has failed.
-    tests: tuple[tuple[bool, str], ...] = (
-        (bool(rule.categories) and category not in rule.categories, f"category: it is {category}"),
-        (not chooser.has_name(rule, index), "match: not in its name"),
-        (not chooser.applies(rule), "when: the model is another kind"),
-        (bool(gate) and not rule.force, "force: without it the engines' choice to keep it stands"),
-        (not chooser.meets(rule, index), "when: the tensor is another kind"),
-    )
-    failed = next((text for fails, text in tests if fails), "")
-    return failed or ("" if rule.layers is None else _not_in_layers(chooser, plan, rule, index))
+    if rule.categories and category not in rule.categories:
+        return f"category: it is {category}"
+    if not chooser.has_name(rule, index):
+        return "match: not in its name"
+    if not chooser.applies(rule):
+        return f"when: the model's {_unmet(chooser, rule, index, of_model=True)}"
+    if gate and not rule.force:
+        return "force: without it the engines' choice to keep it stands"
+    if not chooser.meets(rule, index):
+        return f"when: {_unmet(chooser, rule, index, of_model=False)}"
+    return "" if rule.layers is None else _not_in_layers(chooser, plan, rule, index)
+
+
+def _unmet(chooser: Chooser, rule: Rule, index: int, *, of_model: bool) -> str:
+    """The facts that are not as the rule's ``when`` asks: those of the model first, which no tensor can mend."""
+    facts = chooser.facts_of(index)
+    failing = conditions.unmet(rule.when, facts)
+    chosen = [test for test in failing if conditions.is_of_model(test)] if of_model else failing
+    return ", ".join(conditions.told(test, facts) for test in chosen or failing)
 
 
 def _not_in_layers(chooser: Chooser, plan: Plan, rule: Rule, index: int) -> str:
     left = _left_for(plan, rule)
     if rule.layers is None or chooser.in_layers(rule, index, left):
         return ""
-    if rule.layers.by == "ordinal":
+    if not chooser.by_layer(rule.layers):
         return f"layers: its place among those of its kind is {chooser.place(rule, index, left)}"
     layer = name_parts(plan.tensors[index].name).layer
-    return "layers: it is in none" if layer is None else f"layers: it is in layer {layer}"
+    if layer is None:
+        return "layers: it is in none"
+    selected = bits.indices(chooser.view.in_layers(rule.layers))
+    numbers = {n for i in selected if (n := name_parts(plan.tensors[i].name).layer) is not None}
+    return f"layers: it is in layer {layer}, not in {layers_text(numbers) or 'any of this model'}"
 
 
 def _left_for(plan: Plan, rule: Rule) -> tuple[int, ...]:

@@ -50,13 +50,13 @@ def test_each_rule_says_why_not(plan: Plan) -> None:
     assert verdicts(plan, "blk.0.ffn_down") == [
         "category: it is ffn_down",
         "decides",
-        "when: the model is another kind",
-        "when: the tensor is another kind",
+        "when: the model's n_expert is 0, not >1",
+        "when: n_cols is 512, not <100",
         "too",
         "match: not in its name",
         "match: not in its name",
     ]
-    assert verdicts(plan, "blk.5.ffn_down.weight")[1] == "layers: it is in layer 5"
+    assert verdicts(plan, "blk.5.ffn_down.weight")[1] == "layers: it is in layer 5, not in 0-1"
     assert "decides" not in verdicts(plan, "blk.5.ffn_down.weight")
 
 

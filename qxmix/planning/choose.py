@@ -112,6 +112,15 @@ class Chooser:
         tensors = bits.from_indices(left)
         return rule.layers is None or bool(self._in_layers(rule, rule.layers, tensors) & (1 << index))
 
+    def by_layer(self, selector: LayerSelector) -> bool:
+        """Whether a selector means the numbers of layers in this model, and not places among tensors of a kind."""
+        return selector.by == "layer" or (selector.by == "layer_if_experts" and self.facts["n_expert"] not in (0, 1))
+
+    def facts_of(self, index: int) -> dict[str, FactValue]:
+        """What conditions ask of the model and of a tensor, whose type so far is the default."""
+        kind = next(kind for kind in self._known_kinds() if kind.tensors >> index & 1)
+        return {**kind.facts, "type": self.recipe.default}
+
     def place(self, rule: Rule, index: int, left: tuple[int, ...]) -> int | None:
         """The tensor's place among those that the rule's ``match`` and ``category`` select."""
         counted = self._counted(bits.from_indices(left))
@@ -155,10 +164,13 @@ class Chooser:
 
     def _meeting(self, when: Condition, among: Tensors, type_so_far: str) -> Tensors:
         """Those whose facts meet a condition."""
+        alike = [(kind, found) for kind in self._known_kinds() if (found := kind.tensors & among)]
+        return bits.union(found for kind, found in alike if conditions.holds(when, {**kind.facts, "type": type_so_far}))
+
+    def _known_kinds(self) -> tuple[Kind, ...]:
         if self._kinds is None:
             self._kinds = tuple(self._all_kinds())
-        alike = [(kind, found) for kind in self._kinds if (found := kind.tensors & among)]
-        return bits.union(found for kind, found in alike if conditions.holds(when, {**kind.facts, "type": type_so_far}))
+        return self._kinds
 
     def _all_kinds(self) -> Iterator[Kind]:
         """The model's, told apart by whether the importance matrix has something for them."""
@@ -173,7 +185,7 @@ class Chooser:
                     yield Kind(found, {**self.facts, **kind.facts, "has_importance": known})
 
     def _in_layers(self, rule: Rule, selector: LayerSelector, left: Tensors) -> Tensors:
-        if selector.by == "layer" or (selector.by == "layer_if_experts" and self.facts["n_expert"] not in (0, 1)):
+        if self.by_layer(selector):
             return self.view.in_layers(selector)
         counted = self._counted(left)
         return self.view.at_places(selector, rule.names, counted, rule.where, by_name=self.by_name)

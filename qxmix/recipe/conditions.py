@@ -143,7 +143,7 @@ def reduce(condition: Condition, facts: Mapping[str, FactValue]) -> Condition | 
     """What is left to ask of the tensors once the model's facts are known; None where nothing can meet it."""
     left: list[tuple[Test, ...]] = []
     for tests in condition:
-        of_model = [t for t in tests if _is_of_model(t)]
+        of_model = [t for t in tests if is_of_model(t)]
         if all(_test(t, facts) for t in of_model):
             left.append(tuple(t for t in tests if t not in of_model))
     if condition and not left:
@@ -152,6 +152,24 @@ def reduce(condition: Condition, facts: Mapping[str, FactValue]) -> Condition | 
     return () if any(not tests for tests in left) else tuple(left)
 
 
-def _is_of_model(test: Test) -> bool:
+def is_of_model(test: Test) -> bool:
+    """Whether a test has one answer for all tensors of a model."""
     operands = {c.operand for all_of in test.any_of for c in all_of}
     return test.fact in MODEL_FACTS and not operands & {*TENSOR_NUMBERS}
+
+
+def unmet(condition: Condition, facts: Mapping[str, FactValue]) -> tuple[Test, ...]:
+    """The tests that fail, of the alternative of which fewest do."""
+    return min((tuple(t for t in tests if not _test(t, facts)) for tests in condition), key=len, default=())
+
+
+def told(test: Test, facts: Mapping[str, FactValue]) -> str:
+    """A fact beside what is asked of it: ``n_expert is 0, not >1``."""
+    value = facts[test.fact]
+    wanted = " or ".join(", ".join(map(_told, all_of)) for all_of in test.any_of)
+    return f"{test.fact} is {'not known' if value is None else str(value).lower()}, not {wanted}"
+
+
+def _told(comparison: Comparison) -> str:
+    word = str(comparison.operand).lower()
+    return word if comparison.op == "==" else f"{comparison.op} {word}" if word.isidentifier() else comparison.op + word

@@ -32,14 +32,15 @@ def explanation_text(plan: Plan, found: Explanation, *, terminal: bool) -> str:
         lines.append("  no rule decides it" + ("" if found.gate else f", so it gets the default {plan.recipe.default}"))
     lines += ["", f"Type: {tensor.reason}" if not tensor.kept else f"Kept: {tensor.kept}"]
     lines += _how(plan, tensor)
-    lines.append(f"Size: {tensor.type}, {tensor.nbytes:,} bytes, {_bpw(tensor):.4f} bits per weight")
+    was = f"{tensor.source.nbytes:,} as {tensor.source_type} in the model"
+    lines.append(f"Size: {tensor.type}, {tensor.nbytes:,} bytes, {_bpw(tensor):.4f} bits per weight; {was}")
     lines += [f"{p.severity.capitalize()}: {p}" for p in plan.problems if tensor.name in str(p)]
     return "\n".join(wrapped(line, terminal=terminal) for line in lines)
 
 
 def _is_far(tried: Tried) -> bool:
     """Rules of which nobody thinks for this tensor: those of another category, name or model."""
-    return not tried.decides and tried.why_not.startswith(("category", "match", "when: the model"))
+    return not tried.decides and tried.why_not.startswith(("category", "match", "when: the model's"))
 
 
 def _line(tried: Tried) -> str:
@@ -58,6 +59,8 @@ def _how(plan: Plan, tensor: PlannedTensor) -> list[str]:
     elif tensor.quant_type is not None and tensor.quant_type.importance == "ignored":
         weighted = f"none, for {tensor.type} does not read any"
     lines = [f"Importance: {weighted}"]
+    if tensor.feedback is not None:
+        lines.append(f"Feedback: errors are taken back by the moments' entry {tensor.feedback.entry}")
     if tensor.quant_type is not None and tensor.quant_type.searches:
         alike = ", every column counting 1" if tensor.counts_alike else ""
         lines.append(f"Search: {tensor.search or SEARCHES[0]}{alike}" if not tensor.symmetric else _SYMMETRIC)
