@@ -23,7 +23,6 @@ from qxmix.measurement.lattice import load_lattices
 from qxmix.plan import Split, make_plan
 from qxmix.planning.lattice import with_lattices
 from qxmix.planning.lock import write_lock
-from qxmix.planning.scales import to_find
 from qxmix.processors import n_processors
 from qxmix.recipe import load_recipe
 from qxmix.report.explain import explanation_text
@@ -138,7 +137,7 @@ def command(
         _write_page(plan, measure, found, html)
     code = exit_code(plan, strict=strict)
     if lock is not None and code == 0:
-        write_lock(_with_factors(plan), lock)
+        write_lock(plan, lock)
     ctx.exit(code)
 
 
@@ -147,15 +146,6 @@ def _echo_more(found: Running | None, predicted: Predicted | None, *, terminal: 
         click.echo("\n" + running_text(found, terminal=terminal))
     if predicted:
         click.echo("\n" + predicted.as_text(terminal=terminal))
-
-
-def _with_factors(plan: Plan) -> Plan:
-    """The plan with what ``scale: auto`` comes to, which a lock holds; reads weights where it stands."""
-    if not to_find(plan):
-        return plan
-    from qxmix.execute.find_factors import find_factors  # noqa: PLC0415 - numba, for those who ask for it
-
-    return find_factors(plan)
 
 
 def _map(plan: Plan) -> str:

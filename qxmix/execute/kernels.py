@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from math import lcm
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from qxmix import quants
-from qxmix.quants.codec import SEARCHES, encoder_for
+from qxmix.quants.codec import SEARCHES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,17 +44,17 @@ def warm(*plans: Plan) -> None:
         compile_kernel(Kernel(name, "feedback"))
     # An encoder may have one kernel for each search, and for tensors with and without an importance.
     kinds = {
-        (t.source_type, t.type, t.importance is not None or t.counts_alike, t.search or SEARCHES[0], t.symmetric)
+        (t.source_type, t.type, t.importance is not None or t.counts_alike, t.search or SEARCHES[0])
         for t in encoded
         if t.feedback is None
     }
-    for source_name, name, weighted, search, symmetric in sorted(kinds):
+    for source_name, name, weighted, search in sorted(kinds):
         source, target = quants.get(source_name), quants.get(name)
         n_cols = lcm(source.block_size, target.block_size)
         n_rows = lcm(source.row_group, target.row_group)
         weights = np.zeros((n_rows, n_cols), np.float32)
         quants.codec_of(source_name).decode(np.zeros((n_rows, source.row_nbytes(n_cols)), np.uint8), weights)
-        encode = encoder_for(quants.codec_of(name), symmetric=symmetric)
+        encode = quants.codec_of(name).encode
         columns = np.ones(n_cols if weighted else 0, np.float32)
         packed = np.zeros((n_rows, target.row_nbytes(n_cols)), np.uint8)
         encode(weights, columns, packed, SEARCHES.index(search))
@@ -67,11 +67,14 @@ def _encoded(plans: Sequence[Plan]) -> list[PlannedTensor]:
 def _kernels(encoded: list[PlannedTensor]) -> Iterator[Kernel]:
     from qxmix.quants.warmup import Kernel  # noqa: PLC0415
 
-    return (
-        k
-        for t in encoded
-        for k in (Kernel(t.source_type, "decode"), Kernel(t.type, "feedback" if t.feedback else "encode"))
-    )
+    return (k for t in encoded for k in (Kernel(t.source_type, "decode"), Kernel(t.type, _direction(t))))
+
+
+def _direction(tensor: PlannedTensor) -> Literal["encode", "feedback", "exhaustive"]:
+    """Which of its type's encoders a tensor needs."""
+    if tensor.feedback:
+        return "feedback"
+    return "exhaustive" if tensor.search == "exhaustive" and quants.get(tensor.type).searches else "encode"
 
 
 def versions(plan: Plan) -> str:

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from qxmix.processors import n_processors
-from qxmix.quants import codec_of, get
+from qxmix.quants import QUANT_TYPES, codec_of, get
+from qxmix.quants.codec import SEARCHES
 from qxmix.quants.feedback.correlations import make_factors
 from qxmix.quants.feedback.options import Feedback
 from qxmix.quants.jit import kernel_dir
@@ -31,10 +32,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Kernel:
-    """One codec in one direction."""
+    """One codec in one direction; an encoder with error feedback, and one with the exhaustive search, by itself."""
 
     type: str
-    direction: Literal["encode", "decode", "feedback"]
+    direction: Literal["encode", "decode", "feedback", "exhaustive"]
+
+
+def every_kernel() -> tuple[Kernel, ...]:
+    """The kernels of all types in all directions."""
+    kernels: list[Kernel] = []
+    for quant_type in QUANT_TYPES:
+        if quant_type.codec:
+            name = quant_type.name
+            kernels += Kernel(name, "decode"), Kernel(name, "encode")
+            kernels += [Kernel(name, "feedback")] if quant_type.feeds_back else []
+            kernels += [Kernel(name, "exhaustive")] if quant_type.searches else []
+    return tuple(kernels)
 
 
 def _marker(kernel: Kernel) -> Path:
@@ -59,9 +72,10 @@ def compile_kernel(kernel: Kernel) -> Kernel:
         factors, _ = make_factors(np.empty(0, np.float16), np.ones(1, np.float32), 0.0, Feedback())
         codec.feedback(rows, np.ones(n_cols, dtype=np.float32), factors, packed, 0)
     else:
-        codec.encode(rows, np.ones(n_cols, dtype=np.float32), packed, 0)
+        search = SEARCHES.index("exhaustive") if kernel.direction == "exhaustive" else 0
+        codec.encode(rows, np.ones(n_cols, dtype=np.float32), packed, search)
         if quant_type.importance != "required":
-            codec.encode(rows, np.empty(0, dtype=np.float32), packed, 0)
+            codec.encode(rows, np.empty(0, dtype=np.float32), packed, search)
     marker = _marker(kernel)
     # On a full disk the kernel is used and not kept.
     with contextlib.suppress(OSError):

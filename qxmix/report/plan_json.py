@@ -78,8 +78,6 @@ def _tensor(tensor: PlannedTensor) -> Json:
         "importance": tensor.importance,
         "search": tensor.search or SEARCHES[0],
         "counts_alike": tensor.counts_alike,
-        "symmetric": tensor.symmetric,
-        "scale": tensor.scale,
         "feedback": None if tensor.feedback is None else asdict(tensor.feedback.options),
         "nbytes": tensor.nbytes,
         "file": tensor.shard,

@@ -32,7 +32,7 @@ def plans_text(plans: Sequence[Plan], outputs: Sequence[str], *, n_workers: int,
     ]
     titles = ("recipe", ">bytes", ">bits/weight", "?problems", "written to")
     encoded = [t for plan in plans for t in plan.tensors if t.action == "encode"]
-    different = {(t.name, t.type, t.importance, t.search, t.feedback, t.symmetric, t.scale) for t in encoded}
+    different = {(t.name, t.type, t.importance, t.search, t.feedback) for t in encoded}
     workers = "1 worker" if n_workers == 1 else f"{n_workers} workers"
     memory = human_nbytes(peak_nbytes(plans[0], n_workers, beside=plans[1:]))
     totals = (

@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from tests.bench.machine import write_run
 from tests.bench.synthetic import make_imatrix, make_model
 
 if TYPE_CHECKING:
@@ -97,8 +98,8 @@ def llama_quantize() -> Path | None:
     return next(iter(sorted(folder.glob("bin/llama-quantize"))), None) if folder else None
 
 
-def measure(inputs: Inputs, name: str, rounds: int) -> str:
-    """A row of the table for one mix."""
+def measure(inputs: Inputs, name: str, rounds: int) -> dict[str, Any]:
+    """Seconds of one mix: of one and of two workers, of llama-quantize, and of ours the wait for the disk."""
     recipe, ftype, options = JOBS[name]
     commands = {f"{n}": [*inputs.ours(recipe, n), *inputs.options] for n in (1, 2)}
     binary = llama_quantize()
@@ -106,8 +107,15 @@ def measure(inputs: Inputs, name: str, rounds: int) -> str:
         commands["ik"] = inputs.theirs(binary, ftype, options)
     run(commands["2"], inputs.folder)  # kernels compiled, the model in the page cache
     found, wait = turns(commands, inputs.folder, rounds)
+    return {"mix": name, "seconds": {**found, "sync": wait}}
+
+
+def row(result: dict[str, Any]) -> str:
+    """A row of the table for one mix."""
+    found = result["seconds"]
     beside = f"{found['ik']:.2f} | {found['2'] / found['ik']:.3f}" if "ik" in found else "- | -"
-    return f"| {name} | {found['1']:.2f} | {found['2']:.2f} | {found['1'] / found['2']:.2f} | {wait:.3f} | {beside} |"
+    own = f"{found['1']:.2f} | {found['2']:.2f} | {found['1'] / found['2']:.2f} | {found['sync']:.3f}"
+    return f"| {result['mix']} | {own} | {beside} |"
 
 
 def measure_copy(inputs: Inputs, rounds: int) -> str:
@@ -140,7 +148,10 @@ def prepared(model: Path | None, imatrix: Path | None, n_layers: int) -> Iterato
 @click.option("--layers", default=12, show_default=True, help="Layers of 134 MB of the model made without MODEL.")
 @click.option("--rounds", default=3, show_default=True, help="Turns of each candidate.")
 @click.option("--only", type=click.Choice([*JOBS, "copy"]), multiple=True, help="Measure only this; may be repeated.")
-def main(model: Path | None, imatrix: Path | None, layers: int, rounds: int, only: tuple[str, ...]) -> None:
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the figures to this file, too.")
+def main(
+    model: Path | None, imatrix: Path | None, layers: int, rounds: int, only: tuple[str, ...], json_path: Path | None
+) -> None:
     """Print a Markdown table of wall times in seconds."""
     with prepared(model, imatrix, layers) as inputs:
         click.echo(f"{inputs.model.name}, {inputs.model.stat().st_size / 1e9:.2f} GB; seconds as whole processes\n")
@@ -150,8 +161,13 @@ def main(model: Path | None, imatrix: Path | None, layers: int, rounds: int, onl
                 "| mix | 1 worker | 2 workers | 1 / 2 | of it sync | llama-quantize, 2 threads | ours / theirs |"
             )
             click.echo("|---|---|---|---|---|---|---|")
+        results = []
         for name in chosen:
-            click.echo(measure(inputs, name, rounds))
+            results.append(measure(inputs, name, rounds))
+            click.echo(row(results[-1]))
+        if json_path is not None:
+            settings = {"model": inputs.model.name, "nbytes": inputs.model.stat().st_size, "rounds": rounds}
+            write_run(json_path, "apply", settings, results, "mix")
         if not only or "copy" in only:
             click.echo("\n" + measure_copy(inputs, rounds))
 

@@ -106,7 +106,7 @@ def errors(encoders: dict[str, Encode], quant_type: QuantType, x: Floats, imatri
     return found
 
 
-def measure(quant_type: QuantType, rounds: int, *, with_errors: bool) -> dict[str, object]:
+def measure(quant_type: QuantType, rounds: int, *, with_errors: bool) -> dict[str, Any]:
     """Speeds of one type by path, in millions of weights per second; relative errors by path and weights."""
     encoders = {"qxmix": ours(quant_type, "gradient"), **peers(quant_type)}
     if "exhaustive" in codec_of(quant_type.name).searches:
@@ -149,19 +149,24 @@ def markdown(results: list[dict[str, Any]]) -> str:
 @click.argument("names", metavar="[TYPE]...", nargs=-1)
 @click.option("--rounds", default=7, show_default=True, help="Turns of each candidate.")
 @click.option("--errors/--no-errors", "with_errors", default=True, help="Whether errors are measured, too.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write all figures to this file, too.")
+@click.option(
+    "--json",
+    "json_path",
+    type=click.Path(path_type=Path),
+    help="Write the figures to this file, too; beside other types.",
+)
 def main(names: tuple[str, ...], rounds: int, json_path: Path | None, *, with_errors: bool) -> None:
     """Print a Markdown table of speeds and errors for TYPEs, or for all that qxmix encodes."""
     known = [find(n) for n in names] or [t for t in QUANT_TYPES if t.codec and t.bpw <= 16]
     chosen = [t for t in known if t is not None]
     if len(chosen) != len(known):
         raise click.UsageError(f"unknown type among {', '.join(names)}")
-    results = []
+    results: list[dict[str, Any]] = []
     for quant_type in chosen:
         click.echo(f"{quant_type.name} ...", err=True)
         results.append(measure(quant_type, rounds, with_errors=with_errors))
         if json_path is not None:  # anew after each type: a run of all takes long
-            write_run(json_path, "kernels", {"shape": SHAPE, "rounds": rounds}, results)
+            write_run(json_path, "kernels", {"shape": SHAPE, "rounds": rounds}, results, "type")
     click.echo(markdown(results))
 
 

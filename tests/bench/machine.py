@@ -7,8 +7,12 @@ import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import llvmlite.binding as llvm
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PACKAGES = ("numpy", "numba", "llvmlite", "ik-llama-cpp-python", "xllamacpp")
 WIDTHS = {"avx512f": 512, "avx2": 256}
@@ -45,8 +49,16 @@ def facts() -> dict[str, object]:
     }
 
 
-def write_run(path: Path, bench: str, settings: dict[str, object], results: object) -> None:
-    """Write the figures of one run of a bench, beside what they depend on."""
-    run = {"bench": bench, "machine": facts(), "settings": settings, "results": results}
+def write_run(path: Path, bench: str, settings: dict[str, Any], results: Sequence[dict[str, Any]], key: str) -> None:
+    """Write the figures of a bench, beside what they depend on.
+
+    Figures of other subjects, told apart by ``key``, stay in the file if they are of the same bench, machine and
+    settings: a few types can be measured anew.
+    """
+    run = {"bench": bench, "machine": facts(), "settings": settings}
+    old = json.loads(path.read_text()) if path.exists() else {}
+    done = {result[key] for result in results}
+    same = all(old.get(name) == value for name, value in json.loads(json.dumps(run)).items())
+    kept = [result for result in old.get("results", ()) if result[key] not in done] if same else []
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(run, indent=1) + "\n")
+    path.write_text(json.dumps({**run, "results": [*kept, *results]}, indent=1) + "\n")

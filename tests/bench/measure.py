@@ -17,12 +17,12 @@ import click
 
 from qxmix import load_imatrix, read_header
 from qxmix.engines.evaluate import N_UBATCH
-from qxmix.execute.sample import Rows
 from qxmix.measure.encode import encoded
 from qxmix.measure.errors import measure_errors
 from qxmix.measure.journal import open_journal
 from qxmix.measure.model import Job, Settings
 from qxmix.measure.run import make_job
+from qxmix.measure.sample import Rows
 from qxmix.measure.score import KldScorer, Passage
 from qxmix.measure.swap import Swap
 

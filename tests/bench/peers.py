@@ -39,6 +39,8 @@ def _library(package: str, pattern: str) -> ctypes.CDLL | None:
     library.ggml_init.argtypes = [_InitParams]
     library.ggml_init(_InitParams(1 << 20, None, False))
     library.ggml_quantize_init.argtypes = [ctypes.c_int]
+    library.ggml_blck_size.restype = ctypes.c_int64
+    library.ggml_blck_size.argtypes = [ctypes.c_int]
     function = library.ggml_quantize_chunk
     function.restype = ctypes.c_size_t
     # The last argument is ik_llama.cpp's options; llama.cpp's function does not look at it.
@@ -46,7 +48,9 @@ def _library(package: str, pattern: str) -> ctypes.CDLL | None:
     return library
 
 
-def _ggml(library: ctypes.CDLL, quant_type: QuantType) -> Encode:
+def _ggml(library: ctypes.CDLL, quant_type: QuantType) -> Encode | None:
+    if not library.ggml_blck_size(quant_type.id):  # a type younger than the wheel, which would divide by that
+        return None
     library.ggml_quantize_init(quant_type.id)
 
     def encode(x: Floats, imatrix: Floats | None, out: NDArray[np.uint8]) -> None:
@@ -75,14 +79,12 @@ def _libgguf(quant_type: QuantType) -> Encode | None:
 
 def peers(quant_type: QuantType) -> dict[str, Encode]:
     """The installed peers that encode a type, by name."""
-    found: dict[str, Encode] = {}
+    found: dict[str, Encode | None] = {}
     ik = _library("ik_llama_cpp", "lib/libggml.so")
     if ik is not None and "ik_llama.cpp" in quant_type.engines:
         found["ik_llama.cpp"] = _ggml(ik, quant_type)
     ml = _library("xllamacpp", "xllamacpp*.so")
     if ml is not None and "llama.cpp" in quant_type.engines:
         found["llama.cpp"] = _ggml(ml, quant_type)
-        wrapper = _libgguf(quant_type)
-        if wrapper is not None:
-            found["libgguf"] = wrapper
-    return found
+        found["libgguf"] = _libgguf(quant_type)
+    return {name: encode for name, encode in found.items() if encode is not None}

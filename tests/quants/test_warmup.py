@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 import qxmix
+from qxmix.cli.main import main
+from qxmix.execute import kernels as execute_kernels
 from qxmix.quants.jit import imported_modules
+from qxmix.quants.warmup import Kernel, every_kernel
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(qxmix.__file__).parent / "quants"
@@ -248,6 +253,25 @@ def test_warmup_command(tmp_path: Path) -> None:
     assert first.count(" s  F") == 4
     second = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
     assert second == f"All 4 kernels are compiled already, in {tmp_path}\n"
+    assert re.findall(r"^ +(\d) of 4 ", first, re.MULTILINE) == ["1", "2", "3", "4"]
     bad = subprocess.run([*command, "Q4K"], env=env, capture_output=True, text=True, check=False)
     assert bad.returncode == 2
     assert "unknown type 'Q4K'; did you mean 'Q4_K'?" in bad.stderr
+
+
+def test_all_kernels_are_those_of_feedback_and_of_the_exhaustive_search_too() -> None:
+    kernels = set(every_kernel())
+    assert {Kernel("Q4_0", way) for way in ("encode", "decode", "feedback", "exhaustive")} <= kernels
+    assert {k.direction for k in kernels if k.type == "IQ2_XXS"} == {"encode", "decode"}
+    refused = CliRunner().invoke(main, ["warmup", "--all", "q4_0"])
+    assert refused.exit_code == 2
+    assert "leave out the TYPEs, or --all" in refused.output
+
+
+@pytest.mark.parametrize(("setting", "way"), [("search: exhaustive", "exhaustive"), ("search: heuristic", "encode")])
+def test_a_plan_compiles_the_search_that_it_names(demo_model: Path, tmp_path: Path, setting: str, way: str) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(f"qxmix: 1\nname: r\ntarget: any\ndefault: q4_0\nfallback: error\n{setting}\n")
+    plan = qxmix.make_plan(qxmix.load_recipe(recipe), qxmix.read_header(demo_model))
+    encoded = [t for t in plan.tensors if t.action == "encode"]
+    assert {k.direction for k in execute_kernels._kernels(encoded) if k.type == "Q4_0"} == {way}

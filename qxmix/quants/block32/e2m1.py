@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from qxmix.quants.common.simd import WIDTH, load, splat, store_bytes, where
 from qxmix.quants.jit import inlined
 
 E2M1_VALUES = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12], dtype=np.float32)
@@ -17,6 +18,9 @@ _MIDDLES = np.array([0.5, 1.5, 2.5, 3.5, 5.0, 7.0, 10.0], dtype=np.float32)
 _N_MIDDLES = len(_MIDDLES)
 
 _0 = np.float32(0.0)
+_1 = np.float32(1.0)
+_8 = np.float32(8.0)
+_16 = np.float32(16.0)
 
 
 @inlined
@@ -44,6 +48,21 @@ def pack_e2m1(flat, of, n, d, packed, at):
     to = packed[at : at + n // 2]
     for t in range(n // 2):
         to[t] = np.uint8(_code(low[t], d) | _code(high[t], d) << np.int32(4))
+
+
+@inlined
+def _codes(x, d):
+    """``_code`` of each lane, as float32."""
+    magnitude, code = abs(x), splat(_0)
+    for i in range(_N_MIDDLES):
+        code = code + where(magnitude > d * _MIDDLES[i], splat(_1), splat(_0))
+    return where((x < _0) & (code > _0), code + _8, code)
+
+
+@inlined
+def pack_32(flat, of, d, packed, at):
+    """``pack_e2m1`` of 32 weights, in two vectors."""
+    store_bytes(packed, at, _codes(load(flat, of), d) + _16 * _codes(load(flat, of + WIDTH), d))
 
 
 @inlined

@@ -18,7 +18,7 @@ import math
 
 import numpy as np
 
-from qxmix.quants.block32.e2m1 import largest_bits, pack_e2m1, unpack_e2m1
+from qxmix.quants.block32.e2m1 import largest_bits, pack_32, unpack_e2m1
 from qxmix.quants.block32.encoder import BLOCK
 from qxmix.quants.codec import Codec
 from qxmix.quants.jit import inlined, kernel
@@ -53,7 +53,7 @@ def _encode(rows, _columns, packed, _search):
         at, of = block * BLOCK_NBYTES, block * BLOCK
         e = _exponent(largest_bits(flat, of, BLOCK))
         out[at] = np.uint8(e)
-        pack_e2m1(flat, of, BLOCK, _scale(e), out, at + 1)
+        pack_32(flat, of, _scale(e), out, at + 1)
 
 
 @kernel

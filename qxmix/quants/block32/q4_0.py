@@ -9,8 +9,7 @@ Layout of a block, 18 bytes::
     +-------+------------------------------------+
     weight = d * (nibble - 8)
 
-Source: ``block_q4_0`` of ggml; ``quantize_q4_0`` of ik_llama.cpp with an importance, ``quantize_row_q4_0_ref`` without,
-``quantize_row_q4_0_symmetric`` for levels -7..7.
+Source: ``block_q4_0`` of ggml; ``quantize_q4_0`` of ik_llama.cpp with an importance, ``quantize_row_q4_0_ref`` without.
 """
 
 from __future__ import annotations
@@ -36,7 +35,6 @@ def _pack(packed, at, scale, _minimum, low, high):
 
 
 searching = linear_encoder(NMAX, BLOCK_NBYTES, _pack)
-symmetric = rounding_encoder(2 * NMAX - 1, BLOCK_NBYTES, _pack, affine=False, symmetric=True)
 rounding = rounding_encoder(2 * NMAX - 1, BLOCK_NBYTES, _pack, affine=False)
 
 CODECS = {
@@ -44,9 +42,8 @@ CODECS = {
         decode=block_decoder(BLOCK_NBYTES, nibbles(2), linear_value(NMAX)),
         encode=importance_decides(searching, without=rounding),
         searches=SEARCHES,
-        version=4,
+        version=3,
         feedback=linear_feedback(NMAX, BLOCK_NBYTES, _pack),
-        symmetric=symmetric,
         search_block=linear_search(NMAX),
     ),
 }

@@ -42,7 +42,7 @@ CODECS = {
         decode=block_decoder(BLOCK_NBYTES, five_bits(2), linear_value(NMAX)),
         encode=importance_decides(searching, without=rounding),
         searches=SEARCHES,
-        version=4,
+        version=3,
         feedback=linear_feedback(NMAX, BLOCK_NBYTES, _pack),
         search_block=linear_search(NMAX),
     ),

@@ -12,14 +12,15 @@ import numpy as np
 
 from qxmix.quants.common.lanes import row_mean_squares, usable_importance
 from qxmix.quants.common.numerics import finite_or_0, nint
+from qxmix.quants.common.simd import WIDTH
 from qxmix.quants.grid.grids import grid_points, load_grid
-from qxmix.quants.grid.search import SUPER_BLOCK, grid_snap, grid_sums
+from qxmix.quants.grid.search import SUPER_BLOCK, grid_snap, grid_sums, trial_codes
 from qxmix.quants.jit import inlined, kernel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qxmix.quants.codec import Columns, Packed, Rows, ScaledEncoder
+    from qxmix.quants.codec import Columns, Encoder, Packed, Rows
     from qxmix.quants.contracts import PackGrid
 
 OFF_GRID, ALL_IF_OFF, ALWAYS, ROUNDS = 0, 1, 2, 3
@@ -125,10 +126,15 @@ def block_maxima(x, largest):
         largest[b] = mx
 
 
-@inlined
-def as_found(d, _rows, _at, _w, _values, _chosen, _signs, _ls):
-    """The ``fit`` of the types that store ``d`` as the search leaves it."""
-    return d
+def scaled_by(factor: float) -> Callable[..., np.float32]:
+    """Build the ``fit`` of the types that store ``d`` times a constant that was found to help."""
+    factor32 = np.float32(factor)
+
+    @inlined
+    def fit(d, _rows, _at, _w, _values, _chosen, _signs, _ls):
+        return d * factor32
+
+    return fit
 
 
 @inlined
@@ -143,8 +149,8 @@ def grid_encoder(
     name: str, *, n: int, block: int, n_wanted: int, trials: int, trial_step: float, eps: float, even: bool,
     floor: float, sigma_factor: float, again: int, start: Callable[..., None], fit: Callable[..., np.float32],
     pack: PackGrid, block_nbytes: int,
-) -> ScaledEncoder:  # fmt: skip
-    """Build the encoder of a grid type for any factor of the d that it stores.
+) -> Encoder:  # fmt: skip
+    """Build the encoder of a grid type.
 
     ``trials`` scales on either side, ``trial_step`` apart in units of the top level; blocks below ``eps`` are zero;
     weights are ``importance * sqrt(sigma2 + x * x)`` or, without, ``floor * sigma2 + x * x``, where ``sigma2`` is
@@ -152,7 +158,7 @@ def grid_encoder(
     sets the scale around which trials are made, ``fit(d, rows, at, w, values, chosen, signs, ls)`` gives the d to
     store, and ``pack`` stores a super-block.
     """
-    snap, sums = grid_snap(n), grid_sums(n)
+    round_trials, snap, sums = trial_codes(n), grid_snap(n), grid_sums(n)
     top = np.float32(2 * (3 if n == 8 else 8) - 1)  # noqa: PLR2004 - three levels or eight
     n_trials = 2 * trials + 1
     lanes = -(-n_trials // 16) * 16
@@ -163,8 +169,8 @@ def grid_encoder(
     smallest, floor32, sigma32 = np.float32(eps), np.float32(floor), np.float32(sigma_factor)
 
     @kernel
-    def refine(x, w, wx, waux, energy, live, inverse, step, code, snapped, chosen, on_grid, s1, s2, scale, best,
-               index, offsets, neighbours, distance):  # fmt: skip
+    def refine(snapping, w, wx, energy, live, inverse, step, code, snapped, chosen, on_grid, s1, s2, scale, best,
+               index, offsets, neighbours):  # fmt: skip
         """Round again with the scale that was found, and fit the scale to the result."""
         active = live.copy()
         for _ in range(3 if again == ROUNDS else 1):
@@ -175,8 +181,8 @@ def grid_encoder(
                 active[b] &= off and (scale[b] != _0 if again == ROUNDS else scale[b] > _0)
                 inverse[b, 0] = finite_or_0(_1 / scale[b])
                 step[b, 0] = scale[b]
-            snap(x, waux, energy, inverse, step, 1, 1, active, per_block, code, snapped, index, offsets, neighbours,
-                 distance)  # fmt: skip
+            round_trials(snapping, inverse, 1, active, per_block, code)
+            snap(snapping, energy, step, 1, active, per_block, code, snapped, index, offsets, neighbours)
             for b in range(n_blocks):
                 changed = again != ROUNDS
                 for g in range(b * per_block, (b + 1) * per_block):
@@ -197,14 +203,15 @@ def grid_encoder(
                         chosen[g] = snapped[g, 0]
 
     @kernel
-    def encode(rows, columns, packed, factor, values, index, offsets, neighbours):
+    def encode(rows, columns, packed, values, index, offsets, neighbours):
         flat, out = rows.ravel(), packed.ravel()
         n_super, n_cols = rows.size // SUPER_BLOCK, rows.shape[1]
         sigma2 = np.empty(n_super, np.float32)
         row_mean_squares(rows.reshape((n_super, SUPER_BLOCK)), sigma2)
         columns = usable_importance(columns, block)
-        weights = np.empty((4, SUPER_BLOCK), np.float32)
-        x, w, wx, waux = weights[0], weights[1], weights[2], weights[3]
+        # vectors of the last groups reach beyond the super-block
+        snapping, weights = np.zeros((2, SUPER_BLOCK + WIDTH), np.float32), np.empty((2, SUPER_BLOCK), np.float32)
+        x, waux, w, wx = snapping[0, :SUPER_BLOCK], snapping[1, :SUPER_BLOCK], weights[0], weights[1]
         energy, signs = np.empty(n_groups, np.float32), np.empty(SUPER_BLOCK // 8, np.uint8)
         per = np.empty((4, n_blocks), np.float32)
         largest, reach, scale, best = per[0], per[1], per[2], per[3]
@@ -214,7 +221,6 @@ def grid_encoder(
         inverse, step, s1, s2 = per_trial[0], per_trial[1], per_trial[2], per_trial[3]
         codes = np.empty((2, n_groups, lanes), np.int32)
         code, snapped = codes[0], codes[1]
-        distance = np.empty((offsets[1:] - offsets[:-1]).max(), np.float32)
         for block_at in range(n_super):
             at = block_at * SUPER_BLOCK
             _prepare(flat, at, columns, at % n_cols, sigma32 * sigma2[block_at], floor32, even, n, x, w, wx, waux,
@@ -228,18 +234,18 @@ def grid_encoder(
                     reciprocal = trial_tops[t] / reach[b]
                     inverse[b, t] = finite_or_0(reciprocal)
                     step[b, t] = _1 / reciprocal
-            snap(x, waux, energy, inverse, step, n_trials, lanes, live, per_block, code, snapped, index, offsets,
-                 neighbours, distance)  # fmt: skip
+            round_trials(snapping, inverse, lanes, live, per_block, code)
+            snap(snapping, energy, step, n_trials, live, per_block, code, snapped, index, offsets, neighbours)
             sums(w, wx, snapped, lanes, live, per_block, s1, s2)
             _accept(s1, s2, n_trials, live, per_block, code, snapped, scale, best, chosen, on_grid)
-            refine(x, w, wx, waux, energy, live, inverse, step, code, snapped, chosen, on_grid, s1, s2, scale, best,
-                   index, offsets, neighbours, distance)  # fmt: skip
+            refine(snapping, w, wx, energy, live, inverse, step, code, snapped, chosen, on_grid, s1, s2, scale, best,
+                   index, offsets, neighbours)  # fmt: skip
             d = _finish(live, per_block, block // 8, even, index, scale, chosen, signs, ls)
             d = fit(d, flat, at, w, values, chosen, signs, ls)
-            pack(out, block_at * block_nbytes, d * factor, ls, chosen, signs)
+            pack(out, block_at * block_nbytes, d, ls, chosen, signs)
 
-    def encode_rows(rows: Rows, columns: Columns, packed: Packed, factor: np.float32) -> None:
+    def encode_rows(rows: Rows, columns: Columns, packed: Packed, _search: int) -> None:
         grid = load_grid(name, n_wanted)
-        encode(rows, columns, packed, factor, grid_points(name), grid.index, grid.offsets, grid.neighbours)
+        encode(rows, columns, packed, grid_points(name), grid.index, grid.offsets, grid.neighbours)
 
     return encode_rows

@@ -12,10 +12,11 @@ side: codes of all trials come from SIMD, and of the 13 to 31 trials of a group 
   Otherwise the run is halved, down to single trials.  The bytes are the reference's in either case.
 
 Measured with student-t weights: of the 31 trials of a group of IQ3_XXS 22 are off the grid, in 2.8 runs, and take 9
-searches; of the others' 13 to 19 trials 9 to 10, in 1.4 to 1.7 runs, and take 4 to 5.  Rounding to the grid takes 55
-to 75 % of the time, some 40 ns for each search of IQ3_XXS.  Tried without gain: filling lists up to the width of
-LLVM's loops for minima.  Trials in lanes and neighbours one after the other would need no margin, but eight lanes are
-too short a loop to become SIMD: LLVM does it only with its vectorizer of straight code, which numba leaves off.
+searches; of the others' 13 to 19 trials 9 to 10, in 1.4 to 1.7 runs, and take 4 to 5.
+
+A weight has three levels or eight, so what it can add to a distance is a table of so many numbers, in a register: for a
+neighbour its term is one permutation by the bits of the code, instead of nine operations.  With that and with minima
+held in vectors the five types are 1.3 to 1.5 times as fast (AVX2) as a loop over the neighbours of each search.
 
 Levels are 0, 1, 2 .. and stand for 1, 3, 5 ..; a group's levels packed into an integer are its code (``grids.py``).
 """
@@ -27,6 +28,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qxmix.quants.common.numerics import nint
+from qxmix.quants.common.simd import WIDTH, least_lane, load, splat, where
+from qxmix.quants.common.simd_few import load_halfwords, of_eight, of_four, spread_lane, two_least
 from qxmix.quants.jit import inlined, kernel
 
 if TYPE_CHECKING:
@@ -41,7 +44,10 @@ _1 = np.float32(1.0)
 _HALF = np.float32(0.5)
 _MARGIN = np.float32(1e-4)
 _TINY = np.float32(1e-30)  # far above where products of float32 underflow and lose their relative precision
-_FARTHEST = np.int32(0x7FFFFFFF)
+_FARTHEST = np.float32(np.inf)
+_NUMBERS = np.arange(WIDTH, dtype=np.float32)
+"""Places in a list of neighbours, of which vectors are made."""
+_U3, _U6, _U9 = np.uint32(3), np.uint32(6), np.uint32(9)
 
 
 @inlined
@@ -67,68 +73,127 @@ def _value_of(n: int) -> Callable[..., np.float32]:
     return value
 
 
-def grid_snap(n: int) -> Callable[..., None]:
-    """Build the kernel that rounds trials to the grid: groups of ``n`` weights, 8 of three levels or 4 of eight."""
+@inlined
+def _terms(values, s, x, u):
+    """What one weight adds to the distance at scale ``s``, for each level: all that a grid point can ask of it."""
+    e = s * values - x
+    return (u * e) * e
+
+
+@inlined
+def _terms_of_4(values, s, x, u):
+    """``_terms`` of the weights in the first four lanes of ``x`` and ``u``."""
+    return (
+        _terms(values, s, spread_lane(x, 0), spread_lane(u, 0)),
+        _terms(values, s, spread_lane(x, 1), spread_lane(u, 1)),
+        _terms(values, s, spread_lane(x, 2), spread_lane(u, 2)),
+        _terms(values, s, spread_lane(x, 3), spread_lane(u, 3)),
+    )
+
+
+@inlined
+def _terms_of_8(values, s, x, u):
+    return (
+        *_terms_of_4(values, s, x, u),
+        _terms(values, s, spread_lane(x, 4), spread_lane(u, 4)),
+        _terms(values, s, spread_lane(x, 5), spread_lane(u, 5)),
+        _terms(values, s, spread_lane(x, 6), spread_lane(u, 6)),
+        _terms(values, s, spread_lane(x, 7), spread_lane(u, 7)),
+    )
+
+
+@inlined
+def _distance_of_4(terms, points):
+    d = of_eight(terms[0], points) + of_eight(terms[1], points >> _U3)
+    return (d + of_eight(terms[2], points >> _U6)) + of_eight(terms[3], points >> _U9)
+
+
+@inlined
+def _distance_of_8(terms, points):
+    """The weighted distances of grid points of eight weights, one a lane: the sum over the weights in order."""
+    d = of_four(terms[0], points) + of_four(terms[1], points >> np.uint32(2))
+    d = (d + of_four(terms[2], points >> np.uint32(4))) + of_four(terms[3], points >> np.uint32(6))
+    d = (d + of_four(terms[4], points >> np.uint32(8))) + of_four(terms[5], points >> np.uint32(10))
+    return (d + of_four(terms[6], points >> np.uint32(12))) + of_four(terms[7], points >> np.uint32(14))
+
+
+@inlined
+def _nearest(least, second, place):
+    """Place in the list of the least distance, of equals the first; that distance, and the next."""
+    near, other = two_least(least, second)
+    return np.uint32(least_lane(where(least == near, place, splat(_FARTHEST)))), near, other
+
+
+@inlined
+def _is_sure(near, other, energy):
+    """Whether no rounding of the reference can make another neighbour the nearest."""
+    return other - near > _MARGIN * (energy + other) + _TINY
+
+
+def trial_codes(n: int) -> Callable[..., None]:
+    """Build the kernel that rounds trials to levels, on the grid or not: groups of ``n`` weights, as ``grid_snap``."""
     bits, level = (2, _level3) if n == 8 else (3, _level8)  # noqa: PLR2004 - the two kinds of grid
-    n_groups, value = SUPER_BLOCK // n, _value_of(n)
     place = np.array([1 << (bits * i) for i in range(n)], dtype=np.float32)
 
-    # One piece on purpose: each function that takes arrays and is inlined into these loops would count references to
-    # them, atomically; with the search of a run as a function of its own all this was 2.5 times slower.
     @kernel
-    def snap(
-        x, waux, energy, inverse, scale, n_trials, lanes, live, groups_per_block, code, snapped, index, offsets,
-        neighbours, distance,
-    ):  # fmt: skip
-        bits_of = distance.view(np.int32)
-        known, pending = np.empty(lanes, np.uint8), np.empty(lanes, np.uint32)
-        for g in range(n_groups):
+    def codes(weights, inverse, lanes, live, groups_per_block, code):
+        for g in range(SUPER_BLOCK // n):
             b, at = np.uint32(g // groups_per_block), np.uint32(g * n)
             if not live[b]:
                 continue
             for t in range(lanes):
                 c = _0
                 for i in range(n):
-                    c += place[i] * level(inverse[b, t] * x[at + np.uint32(i)])
+                    c += place[i] * level(inverse[b, t] * weights[0, at + np.uint32(i)])
                 code[g, t] = np.int32(c)
-            left = np.uint32(0)
+
+    return codes
+
+
+def grid_snap(n: int) -> Callable[..., None]:
+    """Build the kernel that moves trials to the grid: groups of ``n`` weights, 8 of three levels or 4 of eight.
+
+    ``weights`` (2, SUPER_BLOCK + WIDTH) are magnitudes and the roots of what their errors count for; ``code`` and
+    ``snapped`` (n_groups, lanes) the levels of each trial as ``trial_codes`` makes them, and those of its grid point.
+    """
+    n_levels, terms_of, distance_of = (4, _terms_of_8, _distance_of_8) if n == 8 else (8, _terms_of_4, _distance_of_4)  # noqa: PLR2004
+    level_values = np.resize(np.arange(1, 2 * n_levels, 2), WIDTH).astype(np.float32)
+
+    # Pieces take values and no arrays: a function that takes arrays and is inlined into these loops counts references
+    # to them, atomically; with the search of a run as a function of its own all this was 2.5 times slower.
+    @kernel
+    def snap(weights, energy, scale, n_trials, live, groups_per_block, code, snapped, index, offsets, neighbours):
+        known, pending = np.empty(n_trials, np.uint8), np.empty(n_trials, np.uint32)
+        for g in range(SUPER_BLOCK // n):
+            b, left = np.uint32(g // groups_per_block), np.uint32(0 if live[g // groups_per_block] else n_trials)
+            x, u = load(weights, g * n), load(weights, SUPER_BLOCK + WIDTH + g * n)
             while left < n_trials:
                 c = code[g, left]
                 stop = np.uint32(left + 1)
                 while stop < n_trials and code[g, stop] == c:
                     stop = np.uint32(stop + 1)
                 k = index[np.uint32(c)]
-                if k >= 0:
-                    for t in range(np.uint64(left), np.uint64(stop)):
-                        snapped[g, t] = c
-                    left = stop
-                    continue
-                start = np.uint32(offsets[np.uint32(-1 - k)])
-                count = np.uint32(offsets[np.uint32(-k)]) - start
                 for t in range(np.uint64(left), np.uint64(stop)):
                     known[t] = UNKNOWN
+                    snapped[g, t] = c
+                if k >= 0:
+                    left = stop
+                    continue
+                start, end = offsets[np.uint32(-1 - k)], offsets[np.uint32(-k)]
                 depth, trial = 0, left
                 pending[0] = stop - 1
                 while depth >= 0:
-                    s = scale[b, trial]
-                    for j in range(count):
-                        point = np.uint32(neighbours[start + j])
-                        d = _0
-                        for i in range(n):
-                            e = s * value(point, i) - x[at + np.uint32(i)]
-                            d += (waux[at + np.uint32(i)] * e) * e
-                        distance[j] = d
-                    least, which, second = _FARTHEST, np.int32(count), _FARTHEST
-                    for j in range(count):
-                        least = min(least, bits_of[j])
-                    for j in range(count):
-                        which = min(which, np.int32(j) if bits_of[j] == least else np.int32(count))
-                    best = neighbours[start + np.uint32(which)]
-                    for j in range(count):
-                        second = min(second, bits_of[j] if neighbours[start + j] != best else _FARTHEST)
-                    snapped[g, trial] = best
-                    near, other = np.int32(least).view(np.float32), np.int32(second).view(np.float32)
-                    known[trial] = SURE if other - near > _MARGIN * (energy[g] + other) + _TINY else KNOWN
+                    terms = terms_of(load(level_values, 0), splat(scale[b, trial]), x, u)
+                    least = second = splat(_FARTHEST)
+                    place = here = load(_NUMBERS, 0)
+                    for j in range(start, end, WIDTH):
+                        d = distance_of(terms, load_halfwords(neighbours, j))
+                        second = min(second, max(least, d))
+                        place, least = where(d < least, here, place), min(least, d)
+                        here = here + np.float32(WIDTH)
+                    which, near, other = _nearest(least, second, place)
+                    snapped[g, trial] = neighbours[np.uint32(start) + which]
+                    known[trial] = SURE if _is_sure(near, other, energy[g]) else KNOWN
                     while depth >= 0:
                         right = np.uint32(pending[np.uint32(depth)])
                         if known[right] == UNKNOWN:

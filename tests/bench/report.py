@@ -1,0 +1,141 @@
+"""The README's tables of speed, made from the files of figures in ``results``: ``python -m tests.bench.report``.
+
+``python -m tests.bench.kernels --json tests/bench/results/kernels-avx2.json`` (or ``-avx512``) measures, as
+``tests.bench.apply --json`` does; this writes what was measured between the README's markers.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from qxmix.quants import QUANT_TYPES
+
+RESULTS = Path(__file__).parent / "results"
+README = Path(__file__).parents[2] / "README.md"
+FILES = ("kernels-avx2", "kernels-avx512", "apply-avx2")
+ENGINES = ("ik_llama.cpp", "llama.cpp")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One file of figures."""
+
+    machine: dict[str, Any]
+    origin: str
+    """Where figures come from that this tree's bench did not write; empty for the others."""
+    results: tuple[dict[str, Any], ...]
+
+    @property
+    def title(self) -> str:
+        """The machine, in words."""
+        compiled, versions = self.machine.get("compiled_for"), self.machine.get("packages", {})
+        facts = [f"{self.machine['vector_bits']} bits"]
+        facts += [f"compiled for {compiled}"] if compiled else []
+        facts += [f"{name} {versions[name]}" for name in ("ik-llama-cpp-python", "xllamacpp") if versions.get(name)]
+        return f"{self.machine['processor']} ({', '.join(facts)})" + (f": {self.origin}" if self.origin else "")
+
+
+def load_run(name: str) -> Run | None:
+    """The figures in ``results/NAME.json``; None where there are none."""
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        return None
+    read = json.loads(path.read_text())
+    return Run(read["machine"], read.get("origin", ""), tuple(read["results"]))
+
+
+def _speed(speed: float) -> str:
+    """Millions of weights per second, in two or three figures."""
+    return f"{speed:.0f}" if speed >= 10 else f"{speed:.1f}"
+
+
+def _times(speed: dict[str, float], who: str, peer: str) -> str:
+    return f"{speed[who] / speed[peer]:.2f}x" if who in speed and peer in speed else "-"
+
+
+def _cells(result: dict[str, Any] | None, path: str) -> list[str]:
+    """Speed, and how many times that of either engine."""
+    speed = result["speed"].get(path) if result else None
+    return [_speed(speed["qxmix"]), *(_times(speed, "qxmix", e) for e in ENGINES)] if speed else ["-"] * 3
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def kernels_table(narrow: Run | None, wide: Run | None) -> str:
+    """Every type that was measured: with and without an importance on AVX2, with one on AVX-512."""
+    of = [{r["type"]: r for r in run.results} if run else {} for run in (narrow, wide)]
+    names = [t.name for t in QUANT_TYPES if t.name in of[0] or t.name in of[1]]
+    head = ["type", "Mw/s", *ENGINES, "Mw/s without", *ENGINES, "Mw/s AVX-512", *ENGINES]
+    rows = []
+    for name in names:
+        first, second = of[0].get(name), of[1].get(name)
+        rows.append([name, *_cells(first, "imatrix"), *_cells(first, "none"), *_cells(second, "imatrix")])
+    notes = [f"{label}: {run.title}." for label, run in (("AVX2", narrow), ("AVX-512", wide)) if run]
+    return "\n".join([_table(head, rows), "", *notes])
+
+
+def exhaustive_table(run: Run) -> str:
+    """The exhaustive search beside the engine's own gradient search."""
+    measured = [(r["type"], r["speed"]) for r in run.results if "exhaustive" in r["speed"].get("imatrix", {})]
+    rows = []
+    for name, speed in measured:
+        cells = [_speed(speed["imatrix"]["exhaustive"]), _times(speed["imatrix"], "exhaustive", "ik_llama.cpp")]
+        rows.append([name, *cells, _times(speed["imatrix"], "qxmix", "exhaustive")])
+    return _table(["type", "Mw/s exhaustive", "ik_llama.cpp's gradient", "qxmix's gradient to it"], rows)
+
+
+def apply_table(run: Run) -> str:
+    """Whole applies beside llama-quantize."""
+    rows = []
+    for result in run.results:
+        seconds = result["seconds"]
+        cells = [f"{seconds[who]:.2f}" for who in ("1", "2", "ik")]
+        rows.append([result["mix"], *cells, f"{seconds['2'] / seconds['ik']:.2f}"])
+    head = ["mix", "1 worker, s", "2 workers, s", "llama-quantize, 2 threads, s", "2 workers to it"]
+    return "\n".join([_table(head, rows), "", f"{run.title}."])
+
+
+def tables() -> dict[str, str]:
+    """What stands between the README's markers, by their names; those that were measured."""
+    narrow, wide, apply = (load_run(name) for name in FILES)
+    found = {"kernels": kernels_table(narrow, wide)} if narrow or wide else {}
+    if narrow:
+        found["exhaustive"] = exhaustive_table(narrow)
+    if apply:
+        found["apply"] = apply_table(apply)
+    return found
+
+
+def filled(readme: str) -> str:
+    """The README with the tables as they are measured now.
+
+    Raises:
+        ValueError: it has no place for one of them.
+
+    """
+    for name, table in tables().items():
+        start, end = f"<!-- speed: {name} -->", f"<!-- end: {name} -->"
+        before, found, rest = readme.partition(start)
+        _, closed, after = rest.partition(end)
+        if not found or not closed:
+            raise ValueError(f"the README has no place {start} ... {end}")
+        readme = f"{before}{start}\n{table}\n{end}{after}"
+    return readme
+
+
+@click.command()
+def main() -> None:
+    """Write the tables into the README."""
+    README.write_text(filled(README.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""The README's tables of speed are those of the committed figures, and say what the figures say."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.bench import report
+from tests.bench.machine import write_run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_the_readme_has_the_committed_figures() -> None:
+    text = report.README.read_text(encoding="utf-8")
+    assert report.filled(text) == text, "run python -m tests.bench.report"
+
+
+def test_every_file_of_figures_is_shown() -> None:
+    assert {path.stem for path in report.RESULTS.glob("*.json")} <= set(report.FILES)
+
+
+def test_a_table_says_how_many_times_the_engines_speed() -> None:
+    speed = {"imatrix": {"qxmix": 30.0, "ik_llama.cpp": 12.0, "exhaustive": 6.0}}
+    run = report.Run({"processor": "P", "vector_bits": 256}, "", ({"type": "Q4_0", "speed": speed},))
+    assert "| Q4_0 | 30 | 2.50x | - | - | - | - | - | - | - |" in report.kernels_table(run, None)
+    assert "| Q4_0 | 6.0 | 0.50x | 5.00x |" in report.exhaustive_table(run)
+
+
+def test_a_readme_without_a_place_for_a_table_is_refused() -> None:
+    with pytest.raises(ValueError, match="no place <!-- speed: kernels -->"):
+        report.filled("")
+
+
+def test_types_measured_anew_replace_their_figures_and_no_others(tmp_path: Path) -> None:
+    path = tmp_path / "kernels.json"
+    write_run(path, "kernels", {"rounds": 3}, [{"type": "Q4_0", "n": 1}, {"type": "Q8_0", "n": 1}], "type")
+    write_run(path, "kernels", {"rounds": 3}, [{"type": "Q4_0", "n": 2}], "type")
+    assert json.loads(path.read_text())["results"] == [{"type": "Q8_0", "n": 1}, {"type": "Q4_0", "n": 2}]
+    write_run(path, "kernels", {"rounds": 5}, [{"type": "Q4_0", "n": 3}], "type")
+    assert json.loads(path.read_text())["results"] == [{"type": "Q4_0", "n": 3}]
