@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from qxmix.container.source import show
 from qxmix.errors import PlanError
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
     from qxmix.recipe.model import Rule
 
 
-@dataclass(frozen=True, slots=True)
-class Tried:
+class Tried(NamedTuple):
     """One rule as it was tried on the tensor."""
 
     rule: Rule
@@ -34,8 +32,7 @@ class Tried:
     """Whether it is the first that selects it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(NamedTuple):
     """The whole way of one tensor."""
 
     tensor: PlannedTensor

@@ -9,6 +9,7 @@ import pytest
 
 from qxmix.container.header import read_header
 from qxmix.plan import make_plan
+from qxmix.planning.memory import Chunking
 from qxmix.quants import QUANT_TYPES
 from qxmix.recipe import load_recipe
 from qxmix.report.plan import plan_text
@@ -65,7 +66,7 @@ def test_a_name_is_folded_only_where_nothing_else_helps(monkeypatch: pytest.Monk
 def test_plans_and_types_fit_narrow_terminals(width: int, demo_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     plan = make_plan(load_recipe("llama.cpp/q4_k_m"), read_header(demo_model))
-    texts = [plan_text(plan, n_workers=2, terminal=True), types_text(QUANT_TYPES, terminal=True)]
+    texts = [plan_text(plan, Chunking(n_workers=2), terminal=True), types_text(QUANT_TYPES, terminal=True)]
     for text in map(plain, texts):
         assert max(map(len, text.splitlines())) <= width
     for quant_type in QUANT_TYPES:

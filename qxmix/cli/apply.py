@@ -156,15 +156,15 @@ def _show_plans(outputs: Outputs, options: Options, *, as_json: bool, several: b
     wanted = [Wanted(p, name_output(p, path), options.overwrite or options.resume) for p, path in outputs]
     preflight(wanted, strict=options.strict)
     plans, paths = [plan for plan, _ in outputs], [str(path) for _, path in outputs]
-    n_workers = options.n_workers or n_processors()
+    chunking = options.chunking(1 if options.executor == "serial" else options.n_workers or n_processors())
     if as_json:
-        _echo_json([plan_json(plan, n_workers=n_workers, beside=plans) for plan in plans], several=several)
+        _echo_json([plan_json(plan, chunking, beside=plans) for plan in plans], several=several)
         return
     terminal = sys.stdout.isatty()
     if several:
-        click.echo(plans_text(plans, paths, n_workers=n_workers, terminal=terminal))
+        click.echo(plans_text(plans, paths, chunking, terminal=terminal))
     else:
-        click.echo(plan_text(plans[0], n_workers=n_workers, output=paths[0], terminal=terminal))
+        click.echo(plan_text(plans[0], chunking, output=paths[0], terminal=terminal))
 
 
 def _tell_names(outputs: Outputs) -> None:

@@ -2,44 +2,55 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 import sys
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from qxmix.cli.complete import complete_recipes
-from qxmix.cli.inputs import open_measurement, open_model, open_moments
+from qxmix.cli.inputs import open_model, open_moments
 from qxmix.cli.running import engine_of, running_options, use_of
 from qxmix.cli.sizes import FileSize
 from qxmix.container.imatrix import load_imatrix
 from qxmix.errors import PlanError
-from qxmix.explain import explain
 from qxmix.lint import examined, refused
-from qxmix.measurement.lattice import load_lattices
 from qxmix.plan import Split, make_plan
-from qxmix.planning.lattice import with_lattices
 from qxmix.planning.lock import write_lock
+from qxmix.planning.memory import Chunking
 from qxmix.processors import n_processors
 from qxmix.recipe import load_recipe
-from qxmix.report.explain import explanation_text
-from qxmix.report.heat_map import map_text
 from qxmix.report.plan import plan_text
-from qxmix.report.plan_json import plan_json
-from qxmix.report.plan_markdown import plan_markdown
-from qxmix.report.running import running_json, running_text
-from qxmix.running.place import running
 from qxmix.running.use import use_within
 
 if TYPE_CHECKING:
     from qxmix.plan import Plan
     from qxmix.quants import QuantType
-    from qxmix.report.page.insight import Insight
-    from qxmix.report.predicted import Predicted
-    from qxmix.running.model import Running
+    from qxmix.running.model import Use
+
+
+class Asked(NamedTuple):
+    """What was asked of ``qxmix plan`` beside the plan itself."""
+
+    lattice: Path | None
+    use: Use | None
+    measure: Path | None
+    html: Path | None
+    explained: str | None
+    """The tensor whose way to its type is told."""
+    as_json: bool
+    markdown: bool
+    as_map: bool
+    chunking: Chunking
+    """That the memory is told for."""
+    terminal: bool
+
+    @property
+    def beside(self) -> bool:
+        """Whether the plan alone is no answer."""
+        shown = self.as_json or self.markdown or self.as_map or self.explained is not None
+        return shown or any((self.lattice, self.use, self.measure, self.html))
 
 
 def split_options(function: click.decorators.FC) -> click.decorators.FC:
@@ -113,66 +124,28 @@ def command(
     loaded = load_recipe(recipe)
     matrix = load_imatrix(imatrix) if imatrix else None
     plan = make_plan(loaded, open_model(model), matrix, split, open_moments(moments))
-    plan = examined(plan if lattice is None else with_lattices(plan, load_lattices(lattice, plan.header)))
-    n_workers = jobs or n_processors()
     engine = engine_of(loaded)
     use = use_of(engine, n_ctx, kv_type, vram, ram, parallel) or use_within(loaded.limits, engine)
-    found = running(plan.header, {t.name: t.nbytes for t in plan.tensors}, use) if use else None
-    predicted = _predicted(plan, measure) if measure is not None else None
-    if as_json:
-        more = {"predicted": predicted.as_json()} if predicted else {}
-        more |= {"running": running_json(found)} if found else {}
-        click.echo(json.dumps(plan_json(plan, n_workers=n_workers) | more, indent=1))
-    elif markdown:
-        click.echo(plan_markdown(plan))
-    elif explained is not None:
-        click.echo(explanation_text(plan, explain(plan, explained), terminal=sys.stdout.isatty()))
-    elif as_map:
-        click.echo(_map(plan))
-    else:
-        click.echo(plan_text(plan, n_workers=n_workers, every=every, terminal=sys.stdout.isatty()))
-    if not as_json:
-        _echo_more(found, predicted, terminal=sys.stdout.isatty() and not markdown)
-    if html is not None:
-        _write_page(plan, measure, found, html)
+    chunking = Chunking(n_workers=jobs or n_processors())
+    terminal = sys.stdout.isatty()
+    asked = Asked(lattice, use, measure, html, explained, as_json, markdown, as_map, chunking, terminal)
+    plan, text = _answered(plan, asked, every=every)
+    click.echo(text)
     code = exit_code(plan, strict=strict)
     if lock is not None and code == 0:
         write_lock(plan, lock)
     ctx.exit(code)
 
 
-def _echo_more(found: Running | None, predicted: Predicted | None, *, terminal: bool) -> None:
-    if found:
-        click.echo("\n" + running_text(found, terminal=terminal))
-    if predicted:
-        click.echo("\n" + predicted.as_text(terminal=terminal))
+def _answered(plan: Plan, asked: Asked, *, every: bool) -> tuple[Plan, str]:
+    show = partial(plan_text, chunking=asked.chunking, every=every, terminal=asked.terminal)
+    if asked.beside:
+        # A tenth of the time of a plan that needs none of it.
+        from qxmix.cli.plan_options import answer  # noqa: PLC0415
 
-
-def _map(plan: Plan) -> str:
-    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    return map_text(plan, width=shutil.get_terminal_size().columns, colour=colour)
-
-
-def _write_page(plan: Plan, measure: Path | None, found: Running | None, path: Path) -> None:
-    from qxmix.report.page import plan_page, write_page  # noqa: PLC0415 - jinja2, for pages alone
-
-    insight = _insight(plan, measure) if measure is not None else None
-    write_page(plan_page(plan, insight, found), path)
-
-
-def _insight(plan: Plan, measure: Path) -> Insight:
-    # The solver, for those who have a measurement and want a page.
-    from qxmix.report.page.insight import insight_of  # noqa: PLC0415
-    from qxmix.solve.predict import predictor_of  # noqa: PLC0415
-
-    measurement = open_measurement(measure, plan.header, plan.imatrix)
-    return insight_of(plan, predictor_of(plan.header, measurement, plan.recipe.engines), measurement.types)
-
-
-def _predicted(plan: Plan, measure: Path) -> Predicted:
-    from qxmix.report.predicted import predicted_of  # noqa: PLC0415 - the solver, for those who have a measurement
-
-    return predicted_of(plan, open_measurement(measure, plan.header, plan.imatrix))
+        return answer(plan, asked, show)
+    plan = examined(plan)
+    return plan, show(plan)
 
 
 def exit_code(plan: Plan, *, strict: bool) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -114,7 +113,7 @@ def _facts(name: str, recipe: Recipe, view: ModelView | None, use: Use | None) -
         facts["refused"] = list(found.refused)
         if use and fits and plan is not None:
             nbytes = {t.name: t.nbytes for t in plan.tensors}
-            facts["running"] = running(view.header, nbytes, replace(use, engine=engine_of(recipe)))
+            facts["running"] = running(view.header, nbytes, use._replace(engine=engine_of(recipe)))
     return facts
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qxmix.container.gguf_format import (
@@ -119,7 +118,7 @@ def _imatrix_fields(imatrix: Imatrix, integer: ValueType) -> list[MetadataField]
 
 def renamed(field: MetadataField, key: str) -> MetadataField:
     """The same value, byte for byte, under another key."""
-    return replace(field, key=key, raw=_string(key) + field.raw[len(_string(field.key)) :])
+    return field._replace(key=key, raw=_string(key) + field.raw[len(_string(field.key)) :])
 
 
 def _cut(text: str) -> str:

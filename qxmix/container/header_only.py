@@ -11,9 +11,8 @@ the file.  Keys that start with ``qxmix.`` are neither carried into an output no
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from qxmix.container.fields import make_field
 from qxmix.container.gguf_format import ARRAY_HEAD, FILE_HEAD, MAGIC, U32, U64, VERSION, ValueType, pad
@@ -33,8 +32,7 @@ _PER_SHARD = 3
 _MOST = 1 << 62
 
 
-@dataclass(frozen=True, slots=True)
-class Shard:
+class Shard(NamedTuple):
     """What a header file says of one file of the model."""
 
     nbytes: int

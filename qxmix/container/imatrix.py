@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from qxmix.container.source import show
 from qxmix.errors import Problem
@@ -41,8 +41,7 @@ class Imatrix:
     """Tokens per chunk; 0 where the file does not say."""
 
 
-@dataclass(frozen=True, slots=True)
-class ImportanceMatch:
+class ImportanceMatch(NamedTuple):
     """What an importance matrix has for a tensor."""
 
     entry: str | None

@@ -7,7 +7,7 @@ of the output to the byte before any weight is read, and workers can write in an
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from qxmix.container.fields import make_field
 from qxmix.container.gguf_format import (
@@ -38,8 +38,7 @@ MAX_SHARDS = 0xFFFF
 _SPLIT = "split it (--split-max-size), or look whether the model's header is right"
 
 
-@dataclass(frozen=True, slots=True)
-class OutputTensor:
+class OutputTensor(NamedTuple):
     """One tensor of the output, in the order of its tensor table."""
 
     name: str
@@ -50,8 +49,7 @@ class OutputTensor:
     """Bytes of data, padding not counted."""
 
 
-@dataclass(frozen=True, slots=True)
-class OutputFile:
+class OutputFile(NamedTuple):
     """One output file: its header to the byte, and its size."""
 
     suffix: str

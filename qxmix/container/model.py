@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import prod
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from qxmix.container.gguf_format import ARRAY_HEAD, INTEGERS, SCALARS, U32, U64
 from qxmix.quants import QuantType, by_id
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 Scalar = int | float | bool | str
 
 
-@dataclass(frozen=True, slots=True)
-class MetadataField:
+class MetadataField(NamedTuple):
     """One key of the metadata block, carried as the bytes it has in the file."""
 
     key: str

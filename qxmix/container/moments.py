@@ -28,7 +28,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from qxmix.quants.feedback.options import Feedback
 from qxmix.quants.feedback.spans import SPAN, block_sizes, packed_size
@@ -61,8 +61,7 @@ __all__ = [
 MOMENTS_BLOCK = SPAN
 
 
-@dataclass(frozen=True, slots=True)
-class SecondMoments:
+class SecondMoments(NamedTuple):
     """The second moments of one tensor's inputs, as they stand in a file."""
 
     diag: NDArray[np.float32]
@@ -75,8 +74,7 @@ class SecondMoments:
     """(n_correlations,) tokens that they were measured on."""
 
 
-@dataclass(frozen=True, slots=True)
-class MomentsEntry:
+class MomentsEntry(NamedTuple):
     """Where a file has the second moments of a tensor; types and shapes are checked."""
 
     n_cols: int

@@ -6,9 +6,8 @@ Every tensor's data must lie in the file, aligned, and apart from all others.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from qxmix.container.gguf_format import (
     DEFAULT_ALIGNMENT,
@@ -38,8 +37,7 @@ _DIMS = tuple(struct.Struct(f"<{n}Q") for n in range(MAX_DIMS + 1))
 _KIND_AND_OFFSET = struct.Struct("<IQ")
 
 
-@dataclass(frozen=True, slots=True)
-class GgufFile:
+class GgufFile(NamedTuple):
     """The header of one file, of whatever kind: a model, a shard of one, or an importance matrix."""
 
     path: Path
@@ -58,8 +56,7 @@ class GgufFile:
         return value_of(self.metadata, key)
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(NamedTuple):
     """A row of the tensor table as it stands in the file."""
 
     name: str

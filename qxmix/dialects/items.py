@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qxmix.dialects.ecmascript import ecmascript_fault
@@ -51,7 +50,7 @@ def parse_items(
             if isinstance(found, Problem):
                 problems.append(found)
             else:
-                rules.append(replace(found, comments=tuple(filter(None, comments))))
+                rules.append(found._replace(comments=tuple(filter(None, comments))))
             comments = []
     if problems:
         raise RecipeError(problems)

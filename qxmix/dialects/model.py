@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,8 +24,7 @@ MIX_FLAGS: tuple[TypeFlag, ...] = ("attn_v", "attn_k", "attn_q", "ffn_down", "at
 """Those that ik_llama.cpp asks inside of its mixes, in the order in which it does."""
 
 
-@dataclass(frozen=True, slots=True)
-class SourceRule:
+class SourceRule(NamedTuple):
     """One ``pattern=type``, in the order in which the source tries them."""
 
     pattern: str

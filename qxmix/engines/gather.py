@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 from zipfile import BadZipFile
 
 import numpy as np
@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     from qxmix.engines.frames import Message
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(NamedTuple):
     """What is gathered for one tensor."""
 
     n_cols: int

@@ -8,14 +8,15 @@ its leaves in order; a model's *root* is the SHA-256 over the names and digests 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Sequence
 
     from qxmix.container.model import TensorInfo
+
+T = TypeVar("T")
 
 LEAF_WEIGHTS = 2 << 20
 """Weights that a leaf aims at: 10 to 100 ms of work, so that many workers share even a small model."""
@@ -25,8 +26,7 @@ OPAQUE_NBYTES = 4 << 20
 """Leaf of a tensor whose bytes are not evenly divided into rows: a type that neither engine writes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Leaf:
+class Leaf(NamedTuple):
     """A run of rows of one matrix, hashed, computed and recorded as one."""
 
     first_row: int
@@ -53,6 +53,34 @@ def leaves(tensor: TensorInfo, nbytes: int) -> list[Leaf]:
         for matrix in range(0, n_all, n_rows)
         for row in range(0, n_rows, step)
     ]
+
+
+class Gathered(Generic[T]):
+    """What comes of leaves in any order, until it is handed back for a whole tensor at once."""
+
+    def __init__(self, tensors: Sequence[TensorInfo]) -> None:
+        self._tensors = tensors
+        self._open: dict[int, dict[int, T]] = {}
+        self._n_leaves: dict[int, int] = {}
+
+    def add(self, tensor: int, leaf: int, value: T) -> tuple[T, ...] | None:
+        """Note a leaf of a tensor by their indices; the tensor's values in order if it was the last, and forget them.
+
+        A leaf that is told again takes the place of what was told before.
+        """
+        if tensor not in self._n_leaves:
+            info = self._tensors[tensor]
+            self._n_leaves[tensor] = len(leaves(info, info.nbytes))
+        parts = self._open.setdefault(tensor, {})
+        parts[leaf] = value
+        if len(parts) < self._n_leaves[tensor]:
+            return None
+        del self._open[tensor]
+        return tuple(parts[i] for i in sorted(parts))
+
+    def of(self, tensor: int) -> Collection[int]:
+        """Leaves that are there of a tensor that is not whole."""
+        return self._open.get(tensor, ())
 
 
 def combine(leaf_digests: Iterable[bytes]) -> bytes:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import lru_cache
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -24,8 +23,7 @@ if TYPE_CHECKING:
     from qxmix.quants.feedback.options import Feedback
 
 
-@dataclass(frozen=True, slots=True)
-class MomentsOf:
+class MomentsOf(NamedTuple):
     """Where a worker finds the second moments of one matrix; part of a task, and small."""
 
     path: str

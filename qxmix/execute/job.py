@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from qxmix.execute import journal
 from qxmix.execute.result import OnProgress, Phase, Progress
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from qxmix.execute.output import Output
     from qxmix.execute.reuse import Older
     from qxmix.execute.task import Task, TaskResult
-    from qxmix.execute.tasks import Chunking
     from qxmix.plan import Plan
+    from qxmix.planning.memory import Chunking
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,7 @@ class Job:
         return make_tasks(self.plan, self.target.partials, chunking, self.name)
 
 
-@dataclass(frozen=True, slots=True)
-class Pass:
+class Pass(NamedTuple):
     """The outputs that are made in one reading of their model, and what they share."""
 
     by_name: Mapping[str, Job]

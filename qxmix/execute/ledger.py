@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from qxmix.execute import digests, reuse
 from qxmix.execute.deviation import total
 from qxmix.execute.result import TensorResult
+from qxmix.execute.task import TaskResult
 from qxmix.planning import effort
 
 if TYPE_CHECKING:
-    from qxmix.execute.task import TaskResult
     from qxmix.plan import Plan
 
 
@@ -20,8 +20,7 @@ class Ledger:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._open: dict[int, dict[int, TaskResult]] = {}
-        self._n_leaves: dict[int, int] = {}
+        self._parts = digests.Gathered[TaskResult]([t.source for t in plan.tensors])
         self._tensors: dict[int, TensorResult] = {}
         self.done_nbytes = 0
         """Bytes of the model in leaves that are done."""
@@ -33,31 +32,25 @@ class Ledger:
 
     def add(self, result: TaskResult, source_nbytes: int) -> None:
         """Note a leaf made of ``source_nbytes`` of the model."""
-        index = result.tensor
         self.done_nbytes += source_nbytes
-        self.done_effort += self._efforts[index] * source_nbytes
-        if index not in self._n_leaves:
-            tensor = self._plan.tensors[index].source
-            self._n_leaves[index] = len(digests.leaves(tensor, tensor.nbytes))
-        found = self._open.setdefault(index, {})
-        found[result.leaf] = result
-        if len(found) == self._n_leaves[index]:
-            self._close(index)
+        self.done_effort += self._efforts[result.tensor] * source_nbytes
+        parts = self._parts.add(result.tensor, result.leaf, result)
+        if parts is not None:
+            self._close(result.tensor, parts)
 
     def has(self, tensor: int, leaf: int) -> bool:
         """Whether a leaf is done."""
-        return tensor in self._tensors or leaf in self._open.get(tensor, {})
+        return tensor in self._tensors or leaf in self._parts.of(tensor)
 
     def begun(self, tensor: int) -> bool:
         """Whether any leaf of a tensor is done."""
-        return tensor in self._tensors or tensor in self._open
+        return tensor in self._tensors or bool(self._parts.of(tensor))
 
     def results(self) -> tuple[TensorResult, ...]:
         """All tensors in output order; every one must be complete."""
         return tuple(self._tensors[i] for i in range(len(self._plan.tensors)))
 
-    def _close(self, index: int) -> None:
-        parts = [result for _, result in sorted(self._open.pop(index).items())]
+    def _close(self, index: int, parts: tuple[TaskResult, ...]) -> None:
         tensor = self._plan.tensors[index]
         deviations = [part.deviation for part in parts if part.deviation is not None]
         self._tensors[index] = TensorResult(

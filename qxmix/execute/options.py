@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qxmix.execute import reuse
-from qxmix.execute.tasks import Chunking
+from qxmix.planning.memory import Chunking
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,7 @@ class Options:
 
     def chunking(self, n_workers: int) -> Chunking:
         """How the work is cut up among so many workers."""
-        return Chunking(self.memory_nbytes, n_workers, self.report)
+        return Chunking(self.memory_nbytes, n_workers, self.report, self.executor == "processes")
 
     def older(self) -> reuse.Older:
         """What can be taken over from the older output and the cache."""

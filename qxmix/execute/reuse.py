@@ -12,9 +12,9 @@ import contextlib
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 
 from qxmix import provenance, quants
@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 _N_NAME_PARTS = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """A tensor's data somewhere on the disk."""
 
     path: Path
@@ -69,7 +68,7 @@ def tensor_key(plan: Plan, tensor: PlannedTensor, source_sha256: str) -> str:
         if tensor.importance is not None and plan.imatrix is not None:
             facts.append(hashlib.sha256(plan.imatrix.entries[tensor.importance].tobytes()).hexdigest())
         if tensor.feedback is not None and plan.moments is not None:
-            facts += [asdict(tensor.feedback.options), moments_digest(plan.moments, tensor.feedback.entry)]
+            facts += [tensor.feedback.options._asdict(), moments_digest(plan.moments, tensor.feedback.entry)]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -212,7 +211,7 @@ def _read_again(run: Pass, job: Job, pool: Pool) -> int:
         old = recorded[task.tensor, task.leaf]
         if found.digest == old.digest:
             n_as_recorded += 1
-            job.ledger.add(replace(old, flaw=found.flaw), task.model_nbytes)
+            job.ledger.add(old._replace(flaw=found.flaw), task.model_nbytes)
         run.say("verify", task.name)
 
     tasks = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from qxmix.execute.deviation import Deviation
@@ -56,8 +56,7 @@ class Task:
     """The apply it belongs to, by which it can be stopped."""
 
 
-@dataclass(frozen=True, slots=True)
-class TaskResult:
+class TaskResult(NamedTuple):
     """What comes back from a worker."""
 
     tensor: int

@@ -1,19 +1,17 @@
-"""From a plan to its tasks, and how many rows a worker holds in memory at once."""
+"""From a plan to its tasks."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from math import lcm
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from qxmix.container.moments import moments_digest
-from qxmix.errors import PlanError
 from qxmix.execute.digests import Leaf, leaves
 from qxmix.execute.factors import MomentsOf
 from qxmix.execute.task import Bundle, Task
-from qxmix.planning.memory import BASE_NBYTES, CHUNK_NBYTES, factors_nbytes, row_group
+from qxmix.planning.memory import Memory
 from qxmix.quants.codec import SEARCHES
 
 if TYPE_CHECKING:
@@ -23,24 +21,15 @@ if TYPE_CHECKING:
     from qxmix.container.imatrix import Imatrix
     from qxmix.container.moments import Moments
     from qxmix.plan import Plan, PlannedTensor
-
-
-@dataclass(frozen=True, slots=True)
-class Chunking:
-    """How work is cut up.  Nothing here changes a byte of the output."""
-
-    memory_nbytes: int | None = None
-    """Bound on all memory, base included; None for the default step."""
-    n_workers: int = 1
-    measure: bool = False
-    """Whether decoded results are held beside the weights, to report errors."""
+    from qxmix.planning.memory import Chunking
 
 
 def make_tasks(plan: Plan, targets: Sequence[Path], chunking: Chunking, run: str) -> Iterator[Task]:
     """All tasks of a plan in file order, made one by one: a large model has hundreds of thousands."""
+    memory = Memory((plan,), chunking)
     for tensor_index, tensor in enumerate(plan.tensors):
         action = tensor.action if tensor.nbytes else "copy"
-        rows = step_rows((tensor,), chunking) if action == "encode" else 0
+        rows = memory.step_rows(tensor_index)
         source = str(plan.header.paths[tensor.source.shard].absolute())
         target = str(targets[tensor.shard])
         n_rows = tensor.source.n_rows * tensor.source.n_matrices
@@ -81,18 +70,13 @@ def make_bundles(plans: Sequence[Plan], streams: Sequence[Iterable[Task]], chunk
         chunking: How they were cut up.
 
     """
-    steps: dict[int, int] = {}
+    memory, steps = Memory(plans, chunking), dict[int, int]()
     for bundle in zip(*streams, strict=True):
         index = bundle[0].tensor
         if index not in steps:
-            steps = {index: step_rows(_encoded(plans, index), chunking)}
+            steps = {index: memory.step_rows(index)}
         step = steps[index]
         yield tuple(task if task.step_rows == step else replace(task, step_rows=step) for task in bundle)
-
-
-def _encoded(plans: Sequence[Plan], index: int) -> tuple[PlannedTensor, ...]:
-    """A tensor as those plans have it that encode it."""
-    return tuple(t for plan in plans if (t := plan.tensors[index]).action == "encode" and t.nbytes)
 
 
 def _moments(moments: Moments | None, tensor: PlannedTensor, leaf: Leaf) -> MomentsOf | None:
@@ -113,8 +97,9 @@ def refuse_too_little_memory(plans: Sequence[Plan], chunking: Chunking) -> None:
         PlanError: naming the first such tensor and what it needs.
 
     """
+    memory = Memory(plans, chunking)
     for index in range(len(plans[0].tensors)):
-        step_rows(_encoded(plans, index), chunking)
+        memory.step_rows(index)
 
 
 def reading_target(task: Task) -> Task:
@@ -127,46 +112,6 @@ def reading_target(task: Task) -> Task:
         source_nbytes=task.target_nbytes,
         source_type=task.type,
     )
-
-
-def step_rows(tensors: Sequence[PlannedTensor], chunking: Chunking) -> int:
-    """Rows that are decoded and encoded at once; 0 where nothing is encoded.
-
-    Args:
-        tensors: One tensor of the model, as each output gets it that encodes it.
-        chunking: What it is cut up for.
-
-    Raises:
-        PlanError: not even one row group fits into the memory bound.
-
-    """
-    if not tensors:
-        return 0
-    tensor = tensors[0]
-    group = lcm(row_group(tensor.source_type), *(row_group(t.type) for t in tensors))
-    wanted = max(1, CHUNK_NBYTES // (4 * tensor.source.n_cols * group)) * group
-    if chunking.memory_nbytes is None:
-        return wanted
-    row = max(_row_nbytes(t, measure=chunking.measure) for t in tensors)
-    fixed = BASE_NBYTES + factors_nbytes(tensors)
-    share = (chunking.memory_nbytes - fixed) // chunking.n_workers
-    fitting = share // (row * group) * group
-    if fitting < group:
-        least = fixed + chunking.n_workers * row * group
-        workers = "1 worker" if chunking.n_workers == 1 else f"{chunking.n_workers} workers"
-        text = (
-            f"{tensor.name} needs {-(-least // 2**20)} MiB with {workers} and the bound is"
-            f" {chunking.memory_nbytes >> 20} MiB; raise --memory or use fewer workers"
-        )
-        raise PlanError(text)
-    return min(wanted, fitting)
-
-
-def _row_nbytes(tensor: PlannedTensor, *, measure: bool) -> int:
-    """Bytes that one row takes in memory: as read, as float32, as written; to measure, float64 copies."""
-    n_rows = tensor.source.n_rows * tensor.source.n_matrices
-    per_weight = 4 + 28 * measure
-    return (tensor.source.nbytes + tensor.nbytes) // n_rows + per_weight * tensor.source.n_cols
 
 
 def _scaled(leaf: Leaf, nbytes: int, n_rows: int, source_nbytes: int) -> tuple[int, int]:

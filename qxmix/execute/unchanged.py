@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from qxmix.errors import Problem
-from qxmix.execute.digests import combine
+from qxmix.execute.digests import Gathered, combine
 from qxmix.execute.drive import drive
 from qxmix.execute.reuse import tensor_key
 
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
     from qxmix.execute.workers import Pool
     from qxmix.plan import Plan
 
-Parts = dict[int, bytes]
-"""Digests of a tensor's leaves, by leaf."""
+Parts = tuple[bytes, ...]
+"""Digests of a tensor's leaves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +56,14 @@ def _candidates(job: Job, older: Older) -> set[int]:
 
 def _hash_sources(run: Pass, pool: Pool, wanted: set[int]) -> dict[int, Parts]:
     """Digests of tensors of the model, which are the same for all outputs."""
-    sources: dict[int, Parts] = defaultdict(dict)
+    sources: dict[int, Parts] = {}
     job = run.jobs[0]
+    parts = Gathered[bytes]([t.source for t in job.plan.tensors])
 
     def note(task: Task, result: TaskResult) -> None:
-        sources[task.tensor][task.leaf] = result.source_digest
+        whole = parts.add(task.tensor, task.leaf, result.source_digest)
+        if whole is not None:
+            sources[task.tensor] = whole
         run.say("compare", task.name)
 
     tasks = job.tasks(run.options.chunking(pool.n_workers)) if wanted else ()
@@ -70,9 +72,8 @@ def _hash_sources(run: Pass, pool: Pool, wanted: set[int]) -> dict[int, Parts]:
 
 
 def _look_up(plan: Plan, older: Older, index: int, leaves: Parts) -> Stored | None:
-    source = combine(digest for _, digest in sorted(leaves.items())).hex()
     tensor = plan.tensors[index]
-    stored = older.by_key.get(tensor_key(plan, tensor, source))
+    stored = older.by_key.get(tensor_key(plan, tensor, combine(leaves).hex()))
     # A cached file that was cut short cannot be read to its end; one of the right length is judged by its digest.
     try:
         whole = stored is not None and stored.path.stat().st_size >= stored.offset + tensor.nbytes
@@ -93,7 +94,7 @@ def _copy_and_measure(
         copied[task.tensor, task.leaf] = result
 
     def measured(task: Task, result: TaskResult) -> None:
-        run.write_down(task, replace(copied[task.tensor, task.leaf], deviation=result.deviation))
+        run.write_down(task, copied[task.tensor, task.leaf]._replace(deviation=result.deviation))
         run.say("compare", task.name)
 
     if not run.options.report:
@@ -114,21 +115,20 @@ def _copy(
     on_leaf: Callable[[Task, TaskResult], None],
 ) -> Reused:
     """Copy what was found; ``on_leaf`` is told each leaf of a tensor that was copied whole and undamaged."""
-    copied: dict[int, dict[int, tuple[Task, TaskResult]]] = defaultdict(dict)
+    copied = Gathered[tuple["Task", "TaskResult"]]([t.source for t in job.plan.tensors])
     n_tensors, problems = 0, []
 
     def note(task: Task, result: TaskResult) -> None:
         nonlocal n_tensors
         index = task.tensor
-        copied[index][task.leaf] = task, replace(result, source_digest=sources[index][task.leaf])
-        if len(copied[index]) == len(sources[index]):
-            parts = [pair for _, pair in sorted(copied.pop(index).items())]
-            if combine(r.digest for _, r in parts).hex() != found[index].sha256:
-                problems.append(_damaged(task.name, found[index]))
-            else:
-                n_tensors += 1
-                for part in parts:
-                    on_leaf(*part)
+        leaf = result._replace(source_digest=sources[index][task.leaf])
+        parts = copied.add(index, task.leaf, (task, leaf))
+        if parts is not None and combine(r.digest for _, r in parts).hex() != found[index].sha256:
+            problems.append(_damaged(task.name, found[index]))
+        elif parts is not None:
+            n_tensors += 1
+            for part in parts:
+                on_leaf(*part)
         run.say("compare", task.name)
 
     tasks = job.tasks(run.options.chunking(pool.n_workers))

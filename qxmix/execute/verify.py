@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import sha256
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from qxmix import provenance
 from qxmix.container.imatrix import load_imatrix
@@ -23,10 +22,11 @@ from qxmix.execute.carried import (
 )
 from qxmix.execute.drive import drive
 from qxmix.execute.result import Progress
-from qxmix.execute.tasks import Chunking, make_tasks
+from qxmix.execute.tasks import make_tasks
 from qxmix.execute.workers import open_pool
 from qxmix.plan import make_plan
 from qxmix.planning import effort
+from qxmix.planning.memory import Chunking
 from qxmix.recipe.load import load_recipe_text
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ if TYPE_CHECKING:
     from qxmix.recipe.model import Recipe
 
 
-@dataclass(frozen=True, slots=True)
-class Verification:
+class Verification(NamedTuple):
     """What a verification found."""
 
     n_tensors: int
@@ -125,7 +124,8 @@ class _Verifying:
     def __init__(self, header: ModelHeader, pool: Pool, on_progress: OnProgress) -> None:
         self.header, self.pool, self.on_progress = header, pool, on_progress
         self.name = uuid.uuid4().hex
-        self.found: dict[str, dict[int, bytes]] = defaultdict(dict)
+        self.found: dict[str, tuple[bytes, ...]] = {}
+        """Digests of the output's leaves, by tensor."""
         self.done_nbytes = 0
         self.total_nbytes = sum(t.nbytes for t in header.tensors)
 
@@ -136,9 +136,12 @@ class _Verifying:
 
     def compare(self, expected: dict[str, str]) -> list[Problem]:
         """Hash the output's tensors and compare with the digests it carries."""
+        parts = digests.Gathered[bytes](self.header.tensors)
 
         def note(task: Task, result: TaskResult) -> None:
-            self.found[task.name][task.leaf] = result.digest
+            whole = parts.add(task.tensor, task.leaf, result.digest)
+            if whole is not None:
+                self.found[task.name] = whole
             self.done_nbytes += task.source_nbytes
             self.on_progress(Progress("hash", self.done_nbytes, self.total_nbytes, task.name))
 
@@ -147,7 +150,7 @@ class _Verifying:
         damaged = [
             Problem(name, f"its data in {shards[name]} are not what was written; copy the file again")
             for name, leaves in self.found.items()
-            if digests.combine(digest for _, digest in sorted(leaves.items())).hex() != expected[name]
+            if digests.combine(leaves).hex() != expected[name]
         ]
         another = told_of_another_file(self.header, (str(p.where) for p in damaged))
         if another is not None:

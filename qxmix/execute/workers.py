@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing.context import SpawnContext
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from qxmix.errors import RunError
 from qxmix.execute import stop
@@ -33,8 +33,7 @@ DASK_TIMEOUT = "10s"
 """How long a scheduler may take to answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Death:
+class Death(NamedTuple):
     """What became of a worker."""
 
     text: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from qxmix.quants.codec import SEARCHES
 
@@ -23,8 +23,7 @@ ORDER: tuple[Search, ...] = ("heuristic", "gradient", "exhaustive")
 assert set(ORDER) == set(SEARCHES)
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(NamedTuple):
     """One file to make."""
 
     type: str
@@ -32,8 +31,7 @@ class Case:
     search: Search
 
 
-@dataclass(frozen=True, slots=True)
-class Experiment:
+class Experiment(NamedTuple):
     """All that decides the result."""
 
     header: ModelHeader

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import groupby
 from math import fsum, sqrt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -27,8 +26,7 @@ _GRADIENT = 0
 """Index of the default search in ``SEARCHES``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """A tensor, where it is, and what weights it."""
 
     tensor: TensorInfo
@@ -81,8 +79,7 @@ class Source:
         return weights
 
 
-@dataclass(frozen=True, slots=True)
-class Sums:
+class Sums(NamedTuple):
     """Sums over weights x, errors d = q - x of what is decoded, and importances w (1 where there is none)."""
 
     xx: float

@@ -8,7 +8,6 @@ engine rounds in smaller blocks, 0.0052 and 0.0057.
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -41,7 +40,7 @@ def with_input_errors(tensors: Sequence[MeasuredTensor], bench: Bench) -> tuple[
         return tuple(tensors)
     found = bench.kept("inputs", lambda: _observed(bench))
     return tuple(
-        replace(t, input_errors=(found[t.name][0], found[t.name][1])) if t.name in found else t for t in tensors
+        t._replace(input_errors=(found[t.name][0], found[t.name][1])) if t.name in found else t for t in tensors
     )
 
 

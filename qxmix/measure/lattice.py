@@ -12,8 +12,7 @@ trials, has to be less than e^-100.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -54,8 +53,7 @@ _TYPES = ("TQ1_0", "TQ2_0", "Q4_0", "Q5_0", "Q6_0", "Q8_0")
 _TYPES_WITH_MINIMUM = ("Q4_1", "Q5_1", "Q8_0")
 
 
-@dataclass(frozen=True, slots=True)
-class Fit:
+class Fit(NamedTuple):
     """Groups that all fit."""
 
     d: Floats
@@ -139,8 +137,8 @@ def _whole(source: Source, width: int, rounding: tuple[float, float], *, minimum
         found = fit(x.reshape(-1, width), rounding, minimum=minimum)
         if found is None:
             return None, ""
-        total = replace(
-            total, m=np.maximum(total.m, np.abs(found.m).max()), least=min(total.least, found.least),
+        total = total._replace(
+            m=np.maximum(total.m, np.abs(found.m).max()), least=min(total.least, found.least),
             most=max(total.most, found.most), chance=total.chance + found.chance,
         )  # fmt: skip
     return total, digest.hexdigest()

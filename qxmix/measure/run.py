@@ -6,7 +6,7 @@ import hashlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qxmix.container.identity import header_sha256
@@ -111,7 +111,7 @@ def measure(
         if scorer is None or settings.passage is None:
             return bare
         run = _run_of(scorer, settings.passage)
-        bench = Bench(job, scorer, journal, executor, key_of(digest, _WAY, bare.model.header_sha256, asdict(run)))
+        bench = Bench(job, scorer, journal, executor, key_of(digest, _WAY, bare.model.header_sha256, run._asdict()))
         return _with_losses(replace(bare, metric=scorer.metric, run=run), bench, on_progress, on_estimate)
 
 
@@ -129,7 +129,7 @@ def _with_losses(
     if n_joint and tensors[0].sensitivity is not None:
         joint = measure_joint(bench, tensors, _counter("joint", n_joint, on_progress))
     assert errors.run is not None, "losses have conditions"
-    return replace(errors, tensors=tensors, run=replace(errors.run, noise_floor=floor), points=points, joint=joint)
+    return replace(errors, tensors=tensors, run=errors.run._replace(noise_floor=floor), points=points, joint=joint)
 
 
 def _compile(job: Job, on_progress: OnProgress) -> None:

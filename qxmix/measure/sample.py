@@ -7,9 +7,8 @@ their own periods, and a fixed stride could see one row of each head.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import lcm
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from qxmix.quants import get
 
@@ -25,8 +24,7 @@ PIECE_WEIGHTS = 1 << 19
 """Weights of one piece of work, about: 2 MB as float32."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
+class Rows(NamedTuple):
     """Adjacent rows of one matrix."""
 
     matrix: int

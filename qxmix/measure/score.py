@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 import numpy as np
 
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from qxmix.quants import Engine
 
 
-@dataclass(frozen=True, slots=True)
-class Passage:
+class Passage(NamedTuple):
     """The text that losses are measured on, and how it is run."""
 
     text: bytes
@@ -101,25 +100,34 @@ def engine_version(engine: Engine) -> str:
     return version(PACKAGES[engine][1])
 
 
-class KldScorer(Resident):
+class _Prepared(Resident):
+    """A model that has read the text; it ends where that does not do."""
+
+    tokens: tuple[NDArray[np.int32], ...] = ()
+
+    def __init__(self, header: ModelHeader, passage: Passage, engine: Engine, n_ubatch: int) -> None:
+        super().__init__(engine, header, n_ctx=passage.n_ctx, n_ubatch=n_ubatch, n_threads=passage.n_threads)
+        self.n_ubatch = n_ubatch
+        try:
+            self._prepare(passage)
+        except BaseException:
+            self.close()
+            raise
+
+    def _prepare(self, passage: Passage) -> None:
+        raise NotImplementedError
+
+
+class KldScorer(_Prepared):
     """Loss is the mean divergence of the next token."""
 
     metric: Metric = "kld"
 
     def __init__(self, header: ModelHeader, passage: Passage, engine: Engine | None) -> None:
-        super().__init__(
-            engine or "ik_llama.cpp",
-            header,
-            n_ctx=passage.n_ctx,
-            n_ubatch=passage.n_ubatch,
-            n_threads=passage.n_threads,
-        )
-        self.n_ubatch = passage.n_ubatch
-        try:
-            self._cut = cut([self], passage.text, passage.n_ctx, passage.n_chunks, first=passage.first_chunk)
-        except BaseException:
-            self.close()
-            raise
+        super().__init__(header, passage, engine or "ik_llama.cpp", passage.n_ubatch)
+
+    def _prepare(self, passage: Passage) -> None:
+        self._cut = cut([self], passage.text, passage.n_ctx, passage.n_chunks, first=passage.first_chunk)
         self.n_chunks = len(self._cut.tokens)
         self.tokens = tuple(self._cut.tokens)
 
@@ -132,27 +140,17 @@ class KldScorer(Resident):
         return _mean(self.kld())
 
 
-class CosineScorer(Resident):
+class CosineScorer(_Prepared):
     """Loss is the mean of 1 - cosine between the base's embedding of a line and ours."""
 
     metric: Metric = "cosine"
 
     def __init__(self, header: ModelHeader, passage: Passage, engine: Engine | None) -> None:
-        super().__init__(
-            engine or ENGINE,
-            header,
-            n_ctx=passage.n_ctx,
-            n_ubatch=passage.n_ctx,
-            n_threads=passage.n_threads,
-        )
-        self.n_ubatch = passage.n_ctx
-        try:
-            self._lines = lines_of(self, passage.text, passage.n_ctx, passage.first_chunk, passage.n_chunks)
-        except BaseException:
-            self.close()
-            raise
+        super().__init__(header, passage, engine or ENGINE, passage.n_ctx)
+
+    def _prepare(self, passage: Passage) -> None:
+        self._lines = lines_of(self, passage.text, passage.n_ctx, passage.first_chunk, passage.n_chunks)
         self.n_chunks = len(self._lines)
-        self.tokens: tuple[NDArray[np.int32], ...] = ()
         self._base: NDArray[np.float32] = np.empty((0, 0), np.float32)
 
     def keep(self) -> Iterator[int]:

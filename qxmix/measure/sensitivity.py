@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from dataclasses import replace
 from math import fsum
 from typing import TYPE_CHECKING, Any
 
@@ -187,7 +186,7 @@ def with_sensitivities(
         return tuple(tensors)
     measured = {name: _mean(ratios) for group, ratios in found.items() for name in group}
     filled = fill([t.name for t in tensors], measured)
-    return tuple(replace(t, sensitivity=filled[t.name]) for t in tensors)
+    return tuple(t._replace(sensitivity=filled[t.name]) for t in tensors)
 
 
 def _mean(ratios: Sequence[tuple[float, float]]) -> Sensitivity:

@@ -7,7 +7,6 @@ of a second.  Figures have six digits: more than a sample of rows or tokens can 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from math import isfinite
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -114,12 +113,12 @@ def dumps(measurement: Measurement) -> str:
     places = {name: i for i, name in enumerate(m.types)}
     head: dict[str, Any] = {
         "qxmix_measurement": VERSION,
-        "model": asdict(m.model),
+        "model": m.model._asdict(),
         "imatrix_sha256": m.imatrix_sha256,
         "target": m.target,
         "metric": m.metric,
         "types": m.types,
-        "run": None if m.run is None else asdict(m.run) | {"noise_floor": _digits(m.run.noise_floor)},
+        "run": None if m.run is None else m.run._asdict() | {"noise_floor": _digits(m.run.noise_floor)},
     }
     lists = {
         "tensors": [_tensor_object(t, m.types) for t in m.tensors],

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qxmix.container.identity import header_sha256
 from qxmix.errors import ModelFileError, Problem
@@ -18,8 +17,7 @@ if TYPE_CHECKING:
 VERSION = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Lattice:
+class Lattice(NamedTuple):
     """How the weights of one tensor are whole multiples of a scale, beside a minimum or not."""
 
     tensor: str
@@ -46,7 +44,7 @@ def lattices_json(header: ModelHeader, found: tuple[Lattice, ...]) -> dict[str, 
     return {
         "qxmix_lattice": VERSION,
         "header_sha256": header_sha256(header),
-        "tensors": [asdict(lattice) for lattice in found],
+        "tensors": [lattice._asdict() for lattice in found],
     }
 
 

@@ -8,7 +8,7 @@ the error being that of the weights and that of the inputs, which an engine roun
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from qxmix.quants import Engine
@@ -24,8 +24,7 @@ Origin = Literal["measured", "filled"]
 ORIGINS: tuple[Origin, ...] = ("measured", "filled")
 
 
-@dataclass(frozen=True, slots=True)
-class MeasuredModel:
+class MeasuredModel(NamedTuple):
     """The model that was measured."""
 
     name: str
@@ -37,8 +36,7 @@ class MeasuredModel:
     n_weights: int
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
+class Trial(NamedTuple):
     """What one type does to one tensor."""
 
     type: str
@@ -51,8 +49,7 @@ class Trial:
     """Cosine between x and y, weighted likewise."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sensitivity:
+class Sensitivity(NamedTuple):
     """Loss per relative weighted error of one tensor."""
 
     value: float
@@ -61,8 +58,7 @@ class Sensitivity:
     origin: Origin
 
 
-@dataclass(frozen=True, slots=True)
-class MeasuredTensor:
+class MeasuredTensor(NamedTuple):
     """One tensor that a recipe may give a type."""
 
     name: str
@@ -79,8 +75,7 @@ class MeasuredTensor:
     relative.  None where it was not observed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
+class Point(NamedTuple):
     """The loss of one tensor, or of a tie group, quantized alone."""
 
     tensors: tuple[str, ...]
@@ -94,8 +89,7 @@ class Point:
     """Standard error of ``loss`` over the tokens (or lines) that were scored."""
 
 
-@dataclass(frozen=True, slots=True)
-class JointPoint:
+class JointPoint(NamedTuple):
     """The loss of a whole recipe: what sums over single tensors miss."""
 
     name: str
@@ -108,8 +102,7 @@ class JointPoint:
     """Standard error of ``loss`` over the tokens (or lines) that were scored."""
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """How losses were measured.  Other threads, batches, engines or processors change them a little."""
 
     engine: Engine

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from qxmix.planning import bits
 from qxmix.planning.importance import has_importance
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from qxmix.recipe.model import Adjust, Recipe, Rule
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """What the rules say about one tensor."""
 
     rule: int | None

@@ -7,8 +7,7 @@ of the plan.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from qxmix.quants import Engine, QuantType, get
 
@@ -36,8 +35,7 @@ class Types(dict[str, QuantType]):
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One type given up for another."""
 
     before: str
@@ -48,8 +46,7 @@ class Step:
         return f"{self.before} -> {self.after}: {self.cause}"
 
 
-@dataclass(frozen=True, slots=True)
-class Effective:
+class Effective(NamedTuple):
     """The type a tensor really gets."""
 
     quant_type: QuantType

@@ -6,7 +6,6 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from qxmix.container.imatrix import twins_of
-from qxmix.container.source import show
 from qxmix.errors import Problem
 from qxmix.planning.importance import is_exempt, of_no_tensor
 from qxmix.planning.model import TensorFeedback
@@ -93,10 +92,7 @@ def _without_feedback(drafts: Iterable[Draft]) -> Iterator[Problem]:
 def _alien(plan: Plan, moments: Moments) -> Iterator[Problem]:
     """Entries for tensors that the model does not have: the moments are another model's."""
     if alien := of_no_tensor(plan, moments.entries):
-        text = (
-            f"has {len(alien):,} of its {len(moments.entries):,} entries for tensors that this model does not have, "
-            f"like {show(alien[0])}; give moments that were measured on this model"
-        )
+        text = f"{alien}; give moments that were measured on this model"
         yield Problem(moments.path.name, text, "error", "moments-model")
 
 

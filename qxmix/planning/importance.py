@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qxmix.container.imatrix import find_importance
+from qxmix.container.source import show
 from qxmix.importance.coverage import all_unseen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection
 
     from qxmix.container.imatrix import Imatrix
     from qxmix.container.model import TensorInfo
@@ -66,8 +67,12 @@ def missing_is(tensor: TensorInfo, quant_type: QuantType, recipe: Recipe) -> tup
     return "warning", ""
 
 
-def of_no_tensor(plan: Plan, entries: Iterable[str]) -> list[str]:
-    """Those entries of an importance matrix, or of moments, that no tensor of the model has use for."""
+def of_no_tensor(plan: Plan, entries: Collection[str]) -> str:
+    """How many entries of an importance matrix, or of moments, no tensor of the model has use for; empty: none."""
     names = {t.name for t in plan.tensors}
     # A tied model has no output of its own, and what was measured with it has an entry.
-    return [name for name in entries if name not in names and name != "output.weight"]
+    alien = [name for name in entries if name not in names and name != "output.weight"]
+    if not alien:
+        return ""
+    of = f"{len(alien):,} of its {len(entries):,} entries"
+    return f"has {of} for tensors that this model does not have, like {show(alien[0])}"

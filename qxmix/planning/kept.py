@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 
 class Why(Enum):
@@ -22,8 +22,7 @@ class Why(Enum):
     """An engine, and what of the name it goes by."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(NamedTuple):
     """A reason and what it is about; as text, a phrase for messages."""
 
     why: Why

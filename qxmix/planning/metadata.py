@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from qxmix.container.fields import make_field, renamed
 from qxmix.container.gguf_format import INTEGERS, ValueType
@@ -28,8 +27,7 @@ _SHOWN = 60
 _FLOATS = frozenset({ValueType.FLOAT32, ValueType.FLOAT64})
 
 
-@dataclass(frozen=True, slots=True)
-class Edited:
+class Edited(NamedTuple):
     """Metadata after a recipe's edits."""
 
     fields: tuple[MetadataField, ...]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from qxmix.container.imatrix import Imatrix
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from qxmix.recipe.model import Recipe
 
 
-@dataclass(frozen=True, slots=True)
-class Split:
+class Split(NamedTuple):
     """How the output is split into files."""
 
     max_nbytes: int | None = None
@@ -31,8 +30,7 @@ class Split:
     """Of an output split anew, the first file holds metadata alone."""
 
 
-@dataclass(frozen=True, slots=True)
-class TensorFeedback:
+class TensorFeedback(NamedTuple):
     """How the errors of a tensor's weights are fed back."""
 
     entry: str

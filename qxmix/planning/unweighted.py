@@ -6,7 +6,6 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from qxmix.container.source import show
 from qxmix.errors import Problem, Severity
 from qxmix.importance.coverage import THIN_SHARE, coverage, numbers
 from qxmix.planning.draft import names_of
@@ -83,10 +82,7 @@ def _foreseen(recipe: Recipe, draft: Draft) -> bool:
 def _unused(plan: Plan, imatrix: Imatrix) -> Iterator[Problem]:
     """Entries for tensors that the model does not have: the matrix is probably another model's."""
     if alien := of_no_tensor(plan, imatrix.entries):
-        text = (
-            f"the importance matrix has {len(alien):,} of its {len(imatrix.entries):,} entries for tensors that this "
-            f"model does not have, like {show(alien[0])}; was it made from this model?"
-        )
+        text = f"the importance matrix {alien}; was it made from this model?"
         yield Problem(imatrix.path.name, text, "warning", "imatrix-unused")
 
 

@@ -9,6 +9,7 @@ for both; ids 142 and 143 are retired by ik_llama.cpp and reused by a fork, so t
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TypedDict, Unpack
 
 from qxmix.quants.quant_type import Engine, Importance, QuantType
@@ -42,6 +43,13 @@ def _shared(
     codec: str = "", **facts: Unpack[_Facts],
 ) -> QuantType:  # fmt: skip
     return QuantType(name, id_, block, nbytes, importance=importance, ftype=(ftype, ftype), codec=codec, **facts)
+
+
+def _searched(
+    name: str, id_: int, block: int, nbytes: int, ftype: int, codec: str, **facts: Unpack[_Facts]
+) -> QuantType:
+    """A type of both engines whose search can be named, and whose errors can be fed back."""
+    return replace(_shared(name, id_, block, nbytes, ftype, "optional", codec, **facts), searches=True, feeds_back=True)
 
 
 def _ml(
@@ -85,29 +93,17 @@ _PLAIN: tuple[QuantType, ...] = (
     _shared("F16", 1, 1, 2, 1, codec="floats"),
     _shared("BF16", 30, 1, 2, 32, codec="floats"),
     # 32-weight blocks
-    _shared("Q4_0", 2, 32, 18, 2, "optional", "block32.q4_0", searches=True, scales=(0,), feeds_back=True),
+    _searched("Q4_0", 2, 32, 18, 2, "block32.q4_0", scales=(0,)),
     _shared("Q4_1", 3, 32, 20, 3, "optional", "block32.q4_1", scales=(0, 2), feeds_back=True),
-    _shared("Q5_0", 6, 32, 22, 8, "optional", "block32.q5_0", searches=True, scales=(0,), feeds_back=True),
+    _searched("Q5_0", 6, 32, 22, 8, "block32.q5_0", scales=(0,)),
     _shared("Q5_1", 7, 32, 24, 9, "optional", "block32.q5_1", scales=(0, 2), feeds_back=True),
     _shared("Q8_0", 8, 32, 34, 7, codec="block32.q8_0", scales=(0,), feeds_back=True),
-    _shared("IQ4_NL", 20, 32, 18, 25, "optional", "block32.iq4_nl", searches=True, scales=(0,), feeds_back=True),
+    _searched("IQ4_NL", 20, 32, 18, 25, "block32.iq4_nl", scales=(0,)),
     _shared("MXFP4", 39, 32, 17, 38, codec="block32.mxfp4"),
     _ik("Q6_0", 133, 32, 26, 135, codec="block32.q6_0", searches=True, scales=(0,), feeds_back=True),
     # K-quants, 256-weight super-blocks
     _shared("Q2_K", 10, 256, 84, 10, "optional", "k_quants.q2_k", fallbacks=_Q4, scales=(80, 82)),
-    _shared(
-        "Q3_K",
-        11,
-        256,
-        110,
-        12,
-        "optional",
-        "k_quants.q3_k",
-        fallbacks=_Q4,
-        searches=True,
-        scales=(108,),
-        feeds_back=True,
-    ),
+    _searched("Q3_K", 11, 256, 110, 12, "k_quants.q3_k", fallbacks=_Q4, scales=(108,)),
     _shared(
         "Q4_K",
         12,
@@ -120,30 +116,8 @@ _PLAIN: tuple[QuantType, ...] = (
         scales=(0, 2),
         feeds_back=True,
     ),
-    _shared(
-        "Q5_K",
-        13,
-        256,
-        176,
-        17,
-        "optional",
-        "k_quants.q5_k",
-        fallbacks=("Q5_1", "Q6_0"),
-        scales=(0, 2),
-    ),
-    _shared(
-        "Q6_K",
-        14,
-        256,
-        210,
-        18,
-        "optional",
-        "k_quants.q6_k",
-        fallbacks=_Q8,
-        searches=True,
-        scales=(208,),
-        feeds_back=True,
-    ),
+    _shared("Q5_K", 13, 256, 176, 17, "optional", "k_quants.q5_k", fallbacks=("Q5_1", "Q6_0"), scales=(0, 2)),
+    _searched("Q6_K", 14, 256, 210, 18, "k_quants.q6_k", fallbacks=_Q8, scales=(208,)),
     # I-quants on a grid or a level table
     _shared("IQ2_XXS", 16, 256, 66, 19, "required", "grid.iq2_xxs", fallbacks=_NL, scales=(0,), demanded_by=_BOTH),
     _shared("IQ2_XS", 17, 256, 74, 20, "required", "grid.iq2_xs", fallbacks=_NL, scales=(0,), demanded_by=_BOTH),
@@ -152,19 +126,7 @@ _PLAIN: tuple[QuantType, ...] = (
     _shared("IQ3_S", 21, 256, 110, 26, "optional", "grid.iq3_s", fallbacks=_NL, scales=(0,)),
     _shared("IQ1_S", 19, 256, 50, 24, "required", "grid.iq1_s", fallbacks=_NL, scales=(0,), demanded_by=_BOTH),
     _shared("IQ1_M", 29, 256, 56, 31, "optional", "grid.iq1_m", fallbacks=_NL, demanded_by=_BOTH),
-    _shared(
-        "IQ4_XS",
-        23,
-        256,
-        136,
-        30,
-        "optional",
-        "level.iq4_xs",
-        fallbacks=_NL,
-        searches=True,
-        scales=(0,),
-        feeds_back=True,
-    ),
+    _searched("IQ4_XS", 23, 256, 136, 30, "level.iq4_xs", fallbacks=_NL, scales=(0,)),
     # one bit; ik_llama.cpp calls it Q1_0_G128 and numbers its file type otherwise
     QuantType("Q1_0", 41, 128, 18, _BOTH, ftype=(40, 41), codec="few_bits.q1_0", scales=(0,)),
     # llama.cpp only

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 _EXACT = {
     "output.weight": "output",
@@ -35,8 +35,7 @@ _STACKED = re.compile(
 audio, projectors) and of the diffusion models that are converted as they are (``double_blocks.3.``, ``layers.3.``)."""
 
 
-@dataclass(frozen=True, slots=True)
-class NameParts:
+class NameParts(NamedTuple):
     """A tensor's name taken apart."""
 
     part: str

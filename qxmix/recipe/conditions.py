@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import operator
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -43,8 +42,7 @@ _NUMBER_TERM = re.compile(r"(>=|<=|==|!=|!%|>|<|%|=)?\s*([A-Za-z_]\w*|-?\d{1,15}
 _WORD_TERM = re.compile(r"(!=|!|==|=)?\s*([A-Za-z0-9_.\-]+)\Z")
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(NamedTuple):
     """One comparison of a fact."""
 
     op: Op
@@ -52,8 +50,7 @@ class Comparison:
     """A number, a word, or for a number fact the name of another."""
 
 
-@dataclass(frozen=True, slots=True)
-class Test:
+class Test(NamedTuple):
     """What one fact must be."""
 
     fact: str

@@ -17,8 +17,7 @@ tests of ``llama_tensor_get_type``): of 30 layers the last eighth is 26 to 29.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -44,8 +43,7 @@ RESERVED = frozenset({"all", "first", "last", "range", "every", "more_bits"})
 """Words that cannot name a layer set."""
 
 
-@dataclass(frozen=True, slots=True)
-class LayerTerm:
+class LayerTerm(NamedTuple):
     """One term of a selector."""
 
     kind: Literal["span", "range", "from", "last", "every", "more_bits", "all"]
@@ -56,8 +54,7 @@ class LayerTerm:
     """Takes its layers away instead of adding them."""
 
 
-@dataclass(frozen=True, slots=True)
-class LayerSelector:
+class LayerSelector(NamedTuple):
     """Layers, and what is counted to number them."""
 
     terms: tuple[LayerTerm, ...]
@@ -70,8 +67,7 @@ class LayerSelector:
     """As written, for messages."""
 
 
-@dataclass(frozen=True, slots=True)
-class LayerSet:
+class LayerSet(NamedTuple):
     """A named set; ``by`` and ``of`` are None where the set leaves them to who uses it."""
 
     terms: tuple[LayerTerm, ...]

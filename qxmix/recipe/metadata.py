@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from qxmix.errors import Place, Problem
 
@@ -15,8 +14,7 @@ if TYPE_CHECKING:
 MetadataValue = str | int | float | bool | tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class MetadataEdit:
+class MetadataEdit(NamedTuple):
     """One key that the output has other than the model."""
 
     where: Place

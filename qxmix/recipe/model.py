@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,8 +41,7 @@ class Fallback:
     """Upper-case type to the types to try instead, in order; under ``""`` the chain of all other types."""
 
 
-@dataclass(frozen=True, slots=True)
-class Adjust:
+class Adjust(NamedTuple):
     """A step after the match: where its conditions hold, the type so far becomes another."""
 
     type: str
@@ -50,16 +49,14 @@ class Adjust:
     when: Condition = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Expect:
+class Expect(NamedTuple):
     """How many tensors a rule has to decide."""
 
     min: int = 0
     max: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class NameTest:
+class NameTest(NamedTuple):
     """What a rule asks of a tensor's name alone: of those that pass, ordinals are counted."""
 
     match: str | None
@@ -114,8 +111,7 @@ class Rule:
         return " ".join(part for part in parts if part) or "all"
 
 
-@dataclass(frozen=True, slots=True)
-class ImatrixPolicy:
+class ImatrixPolicy(NamedTuple):
     """What is asked of the importance matrix."""
 
     missing: Literal["error", "warn"] | None = None
@@ -126,8 +122,7 @@ class ImatrixPolicy:
     """Tokens by which what an expert saw is blended with what the others of its tensor saw."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ordinals:
+class Ordinals(NamedTuple):
     """How tensors of a category are counted."""
 
     order: Literal["file", "name"] | None = None
@@ -136,8 +131,7 @@ class Ordinals:
     """Whether a tensor taken by a rule of a recipe that extends this one counts; None: as the target does."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """What the plan may not exceed."""
 
     max_bpw: float | None = None
@@ -162,8 +156,7 @@ class Limits:
         return ("limit-bpw",) * too_many + ("limit-size",) * too_large
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """A file the recipe was read from."""
 
     name: str

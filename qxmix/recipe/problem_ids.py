@@ -5,14 +5,12 @@ They stand with the language, since ``silence`` names them, and not with the che
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 By = Literal["rule", "recipe", "nobody"]
 
 
-@dataclass(frozen=True, slots=True)
-class ProblemId:
+class ProblemId(NamedTuple):
     """A kind of problem."""
 
     about: str

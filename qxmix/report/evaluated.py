@@ -38,7 +38,7 @@ def embedded_text(results: Sequence[Embedded], *, terminal: bool) -> str:
 
 def as_object(result: Evaluated, engine: Engine) -> dict[str, object]:
     """One entry of the JSON list; what needs a base is left out where there is none."""
-    scores = {key: value for key, value in asdict(result.summary).items() if value is not None}
+    scores = {key: value for key, value in result.summary._asdict().items() if value is not None}
     base = {"base_ppl": result.base.ppl} if result.base else {}
     return {"file": str(result.path), "nbytes": result.nbytes, "engine": engine} | scores | base
 

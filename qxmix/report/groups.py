@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from qxmix.recipe.categories import layer_of, part_of
 from qxmix.recipe.layers import layers_text
@@ -18,8 +17,7 @@ MAX_LAYERS_LENGTH = 24
 """Characters of layers before they are called the others."""
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(NamedTuple):
     """Tensors of one part of the layers that share source type, requested type, type, rule and search."""
 
     part: str
@@ -71,7 +69,7 @@ def _shortened(groups: list[Group]) -> list[Group]:
             longest[found.part] = i
     n_groups = Counter(found.part for found in groups)
     return [
-        replace(found, layers="the others") if longest[found.part] == i and _is_long(found, n_groups) else found
+        found._replace(layers="the others") if longest[found.part] == i and _is_long(found, n_groups) else found
         for i, found in enumerate(groups)
     ]
 

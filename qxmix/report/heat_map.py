@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from qxmix.recipe.categories import name_parts
 
@@ -18,8 +17,7 @@ SCALE = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 16.0, 32.0)
 """Bits per weight at which a step of the colours begins; what is below the first is the first, too."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(NamedTuple):
     """The tensors of one part in one layer."""
 
     tensors: tuple[PlannedTensor, ...]
@@ -30,8 +28,7 @@ class Cell:
         return 8 * sum(t.nbytes for t in self.tensors) / max(1, sum(t.source.n_weights for t in self.tensors))
 
 
-@dataclass(frozen=True, slots=True)
-class HeatMap:
+class HeatMap(NamedTuple):
     """Parts down, layers across."""
 
     parts: tuple[str, ...]

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     """Titles and rows."""
 
 
-def stats_json(imatrix: Imatrix, entries: Sequence[EntryStats], covered: Sequence[Coverage]) -> dict[str, Any]:
-    """The object that schemas/imatrix-stats.schema.json describes."""
+def about_json(imatrix: Imatrix) -> dict[str, Any]:
+    """What a matrix says of itself."""
     return {
         "path": str(imatrix.path),
         "sha256": imatrix.sha256,
@@ -30,6 +30,12 @@ def stats_json(imatrix: Imatrix, entries: Sequence[EntryStats], covered: Sequenc
         "n_chunks": imatrix.n_chunks,
         "chunk_size": imatrix.chunk_size,
         "counts_in": imatrix.counts_in,
+    }
+
+
+def stats_json(imatrix: Imatrix, entries: Sequence[EntryStats], covered: Sequence[Coverage]) -> dict[str, Any]:
+    """The object that schemas/imatrix-stats.schema.json describes."""
+    return about_json(imatrix) | {
         "entries": [asdict(e) for e in entries],
         "coverage": coverage_json(covered),
     }
@@ -86,7 +92,7 @@ def diff_json(a: Imatrix, b: Imatrix, found: Comparison) -> dict[str, Any]:
         "a": {"path": str(a.path), "sha256": a.sha256},
         "b": {"path": str(b.path), "sha256": b.sha256},
         "same": found.same,
-        "entries": [asdict(c) for c in found.changes],
+        "entries": [c._asdict() for c in found.changes],
         "only_a": list(found.only_a),
         "only_b": list(found.only_b),
         "resized": list(found.resized),

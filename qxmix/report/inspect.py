@@ -9,7 +9,7 @@ from qxmix.container.gguf_format import GENERAL_FILE_TYPE, ValueType
 from qxmix.container.source import show, show_path
 from qxmix.importance.coverage import coverage
 from qxmix.quants import ENGINES, QUANT_TYPES
-from qxmix.report.imatrix import coverage_json, coverage_lines
+from qxmix.report.imatrix import about_json, coverage_json, coverage_lines
 from qxmix.report.text import human_nbytes, table
 
 if TYPE_CHECKING:
@@ -111,14 +111,7 @@ def _model_tables(facts: dict[str, Any], *, every: bool) -> Iterator[tuple[tuple
 
 def imatrix_facts(imatrix: Imatrix) -> dict[str, Any]:
     """Everything of an importance matrix but its values, ready for JSON."""
-    return {
-        "kind": "imatrix",
-        "path": str(imatrix.path),
-        "sha256": imatrix.sha256,
-        "datasets": list(imatrix.datasets),
-        "n_chunks": imatrix.n_chunks,
-        "chunk_size": imatrix.chunk_size,
-        "counts_in": imatrix.counts_in,
+    return {"kind": "imatrix"} | about_json(imatrix) | {
         "n_entries": len(imatrix.entries),
         "n_values": sum(v.size for v in imatrix.entries.values()),
         "entries": [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from qxmix.report.chart import Point, chart
@@ -113,7 +112,7 @@ def _score(entrant: Entrant, key: str, style: str) -> str:
 
 
 def _object(entrant: Entrant) -> dict[str, object]:
-    predicted = None if entrant.predicted is None else asdict(entrant.predicted)
+    predicted = None if entrant.predicted is None else entrant.predicted._asdict()
     found: dict[str, object | None] = {
         "name": entrant.label,
         "nbytes": entrant.nbytes,

@@ -21,15 +21,16 @@ if TYPE_CHECKING:
 
     from qxmix.errors import Problem
     from qxmix.planning.kept import Kept
+    from qxmix.planning.memory import Chunking
     from qxmix.planning.model import Plan, PlannedTensor
 
 
-def plan_text(plan: Plan, *, n_workers: int, every: bool = False, output: str = "", terminal: bool = False) -> str:
+def plan_text(plan: Plan, chunking: Chunking, *, every: bool = False, output: str = "", terminal: bool = False) -> str:
     """The whole plan.
 
     Args:
         plan: The plan.
-        n_workers: How many workers the memory estimate is for.
+        chunking: How the work is cut up that the bound on memory is for.
         every: One line for each tensor instead of each group.
         output: Where it is to be written; empty for the name that it gets without ``-o``.
         terminal: Draw tables for a terminal.
@@ -46,7 +47,7 @@ def plan_text(plan: Plan, *, n_workers: int, every: bool = False, output: str = 
         _fallback_table(plan, terminal=terminal),
         _type_table(plan, terminal=terminal),
         _metadata_text(plan, terminal=terminal),
-        totals_text(plan, n_workers, output, terminal=terminal),
+        totals_text(plan, chunking, output, terminal=terminal),
         # Again at the end, as a long plan scrolls its beginning away.
         problem_counts(plan.problems) if any(p.severity != "note" for p in plan.problems) else "",
     ]
@@ -80,18 +81,17 @@ def problem_counts(problems: Iterable[Problem]) -> str:
     return ", ".join(f"{counts[one]:,} {one if counts[one] == 1 else many}" for one, many in kinds if counts[one])
 
 
-def totals_text(plan: Plan, n_workers: int, output: str = "", *, terminal: bool = False) -> str:
+def totals_text(plan: Plan, chunking: Chunking, output: str = "", *, terminal: bool = False) -> str:
     """Size, bits per weight, file type, memory."""
     files = f" in {len(plan.files)} files" if len(plan.files) > 1 else ""
     headers = sum(len(f.header) for f in plan.files)
-    workers = "1 worker" if n_workers == 1 else f"{n_workers} workers"
     file_type = "no id describes it" if plan.file_type is None else f"{plan.file_type} {file_type_name(plan.file_type)}"
     lines = [
         f"Output       {sizes(plan.file_nbytes)}, {plan.file_nbytes:,} bytes{files}",
         f"  of which   {sizes(plan.data_nbytes)} tensors, {human_nbytes(headers)} header",
         f"Bits/weight  {plan.bpw:.4f} over all tensors, {plan.quantized_bpw:.4f} over the encoded ones",
         f"File type    {file_type}",
-        f"To apply     {human_nbytes(peak_nbytes(plan, n_workers))} of memory at most, with {workers}",
+        f"To apply     {human_nbytes(peak_nbytes(plan, chunking))} of memory at most, with {chunking.workers}",
         f"Written to   {output or default_name(plan)}",
     ]
     if len(plan.files) > 1:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from qxmix.importance.coverage import coverage
@@ -17,12 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from qxmix.container.imatrix import Imatrix
+    from qxmix.planning.memory import Chunking
     from qxmix.planning.model import Plan, PlannedTensor
 
 Json = dict[str, object]
 
 
-def plan_json(plan: Plan, *, n_workers: int, beside: Sequence[Plan] = ()) -> Json:
+def plan_json(plan: Plan, chunking: Chunking, *, beside: Sequence[Plan] = ()) -> Json:
     """The plan with all its tensors, ready for ``json.dumps``; the memory is that to make it ``beside`` others."""
     recipe, header = plan.recipe, plan.header
     return {
@@ -47,7 +47,7 @@ def plan_json(plan: Plan, *, n_workers: int, beside: Sequence[Plan] = ()) -> Jso
         "quantized_bpw": plan.quantized_bpw,
         "file_type": plan.file_type,
         "metadata": [{"key": key, "was": was or None, "is": now or None} for key, was, now in changes(recipe, header)],
-        "peak_nbytes": {"n_workers": n_workers, "nbytes": peak_nbytes(plan, n_workers, beside=beside)},
+        "peak_nbytes": {"n_workers": chunking.n_workers, "nbytes": peak_nbytes(plan, chunking, beside=beside)},
         "types": dict(Counter(t.type for t in plan.tensors).most_common()),
         "files": [{"suffix": f.suffix, "nbytes": f.nbytes, "header_nbytes": len(f.header)} for f in plan.files],
         "problems": [problem_json(p) for p in plan.problems],
@@ -78,7 +78,7 @@ def _tensor(tensor: PlannedTensor) -> Json:
         "importance": tensor.importance,
         "search": tensor.search or SEARCHES[0],
         "counts_alike": tensor.counts_alike,
-        "feedback": None if tensor.feedback is None else asdict(tensor.feedback.options),
+        "feedback": None if tensor.feedback is None else tensor.feedback.options._asdict(),
         "nbytes": tensor.nbytes,
         "file": tensor.shard,
         "offset": tensor.offset,

@@ -13,15 +13,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from qxmix.plan import Plan
+    from qxmix.planning.memory import Chunking
 
 
-def plans_text(plans: Sequence[Plan], outputs: Sequence[str], *, n_workers: int, terminal: bool = False) -> str:
+def plans_text(plans: Sequence[Plan], outputs: Sequence[str], chunking: Chunking, *, terminal: bool = False) -> str:
     """All problems, one line for each plan, and what it takes to make them.
 
     Args:
         plans: The plans.
         outputs: Where each is to be written.
-        n_workers: How many workers the memory estimate is for.
+        chunking: How the work is cut up that the bound on memory is for.
         terminal: Draw the table for a terminal.
 
     """
@@ -33,12 +34,11 @@ def plans_text(plans: Sequence[Plan], outputs: Sequence[str], *, n_workers: int,
     titles = ("recipe", ">bytes", ">bits/weight", "?problems", "written to")
     encoded = [t for plan in plans for t in plan.tensors if t.action == "encode"]
     different = {(t.name, t.type, t.importance, t.search, t.feedback) for t in encoded}
-    workers = "1 worker" if n_workers == 1 else f"{n_workers} workers"
-    memory = human_nbytes(peak_nbytes(plans[0], n_workers, beside=plans[1:]))
+    memory = human_nbytes(peak_nbytes(plans[0], chunking, beside=plans[1:]))
     totals = (
         f"Together     {sizes(sum(plan.file_nbytes for plan in plans))}",
         f"To encode    {len(encoded):,} tensors, {len(different):,} of them different and each of these once",
-        f"To apply     {memory} of memory at most, with {workers}",
+        f"To apply     {memory} of memory at most, with {chunking.workers}",
     )
     parts = (
         "\n".join(problems),

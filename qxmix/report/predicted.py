@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from qxmix.report.text import human_nbytes, table
 from qxmix.solve.attribute import Attribution, attribute
@@ -18,8 +17,7 @@ N_TENSORS = 8
 """Tensors that are named."""
 
 
-@dataclass(frozen=True, slots=True)
-class Predicted:
+class Predicted(NamedTuple):
     """The prediction for one plan."""
 
     found: Attribution

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,8 +78,7 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[str]], *, terminal: boo
     return "\n".join(_line(line, widths, [c.at_right for c in columns]) for line in lines)
 
 
-@dataclass(frozen=True, slots=True)
-class _Column:
+class _Column(NamedTuple):
     """One column of a table."""
 
     title: str

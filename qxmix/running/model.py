@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from qxmix.quants import Engine, QuantType
@@ -13,8 +12,7 @@ PARTS: tuple[Part, ...] = ("embeddings", "attention", "feed-forward", "shared ex
 """What the tensors of a model do, as far as it matters where they are."""
 
 
-@dataclass(frozen=True, slots=True)
-class LayerState:
+class LayerState(NamedTuple):
     """What one layer keeps of the tokens so far."""
 
     layer: int
@@ -28,8 +26,7 @@ class LayerState:
     """Float32 values per sequence, whatever its length."""
 
 
-@dataclass(frozen=True, slots=True)
-class States:
+class States(NamedTuple):
     """The states of all layers, by a formula that is known."""
 
     layers: tuple[LayerState, ...]
@@ -37,15 +34,13 @@ class States:
     """Tokens of the sliding window."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
+class Unknown(NamedTuple):
     """That the cache of a model cannot be told."""
 
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
+class Use(NamedTuple):
     """How a model shall be run."""
 
     engine: Engine
@@ -63,8 +58,7 @@ class Use:
     """Bytes of memory; None where it does not matter."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cache:
+class Cache(NamedTuple):
     """Bytes of the cache, layer by layer."""
 
     by_layer: dict[int, int]
@@ -77,8 +71,7 @@ class Cache:
         return sum(self.by_layer.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(NamedTuple):
     """What is on one device."""
 
     device: str
@@ -103,8 +96,7 @@ class Placed:
         return 0 if self.room is None else max(0, self.nbytes - self.room)
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
+class Running(NamedTuple):
     """What running a planned model takes."""
 
     use: Use

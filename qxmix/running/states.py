@@ -7,8 +7,7 @@ load small models of some of these architectures is held equal by tests; one tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from qxmix.running.facts import Facts
 from qxmix.running.model import LayerState, States, Unknown
@@ -43,8 +42,7 @@ STANDARD = frozenset(
 _LATENT = "deepseek2"
 
 
-@dataclass(frozen=True, slots=True)
-class _Widths:
+class _Widths(NamedTuple):
     """Lengths of keys and values of a head."""
 
     key: int

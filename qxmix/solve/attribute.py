@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from qxmix.recipe.categories import category_of
 
@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from qxmix.solve.predict import Prediction, Predictor
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """A tensor, or all of a category."""
 
     name: str

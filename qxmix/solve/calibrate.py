@@ -7,9 +7,8 @@ rises, so the best choice stays the best.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import exp, log, sqrt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,8 +20,7 @@ _ENOUGH = 3
 _LEAST_SPREAD = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class Calibration:
+class Calibration(NamedTuple):
     """``loss = gain * sum ** slope``, and how far that was off."""
 
     gain: float

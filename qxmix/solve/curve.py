@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from qxmix.container.gguf_format import pad
 from qxmix.plan import make_plan
@@ -18,8 +17,7 @@ if TYPE_CHECKING:
 N_POINTS = 24
 
 
-@dataclass(frozen=True, slots=True)
-class CurvePoint:
+class CurvePoint(NamedTuple):
     """The best there is at a size."""
 
     nbytes: int

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qxmix.recipe.model import KEEP
@@ -66,5 +65,5 @@ def _roughly(items: Sequence[Item], room: Room, types: frozenset[str]) -> Soluti
 def _with(items: Sequence[Item], room: Room, types: frozenset[str], tolerance: float) -> Solution | None:
     """The choice among these types alone; None where an item has none of them, or they do not fit."""
     allowed = types | {KEEP}
-    fewer = [replace(item, options=tuple(o for o in item.options if o.type in allowed)) for item in items]
+    fewer = [item._replace(options=tuple(o for o in item.options if o.type in allowed)) for item in items]
     return solve_within(fewer, room, tolerance) if all(item.options for item in fewer) else None

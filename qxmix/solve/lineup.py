@@ -146,7 +146,7 @@ def _scores(
         of_lines = evaluate_encoders(paths, text, base=base, settings=settings, on_line=on_chunk)
         found = [asdict(result) for result in of_lines]
     else:
-        found = [asdict(r.summary) for r in evaluate(paths, text, base=base, settings=settings, on_chunk=on_chunk)]
+        found = [r.summary._asdict() for r in evaluate(paths, text, base=base, settings=settings, on_chunk=on_chunk)]
     of_file = {"path", "nbytes"}
     return [{name: v for name, v in one.items() if v is not None and name not in of_file} for one in found]
 

@@ -79,7 +79,7 @@ def solve_for_machine(request: Request, predictor: Predictor, source: tuple[str,
 def _cuts(request: Request) -> list[_Cut]:
     """All ways to cut the model in two, with the least room that an engine of the target leaves."""
     assert request.use is not None
-    by_engine = [_cuts_of(request, replace(request.use, engine=engine)) for engine in request.base.engines]
+    by_engine = [_cuts_of(request, request.use._replace(engine=engine)) for engine in request.base.engines]
     found: dict[frozenset[str], _Cut] = {}
     for cut in (cut for cuts in by_engine for cut in cuts):
         same = found.get(cut.names, cut)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """One way to store the tensors of an item."""
 
     type: str
@@ -17,8 +16,7 @@ class Option:
     """Predicted loss, in the unit of the whole: only sums over items mean something."""
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """Tensors that get one type together, and their options."""
 
     names: tuple[str, ...]
@@ -26,8 +24,7 @@ class Item:
     """By rising bytes, and none that another one beats in both bytes and loss."""
 
 
-@dataclass(frozen=True, slots=True)
-class Solution:
+class Solution(NamedTuple):
     """One option of each item."""
 
     chosen: tuple[Option, ...]
@@ -47,8 +44,7 @@ class Solution:
         return self.loss / self.proven - 1 if self.proven > 0 else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A choice on the way to a solution."""
 
     chosen: tuple[int, ...]

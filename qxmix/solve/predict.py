@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from math import exp, log
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from qxmix.errors import ModelFileError
 from qxmix.planning.facts import model_facts
@@ -32,8 +32,7 @@ Basis = Literal["measured", "errors", "outside", "guess"]
 UNITS = {"kld": "nats per token", "cosine": "1 - cosine"}
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
+class Prediction(NamedTuple):
     """The loss of a whole model, in the unit of the metric, and what it is likely within."""
 
     value: float

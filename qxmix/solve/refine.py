@@ -7,9 +7,8 @@ least sure about are tried in the resident engine, and those stay whose loss is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import erf, exp, fsum, pi, sqrt
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,8 +36,7 @@ class Stage(Protocol):
         """Let them have these types from now on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Swap:
+class Swap(NamedTuple):
     """Other options for a few items."""
 
     changes: tuple[tuple[int, Option], ...]
@@ -49,8 +47,7 @@ class Swap:
     """Loss that it is expected to save where it saves any, by the sum and its uncertainty."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refined:
+class Refined(NamedTuple):
     """What came of it."""
 
     chosen: tuple[Option, ...]

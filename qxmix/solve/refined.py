@@ -64,8 +64,7 @@ def refine_recipe(
         f"Refined on the model: {found.n_kept} of {found.n_tried} swaps kept, divergence on that text "
         f"{found.before:.5g} to {found.after:.5g}."
     )
-    solution = replace(
-        solved.solution,
+    solution = solved.solution._replace(
         chosen=found.chosen,
         nbytes=sum(o.nbytes for o in found.chosen),
         loss=sum(o.loss for o in found.chosen),

@@ -8,9 +8,9 @@ are the optimum; the first that does not fit is taken in part.  One sort answers
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from qxmix.solve.model import Item, Option
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """From one option on an item's hull to the next."""
 
     gain: float
@@ -33,8 +32,7 @@ class Step:
     """Loss saved."""
 
 
-@dataclass(frozen=True, slots=True)
-class Staircase:
+class Staircase(NamedTuple):
     """All items at their smallest option, and the steps up from there, best first."""
 
     items: tuple[Item, ...]
@@ -75,7 +73,7 @@ def staircase(items: Sequence[Item]) -> Staircase:
 def fixed(stairs: Staircase, item: int, option: int) -> Staircase:
     """The same problem with one option left of an item, which thereby becomes its option 0."""
     items = list(stairs.items)
-    items[item] = replace(items[item], options=(items[item].options[option],))
+    items[item] = items[item]._replace(options=(items[item].options[option],))
     return _climbed(tuple(items), tuple(s for s in stairs.steps if s.item != item))
 
 

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from qxmix.cli.main import SIZES, main
 from qxmix.errors import Problem
 from qxmix.plan import make_plan
+from qxmix.planning.memory import Chunking
 from qxmix.recipe import load_recipe
 from qxmix.report.plan import plan_text
 from qxmix.report.problems import problem_line
@@ -112,8 +113,8 @@ def test_colours_and_the_end_of_a_long_plan(monkeypatch: pytest.MonkeyPatch) -> 
     for lines, times in ((10, 2), (500, 1)):
         monkeypatch.setenv("LINES", str(lines))
         monkeypatch.setenv("COLUMNS", "200")
-        assert plan_text(plan, n_workers=1, terminal=True).count("Error: ") == times
-    text = plan_text(plan, n_workers=1)
+        assert plan_text(plan, Chunking(), terminal=True).count("Error: ") == times
+    text = plan_text(plan, Chunking())
     assert "Written to   model-IQ4_KS.gguf" in text
     assert "of memory at most, with 1 worker" in text
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -111,22 +110,22 @@ def test_identity_follows_the_bytes(tmp_path: Path) -> None:
 NAN, BIG = np.float32("nan"), np.float16(1.001)
 DIFFERENT: dict[str, tuple[Callable[[SecondMoments], SecondMoments], str]] = {
     "diag NaN": (
-        lambda m: replace(m, diag=np.where(np.arange(40) == 7, NAN, m.diag)),
+        lambda m: m._replace(diag=np.where(np.arange(40) == 7, NAN, m.diag)),
         r"value 0, 7 of 'blk.0.ffn_down.weight.diag' is nan, no finite number of 0 or more; make the moments again",
     ),
     "count negative": (
-        lambda m: replace(m, counts=-m.counts), r"value 0 of 'blk.0.ffn_down.weight.counts' is -40.0, no finite"),
+        lambda m: m._replace(counts=-m.counts), r"value 0 of 'blk.0.ffn_down.weight.counts' is -40.0, no finite"),
     "correlation above 1": (
-        lambda m: replace(m, correlations=np.where(np.arange(780) == 5, BIG, m.correlations)),
+        lambda m: m._replace(correlations=np.where(np.arange(780) == 5, BIG, m.correlations)),
         r"value 0, 5 of 'blk.0.ffn_down.weight.corr' is 1.00\d+, no correlation from -1 to 1"),
     "correlation NaN": (
-        lambda m: replace(m, correlations=np.where(np.arange(780) == 5, np.float16("nan"), m.correlations)),
+        lambda m: m._replace(correlations=np.where(np.arange(780) == 5, np.float16("nan"), m.correlations)),
         r"value 0, 5 of 'blk.0.ffn_down.weight.corr' is nan, no correlation"),
     "not positive definite": (
-        lambda m: replace(m, correlations=np.full((1, 780), -0.9, np.float16)),
+        lambda m: m._replace(correlations=np.full((1, 780), -0.9, np.float16)),
         r"the correlations of columns 0 to 39 of 'blk.0.ffn_down.weight' \(matrix 0\) are no correlations of anything"),
     "of another width": (
-        lambda m: replace(m, diag=m.diag[:, :30]), r"which do not agree with a diag of \(1, 30\)"),
+        lambda m: m._replace(diag=m.diag[:, :30]), r"which do not agree with a diag of \(1, 30\)"),
 }  # fmt: skip
 
 

@@ -115,3 +115,20 @@ def plan_for(
     ]
     recipe = cast("Recipe", SimpleNamespace(path=Path("recipe.yaml"), sha256="7" * 64))
     return Plan(recipe, header, imatrix, tuple(tensors), 2, layout.files, ())
+
+
+MIXES: tuple[tuple[str, dict[str, str]], ...] = (
+    ("Q4_0", {"token_embd.weight": "Q8_0"}),
+    ("Q4_0", {"token_embd.weight": "keep", "blk.1.attn_q.weight": "Q8_0"}),
+    ("Q8_0", {}),
+    ("IQ4_NL", {"blk.1.attn_q.weight": "Q8_0_R8"}),
+)
+"""Default and types of four outputs of one model."""
+
+
+def mixes_of(model: Path, imatrix: Imatrix, shards_of_third: Sequence[int] | None = None) -> list[Plan]:
+    """Four outputs of a model, the second without the importance matrix."""
+    return [
+        plan_for(model, types, default, None if i == 1 else imatrix, shards=shards_of_third if i == 2 else None)
+        for i, (default, types) in enumerate(MIXES)
+    ]

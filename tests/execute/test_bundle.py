@@ -11,9 +11,10 @@ import pytest
 from qxmix import quants
 from qxmix.errors import ModelFileError, PlanError, RunError
 from qxmix.execute import work
-from qxmix.execute.tasks import Chunking, make_bundles, make_tasks, refuse_too_little_memory
+from qxmix.execute.tasks import make_bundles, make_tasks, refuse_too_little_memory
 from qxmix.plan import peak_nbytes
-from tests.execute.plans import f16_model, plan_for, uniform_imatrix, weights, write_model
+from qxmix.planning.memory import Chunking
+from tests.execute.plans import f16_model, mixes_of, plan_for, uniform_imatrix, weights, write_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,24 +24,11 @@ if TYPE_CHECKING:
     from qxmix.plan import Plan
     from qxmix.quants.codec import Codec, Columns, Packed, Rows
 
-MIXES: tuple[tuple[str, dict[str, str]], ...] = (
-    ("Q4_0", {"token_embd.weight": "Q8_0"}),
-    ("Q4_0", {"token_embd.weight": "keep", "blk.1.attn_q.weight": "Q8_0"}),
-    ("Q8_0", {}),
-    ("IQ4_NL", {"blk.1.attn_q.weight": "Q8_0_R8"}),
-)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return f16_model(tmp_path_factory.mktemp("models") / "model.gguf")
-
 
 @pytest.fixture
 def plans(model: Path, tmp_path: Path) -> list[Plan]:
     """Four mixes, the second without an importance matrix."""
-    imatrix = uniform_imatrix(tmp_path / "imatrix.dat")
-    return [plan_for(model, types, default, None if i == 1 else imatrix) for i, (default, types) in enumerate(MIXES)]
+    return mixes_of(model, uniform_imatrix(tmp_path / "imatrix.dat"))
 
 
 def tasks_of(plan: Plan, target: Path, chunking: Chunking) -> Iterator[Task]:
@@ -112,9 +100,9 @@ def test_steps_are_whole_row_groups_of_all_types(tmp_path: Path) -> None:
     row = 1 << 18
     plain = plan_for(f16_model(tmp_path / "m.gguf", {"blk.0.attn_q.weight": (row, 16)}), {}, "Q8_0")
     packed = plan_for(tmp_path / "m.gguf", {}, "Q8_0_R8")
-    least = peak_nbytes(packed, 1, beside=[plain])
-    assert least == peak_nbytes(packed, 1)
-    assert least > peak_nbytes(plain, 1) + 5 * 4 * row
+    least = peak_nbytes(packed, Chunking(), beside=[plain])
+    assert least == peak_nbytes(packed, Chunking())
+    assert least > peak_nbytes(plain, Chunking()) + 5 * 4 * row
     refuse_too_little_memory([plain, packed], Chunking(least, 1))
     with pytest.raises(PlanError, match=r"blk\.0\.attn_q\.weight needs .* raise --memory or use fewer workers"):
         refuse_too_little_memory([plain, packed], Chunking(least - 1, 1))

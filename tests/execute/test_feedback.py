@@ -19,9 +19,10 @@ from qxmix.errors import ModelFileError, PlanError, RunError
 from qxmix.execute import apply
 from qxmix.execute.factors import factors_of
 from qxmix.execute.reuse import tensor_key
-from qxmix.execute.tasks import Chunking, make_tasks
+from qxmix.execute.tasks import make_tasks
 from qxmix.execute.verify import verify
 from qxmix.planning.lock import check_lock, write_lock
+from qxmix.planning.memory import Chunking
 from qxmix.quants.api import quantize
 from qxmix.quants.feedback.correlations import pack_correlations, spans_of
 from qxmix.quants.feedback.options import Feedback

@@ -23,7 +23,7 @@ from qxmix.execute import Options, apply, apply_all, kernels, open_files, work
 from qxmix.execute import output as files
 from qxmix.execute.aids import Aids
 from qxmix.execute.complete import is_complete
-from tests.execute.plans import SHAPES, f16_model, plan_for, uniform_imatrix, weights, write_model
+from tests.execute.plans import SHAPES, f16_model, mixes_of, plan_for, uniform_imatrix, weights, write_model
 
 if TYPE_CHECKING:
     from qxmix.execute import Progress
@@ -33,27 +33,12 @@ if TYPE_CHECKING:
 
 N_KILLS = int(os.environ.get("QXMIX_TEST_KILLS", "4"))
 TALL = {f"blk.{i}.ffn_up.weight": (512, 4100) for i in range(6)}
-MIXES: tuple[tuple[str, dict[str, str]], ...] = (
-    ("Q4_0", {"token_embd.weight": "Q8_0"}),
-    ("Q4_0", {"token_embd.weight": "keep", "blk.1.attn_q.weight": "Q8_0"}),
-    ("Q8_0", {}),
-    ("IQ4_NL", {"blk.1.attn_q.weight": "Q8_0_R8"}),
-)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return f16_model(tmp_path_factory.mktemp("models") / "model.gguf")
 
 
 @pytest.fixture
 def plans(model: Path, tmp_path: Path) -> list[Plan]:
     """Four mixes, the second without an importance matrix, the third in two shards."""
-    imatrix = uniform_imatrix(tmp_path / "imatrix.dat")
-    return [
-        plan_for(model, types, default, None if i == 1 else imatrix, shards=[0, 0, 0, 1, 1, 1] if i == 2 else None)
-        for i, (default, types) in enumerate(MIXES)
-    ]
+    return mixes_of(model, uniform_imatrix(tmp_path / "imatrix.dat"), shards_of_third=[0, 0, 0, 1, 1, 1])
 
 
 def outputs_in(folder: Path, plans: list[Plan]) -> list[tuple[Plan, Path]]:

@@ -10,6 +10,7 @@ import pytest
 from qxmix import load_recipe, make_plan, read_header
 from qxmix.execute import apply
 from qxmix.execute.reuse import tensor_key
+from qxmix.planning.memory import Chunking
 from qxmix.quants import QUANT_TYPES
 from qxmix.quants.api import dequantize, quantize
 from qxmix.report.plan import plan_text
@@ -69,14 +70,14 @@ def test_without_a_word_it_is_rounded_as_the_reference_does(tmp_path: Path) -> N
 def test_types_that_do_not_search_stay_as_they_are(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, "search: exhaustive\nrules: [{match: attn, type: q4_1}]")
     assert not plan.tensors[0].counts_alike
-    assert "exhaustive: changes nothing" in plan_text(plan, n_workers=1)
+    assert "exhaustive: changes nothing" in plan_text(plan, Chunking())
 
 
 def test_plan_tells_the_search(tmp_path: Path) -> None:
     asked, plain = plan_of(tmp_path, "search: heuristic"), plan_of(tmp_path, "")
-    assert "heuristic, columns alike" in plan_text(asked, n_workers=1)
-    assert "search" not in plan_text(plain, n_workers=1)
-    told = [str(plan_json(p, n_workers=1)["tensors"]) for p in (asked, plain)]
+    assert "heuristic, columns alike" in plan_text(asked, Chunking())
+    assert "search" not in plan_text(plain, Chunking())
+    told = [str(plan_json(p, Chunking())["tensors"]) for p in (asked, plain)]
     assert ["'counts_alike': True" in text for text in told] == [True, False]
 
 

@@ -93,7 +93,7 @@ def test_every_type_has_an_answer() -> None:
 def test_the_predicted_loss_has_the_inputs_in_it() -> None:
     shape = dense("llama", 6, 512, 1024, 8, 2, head=64, n_vocab=2048)
     model, plain = header(shape), measurement_of(shape)
-    seen = replace(plain, tensors=tuple(replace(t, input_errors=(1e-4, 8e-4)) for t in plain.tensors))
+    seen = replace(plain, tensors=tuple(t._replace(input_errors=(1e-4, 8e-4)) for t in plain.tensors))
     name = plain.tensors[1].name
     before, after = predictor_of(model, plain), predictor_of(model, seen)
     assert after.engines == ENGINES

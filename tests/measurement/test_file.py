@@ -75,7 +75,7 @@ def test_a_measurement_survives_its_file(tmp_path: Path) -> None:
 
 
 def test_errors_alone_are_a_measurement(tmp_path: Path) -> None:
-    bare = tuple(replace(t, sensitivity=None) for t in TENSORS)
+    bare = tuple(t._replace(sensitivity=None) for t in TENSORS)
     errors = replace(MEASUREMENT, imatrix_sha256=None, tensors=bare, run=None, points=(), joint=())
     save_measurement(errors, tmp_path / "m.json")
     assert load_measurement(tmp_path / "m.json") == errors
@@ -158,7 +158,7 @@ def test_another_model_and_matrix_are_told_at_once(tmp_path: Path, demo_model: P
     assert f"importance matrix {'b' * 12} and not with none" in matrix.text
     own = replace(
         MEASUREMENT,
-        model=replace(MEASUREMENT.model, header_sha256=header_sha256(header)),
+        model=MEASUREMENT.model._replace(header_sha256=header_sha256(header)),
         imatrix_sha256=imatrix.sha256,
     )
     check_belongs(own, tmp_path / "m.json", header, imatrix)

@@ -14,6 +14,7 @@ from qxmix.execute.verify import verify
 from qxmix.lint import examined
 from qxmix.plan import Plan, make_plan
 from qxmix.planning.lock import check_lock, write_lock
+from qxmix.planning.memory import Chunking
 from qxmix.recipe import load_recipe
 from qxmix.report.plan import plan_text
 from tests.execute.plans import finish_model, weights
@@ -92,7 +93,7 @@ def test_the_output_says_what_the_recipe_says(model: Path, tmp_path: Path) -> No
 
 
 def test_the_plan_shows_what_changes_and_only_that(model: Path) -> None:
-    shown = plan_text(plan_of(model, "{set: {general.name: New name, llama.context_length: 2048}}"), n_workers=1)
+    shown = plan_text(plan_of(model, "{set: {general.name: New name, llama.context_length: 2048}}"), Chunking())
     assert "general.name" in shown
     assert "'Old name'" in shown
     assert "'New name'" in shown

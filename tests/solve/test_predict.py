@@ -164,8 +164,8 @@ def test_between_measured_layers_a_type_loses_alike_whatever_its_relative_error(
             return tensor
         measured = tensor.name != name
         scale = 1.0 if measured else 0.05
-        trials = tuple(replace(t, error=scale * (load_prior().error(t.type) or 1.0)) for t in tensor.trials)
-        return replace(tensor, trials=trials, sensitivity=Sensitivity(0.1, 0.0, "measured" if measured else "filled"))
+        trials = tuple(t._replace(error=scale * (load_prior().error(t.type) or 1.0)) for t in tensor.trials)
+        return tensor._replace(trials=trials, sensitivity=Sensitivity(0.1, 0.0, "measured" if measured else "filled"))
 
     found = predictor_of(header(model), replace(measurement, tensors=tuple(map(changed, measurement.tensors))))
     assert found.loss(name, "Q4_K") == pytest.approx(found.loss("blk.2.ffn_down.weight", "Q4_K"))

@@ -6,24 +6,21 @@ Source of the grammar: POSIX.1-2017, Shell Command Language, 2.2 to 2.4 and 2.10
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from qxmix.errors import Problem, RecipeError
 
 How = Literal["bare", "quoted", "expansion", "quoted expansion"]
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """A run of characters that is quoted in one way; an expansion stands as it is written, ``${A[@]}``."""
 
     text: str
     how: How
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """A word, an operator, or an assignment of an array."""
 
     line: int
@@ -40,8 +37,7 @@ class Token:
         return "".join(p.text for p in self.pieces) if all(p.how == "bare" for p in self.pieces) else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Lexed:
+class Lexed(NamedTuple):
     """A whole text."""
 
     tokens: tuple[Token, ...]

@@ -173,8 +173,7 @@ def _cmd_word(text: str, pos: int, _variables: Mapping[str, str], where: str) ->
         else:
             parts.append(char)
         pos += 1
-    if quoted:
-        raise RecipeError(Problem(where, f'a " is opened and never closed in {text[start : start + 40]}'))
+    _check_closed('"' if quoted else "", text[start:], where)
     return "".join(parts), pos
 
 
@@ -207,9 +206,13 @@ def _power_word(text: str, pos: int, variables: Mapping[str, str], where: str) -
         else:
             parts.append(char)
         pos += 1
-    if quote:
-        raise RecipeError(Problem(where, f"a {quote} is opened and never closed in {text[start : start + 40]}"))
+    _check_closed(quote, text[start:], where)
     return "".join(parts), pos
+
+
+def _check_closed(quote: str, word: str, where: str) -> None:
+    if quote:
+        raise RecipeError(Problem(where, f"a {quote} is opened and never closed in {word[:40]}"))
 
 
 def _check_end(text: str, start: int, pos: int, where: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from math import log10
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from qxmix.quants import find
 from qxmix.report import look
@@ -29,8 +29,7 @@ _MOST_PRINTED = 150
 """Tensors up to which a printer gets the table of all; with more it gets the parts alone, instead of fifty sheets."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
+class Bar(NamedTuple):
     """The bytes of one type: those it has, and those that were asked of it."""
 
     type: str
