@@ -28,7 +28,9 @@ def checked_text(results: Sequence[Checked], *, terminal: bool) -> str:
         return "No recipe is here: a recipe is a .yaml file with a line 'qxmix: 1'."
     word = "recipe" if n_recipes == 1 else "recipes"
     total = f"{bad} of {n_recipes} {word} with problems." if bad else f"{n_recipes} {word}, nothing to say."
-    return "\n\n".join(part for part in ("\n".join(lines), summary, total) if part)
+    if any(p.id == "lock" for r in results for p in r.problems):
+        total += " A lock whose change is meant is written anew by 'qxmix plan RECIPE MODEL --lock FILE'."
+    return "\n\n".join(part for part in ("\n".join(lines), summary, wrapped(total, terminal=terminal)) if part)
 
 
 def _verdict(result: Checked) -> str:

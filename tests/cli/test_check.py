@@ -87,6 +87,7 @@ def test_limits_and_locks(repository: Path) -> None:
     done = run(repository, "check", "--model", "headers", code=3)
     assert "the recipe is another one" in done.stdout
     assert "attn_v.weight would be Q5_0 and was locked as Q4_0" in done.stdout
+    assert "written anew by 'qxmix plan RECIPE MODEL --lock FILE'" in " ".join(done.stdout.split())
     recipe.write_text(GOOD + "limits: {max_bpw: 2}\n")
     assert "bits per weight" in run(repository, "check", "--model", "headers", code=3).stdout
 
