@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from qxmix.cli.complete import complete_type_list
 from qxmix.cli.inputs import EngineName, open_model, read_text
 from qxmix.cli.streams import notice
 from qxmix.container.imatrix import load_imatrix
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
 @click.argument("model", type=click.Path(path_type=str))
 @click.option("--text", required=True, type=click.Path(path_type=Path), help="Text to predict, UTF-8.")
 @click.option("--imatrix", type=click.Path(path_type=str), help="Importance matrix, .dat or GGUF.")
-@click.option("--types", help="Types, with commas.  [default: those of the pull request that the engine has]")
+@click.option(
+    "--types", shell_complete=complete_type_list,
+    help="Types, with commas.  [default: those of the pull request that the engine has]",
+)  # fmt: skip
 @click.option("--searches", help="Searches, with commas.  [default: heuristic,gradient,exhaustive]")
 @click.option("--chunks", type=click.IntRange(min=1), help="Chunks from the start of the text.  [default: all]")
 @click.option("--ctx", default=512, show_default=True, type=click.IntRange(min=8), help="Tokens per chunk.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from qxmix.cli.complete import complete_mixes
 from qxmix.cli.inputs import EngineName, open_model
 from qxmix.cli.streams import write_text
 from qxmix.container.gguf_format import MAGIC
@@ -35,7 +36,10 @@ MAX_SHOWN = 20
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--model", type=click.Path(path_type=str), help="GGUF to prove on that the recipe decides alike.")
 @click.option("--dialect", type=EngineName("thireus"), help="Whose recipe it is; without it the text tells.")
-@click.option("--base", metavar="TYPE", help="The mix that decides what no rule does, for lists without it: Q4_K_M.")
+@click.option(
+    "--base", metavar="TYPE", shell_complete=complete_mixes,
+    help="The mix that decides what no rule does, for lists without it: Q4_K_M.",
+)  # fmt: skip
 @click.option("--set", "given", metavar="NAME=VALUE", multiple=True, help="Value of a variable that a script asks for.")
 @click.option("--target", type=EngineName(), help="Engine; without it the source's.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the recipe here, not to the terminal.")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from qxmix.cli.complete import complete_type_list
 from qxmix.cli.inputs import EngineName, open_model
 from qxmix.cli.interrupt import stoppable
 from qxmix.cli.progress import QUIET_SECONDS
@@ -61,8 +62,9 @@ class _Count(click.ParamType):  # type: ignore[type-arg] # generic in the stubs 
 @click.option("--imatrix", type=click.Path(path_type=Path), help="Importance matrix that encoders and errors use.")
 @click.option("--target", type=EngineName("any"), default="ik_llama.cpp", show_default=True, help="Whose types.")
 @click.option(
-    "--types", default="", help="Types to try, with commas between, or 'all'.  [default: 12 from 2 to 8.5 bits]"
-)
+    "--types", default="", shell_complete=complete_type_list,
+    help="Types to try, with commas between, or 'all'.  [default: 12 from 2 to 8.5 bits]",
+)  # fmt: skip
 @click.option("--rows", type=_Count(), default="1024", show_default=True, help="Rows to encode of each tensor.")
 @click.option(
     "--text", type=click.Path(path_type=Path), help="Text to measure losses on, UTF-8; without, errors alone."

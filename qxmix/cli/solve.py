@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from qxmix.cli.complete import complete_recipes, complete_type_list
 from qxmix.cli.inputs import open_measurement, open_model, read_text
 from qxmix.cli.plan import make_split, split_options
 from qxmix.cli.running import running_options, use_of
@@ -56,9 +57,15 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Recipe to write.  [default: standard output]")
 @click.option("--imatrix", type=click.Path(path_type=str), help="Importance matrix, .dat or GGUF.")
-@click.option("--base", type=click.Path(path_type=str), help="A recipe: its rules stay, the rest is solved.")
+@click.option(
+    "--base", type=click.Path(path_type=str), shell_complete=complete_recipes,
+    help="A recipe: its rules stay, the rest is solved.",
+)  # fmt: skip
 @click.option("--target", type=click.Choice(TARGETS), help="Who loads it.  [default: as base or measurement, or any]")
-@click.option("--types", help="Candidates, separated by commas, or all.  [default: those measured, or usual]")
+@click.option(
+    "--types", shell_complete=complete_type_list,
+    help="Candidates, separated by commas, or all.  [default: those measured, or usual]",
+)  # fmt: skip
 @click.option("--floor", "floors", type=SelectorTypes(), multiple=True, help="Least type: attn_v=q6_k. Repeatable.")
 @click.option("--ceiling", "ceilings", type=SelectorTypes(), multiple=True, help="Largest type. Repeatable.")
 @click.option("--ban", "bans", type=SelectorTypes(several=True), multiple=True, help="Not these: ffn_down=q2_k,q3_k.")

@@ -46,6 +46,19 @@ def test_types(command: str) -> None:
     assert set(completed(command, "iq4_k")) == expected
 
 
+@pytest.mark.parametrize("command", ["solve", "measure", "compare-search"])
+def test_the_last_of_several_types(command: str) -> None:
+    assert completed(command, "--types", "Q4_0,iq6") == ["Q4_0,IQ6_K"]
+    assert "MXFP4" in completed(command, "--types", "mx")
+
+
+def test_mixes_and_recipes_as_a_base() -> None:
+    assert completed("import", "--base", "q4_k") == ["Q4_K_M", "Q4_K_R4", "Q4_K_S"]
+    assert "IQ4_KS" in completed("import", "--base", "iq4")
+    assert completed("import", "--base", "pure") == []
+    assert "pure/q8_0" in completed("solve", "--base", "pure/q8")
+
+
 def test_as_bash_calls_it(tmp_path: Path) -> None:
     """By the name of the program, as the line in the README sets it up."""
     program = tmp_path / "qxmix"
