@@ -125,6 +125,24 @@ def test_shards_are_verified(demo_model: Path, tmp_path: Path, bare: bool) -> No
     assert not verify(read_header(first), read_header(demo_model)).problems
 
 
+def test_a_split_output_of_a_split_model_is_made_again(demo_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "copy.yaml").write_text("qxmix: 1\ntarget: any\ndefault: keep\nfallback: error\n")
+    copied = make_plan(load_recipe(tmp_path / "copy.yaml"), read_header(demo_model), split=Split(max_tensors=15))
+    source = read_header(apply(copied, tmp_path / "m.gguf").paths[0])
+    plan = make_plan(load_recipe("pure/q8_0"), source, split=Split(max_tensors=20))
+    paths = apply(plan, tmp_path / "o.gguf").paths
+    assert (len(source.paths), len(paths)) == (3, 2)
+    for model in source, read_header(demo_model):
+        found = verify(read_header(paths[0]), model, every=True)
+        assert (found.problems, found.n_leaves) == ((), found.n_all_leaves)
+    data = bytearray(paths[1].read_bytes())
+    data[-40] ^= 1
+    paths[1].write_bytes(data)
+    told = [p.text for p in verify(read_header(paths[0]), source).problems]
+    assert any(f"its data in {paths[1].name}" in text for text in told)
+    assert any("the recipe makes other bytes" in text for text in told)
+
+
 def test_damage_is_told_of_the_shard_that_has_it(demo_model: Path, tmp_path: Path) -> None:
     plan = make_plan(load_recipe("pure/q8_0"), read_header(demo_model), split=Split(max_tensors=20))
     second = apply(plan, tmp_path / "x.gguf").paths[1]
