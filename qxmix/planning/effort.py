@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 _BYTES_PER_SECOND = 1e9
 """Read, hashed and written by one thread; SHA-256 takes most of it."""
-_EXHAUSTIVE = 4.0
-"""Times that the exhaustive search takes, of two and a half to five (README, 'Which search')."""
+_EXHAUSTIVE = 5.0
+"""Times that the exhaustive search takes, of four to nine (README's table of it)."""
 
 
 def seconds(tensor: PlannedTensor) -> float:

@@ -61,9 +61,9 @@ def test_what_a_tensor_takes(tmp_path: Path) -> None:
 
 def test_all_types_have_a_speed_and_readme_knows_of_none_that_is_far_from_it() -> None:
     table = README.read_text(encoding="utf-8").partition("| type | Mw/s |")[2].partition("\n\n")[0]
-    shown = {name: float(figure) for name, figure in re.findall(r"\| (\w+) \| ([\d.]+) \|", table)}
-    assert set(shown) == set(_MILLIONS_PER_SECOND)
-    assert all(0.3 < _MILLIONS_PER_SECOND[name] / figure < 3 for name, figure in shown.items())
+    shown = {name: float(figure) for name, figure in re.findall(r"^\| (\w+) \| ([\d.]+) \|", table, re.MULTILINE)}
+    assert set(_MILLIONS_PER_SECOND) <= set(shown)
+    assert all(0.3 < figure / shown[name] < 3 for name, figure in _MILLIONS_PER_SECOND.items())
     searching = [t for t in QUANT_TYPES if t.codec and t.importance != "ignored"]
     assert all((t.base or t.name) in _MILLIONS_PER_SECOND for t in searching)
     assert speed(get("Q4_K_R4")) == speed(get("Q4_K")) < speed(get("F16"))
