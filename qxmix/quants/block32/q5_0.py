@@ -14,36 +14,6 @@ Source: ``block_q5_0`` of ggml; ``quantize_q5_0`` of ik_llama.cpp with an import
 
 from __future__ import annotations
 
-from qxmix.quants.block32.decoder import block_decoder, five_bits, linear_value
-from qxmix.quants.block32.encoder import linear_encoder
-from qxmix.quants.block32.packing import store_five_bits
-from qxmix.quants.block32.rounding import rounding_encoder
-from qxmix.quants.codec import SEARCHES, Codec, importance_decides
-from qxmix.quants.common.numerics import store_half
-from qxmix.quants.common.search import linear_search
-from qxmix.quants.feedback.block32 import linear_feedback
-from qxmix.quants.jit import inlined
+from qxmix.quants.block32.legacy import FIVE_BITS, linear_codecs
 
-NMAX = 16
-BLOCK_NBYTES = 22
-
-
-@inlined
-def _pack(packed, at, scale, _minimum, low, high):
-    store_half(packed, at, scale)
-    store_five_bits(packed, at + 2, low, high)
-
-
-searching = linear_encoder(NMAX, BLOCK_NBYTES, _pack)
-rounding = rounding_encoder(2 * NMAX - 1, BLOCK_NBYTES, _pack, affine=False)
-
-CODECS = {
-    "Q5_0": Codec(
-        decode=block_decoder(BLOCK_NBYTES, five_bits(2), linear_value(NMAX)),
-        encode=importance_decides(searching, without=rounding),
-        searches=SEARCHES,
-        version=3,
-        feedback=linear_feedback(NMAX, BLOCK_NBYTES, _pack),
-        search_block=linear_search(NMAX),
-    ),
-}
+CODECS = linear_codecs("Q5_0", FIVE_BITS)

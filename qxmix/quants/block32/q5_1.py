@@ -14,33 +14,6 @@ Source: ``block_q5_1`` of ggml; ``quantize_q5_1`` of ik_llama.cpp with an import
 
 from __future__ import annotations
 
-from qxmix.quants.block32.decoder import affine_value, block_decoder, five_bits
-from qxmix.quants.block32.encoder import affine_encoder
-from qxmix.quants.block32.packing import store_five_bits
-from qxmix.quants.block32.rounding import rounding_encoder
-from qxmix.quants.codec import Codec, importance_decides
-from qxmix.quants.common.numerics import store_half
-from qxmix.quants.feedback.block32 import affine_feedback
-from qxmix.quants.jit import inlined
+from qxmix.quants.block32.legacy import FIVE_BITS, affine_codecs
 
-NMAX = 31
-BLOCK_NBYTES = 24
-
-
-@inlined
-def _pack(packed, at, scale, minimum, low, high):
-    store_half(packed, at, scale)
-    store_half(packed, at + 2, minimum)
-    store_five_bits(packed, at + 4, low, high)
-
-
-searching = affine_encoder(NMAX, BLOCK_NBYTES, _pack)
-rounding = rounding_encoder(NMAX, BLOCK_NBYTES, _pack, affine=True)
-
-CODECS = {
-    "Q5_1": Codec(
-        decode=block_decoder(BLOCK_NBYTES, five_bits(4), affine_value),
-        encode=importance_decides(searching, without=rounding),
-        feedback=affine_feedback(NMAX, BLOCK_NBYTES, _pack),
-    )
-}
+CODECS = affine_codecs("Q5_1", FIVE_BITS)

@@ -17,7 +17,6 @@ from qxmix.quants.common.simd import WIDTH, any_lane, load, splat, store, where
 from qxmix.quants.common.weigh_ik import weigh_cleaned, weigh_plain
 from qxmix.quants.grid.ternary_grid import sort_lanes
 from qxmix.quants.jit import inlined, kernel, spliced
-from qxmix.quants.level.two_tables import TwoTables
 
 if TYPE_CHECKING:
     from qxmix.quants.contracts import WeighLanes
@@ -27,7 +26,6 @@ SHIFTED: Levels = BASE + np.float32(5)
 """Levels of a block whose flag is set."""
 ZERO = np.float32(1e-16)
 """A block whose largest magnitude is below this gets scale 0."""
-TABLES = TwoTables(BASE, 5)
 N_CANDIDATES = 4
 _VARIANCE, _SHARE = np.float32(1.5), np.float32(0.25)
 """Of the variance of a super-block, what counts in a weight; of that, what counts where there is no importance."""
