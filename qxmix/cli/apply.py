@@ -21,6 +21,7 @@ from qxmix.cli.sizes import Size
 from qxmix.cli.streams import notice
 from qxmix.container.imatrix import load_imatrix
 from qxmix.execute.complete import is_complete
+from qxmix.execute.find_factors import find_factors
 from qxmix.execute.options import Options
 from qxmix.execute.output import name_output
 from qxmix.execute.preflight import Wanted, preflight
@@ -112,7 +113,9 @@ def command(
     header, matrix = open_model(model), load_imatrix(imatrix) if imatrix else None
     second = open_moments(moments)
     plans = [examined(make_plan(recipe, header, matrix, split, second)) for recipe in loaded]
-    _check_locks(plans, locked)
+    if locked:
+        plans = [find_factors(plan, jobs) for plan in plans]
+        _check_locks(plans, locked)
     outputs = [(plan, _output_path(plan, output, several=several)) for plan in plans]
     options = Options(jobs, executor, memory, report, resume, overwrite, strict, reuse, cache)
     if measure is not None and card is None:
@@ -137,7 +140,7 @@ def command(
 
 
 def _check_locks(plans: Sequence[Plan], locked: Sequence[Path]) -> None:
-    if locked and len(locked) != len(plans):
+    if len(locked) != len(plans):
         raise click.UsageError(f"--locked is given {len(locked)} times for {len(plans)} recipes; give one for each")
     for plan, path in zip(plans, locked, strict=False):
         check_lock(plan, path)

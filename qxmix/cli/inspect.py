@@ -50,7 +50,7 @@ def command(model: str, output: Path | None, *, every: bool, as_json: bool, latt
 
 
 def _lattices(model: str, output: Path | None, *, as_json: bool, terminal: bool) -> None:
-    from qxmix.measure.encode import Source  # noqa: PLC0415 - numba, which a header does not need
+    from qxmix.execute.source import Source  # noqa: PLC0415 - numba, which a header does not need
     from qxmix.measure.lattice import is_looked_at, lattice_of  # noqa: PLC0415
     from qxmix.measurement.lattice import lattices_json  # noqa: PLC0415
     from qxmix.report.lattice import lattices_text  # noqa: PLC0415

@@ -19,6 +19,7 @@ from qxmix.lint import examined, refused
 from qxmix.plan import Split, make_plan
 from qxmix.planning.lock import write_lock
 from qxmix.planning.memory import Chunking
+from qxmix.planning.scales import to_find
 from qxmix.processors import n_processors
 from qxmix.recipe import load_recipe
 from qxmix.report.plan import plan_text
@@ -133,7 +134,7 @@ def command(
     click.echo(text)
     code = exit_code(plan, strict=strict)
     if lock is not None and code == 0:
-        write_lock(plan, lock)
+        write_lock(_with_factors(plan), lock)
     ctx.exit(code)
 
 
@@ -146,6 +147,15 @@ def _answered(plan: Plan, asked: Asked, *, every: bool) -> tuple[Plan, str]:
         return answer(plan, asked, show)
     plan = examined(plan)
     return plan, show(plan)
+
+
+def _with_factors(plan: Plan) -> Plan:
+    """The plan with what ``scale: auto`` comes to, which a lock holds; reads weights where it stands."""
+    if not to_find(plan):
+        return plan
+    from qxmix.execute.find_factors import find_factors  # noqa: PLC0415 - numba, for those who ask for it
+
+    return find_factors(plan)
 
 
 def exit_code(plan: Plan, *, strict: bool) -> int:

@@ -10,6 +10,7 @@ from qxmix.dialects.plain import shell_text
 from qxmix.dialects.shell import read_script
 from qxmix.errors import Problem, RecipeError
 from qxmix.quants import find
+from qxmix.quants.quant_type import LEAST_FACTOR, MOST_FACTOR
 from qxmix.recipe.remedies import near
 
 if TYPE_CHECKING:
@@ -34,11 +35,13 @@ _FLAGS: dict[str, TypeFlag] = {
     "--ffn-up-type": "ffn_up",
 }
 _IK_FLAGS = frozenset(_FLAGS) - {"--token-embedding-type", "--output-tensor-type"}
-_SWITCHES = ("--pure", "--leave-output-tensor", "--allow-requantize", "--ignore-imatrix-rules")
+_SWITCHES = ("--pure", "--leave-output-tensor", "--allow-requantize", "--ignore-imatrix-rules", "--symmetric-q40")
+_FACTORS = "--fudge-factors"
 _ELSEWHERE = {
     "--keep-split": (0, "it is an option of 'qxmix apply'"),
     "--dry-run": (0, "'qxmix plan' is one"),
     "--partial-requant": (0, "'qxmix apply' resumes by itself"),
+    "--slow-iq2ks": (0, "the slow search of IQ2_KS is the only one of qxmix"),
     "--max-buffer-size": (1, "'qxmix apply' streams rows"),
 }
 _REFUSED = {
@@ -50,15 +53,13 @@ _REFUSED = {
     "--include-weights": (1, "qxmix uses every entry of an imatrix"),
     "--exclude-weights": (1, "qxmix uses every entry of an imatrix"),
     "--hide-imatrix": (0, "qxmix notes the base name of the imatrix"),
-    "--symmetric-q40": (0, "qxmix has no such encoder"),
-    "--slow-iq2ks": (0, "qxmix has no such encoder"),
     "--target-bpw": (1, "qxmix chooses no types by itself"),
     "--target-size": (1, "qxmix chooses no types by itself"),
     "--state-file": (1, "qxmix chooses no types by itself"),
 }
 _ONLY_IK = frozenset({
     "--custom-q", "--extra-output-tensor", "--repack", "--repack-pattern", "--symmetric-q40", "--slow-iq2ks",
-    "--hide-imatrix", "--ignore-imatrix-rules", "--partial-requant", *_IK_FLAGS,
+    "--fudge-factors",    "--hide-imatrix", "--ignore-imatrix-rules", "--partial-requant", *_IK_FLAGS,
 })  # fmt: skip
 _ONLY_ML = frozenset({"--tensor-type", "--tensor-type-file", "--prune-layers", "--max-buffer-size", "--target-bpw"})
 
@@ -78,6 +79,9 @@ class Command:
     leave_output: bool = False
     allow_requantize: bool = False
     ignore_imatrix_rules: bool = False
+    symmetric_q40: bool = False
+    factors: dict[str, float] = field(default_factory=dict)
+    """Factors of scales by upper-case type."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -174,7 +178,7 @@ def _n_args(option: str) -> int:
     known = _ELSEWHERE.get(option) or _REFUSED.get(option)
     if known:
         return known[0]
-    takes = option in _FLAGS or option in ("--imatrix", "--custom-q", "--tensor-type", "--tensor-type-file")
+    takes = option in _FLAGS or option in ("--imatrix", "--custom-q", "--tensor-type", "--tensor-type-file", _FACTORS)
     return 1 if takes else 0
 
 
@@ -191,7 +195,7 @@ def _take(command: Command, option: str, args: list[Word], name: str) -> str:
         setattr(command, option.removeprefix("--").removesuffix("-tensor").replace("-", "_"), True)
     elif option == "--imatrix":
         command.has_imatrix = True
-    elif option in _FLAGS:
+    elif option in (*_FLAGS, _FACTORS):
         return _take_flag(command, option, args[0])
     elif option in ("--custom-q", "--tensor-type", "--tensor-type-file"):
         if args[0].unknown:
@@ -207,7 +211,25 @@ def _take(command: Command, option: str, args: list[Word], name: str) -> str:
     return ""
 
 
+def _take_factors(command: Command, arg: Word) -> str:
+    """``iq1_kt=1,iq2_xs=0.95``: since ik_llama.cpp's PR 2361."""
+    for item in arg.text.split(","):
+        name, _, number = item.partition("=")
+        found = find(name)
+        if found is None or not found.takes_factor:
+            return f"'{name}' is no type whose scales take a factor; 'qxmix types' tells which do"
+        try:
+            command.factors[found.name] = float(number)
+        except ValueError:
+            return f"'{number}' of {name} is no number"
+        if not LEAST_FACTOR <= command.factors[found.name] <= MOST_FACTOR:
+            return f"{number} of {name} is not between {LEAST_FACTOR} and {MOST_FACTOR}"
+    return ""
+
+
 def _take_flag(command: Command, option: str, arg: Word) -> str:
+    if option == _FACTORS:
+        return _take_factors(command, arg)
     found = find(arg.text)
     if found is None or command.engine not in found.engines:
         return f"'{arg.text}' is no type of {command.engine}"
@@ -237,5 +259,5 @@ def options_of(mix: SourceMix) -> dict[str, str]:
 
 def switches_of(mix: SourceMix) -> list[str]:
     """Options without a value that were given."""
-    given = (mix.pure, mix.leave_output, mix.allow_requantize, mix.ignore_imatrix_rules)
+    given = (mix.pure, mix.leave_output, mix.allow_requantize, mix.ignore_imatrix_rules, mix.symmetric)
     return [option for option, is_given in zip(_SWITCHES, given, strict=True) if is_given]

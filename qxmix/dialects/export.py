@@ -17,8 +17,11 @@ from qxmix.planning.gate import never_quantized
 from qxmix.quants import get
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from qxmix.plan import Plan, PlannedTensor
     from qxmix.quants import Engine
+    from qxmix.recipe.encoding import Factor
 
 _PLAIN_BASE = "Q8_0"
 
@@ -118,9 +121,26 @@ def _notes(plan: Plan, base: str, engine: Engine) -> list[str]:
     notes += [
         f"'search: {name}' of {n} tensors is lost: the engine searches its own way" for name, n in searches.items()
     ]
+    notes += _variants([t for t in plan.tensors if t.action == "encode"], engine)
     if plan.recipe.allow_requantize:
         notes.append("add --allow-requantize where the model is quantized already")
     return notes
+
+
+def _variants(tensors: list[PlannedTensor], engine: Engine) -> Iterator[str]:
+    """Levels and factors that the engine is told for a whole type, or not at all."""
+    by_type: dict[str, set[tuple[bool, Factor | None]]] = defaultdict(set)
+    for tensor in tensors:
+        by_type[tensor.type].add((tensor.symmetric, tensor.scale))
+    for kind, ways in by_type.items():
+        (symmetric, scale), *others = sorted(ways, key=str)
+        if not others and not symmetric and scale is None:
+            continue
+        if others or scale == "auto" or engine != "ik_llama.cpp":
+            yield f"'symmetric' and 'scale' of {kind} are lost: {engine} has no word for them"
+        else:
+            option = "--symmetric-q40" if symmetric else f"--fudge-factors {kind.lower()}={scale:g}"
+            yield f"add {option}, where the build of {engine} has it (since August 2026)"
 
 
 def _check(plan: Plan, exported: Exported) -> None:

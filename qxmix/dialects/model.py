@@ -54,6 +54,10 @@ class SourceMix:
     leave_output: bool = False
     allow_requantize: bool = False
     ignore_imatrix_rules: bool = False
+    symmetric: bool = False
+    """Whether Q4_0 has levels that lie evenly around zero."""
+    factors: Mapping[str, float] = field(default_factory=dict)
+    """What scales are multiplied with, by upper-case type."""
     flags: Mapping[TypeFlag, str] = field(default_factory=dict)
     """Upper-case types by flag."""
     notes: tuple[str, ...] = ()

@@ -146,6 +146,8 @@ def _compare(mix: SourceMix, where: str) -> None:
     ours = [f"{r.pattern}={r.type.lower()}" for r in mix.rules]
     theirs += [f"{option} {kind.lower()}" for option, kind in sorted(reading.flags.items()) if option != _NO_EFFECT]
     ours += [f"{option} {kind.lower()}" for option, kind in sorted(options_of(mix).items())]
+    theirs += [f"{kind}={factor:g}" for kind, factor in sorted(reading.factors.items())]
+    ours += [f"{kind}={factor:g}" for kind, factor in sorted(mix.factors.items())]
     theirs += [str(reading.base), *sorted(reading.switches), str(reading.has_imatrix)]
     ours += [str(mix.base), *sorted(switches_of(mix)), str(mix.has_imatrix)]
     if theirs != ours:
@@ -182,7 +184,7 @@ def _from_command(
     return SourceMix(
         engine, f"{path.name}, a llama-quantize command line of {engine}", tuple(rules), reading, mix, command.pure,
         command.has_imatrix, command.leave_output, command.allow_requantize, command.ignore_imatrix_rules,
-        command.flags, tuple(dict.fromkeys(notes)),
+        command.symmetric_q40, command.factors, command.flags, tuple(dict.fromkeys(notes)),
     )  # fmt: skip
 
 

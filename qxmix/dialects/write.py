@@ -57,6 +57,10 @@ def recipe_text(mix: SourceMix, name: str, target: Engine, silenced: Collection[
         lines.append("allow_requantize: true")
     if mix.ignore_imatrix_rules:
         lines.append("imatrix: {missing: warn}")
+    if mix.symmetric:
+        lines.append("symmetric: true")
+    if mix.factors:
+        lines.append(f"scale: {{{', '.join(f'{kind.lower()}: {f:g}' for kind, f in mix.factors.items())}}}")
     if target != mix.engine:
         counting = (
             "{order: file, overridden: count}" if mix.engine == "ik_llama.cpp" else "{order: name, overridden: skip}"

@@ -111,9 +111,10 @@ def refuse_changed_model(plan: Plan, recorded: Recorded) -> None:
 
 def _identity(plan: Plan) -> dict[str, str]:
     decisions = [
-        (t.name, t.source_type, t.type, t.action, t.importance, t.search, t.counts_alike, t.feedback, t.offset)
+        (t.name, t.source_type, t.type, t.action, t.importance, t.search, t.counts_alike, t.feedback, t.symmetric,
+         t.scale, t.offset)
         for t in plan.tensors
-    ]
+    ]  # fmt: skip
     headers = sha256(b"".join(file.header for file in plan.files))
     return {
         "qxmix": provenance.version(),

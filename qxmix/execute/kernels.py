@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from qxmix import quants
-from qxmix.quants.codec import SEARCHES
+from qxmix.quants.codec import SEARCHES, encoder_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,17 +44,17 @@ def warm(*plans: Plan) -> None:
         compile_kernel(Kernel(name, "feedback"))
     # An encoder may have one kernel for each search, and for tensors with and without an importance.
     kinds = {
-        (t.source_type, t.type, t.importance is not None or t.counts_alike, t.search or SEARCHES[0])
+        (t.source_type, t.type, t.importance is not None or t.counts_alike, t.search or SEARCHES[0], t.symmetric)
         for t in encoded
         if t.feedback is None
     }
-    for source_name, name, weighted, search in sorted(kinds):
+    for source_name, name, weighted, search, symmetric in sorted(kinds):
         source, target = quants.get(source_name), quants.get(name)
         n_cols = lcm(source.block_size, target.block_size)
         n_rows = lcm(source.row_group, target.row_group)
         weights = np.zeros((n_rows, n_cols), np.float32)
         quants.codec_of(source_name).decode(np.zeros((n_rows, source.row_nbytes(n_cols)), np.uint8), weights)
-        encode = quants.codec_of(name).encode
+        encode = encoder_for(quants.codec_of(name), symmetric=symmetric)
         columns = np.ones(n_cols if weighted else 0, np.float32)
         packed = np.zeros((n_rows, target.row_nbytes(n_cols)), np.uint8)
         encode(weights, columns, packed, SEARCHES.index(search))

@@ -12,13 +12,14 @@ from qxmix.execute.deviation import row_sums, summarize
 from qxmix.execute.factors import factors_of
 from qxmix.execute.scales import check_scales
 from qxmix.execute.task import Bundle, Task, TaskResult
+from qxmix.quants.codec import Codec, encoder_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from numpy.typing import NDArray
 
-    from qxmix.quants.codec import Codec, Packed, Rows
+    from qxmix.quants.codec import Packed, Rows
 
 
 class Making:
@@ -95,7 +96,7 @@ def _decides(task: Task) -> Hashable:
     moments = task.moments
     fed_back = moments and (moments.path, moments.name, moments.sha256, moments.matrix, moments.options)
     search = task.search if quants.codec_of(task.type).searches else None
-    return task.type, task.importance, search, fed_back
+    return task.type, task.importance, search, fed_back, task.symmetric, task.scale
 
 
 def _encoder(task: Task, codec: Codec, columns: NDArray[np.float32]) -> Callable[[Rows, Packed], None]:
@@ -105,5 +106,5 @@ def _encoder(task: Task, codec: Codec, columns: NDArray[np.float32]) -> Callable
         assert feedback is not None, "the plan asks for feedback only where the type has it"
         importance, factors = factors_of(task.moments, task.importance)
         return lambda rows, packed: feedback(rows, importance, factors, packed, task.search)
-    encode = codec.encode
+    encode = encoder_for(codec, symmetric=task.symmetric, scale=task.scale)
     return lambda rows, packed: encode(rows, columns, packed, task.search)

@@ -65,6 +65,10 @@ def tensor_key(plan: Plan, tensor: PlannedTensor, source_sha256: str) -> str:
         facts += [codec.version, (tensor.search or SEARCHES[0]) if codec.searches else None]
         if tensor.counts_alike:
             facts.append("every column counts 1")
+        if tensor.symmetric:
+            facts.append("symmetric")
+        if tensor.scale is not None:
+            facts.append({"scale": tensor.scale})
         if tensor.importance is not None and plan.imatrix is not None:
             facts.append(hashlib.sha256(plan.imatrix.entries[tensor.importance].tobytes()).hexdigest())
         if tensor.feedback is not None and plan.moments is not None:

@@ -17,6 +17,7 @@ from qxmix.execute import output as files
 from qxmix.execute.aids import Aids
 from qxmix.execute.begin import begin, look, refuse_changed_model
 from qxmix.execute.drive import drive, drive_bundles
+from qxmix.execute.find_factors import find_factors
 from qxmix.execute.finish import fill_cache, publish, read_finished, write_headers
 from qxmix.execute.flush import Flusher
 from qxmix.execute.job import Job, Pass
@@ -116,6 +117,7 @@ def apply_all(
         target = files.name_output(plan, Path(path))
         wanted.append(Wanted(plan, target, options.overwrite or (options.resume and target.journal.exists())))
     preflight(wanted, strict=options.strict)
+    wanted = [o._replace(plan=find_factors(o.plan, options.n_workers)) for o in wanted]
     allow_open_files(len(wanted), options.executor, options.n_workers)
     older = options.older()
     with ExitStack() as held:

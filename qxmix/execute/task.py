@@ -48,6 +48,10 @@ class Task:
     """Index into ``SEARCHES``."""
     moments: MomentsOf | None = None
     """Where to read second moments for error feedback; None: encode without."""
+    symmetric: bool = False
+    """Levels lie evenly around zero."""
+    scale: float | None = None
+    """What scales are multiplied with; None: the encoder's own."""
     step_rows: int = 0
     """Rows that are in memory at once: the same for all tasks of a bundle that encode."""
     measure: bool = False

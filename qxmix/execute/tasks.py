@@ -55,6 +55,8 @@ def make_tasks(plan: Plan, targets: Sequence[Path], chunking: Chunking, run: str
                 importance=_importance(plan.imatrix, tensor, leaf),
                 search=SEARCHES.index(tensor.search or SEARCHES[0]),
                 moments=_moments(plan.moments, tensor, leaf),
+                symmetric=tensor.symmetric,
+                scale=_factor(tensor),
                 step_rows=rows,
                 measure=chunking.measure and action == "encode",
                 run=run,
@@ -88,6 +90,11 @@ def _moments(moments: Moments | None, tensor: PlannedTensor, leaf: Leaf) -> Mome
     digest = moments_digest(moments, name)
     path = str(moments.path.absolute())
     return MomentsOf(path, name, moments.entries[name], matrix, digest, tensor.feedback.options)
+
+
+def _factor(tensor: PlannedTensor) -> float | None:
+    assert tensor.scale != "auto", "factors are found before there are tasks"
+    return tensor.scale
 
 
 def refuse_too_little_memory(plans: Sequence[Plan], chunking: Chunking) -> None:

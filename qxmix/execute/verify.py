@@ -21,6 +21,7 @@ from qxmix.execute.carried import (
     written_digests,
 )
 from qxmix.execute.drive import drive
+from qxmix.execute.find_factors import find_factors
 from qxmix.execute.result import Progress
 from qxmix.execute.tasks import make_tasks
 from qxmix.execute.workers import open_pool
@@ -202,7 +203,7 @@ def _plan_again(
     imatrix, moments = _imatrix_again(header, imatrix_path), _moments_again(header, moments_path)
     plan = make_plan(_recipe_in(header), source, imatrix, moments=moments)
     _refuse_other_plan(header, plan)
-    return plan
+    return find_factors(plan)
 
 
 def _moments_again(header: ModelHeader, path: str | PathLike[str] | None) -> Moments | None:

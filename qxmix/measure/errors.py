@@ -7,9 +7,9 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from qxmix.execute.sample import pieces, sample_rows
 from qxmix.measure.encode import Sums, errors, total
 from qxmix.measure.journal import key_of
-from qxmix.measure.sample import pieces, sample_rows
 from qxmix.measurement import MeasuredTensor, Trial
 from qxmix.quants import codec_of, get
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Executor, Future
 
-    from qxmix.measure.encode import Source
+    from qxmix.execute.sample import Rows
+    from qxmix.execute.source import Source
     from qxmix.measure.journal import Journal
     from qxmix.measure.model import Job
-    from qxmix.measure.sample import Rows
 
 _AHEAD = 3
 """Pieces in flight per worker."""

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from qxmix.engines.session import Observed, Session
-from qxmix.measure.sample import sample_rows
+from qxmix.execute.sample import sample_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from qxmix.measure.encode import Source
+    from qxmix.execute.source import Source
     from qxmix.measure.sensitivity import Bench
     from qxmix.measurement import MeasuredTensor
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from qxmix.measure.sample import sample_rows
+from qxmix.execute.sample import sample_rows
 from qxmix.measurement.lattice import Lattice
 from qxmix.quants import codec_of, get
 from qxmix.quants.codec import SEARCHES
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from qxmix.container.model import TensorInfo
-    from qxmix.measure.encode import Source
+    from qxmix.execute.source import Source
 
     Floats = NDArray[np.float64]
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from qxmix.container.imatrix import Imatrix
     from qxmix.container.model import ModelHeader, TensorInfo
-    from qxmix.measure.encode import Source
+    from qxmix.execute.source import Source
     from qxmix.measure.score import Passage
     from qxmix.quants import Engine
     from qxmix.recipe.model import Target

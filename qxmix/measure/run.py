@@ -13,14 +13,14 @@ from qxmix.container.identity import header_sha256
 from qxmix.container.weights import require_weights
 from qxmix.engines.embed import is_encoder
 from qxmix.errors import ModelFileError, Problem
+from qxmix.execute.sample import Rows
+from qxmix.execute.source import Source
 from qxmix.measure.candidates import choose_tensors, choose_types, types_of
-from qxmix.measure.encode import Source
 from qxmix.measure.errors import estimate, measure_errors, n_sampled
 from qxmix.measure.inputs import with_input_errors
 from qxmix.measure.joint import SHARES
 from qxmix.measure.journal import key_of
 from qxmix.measure.model import Job
-from qxmix.measure.sample import Rows
 from qxmix.measure.score import engine_version, open_scorer
 from qxmix.measure.sensitivity import Bench, measure_joint, measure_points, plan_passes, with_sensitivities
 from qxmix.measurement import MeasuredModel, Measurement, Run

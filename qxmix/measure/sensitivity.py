@@ -8,10 +8,10 @@ from math import fsum
 from typing import TYPE_CHECKING, Any
 
 from qxmix.errors import ModelFileError, Problem, RunError
+from qxmix.execute.sample import Rows
 from qxmix.measure.groups import fill, groups_of, in_order
 from qxmix.measure.joint import SHARES, choices
 from qxmix.measure.journal import key_of
-from qxmix.measure.sample import Rows
 from qxmix.measure.swap import BASE_TYPES, Swap
 from qxmix.measurement import JointPoint, Point, Sensitivity
 from qxmix.quants import codec_of, get
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from concurrent.futures import Executor
 
-    from qxmix.measure.encode import Source
+    from qxmix.execute.source import Source
     from qxmix.measure.journal import Journal
     from qxmix.measure.model import Job
     from qxmix.measure.score import Scorer

@@ -6,15 +6,15 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from qxmix.execute.sample import PIECE_WEIGHTS, Rows
 from qxmix.measure.encode import Sums, decoded, encoded, sums_of, total
-from qxmix.measure.sample import PIECE_WEIGHTS, Rows
 from qxmix.quants import get
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from concurrent.futures import Executor, Future
 
-    from qxmix.measure.encode import Source
+    from qxmix.execute.source import Source
 
 BASE_TYPES = ("F32", "F16", "BF16", "Q8_0")
 """Types of a base that hold what other types decode to closely enough."""

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from qxmix.planning import bits
 from qxmix.planning.fallback import effective_type
-from qxmix.planning.feedback import find_feedback, wanted_feedback
+from qxmix.planning.feedback import find_feedback, fitting_entry, wanted_feedback
 from qxmix.planning.importance import find_entry
 from qxmix.planning.kept import Kept, Why
 from qxmix.planning.model import PlannedTensor
+from qxmix.planning.scales import is_symmetric, wanted_factor
 from qxmix.recipe.model import KEEP
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class Draft:
     """Name of the imatrix entry for it, or None."""
     entry_problem: Problem | None = None
     """That the entry is another tensor's, or has the wrong size."""
+    symmetric: bool = False
+    """Whether its levels lie evenly around zero, which asks for no importance."""
 
     @property
     def encodes(self) -> bool:
@@ -58,7 +61,8 @@ class Draft:
     @property
     def reads_importance(self) -> bool:
         """Whether an encoder of its type reads an importance."""
-        return not self.kept and self.quant_type is not None and self.quant_type.importance != "ignored"
+        reads = self.quant_type is not None and self.quant_type.importance != "ignored"
+        return reads and not self.kept and not self.symmetric
 
     @property
     def type(self) -> str:
@@ -103,7 +107,9 @@ def _like(a: Draft, tensor: TensorInfo, imatrix: Imatrix | None, recipe: Recipe)
     entry, problem = None, None
     if a.reads_importance:
         entry, problem = find_entry(tensor, imatrix, recipe.engines)
-    return Draft(tensor, a.rule, a.requested, a.quant_type, a.reason, a.kept, a.steps, a.error, entry, problem)
+    return Draft(
+        tensor, a.rule, a.requested, a.quant_type, a.reason, a.kept, a.steps, a.error, entry, problem, a.symmetric
+    )
 
 
 def draft(recipe: Recipe, tensor: TensorInfo, choice: Choice | Kept, types: Types) -> Draft:
@@ -136,6 +142,7 @@ def draft(recipe: Recipe, tensor: TensorInfo, choice: Choice | Kept, types: Type
         reason if effective.quant_type != tensor.quant_type else f"{reason}; it is {tensor.type} already",
         steps=effective.steps,
         error=effective.error,
+        symmetric=is_symmetric(recipe, choice.rule, effective.quant_type),
     )
 
 
@@ -155,6 +162,12 @@ def planned(recipe: Recipe, found: Draft, moments: Moments | None = None) -> Pla
     tensor = found.tensor
     rule = recipe.rules[found.rule] if found.rule is not None else None
     quant_type = found.quant_type if found.encodes else None
+    feedback = (
+        find_feedback(tensor, quant_type, wanted_feedback(recipe, found.rule), moments)
+        if quant_type and not found.symmetric else None
+    )  # fmt: skip
+    takes_factor = quant_type is not None and quant_type.takes_factor and feedback is None
+    scale = wanted_factor(recipe, found.rule, quant_type) if quant_type and takes_factor else None
     return PlannedTensor(
         source=tensor,
         quant_type=found.quant_type,
@@ -169,9 +182,10 @@ def planned(recipe: Recipe, found: Draft, moments: Moments | None = None) -> Pla
         nbytes=quant_type.nbytes(tensor.shape) if quant_type and quant_type.fits(tensor.n_cols) else tensor.nbytes,
         shard=0,
         offset=0,
-        feedback=find_feedback(tensor, found.quant_type, wanted_feedback(recipe, found.rule), moments)
-        if found.encodes
-        else None,
+        feedback=feedback,
+        symmetric=found.encodes and found.symmetric,
+        scale=scale,
+        second=fitting_entry(tensor, moments) if scale == "auto" else None,
     )
 
 

@@ -33,12 +33,16 @@ def find_feedback(
     tensor: TensorInfo, quant_type: QuantType | None, wanted: Feedback | None, moments: Moments | None
 ) -> TensorFeedback | None:
     """How a tensor of this type is encoded with feedback; None: it is encoded without."""
-    if wanted is None or moments is None or not has_feedback(quant_type):
+    if wanted is None or not has_feedback(quant_type):
         return None
-    entry = _entry_name(tensor, moments)
-    if entry is None or not _fits(tensor, moments, entry):
-        return None
-    return TensorFeedback(entry, wanted)
+    entry = fitting_entry(tensor, moments)
+    return None if entry is None else TensorFeedback(entry, wanted)
+
+
+def fitting_entry(tensor: TensorInfo, moments: Moments | None) -> str | None:
+    """Name of the entry with a tensor's second moments; None where there is none of its shape."""
+    entry = _entry_name(tensor, moments) if moments is not None else None
+    return entry if entry is not None and moments is not None and _fits(tensor, moments, entry) else None
 
 
 def has_feedback(quant_type: QuantType | None) -> bool:
@@ -60,7 +64,7 @@ def _fits(tensor: TensorInfo, moments: Moments, name: str) -> bool:
 def feedback_problems(plan: Plan, drafts: list[Draft]) -> Iterator[Problem]:
     """Moments that are another model's, have other shapes or lack a tensor, and feedback that does nothing."""
     wanting = [d for d in drafts if d.encodes and wanted_feedback(plan.recipe, d.rule) is not None]
-    able = [d for d in wanting if has_feedback(d.quant_type)]
+    able = [d for d in wanting if has_feedback(d.quant_type) and not d.symmetric]
     unable = (d for d in wanting if not has_feedback(d.quant_type))
     yield from _without_feedback(unsilenced(plan.recipe, unable, "feedback-type"))
     if plan.moments is None:
@@ -68,7 +72,7 @@ def feedback_problems(plan: Plan, drafts: list[Draft]) -> Iterator[Problem]:
             text = f"no moments are given (--moments), so {_names(able)} are encoded without the feedback asked for"
             yield Problem("", text, "warning", "moments-none")
         return
-    if not wanting:
+    if not wanting and not any(t.second for t in plan.tensors):
         text = "no rule asks for feedback, so the moments change nothing; write 'feedback: true' into the recipe"
         yield Problem(plan.moments.path.name, text, "warning", "moments-unused")
     yield from _alien(plan, plan.moments)

@@ -13,6 +13,7 @@ from qxmix.planning.loading import loading_problems, unloadable, where
 from qxmix.planning.memory_limits import memory_problems
 from qxmix.planning.metadata import edited
 from qxmix.planning.rule_findings import expect_problems, rule_problems
+from qxmix.planning.scales import scale_problems
 from qxmix.planning.silence import unsilenced
 from qxmix.planning.unweighted import importance_problems
 from qxmix.planning.words import human_size
@@ -68,6 +69,7 @@ def find_problems(
         *_transformed(plan, drafts),
         *_unwritten(drafts),
         *_searches(recipe, drafts),
+        *scale_problems(plan, drafts),
     ]
     kept = [p for p in found if p.severity == "error" or p.id not in recipe.silence]
     return tuple(sorted(kept, key=severity_order))

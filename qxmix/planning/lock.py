@@ -32,6 +32,7 @@ def lock_of(plan: Plan) -> dict[str, Any]:
         "moments_sha256": None if plan.moments is None else plan.moments.sha256,
         "file_nbytes": [f.nbytes for f in plan.files],
         "tensors": {t.name: t.type for t in plan.tensors},
+        **({"scales": scales} if (scales := {t.name: t.scale for t in plan.tensors if t.scale is not None}) else {}),
     }
 
 
@@ -93,7 +94,18 @@ def _differences(now: dict[str, Any], locked: dict[str, Any], *, types_only: boo
     names = [n for n in {**now["tensors"], **tensors} if now["tensors"].get(n) != tensors.get(n)]
     for name in names[:_MOST_TENSORS_NAMED]:
         yield f"{name} would be {now['tensors'].get(name, 'absent')} and was locked as {tensors.get(name, 'absent')}"
+    if not types_only:
+        yield from _other_scales(now.get("scales", {}), locked.get("scales", {}))
     if len(names) > _MOST_TENSORS_NAMED:
         yield f"{len(names) - _MOST_TENSORS_NAMED:,} more tensors differ"
     if not names and not types_only and now["file_nbytes"] != locked.get("file_nbytes"):
         yield f"the files would have {now['file_nbytes']} bytes and were locked with {locked.get('file_nbytes')}"
+
+
+def _other_scales(now: dict[str, Any], locked: dict[str, Any]) -> Iterator[str]:
+    """The first tensor whose scales have another factor than they had."""
+    names = [n for n in {**now, **locked} if now.get(n) != locked.get(n)]
+    if names:
+        more = f" (and so with {len(names) - 1:,} more)" if len(names) > 1 else ""
+        was, is_now = (of.get(names[0], "the engine's own") for of in (locked, now))
+        yield f"the factor of the scales of {names[0]} would be {is_now} and was {was} when it was locked{more}"

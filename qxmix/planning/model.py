@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from qxmix.quants import QuantType
     from qxmix.quants.codec import Search
     from qxmix.quants.feedback.options import Feedback
+    from qxmix.recipe.encoding import Factor
     from qxmix.recipe.model import Recipe
 
 
@@ -67,6 +68,12 @@ class PlannedTensor:
     """Error feedback, where it is asked for, the type has it and there are moments."""
     kept: Kept | None = None
     """Why it is carried over where neither a rule nor the default gives it a type; None where one does."""
+    symmetric: bool = False
+    """Levels lie evenly around zero: rounded by one formula, without search, importance or feedback."""
+    scale: Factor | None = None
+    """What its scales are multiplied with, if the recipe says it and the encoder takes it; ``auto`` until found."""
+    second: str | None = None
+    """Name of the moments' entry by which ``auto`` is found; None: by the importance, or all columns alike."""
 
     @property
     def type(self) -> str:
@@ -82,7 +89,8 @@ class PlannedTensor:
     def counts_alike(self) -> bool:
         """Whether every column counts 1: a search is named, the type has it, and nothing says what counts how much."""
         searches = self.action == "encode" and self.quant_type is not None and self.quant_type.searches
-        return searches and self.search is not None and self.importance is None and self.feedback is None
+        named = searches and self.search is not None and not self.symmetric
+        return named and self.importance is None and self.feedback is None
 
     @property
     def source_type(self) -> str:

@@ -82,7 +82,7 @@ def place(
 
     """
     used = imatrix if any(t.importance is not None for t in tensors) else None
-    fed = moments if any(t.feedback is not None for t in tensors) else None
+    fed = moments if any(t.feedback is not None or t.second is not None for t in tensors) else None
     fields = fields_of(recipe, header, file_type, used, fed)
     outputs = [
         OutputTensor(t.name, t.source.shape, t.source.type_id if t.quant_type is None else t.quant_type.id, t.nbytes)
@@ -122,5 +122,5 @@ def _at(t: PlannedTensor, shard: int, offset: int) -> PlannedTensor:
     """The tensor at its place; ``replace`` would take as long as all else that is done for it."""
     return PlannedTensor(
         t.source, t.quant_type, t.action, t.reason, t.requested, t.rule, t.importance, t.search, t.nbytes,
-        shard, offset, t.feedback, t.kept,
+        shard, offset, t.feedback, t.kept, t.symmetric, t.scale, t.second,
     )  # fmt: skip

@@ -44,7 +44,7 @@ def importance_problems(plan: Plan, drafts: list[Draft]) -> Iterator[Problem]:
         found = draft.entry_problem
         if found is not None and not is_silenced(plan.recipe, draft.rule, found.id):
             strange[found.id].append(found)
-        if draft.importance is None and not _foreseen(plan.recipe, draft):
+        if draft.importance is None and not draft.symmetric and not _foreseen(plan.recipe, draft):
             severity, because = missing_is(draft.tensor, draft.quant_type, plan.recipe)
             # That an entry does not fit is told, and is no smaller loss than that there is none.
             if severity == "warning" and is_silenced(plan.recipe, draft.rule, "imatrix-missing"):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
 from qxmix.quants import QUANT_TYPES, QuantType, codec_of, find
-from qxmix.quants.codec import SEARCHES, Codec, Search
+from qxmix.quants.codec import SEARCHES, Codec, Search, encoder_for
+from qxmix.quants.factor import best_factor, explained
 from qxmix.quants.feedback.correlations import EXACT, make_factors, pack_correlations, spans_of
 from qxmix.quants.feedback.options import Feedback
 from qxmix.quants.feedback.spans import SPAN
+from qxmix.quants.quant_type import LEAST_FACTOR, MOST_FACTOR
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -29,6 +31,8 @@ def quantize(
     search: Search | None = None,
     moments: ArrayLike | None = None,
     feedback: Feedback = DEFAULT_FEEDBACK,
+    symmetric: bool = False,
+    scale: float | Literal["auto"] | None = None,
 ) -> NDArray[np.uint8]:
     """Encode weights.
 
@@ -43,6 +47,9 @@ def quantize(
             of each weight is taken back by the later ones of its row, within spans of 256 columns: only the diagonal
             blocks are read.  Without ``imatrix`` their diagonal is the importance.
         feedback: how the moments are damped; they count as exact where its ``shrink`` is None.
+        symmetric: levels -7 .. 7 of Q4_0, rounded without a search; ``imatrix`` and ``search`` then change nothing.
+        scale: what the scales of a low-bit type are multiplied with, in place of the engine's own factor; ``auto``: the
+            one with the least error, weighted by ``imatrix``.
 
     Returns:
         (n_rows, row_nbytes) uint8: each row as it stands in a GGUF file.
@@ -50,7 +57,8 @@ def quantize(
     Raises:
         ValueError: unknown type or search, a type qxmix does not encode, a shape that does not fit it, weights or
             importances that are not finite, negative importances, or none where the type requires one; moments that are
-            not finite, of another shape or not positive definite, or a type without error feedback.
+            not finite, of another shape or not positive definite, or a type without error feedback; ``symmetric`` or
+            ``scale`` for a type that has no such levels or takes no factor, or beside moments.
 
     """
     quant_type, codec = _known(type)
@@ -65,10 +73,14 @@ def quantize(
         raise ValueError(f"{quant_type.name} interleaves {quant_type.row_group} rows; {n_rows} rows are no multiple")
     _check_finite(rows)
     index = SEARCHES.index(search or SEARCHES[0])
+    _check_variant(quant_type, scale, symmetric=symmetric, fed_back=moments is not None)
     if moments is None:
         if search is not None and imatrix is None and quant_type.searches:
             imatrix = np.ones(n_cols, np.float32)
-        codec.encode(rows, _columns(quant_type, n_cols, imatrix), packed, index)
+        columns = np.empty(0, np.float32) if symmetric else _columns(quant_type, n_cols, imatrix)
+        if scale == "auto":
+            scale = best_factor([explained(codec, packed.shape[1], rows, columns, None)])
+        encoder_for(codec, symmetric=symmetric, scale=scale)(rows, columns, packed, index)
         return packed
     if codec.feedback is None:
         raise ValueError(f"{quant_type.name} has no error feedback; leave out moments")
@@ -106,6 +118,17 @@ def dequantize(data: NDArray[np.uint8], type: str, n_cols: int) -> NDArray[np.fl
     rows = np.empty((len(packed), n_cols), dtype=np.float32)
     codec.decode(packed, rows)
     return rows
+
+
+def _check_variant(quant_type: QuantType, scale: object, *, symmetric: bool, fed_back: bool) -> None:
+    if symmetric and not quant_type.has_symmetric:
+        raise ValueError(f"{quant_type.name} has one kind of levels; Q4_0 alone has symmetric ones")
+    if scale is not None and not quant_type.takes_factor:
+        raise ValueError(f"scales of {quant_type.name} are stored as they are found; leave out scale")
+    if scale not in (None, "auto") and not (isinstance(scale, int | float) and LEAST_FACTOR <= scale <= MOST_FACTOR):
+        raise ValueError(f"scale is {scale!r}; it must be 'auto' or a number from {LEAST_FACTOR} to {MOST_FACTOR}")
+    if fed_back and (symmetric or scale is not None):
+        raise ValueError("error feedback has its own scales; leave out moments, or symmetric and scale")
 
 
 def _known(name: str) -> tuple[QuantType, Codec]:

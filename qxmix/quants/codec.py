@@ -24,6 +24,8 @@ Factors = NDArray[np.float32]
 """(n_spans, 256, 256) what the error of one column does to later ones, as ``feedback.factor`` makes it."""
 FeedbackEncoder = Callable[[Rows, Columns, Factors, Packed, int], None]
 """``encode(rows, columns, factors, packed, search)``; columns must be there."""
+ScaledEncoder = Callable[[Rows, Columns, Packed, np.float32], None]
+"""``encode(rows, columns, packed, factor)``: ``factor`` times the scales that the encoder finds."""
 BlockSearch = Callable[[Rows, Rows, int, Columns, Rows], None]
 """``search(x, w, search, scale, levels)``: of LANES blocks of any length side by side, (n, LANES) each, the scale
 (LANES,) and the levels that explain most of ``x`` under the weights ``w``; both are written."""
@@ -64,6 +66,16 @@ def search_decides(scan: AnyEncoder, *, exhaustive: AnyEncoder) -> AnyEncoder:
     return either
 
 
+def at_factor(scaled: ScaledEncoder, factor: float) -> Encoder:
+    """Encoder that is ``scaled`` for one factor."""
+    own = np.float32(factor)
+
+    def encode(rows: Rows, columns: Columns, packed: Packed, _search: int) -> None:
+        scaled(rows, columns, packed, own)
+
+    return encode
+
+
 @dataclass(frozen=True, slots=True)
 class Codec:
     """Encoder and decoder of one type.  Both fill what the caller allocated and trust its shape."""
@@ -76,5 +88,19 @@ class Codec:
     """The search of one block alone, before its scale is rounded for the file; None where the type has none."""
     feedback: FeedbackEncoder | None = None
     """The encoder with error feedback; None where the type has none."""
+    scaled: ScaledEncoder | None = None
+    """The encoder for any factor of its scales; None where the type has none, or a search that leaves it no use."""
+    symmetric: Encoder | None = None
+    """The encoder for levels that lie evenly around zero; None where the type has none, or no others."""
     version: int = 1
     """Raised with every change of the encoder's bytes: cached tensors of an older version are not reused."""
+
+
+def encoder_for(codec: Codec, *, symmetric: bool = False, scale: float | None = None) -> Encoder:
+    """The encoder of a codec without error feedback, for levels around zero, or for a factor of its scales.
+
+    What the codec does not have changes nothing.
+    """
+    if symmetric and codec.symmetric is not None:
+        return codec.symmetric
+    return codec.encode if scale is None or codec.scaled is None else at_factor(codec.scaled, scale)

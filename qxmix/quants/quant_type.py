@@ -8,6 +8,9 @@ from typing import Literal
 Engine = Literal["llama.cpp", "ik_llama.cpp"]
 ENGINES: tuple[Engine, ...] = ("llama.cpp", "ik_llama.cpp")
 
+LEAST_FACTOR, MOST_FACTOR = 0.5, 2.0
+"""Bounds on what scales may be multiplied with."""
+
 Importance = Literal["ignored", "optional", "required"]
 
 
@@ -48,6 +51,10 @@ class QuantType:
     """Whether the encoder does as ``search`` says; ``Codec.searches`` tells the same, but imports numba."""
     feeds_back: bool = False
     """Whether it can be encoded with error feedback; ``Codec.feedback`` tells the same, but imports numba."""
+    takes_factor: bool = False
+    """Whether its scales can be stored larger than they are found; ``Codec.scaled`` tells the same."""
+    has_symmetric: bool = False
+    """Whether it has levels that lie evenly around zero beside others; ``Codec.symmetric`` tells the same."""
     scales: tuple[int, ...] = ()
     """Offsets of float16 scales, in bytes from the start of a block, of an interleaved type from that of the block of a
     whole group of rows."""

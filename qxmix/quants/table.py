@@ -29,20 +29,28 @@ class _Facts(TypedDict, total=False):
     demanded_by: tuple[Engine, ...]
     searches: bool
     feeds_back: bool
+    takes_factor: bool
+    has_symmetric: bool
     scales: tuple[int, ...]
     row_multiple: int
     least_row: int
 
 
-_IQ1_ROWS: _Facts = {"fallbacks": ("", ""), "scales": (), "row_multiple": 128}
+_IQ1_ROWS: _Facts = {"fallbacks": ("", ""), "scales": (), "row_multiple": 128, "takes_factor": False}
 """They share blocks of 32 weights and nothing else with their bases."""
+_TAKE_FACTOR = frozenset({
+    "IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ2_K", "IQ3_K", "IQ4_K", "IQ5_K", "IQ6_K",
+    "IQ2_KS", "IQ2_KL", "IQ4_KSS", "IQ1_KT", "IQ2_KT", "IQ3_KT",
+})  # fmt: skip
+"""Plain types whose encoder ends by storing the scales that it found, so that a factor can make them larger."""
 
 
 def _shared(
     name: str, id_: int, block: int, nbytes: int, ftype: int | None, importance: Importance = "ignored",
     codec: str = "", **facts: Unpack[_Facts],
 ) -> QuantType:  # fmt: skip
-    return QuantType(name, id_, block, nbytes, importance=importance, ftype=(ftype, ftype), codec=codec, **facts)
+    own: _Facts = {"takes_factor": name in _TAKE_FACTOR, **facts}
+    return QuantType(name, id_, block, nbytes, importance=importance, ftype=(ftype, ftype), codec=codec, **own)
 
 
 def _searched(
@@ -62,8 +70,9 @@ def _ik(
     name: str, id_: int, block: int, nbytes: int, ftype: int | None, importance: Importance = "optional",
     meta: int = 0, codec: str = "", **facts: Unpack[_Facts],
 ) -> QuantType:  # fmt: skip
+    own: _Facts = {"takes_factor": name in _TAKE_FACTOR, **facts}
     return QuantType(
-        name, id_, block, nbytes, _IK, meta, importance=importance, ftype=(None, ftype), codec=codec, **facts
+        name, id_, block, nbytes, _IK, meta, importance=importance, ftype=(None, ftype), codec=codec, **own
     )
 
 
@@ -78,6 +87,7 @@ def _rows(
         "fallbacks": ("", plain.fallback("ik_llama.cpp")),
         "demanded_by": tuple(e for e in plain.demanded_by if e in _IK),
         "searches": plain.searches,
+        "takes_factor": plain.takes_factor,
         "scales": tuple(range(0, 2 * len(plain.scales) * group, 2)),
         **facts,
     }
@@ -93,7 +103,7 @@ _PLAIN: tuple[QuantType, ...] = (
     _shared("F16", 1, 1, 2, 1, codec="floats"),
     _shared("BF16", 30, 1, 2, 32, codec="floats"),
     # 32-weight blocks
-    _searched("Q4_0", 2, 32, 18, 2, "block32.q4_0", scales=(0,)),
+    _searched("Q4_0", 2, 32, 18, 2, "block32.q4_0", scales=(0,), has_symmetric=True),
     _shared("Q4_1", 3, 32, 20, 3, "optional", "block32.q4_1", scales=(0, 2), feeds_back=True),
     _searched("Q5_0", 6, 32, 22, 8, "block32.q5_0", scales=(0,)),
     _shared("Q5_1", 7, 32, 24, 9, "optional", "block32.q5_1", scales=(0, 2), feeds_back=True),

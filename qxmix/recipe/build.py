@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from qxmix.errors import Place, Problem
 from qxmix.quants import find
-from qxmix.quants.feedback.options import Feedback
 from qxmix.recipe import conditions, layers
 from qxmix.recipe.categories import CATEGORIES
+from qxmix.recipe.encoding import read_feedback, read_scales
 from qxmix.recipe.layers import LayerSelector
 from qxmix.recipe.limits import read_limits
 from qxmix.recipe.metadata import metadata_edits
@@ -189,7 +189,9 @@ class Builder:
             adjust=tuple(adjust),
             fallback=self.fallback(parts.get("fallback"), f"{path}.fallback"),
             search=_scalar(parts, "search", None),
-            feedback=_feedback(parts.get("feedback")),
+            feedback=read_feedback(parts.get("feedback")),
+            symmetric=_scalar(parts, "symmetric", None),
+            scale=read_scales(self.name, parts.get("scale"), f"{path}.scale", self.problems),
             force=_scalar(parts, "force", default=False),
             tie=_scalar(parts, "tie", default=False),
             expect=self.expect(parts.get("expect"), f"{path}.expect"),
@@ -242,11 +244,13 @@ class Builder:
         """The settings that a file states itself, by the name of the recipe's field."""
         found: dict[str, Any] = {
             key: root[key].value
-            for key in ("target", "allow_requantize", "search", "file_type")
+            for key in ("target", "allow_requantize", "search", "symmetric", "file_type")
             if key in root and root[key].value is not None
         }
         if "feedback" in root:
-            found["feedback"] = _feedback(root["feedback"]) or None
+            found["feedback"] = read_feedback(root["feedback"]) or None
+        if "scale" in root:
+            found["scale"] = read_scales(self.name, root["scale"], "scale", self.problems)
         if "default" in root:
             found["default"] = self.type(root["default"], "default", (KEEP,))
         if (fallback := self.fallback(root.get("fallback"), "fallback")) is not None:
@@ -265,17 +269,6 @@ class Builder:
         if "metadata" in root:
             found["metadata"] = tuple(metadata_edits(self.name, _mapping(root["metadata"]), self.problems))
         return found
-
-
-def _feedback(node: Node | None) -> Feedback | Literal[False] | None:
-    """``true``, ``false`` or how; None where there is no node."""
-    if node is None or node.value is None:
-        return None
-    if not isinstance(node.value, dict):
-        return Feedback() if node.value else False
-    shrink = _scalar(node.value, "shrink", "auto")
-    damp = float(_scalar(node.value, "damp", Feedback().damp))
-    return Feedback(damp, None if shrink == "auto" else float(shrink))
 
 
 def _mapping(node: Node | None) -> dict[str, Node]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from qxmix.quants import Engine
     from qxmix.quants.feedback.options import Feedback
     from qxmix.recipe.conditions import Condition
+    from qxmix.recipe.encoding import Scales
     from qxmix.recipe.layers import LayerSelector
     from qxmix.recipe.metadata import MetadataEdit
 
@@ -88,6 +89,10 @@ class Rule:
     search: SearchName | None = None
     feedback: Feedback | Literal[False] | None = None
     """Whether and how errors are fed back; None: as the recipe says."""
+    symmetric: bool | None = None
+    """Whether levels lie evenly around zero, where the type has such; None: as the recipe says."""
+    scale: Scales | None = None
+    """What scales are multiplied with; None, and for types that are not in it: as the recipe says."""
     force: bool = False
     """Quantize tensors that the engines never quantize."""
     tie: bool = False
@@ -192,6 +197,10 @@ class Recipe:
     """How scales are searched; None: nobody says, so as the reference does."""
     feedback: Feedback | None = None
     """How errors are fed back where there are moments; None: not at all."""
+    symmetric: bool = False
+    """Whether levels lie evenly around zero, where the type has such."""
+    scale: Scales | None = None
+    """What scales are multiplied with; None: as the reference does."""
     ordinals: Ordinals = field(default_factory=Ordinals)
     file_type: int | None = None
     """``general.file_type`` of the output; None: that of the type with the most bytes."""

@@ -38,6 +38,8 @@ IDS: dict[str, ProblemId] = {
     "no-effect": ProblemId("the plan encodes no tensor", "recipe"),
     "transformed-weights": ProblemId("metadata say that weights are stored rotated", "recipe"),
     "search-unused": ProblemId("a search is asked for that the encoder of the type does not have"),
+    "symmetric-unused": ProblemId("levels around zero are asked for and the type has no others"),
+    "scale-unused": ProblemId("a factor of scales is asked for that the encoder of the type does not take"),
     "lattice-lost": ProblemId("weights sit on a lattice that the type or the search may not keep (--lattice)"),
     "shard-size": ProblemId("a tensor alone is larger than a file may be", "recipe"),
     "type-not-written": ProblemId("qxmix cannot write a type, or not read one that would have to be", "nobody"),

@@ -10,8 +10,10 @@ from qxmix.report.text import human_nbytes, wrapped
 if TYPE_CHECKING:
     from qxmix.explain import Explanation, Tried
     from qxmix.planning.model import Plan, PlannedTensor
+    from qxmix.recipe.encoding import Factor
 
 
+_SYMMETRIC = "Levels: evenly around zero, without a search"
 MANY = 40
 """Rules from which on those that nobody thinks of for a tensor are counted instead of listed."""
 
@@ -61,8 +63,14 @@ def _how(plan: Plan, tensor: PlannedTensor) -> list[str]:
         lines.append(f"Feedback: errors are taken back by the moments' entry {tensor.feedback.entry}")
     if tensor.quant_type is not None and tensor.quant_type.searches:
         alike = ", every column counting 1" if tensor.counts_alike else ""
-        lines.append(f"Search: {tensor.search or SEARCHES[0]}{alike}")
+        lines.append(f"Search: {tensor.search or SEARCHES[0]}{alike}" if not tensor.symmetric else _SYMMETRIC)
+    if tensor.scale is not None:
+        lines.append(f"Scales: {_factor(tensor.scale)}")
     return lines
+
+
+def _factor(scale: Factor) -> str:
+    return "times the factor that is found to be best" if scale == "auto" else f"times {scale:g}"
 
 
 def _bpw(tensor: PlannedTensor) -> float:

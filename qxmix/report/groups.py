@@ -54,7 +54,7 @@ def group(plan: Plan) -> list[Group]:
     for tensor in plan.tensors:
         part = part_of(tensor.name)
         order.setdefault(part, len(order))
-        how = (tensor.action, tensor.search, tensor.counts_alike)
+        how = (tensor.action, tensor.search, tensor.counts_alike, tensor.symmetric, tensor.scale)
         fate = (tensor.source_type, tensor.requested, tensor.type, tensor.rule, tensor.kept, *how)
         members.setdefault((part, fate), []).append(tensor)
     groups = [Group(part, layer_ranges(t.name for t in found), tuple(found)) for (part, _), found in members.items()]

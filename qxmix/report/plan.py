@@ -133,6 +133,7 @@ def change(tensor: PlannedTensor) -> str:
 def _group_table(plan: Plan, *, terminal: bool) -> str:
     groups = [g for g in group(plan) if not g.first.kept]
     named = any(search_text(g.first) for g in groups)
+    scaled = any(scale_text(g.first) for g in groups)
     rows = [
         (
             g.part,
@@ -143,10 +144,12 @@ def _group_table(plan: Plan, *, terminal: bool) -> str:
             f"{g.bpw:.3f}",
             decided_by(plan, g.first),
             *([search_text(g.first)] if named else []),
+            *([scale_text(g.first)] if scaled else []),
         )
         for g in groups
     ]
-    titles = ("tensors", "layers", ">n", "type", ">size", "?>bpw", "?by", *(["search"] if named else []))
+    more = (*(["search"] if named else []), *(["scale"] if scaled else []))
+    titles = ("tensors", "layers", ">n", "type", ">size", "?>bpw", "?by", *more)
     return table(titles, rows, terminal=terminal) if rows else ""
 
 
@@ -154,9 +157,16 @@ def search_text(tensor: PlannedTensor) -> str:
     """The search that the recipe names for a tensor, and where it can change nothing; empty where none is named."""
     if tensor.search is None or tensor.action == "copy":
         return ""
-    if tensor.quant_type is None or not tensor.quant_type.searches:
+    if tensor.quant_type is None or not tensor.quant_type.searches or tensor.symmetric:
         return f"{tensor.search}: changes nothing"
     return f"{tensor.search}, columns alike" if tensor.counts_alike else tensor.search
+
+
+def scale_text(tensor: PlannedTensor) -> str:
+    """``symmetric``, or what the scales of a tensor are multiplied with; empty where that is the engine's own."""
+    if tensor.symmetric:
+        return "symmetric"
+    return "" if tensor.scale is None else f"{tensor.scale}"
 
 
 def _kept_text(plan: Plan, *, terminal: bool) -> str:

@@ -78,6 +78,8 @@ def _tensor(tensor: PlannedTensor) -> Json:
         "importance": tensor.importance,
         "search": tensor.search or SEARCHES[0],
         "counts_alike": tensor.counts_alike,
+        "symmetric": tensor.symmetric,
+        "scale": tensor.scale,
         "feedback": None if tensor.feedback is None else tensor.feedback.options._asdict(),
         "nbytes": tensor.nbytes,
         "file": tensor.shard,

@@ -33,7 +33,7 @@ def plans_text(plans: Sequence[Plan], outputs: Sequence[str], chunking: Chunking
     ]
     titles = ("recipe", ">bytes", ">bits/weight", "?problems", "written to")
     encoded = [t for plan in plans for t in plan.tensors if t.action == "encode"]
-    different = {(t.name, t.type, t.importance, t.search, t.feedback) for t in encoded}
+    different = {(t.name, t.type, t.importance, t.search, t.feedback, t.symmetric, t.scale) for t in encoded}
     memory = human_nbytes(peak_nbytes(plans[0], chunking, beside=plans[1:]))
     totals = (
         f"Together     {sizes(sum(plan.file_nbytes for plan in plans))}",

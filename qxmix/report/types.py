@@ -27,15 +27,17 @@ def types_text(types: Sequence[QuantType], *, terminal: bool = False) -> str:
             "both" if len(t.engines) > 1 else t.engines[0],
             _READS[t.importance],
             "yes" if t.searches else "",
+            "yes" if t.takes_factor else "",
             _use(t),
         )
         for t in types
     ]
-    titles = ("type", ">bpw", "?>block", "?row", "engines", "imatrix", "search", "qxmix")
+    titles = ("type", ">bpw", "?>block", "?row", "engines", "imatrix", "search", "scale", "qxmix")
     meaning = (
         "block: bytes/weights; row: bytes in front of each row, rows interleaved (x4)\n"
         "imatrix: whether an importance matrix helps the encoder, or must be given\n"
         f"search: whether a recipe's `search` ({', '.join(SEARCHES)}) changes what it finds\n"
+        "scale: whether a recipe's `scale` changes the scales that it stores\n"
         "qxmix: whether it encodes the type, only plans or only copies it"
     )
     return f"{table(titles, rows, terminal=terminal)}\n\n{wrapped(meaning, terminal=terminal)}"
@@ -62,6 +64,7 @@ def types_json(types: Sequence[QuantType]) -> list[dict[str, object]]:
             "engines": list(t.engines),
             "importance": t.importance,
             "searches": list(SEARCHES) if t.searches else [],
+            "takes_factor": t.takes_factor,
             "use": _use(t),
         }
         for t in types

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
 from qxmix.errors import RunError
-from qxmix.measure.encode import Source
+from qxmix.execute.source import Source
 from qxmix.measure.score import KldScorer, open_scorer
 from qxmix.measure.swap import Swap
 from qxmix.planning.importance import find_entry

@@ -17,8 +17,8 @@ import numpy as np
 
 from qxmix import read_header
 from qxmix.container.moments import load_moments, read_second_moments
-from qxmix.measure.encode import Source
-from qxmix.measure.sample import sample_rows
+from qxmix.execute.sample import sample_rows
+from qxmix.execute.source import Source
 from qxmix.quants import QUANT_TYPES, codec_of, get
 from qxmix.quants.feedback.correlations import make_factors
 from qxmix.quants.feedback.options import Feedback

@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import median
 
 import click
+from qxmix.measure.sample import Rows
 
 from qxmix import load_imatrix, read_header
 from qxmix.engines.evaluate import N_UBATCH
@@ -22,7 +23,6 @@ from qxmix.measure.errors import measure_errors
 from qxmix.measure.journal import open_journal
 from qxmix.measure.model import Job, Settings
 from qxmix.measure.run import make_job
-from qxmix.measure.sample import Rows
 from qxmix.measure.score import KldScorer, Passage
 from qxmix.measure.swap import Swap
 

@@ -21,6 +21,7 @@ from qxmix.errors import RecipeError
 from qxmix.plan import make_plan
 from qxmix.quants import ENGINES
 from qxmix.recipe import load_recipe, shipped_names
+from qxmix.recipe.load import load_recipe_text
 from tests.dialects.sources import GLM_RULES, GLM_SCRIPT, nux_script
 from tests.planning.models import header, write
 from tests.planning.test_published import deepseek_v3, glm_4_6
@@ -157,6 +158,31 @@ def test_thireus() -> None:
     assert found["blk.19.ffn_down.weight"] == "Q5_K"
     assert found["blk.20.ffn_down.weight"] == "F16"
     assert proof(text, MODELS["llama1-7b"]).different == ()
+
+
+def test_levels_and_factors_of_ik_llama_cpp() -> None:
+    text = "llama-quantize --symmetric-q40 --fudge-factors iq1_kt=1,IQ3_S=1.02 --slow-iq2ks in.gguf out.gguf IQ3_S"
+    mix = source(text)
+    assert (mix.engine, mix.symmetric, mix.factors) == ("ik_llama.cpp", True, {"IQ1_KT": 1.0, "IQ3_S": 1.02})
+    written = recipe_text(mix, "r", "ik_llama.cpp")
+    assert "\nsymmetric: true\n" in written
+    assert "\nscale: {iq1_kt: 1, iq3_s: 1.02}\n" in written
+    assert "--slow-iq2ks is left out: the slow search" in written
+    recipe = load_recipe_text(written, "r.yaml")
+    assert (recipe.symmetric, recipe.scale) == (True, {"IQ1_KT": 1.0, "IQ3_S": 1.02})
+    assert "it is no option of llama.cpp" in error_of(text, "llama.cpp")
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("q4_0=1", "'q4_0' is no type whose scales take a factor"),
+        ("iq3_s", "iq3_s"),
+        ("iq3_s=7", "7 of iq3_s is not between 0.5 and 2.0"),
+    ],
+)
+def test_factors_that_are_none(value: str, words: str) -> None:
+    assert words in error_of(f"llama-quantize --fudge-factors {value} in.gguf IQ3_S", "ik_llama.cpp")
 
 
 def test_flags_that_cannot_be_carried_over_are_named_one_by_one() -> None:

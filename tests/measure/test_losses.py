@@ -16,7 +16,7 @@ from qxmix.container.header import read_header
 from qxmix.engines.evaluate import Settings as EvalSettings
 from qxmix.engines.evaluate import evaluate
 from qxmix.errors import ModelFileError, RunError
-from qxmix.measure.encode import Source
+from qxmix.execute.source import Source
 from qxmix.measure.journal import open_journal
 from qxmix.measure.model import Settings
 from qxmix.measure.run import make_job, measure

@@ -66,6 +66,8 @@ PAIRS: dict[str, tuple[str, str]] = {
     "keep": (BASE + "keep: [attn_q]\n", BASE),
     "allow_requantize": (BASE, BASE.replace("true", "false")),
     "search": (BASE + "search: exhaustive\n", BASE),
+    "symmetric": (BASE + "symmetric: true\n", BASE),
+    "scale": (BASE.replace("q4_0", "iq3_s") + "scale: {iq3_s: 1.0}\n", BASE.replace("q4_0", "iq3_s")),
     "ordinals.order": (
         BASE + "ordinals: {order: file}\nrules: [{match: '_q|up', layers: {pick: 1, by: ordinal}, type: q6_k}]\n",
         BASE + "rules: [{match: '_q|up', layers: {pick: 11, by: ordinal}, type: q6_k}]\n"),
@@ -94,6 +96,8 @@ PAIRS: dict[str, tuple[str, str]] = {
     "rule.adjust": (rule("adjust: [{type: q8_0}]"), PLAIN),
     "rule.fallback": (rule("fallback: [q8_0]", "ffn_gate", "q4_k"), rule("comment: x", "ffn_gate", "q4_k")),
     "rule.search": (rule("search: exhaustive"), PLAIN),
+    "rule.symmetric": (rule("symmetric: true", type_="q4_0"), rule("comment: x", type_="q4_0")),
+    "rule.scale": (rule("scale: auto", type_="iq3_s"), rule("comment: x", type_="iq3_s")),
     "rule.force": (rule("force: true", "ffn_gate_inp"), rule("comment: x", "ffn_gate_inp")),
     "rule.tie": (rule("tie: true", "'ffn_(up|gate)'", "q4_k"), rule("comment: x", "'ffn_(up|gate)'", "q4_k")),
     "rule.expect": (rule("expect: 5"), PLAIN),
@@ -138,7 +142,9 @@ def outcome(text: str, tmp_path: Path) -> object:
         plan: Plan = examined(make_plan(load_recipe(path), header(MODEL), IMATRIX))
     except RecipeError as error:
         return str(error)
-    decided = [(t.name, t.type, t.requested, t.action, t.importance, t.search) for t in plan.tensors]
+    decided = [
+        (t.name, t.type, t.requested, t.action, t.importance, t.search, t.symmetric, t.scale) for t in plan.tensors
+    ]
     shown = plan_markdown(plan).replace(plan.recipe.sha256, "")
     problems = sorted((p.severity, p.id) for p in plan.problems)
     metadata = changes(plan.recipe, plan.header)

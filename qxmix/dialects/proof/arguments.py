@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from qxmix.dialects.proof.faults import advice, lookalike, short, unknown
 from qxmix.dialects.proof.mixes import number_prefix, read_mix, read_type
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from qxmix.dialects.proof.expand import Argument
     from qxmix.quants import Engine
 
-Switch = Literal["--pure", "--leave-output-tensor", "--allow-requantize", "--ignore-imatrix-rules"]
-SWITCHES = frozenset({"--pure", "--leave-output-tensor", "--allow-requantize", "--ignore-imatrix-rules"})
+SWITCHES = frozenset({
+    "--pure", "--leave-output-tensor", "--allow-requantize", "--ignore-imatrix-rules", "--symmetric-q40",
+})  # fmt: skip
 _FLAG = re.compile(r"--(?:(?:per-layer-)?token-embedding|output-tensor|ffn-gate-inp|attn-\w+|ffn-\w+)-type\Z")
 _ONE = frozenset({
     "--imatrix", "--custom-q", "--tensor-type", "--tensor-type-file", "--prune-layers", "--override-kv",
     "--extra-output-tensor", "--repack-pattern", "--include-weights", "--exclude-weights", "--max-buffer-size",
-    "--target-bpw", "--target-size",
+    "--target-bpw", "--target-size", "--fudge-factors",
 })  # fmt: skip
 _NEEDS_IMATRIX = {
     "ik_llama.cpp": frozenset({
@@ -52,6 +53,8 @@ class Reading:
     """Upper-case types by option."""
     switches: frozenset[str] = frozenset()
     has_imatrix: bool = False
+    factors: Mapping[str, float] = field(default_factory=dict)
+    """What scales are multiplied with, by upper-case type."""
     caveats: tuple[str, ...] = ()
     """Why the engine itself would not take the words as they stand."""
 
@@ -208,6 +211,7 @@ def read(
     """
     rules: list[tuple[str, str]] = []
     flags: dict[str, str] = {}
+    factors: dict[str, float] = {}
     switches: set[str] = set()
     caveats = list(call.caveats)
     has_imatrix = False
@@ -222,6 +226,8 @@ def read(
             has_imatrix = True
         elif _FLAG.match(option.text) and value:
             flags[option.text] = _flag(value, option.text, engine, name)
+        elif option.text == "--fudge-factors" and value:
+            factors.update(_factors(value, engine, name))
         elif option.text in SWITCHES:
             switches.add(option.text)
     word = base if base is not None else arguments.mix.text if arguments.mix else None
@@ -230,8 +236,22 @@ def read(
     if mix in _NEEDS_IMATRIX[engine] and not has_imatrix and not ignores:
         caveats.append(f"{engine} refuses {mix} without --imatrix")
     return Reading(
-        engine, name, tuple(rules), mix, flags, frozenset(switches), has_imatrix, tuple(dict.fromkeys(caveats))
+        engine, name, tuple(rules), mix, flags, frozenset(switches), has_imatrix, factors, tuple(dict.fromkeys(caveats))
     )
+
+
+def _factors(value: Argument, engine: Engine, name: str) -> dict[str, float]:
+    """``type=number`` for each type whose scales are multiplied, by commas."""
+    found: dict[str, float] = {}
+    for part in value.text.split(","):
+        match = re.fullmatch(r"(\w+)=(\d+\.?\d*|\.\d+)", part)
+        kind = read_type(match[1], engine, loosely=True) if match else None
+        if match is None or kind is None:
+            raise _fail(
+                name, value, f"'{short(part)}' is no type and factor like iq2_xs=0.95; --fudge-factors needs such"
+            )
+        found[kind] = float(match[2])
+    return found
 
 
 def _split_rules(text: str, sign: str | None, engine: Engine, caveats: list[str], name: str) -> list[tuple[str, str]]:

@@ -33,8 +33,11 @@ NIBBLES = Codes(4, store_nibbles, nibbles)
 FIVE_BITS = Codes(5, store_five_bits, five_bits)
 
 
-def linear_codecs(name: str, codes: Codes) -> dict[str, Codec]:
-    """Build the codec of a type with a scale and as many levels below zero as from there up."""
+def linear_codecs(name: str, codes: Codes, *, symmetric: bool = False) -> dict[str, Codec]:
+    """Build the codec of a type with a scale and as many levels below zero as from there up.
+
+    ``symmetric``: it also has an encoder for levels that lie evenly around zero.
+    """
     nbytes, nmax, store = get(name).block_nbytes, 1 << (codes.bits - 1), codes.store
 
     @inlined
@@ -43,12 +46,14 @@ def linear_codecs(name: str, codes: Codes) -> dict[str, Codec]:
         store(packed, at + 2, low, high)
 
     encode, rounding = linear_encoder(nmax, nbytes, pack), rounding_encoder(2 * nmax - 1, nbytes, pack, affine=False)
+    even = rounding_encoder(2 * nmax - 1, nbytes, pack, affine=False, symmetric=True) if symmetric else None
     codec = Codec(
         decode=block_decoder(nbytes, codes.load(2), linear_value(nmax)),
         encode=importance_decides(encode, without=rounding),
         searches=SEARCHES,
         version=3,
         feedback=linear_feedback(nmax, nbytes, pack),
+        symmetric=even,
         search_block=linear_search(nmax),
     )
     return {name: codec}

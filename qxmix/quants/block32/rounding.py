@@ -47,12 +47,15 @@ def _codes(x, inverse, shift, top):
     return max(truncate(min(splat(top), x * inverse + shift)), _0)
 
 
-def rounding_encoder(nmax: int, block_nbytes: int, pack: PackBlock, *, affine: bool) -> Encoder:
+def rounding_encoder(
+    nmax: int, block_nbytes: int, pack: PackBlock, *, affine: bool, symmetric: bool = False
+) -> Encoder:
     """Build the encoder of codes ``[0, nmax]``: ``quantize_row_q4_0_ref``, ``..._q4_1_ref`` and their like in ggml.
 
     Levels lie around zero, the weight of largest magnitude at the lowest of them; if ``affine`` between the extremes
-    of the block.  ``pack(packed, at, scale, minimum, low, high)`` stores the block whose weights 0 .. 15 have the codes
-    ``low``, the others ``high``: vectors of whole float32.
+    of the block; if ``symmetric`` between the lowest but one and the highest, as ``quantize_row_q4_0_symmetric`` of
+    ik_llama.cpp has it.  ``pack(packed, at, scale, minimum, low, high)`` stores the block whose weights 0 .. 15 have
+    the codes ``low``, the others ``high``: vectors of whole float32.
     """
     middle, top = np.float32((nmax + 1) // 2), np.float32(nmax)
 
@@ -66,6 +69,8 @@ def rounding_encoder(nmax: int, block_nbytes: int, pack: PackBlock, *, affine: b
             if affine:
                 least = _first_of(flat, at, _0) if least == _0 else least
                 scale = (most - least) / top
+            elif symmetric:
+                scale = abs(max(most, -least)) / (middle - _1)
             else:
                 scale = _largest(flat, at, least, most) / -middle
             inverse = _1 / scale if scale != _0 else _0

@@ -21,7 +21,6 @@ from qxmix.quants.jit import inlined, kernel, spliced
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qxmix.quants.codec import Encoder
     from qxmix.quants.contracts import WeighLanes
 
 _0 = np.float32(0.0)
@@ -94,8 +93,8 @@ def row_encoder(
     units: Callable[..., None],
     settle: Callable[..., None],
     last: Callable[..., np.float32],
-) -> Encoder:
-    """Build an encoder; behind a d of 0 a row is all zero bytes.
+) -> Callable[..., None]:
+    """Build an encoder ``encode(rows, columns, packed, given)``; behind a d of 0 a row is all zero bytes.
 
     Args:
         block: Weights per block.
@@ -108,13 +107,13 @@ def row_encoder(
             n_super), which it may change.
         settle: ``(x, w, n_lanes, d, found, s1, s2, codes, packed)`` packs a super-block a lane and adds its terms to
             the sums; ``found`` is (n_found, n_blocks, LANES), ``codes`` (256, LANES) scratch.
-        last: ``(s1, s2, d)`` gives the scale to store.
+        last: ``(s1, s2, d, given)`` gives the scale to store; ``given`` is the encoder's: a search, or a factor.
 
     """
     search_rows, meta_nbytes = _search_rows(block, n_found, weigh, search), 2 if half else 4
 
     @kernel
-    def encode(rows, columns, packed, _search):
+    def encode(rows, columns, packed, given):
         n_rows, n_super, n_blocks = rows.shape[0], rows.shape[1] // SUPER, SUPER // block
         x, w = np.empty((SUPER, LANES), np.float32), np.empty((SUPER, LANES), np.float32)
         codes, out = np.empty((SUPER, LANES), np.uint8), np.empty((nbytes, LANES), np.uint8)
@@ -138,7 +137,7 @@ def row_encoder(
                 clear_lanes(out, d)
                 store_rows(out, first, n, packed, meta_nbytes + nbytes * i)
             for k in range(n):
-                scale = last(s1[k], s2[k], d[k]) if d[k] != _0 else d[k]
+                scale = last(s1[k], s2[k], d[k], given) if d[k] != _0 else d[k]
                 if half:
                     store_half(packed[first + k], 0, scale)
                 else:

@@ -123,3 +123,30 @@ def factorize(correlations, diag, tokens, damp, shrink, factors):
             for k in range(SPAN):
                 factor[j, k] = np.float32(m[k, j] / m[k, k]) if j < k < n else np.float32(0.0)
     return -1
+
+
+@kernel
+def products(correlations, diag, tokens, x, y):
+    """``x M y`` and ``y M y``, summed over rows ``x`` and ``y`` (n_rows, n_cols), for the moments M of ``factorize``.
+
+    The correlations are shrunk by what the number of tokens warrants; nothing is added to the diagonal.
+    """
+    n_cols, at = len(diag), 0
+    xy = yy = 0.0
+    for of in range(0, n_cols, SPAN):
+        n = min(SPAN, n_cols - of)
+        size = n * (n - 1) // 2
+        part = correlations[at : at + size]
+        at += size
+        m = np.empty((n, n), np.float64)
+        _moments(part, diag[of : of + n], 0.0, 1.0 - _shrinkage(part, tokens), m)
+        for r in range(x.shape[0]):
+            for i in range(n):
+                my = mx = 0.0
+                for j in range(i):
+                    my += m[i, j] * np.float64(y[r, of + j])
+                    mx += m[i, j] * np.float64(x[r, of + j])
+                xi, yi = np.float64(x[r, of + i]), np.float64(y[r, of + i])
+                yy += yi * (m[i, i] * yi + 2.0 * my)
+                xy += xi * (m[i, i] * yi + my) + mx * yi
+    return xy, yy

@@ -20,7 +20,7 @@ from qxmix.quants.jit import inlined, kernel
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qxmix.quants.codec import Columns, Encoder, Packed, Rows
+    from qxmix.quants.codec import Columns, Packed, Rows, ScaledEncoder
     from qxmix.quants.contracts import PackGrid
 
 OFF_GRID, ALL_IF_OFF, ALWAYS, ROUNDS = 0, 1, 2, 3
@@ -126,15 +126,10 @@ def block_maxima(x, largest):
         largest[b] = mx
 
 
-def scaled_by(factor: float) -> Callable[..., np.float32]:
-    """Build the ``fit`` of the types that store ``d`` times a constant that was found to help."""
-    factor32 = np.float32(factor)
-
-    @inlined
-    def fit(d, _rows, _at, _w, _values, _chosen, _signs, _ls):
-        return d * factor32
-
-    return fit
+@inlined
+def as_found(d, _rows, _at, _w, _values, _chosen, _signs, _ls):
+    """The ``fit`` of the types that store ``d`` as the search leaves it."""
+    return d
 
 
 @inlined
@@ -149,8 +144,8 @@ def grid_encoder(
     name: str, *, n: int, block: int, n_wanted: int, trials: int, trial_step: float, eps: float, even: bool,
     floor: float, sigma_factor: float, again: int, start: Callable[..., None], fit: Callable[..., np.float32],
     pack: PackGrid, block_nbytes: int,
-) -> Encoder:  # fmt: skip
-    """Build the encoder of a grid type.
+) -> ScaledEncoder:  # fmt: skip
+    """Build the encoder of a grid type for any factor of the d that it stores.
 
     ``trials`` scales on either side, ``trial_step`` apart in units of the top level; blocks below ``eps`` are zero;
     weights are ``importance * sqrt(sigma2 + x * x)`` or, without, ``floor * sigma2 + x * x``, where ``sigma2`` is
@@ -203,7 +198,7 @@ def grid_encoder(
                         chosen[g] = snapped[g, 0]
 
     @kernel
-    def encode(rows, columns, packed, values, index, offsets, neighbours):
+    def encode(rows, columns, packed, factor, values, index, offsets, neighbours):
         flat, out = rows.ravel(), packed.ravel()
         n_super, n_cols = rows.size // SUPER_BLOCK, rows.shape[1]
         sigma2 = np.empty(n_super, np.float32)
@@ -242,10 +237,10 @@ def grid_encoder(
                    index, offsets, neighbours)  # fmt: skip
             d = _finish(live, per_block, block // 8, even, index, scale, chosen, signs, ls)
             d = fit(d, flat, at, w, values, chosen, signs, ls)
-            pack(out, block_at * block_nbytes, d, ls, chosen, signs)
+            pack(out, block_at * block_nbytes, d * factor, ls, chosen, signs)
 
-    def encode_rows(rows: Rows, columns: Columns, packed: Packed, _search: int) -> None:
+    def encode_rows(rows: Rows, columns: Columns, packed: Packed, factor: np.float32) -> None:
         grid = load_grid(name, n_wanted)
-        encode(rows, columns, packed, grid_points(name), grid.index, grid.offsets, grid.neighbours)
+        encode(rows, columns, packed, factor, grid_points(name), grid.index, grid.offsets, grid.neighbours)
 
     return encode_rows

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qxmix.quants.codec import Codec
+from qxmix.quants.codec import Codec, at_factor
 from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.numerics import half_bits, load_half, nint
 from qxmix.quants.common.superblock import SUPER
@@ -31,7 +31,6 @@ N_BLOCKS = SUPER // BLOCK
 NBYTES = 56
 ZERO = np.float32(1e-7)
 """A block whose largest magnitude is below this is zero (GROUP_MAX_EPS_IQ1_M in ggml)."""
-FUDGE = np.float32(1.085)
 
 _0 = np.float32(0.0)
 _1 = np.float32(1.0)
@@ -105,8 +104,8 @@ def search_halves(x, own, live, zero, scale, shift, level, point, index, offsets
 
 
 @spliced
-def _code_scales(x, w, scales, shifts, level, mx, codes, d):
-    """3-bit codes of the scales, and the d that fits the super-block best with them."""
+def _code_scales(x, w, scales, shifts, level, factor, mx, codes, d):
+    """3-bit codes of the scales, and the d that fits the super-block best with them, times ``factor``."""
     t1, t2 = np.zeros(LANES, np.float32), np.zeros(LANES, np.float32)
     for k in range(LANES):
         mx[k] = _0
@@ -129,7 +128,7 @@ def _code_scales(x, w, scales, shifts, level, mx, codes, d):
                 t2[k] += (w[e, k] * q) * q
     for k in range(LANES):
         d[k] = t1[k] / t2[k] if t2[k] > _0 else d[k]
-        d[k] = d[k] * FUDGE if mx[k] > _0 else _0
+        d[k] = d[k] * factor if mx[k] > _0 else _0
 
 
 @spliced
@@ -152,7 +151,7 @@ def _pack(points, shifts, codes, mx, d, packed):
 
 @spliced
 def _fill(x, w, _weighted, given, packed):
-    index, offsets, neighbours, distance, values = given
+    index, offsets, neighbours, distance, values, factor = given
     blocks = np.empty((3, N_BLOCKS, LANES), np.float32)
     scales, shifts, codes = blocks[0], blocks[1], blocks[2]
     level, points = np.empty((SUPER, LANES), np.uint8), np.empty((N_BLOCKS, 2, LANES), np.int32)
@@ -165,7 +164,7 @@ def _fill(x, w, _weighted, given, packed):
             x[part], own, live, 0, scales[j], shifts[j], level[part], points[j], index, offsets, neighbours, values,
             distance,
         )  # fmt: skip
-    _code_scales(x, w, scales, shifts, level, mx, codes, d)
+    _code_scales(x, w, scales, shifts, level, factor, mx, codes, d)
     _pack(points, shifts, codes, mx, d, packed)
 
 
@@ -187,4 +186,5 @@ def _put(data, at, values, flat, to):
                 flat[start + i] = step * (values[point, i] + delta)
 
 
-CODECS = {"IQ1_M": Codec(decode=grid_decoder("IQ1_S", NBYTES, _put), encode=ternary_encoder(NBYTES, 0, _weigh, _fill))}
+_ENCODE = ternary_encoder(NBYTES, 0, _weigh, _fill)
+CODECS = {"IQ1_M": Codec(decode=grid_decoder("IQ1_S", NBYTES, _put), encode=at_factor(_ENCODE, 1.085), scaled=_ENCODE)}

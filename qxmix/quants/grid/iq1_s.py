@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qxmix.quants.codec import Codec
+from qxmix.quants.codec import Codec, at_factor
 from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.numerics import load_half, nint
 from qxmix.quants.common.simd import WIDTH, any_lane, load, splat, store, where
@@ -129,15 +129,18 @@ def search_block(x, w, scale, shift, point, index, offsets, neighbours, distance
 
 
 @spliced
-def _pack(scales, shifts, points, packed):
-    """Fields of the super-blocks in lanes, with the scales rounded to odd multiples of the largest over 15."""
+def _pack(scales, shifts, points, factor, packed):
+    """Fields of the super-blocks in lanes, with the scales rounded to odd multiples of the largest over 15.
+
+    What is stored is ``factor`` times as large.
+    """
     d, mx = np.empty(LANES, np.float32), np.zeros(LANES, np.float32)
     for j in range(N_BLOCKS):
         for k in range(LANES):
             mx[k] = max(mx[k], scales[j, k])
     for k in range(LANES):
         d[k] = mx[k] / np.float32(15.0)
-        mx[k] = d[k] * np.float32(1.125)
+        mx[k] = d[k] * factor
     put_half(packed, 0, mx)
     for j in range(N_BLOCKS):
         for k in range(LANES):
@@ -154,13 +157,13 @@ def _pack(scales, shifts, points, packed):
 
 @spliced
 def _fill(x, w, _weighted, given, packed):
-    index, offsets, neighbours, distance, _ = given
+    index, offsets, neighbours, distance, _, factor = given
     scales, shifts = np.empty((N_BLOCKS, LANES), np.float32), np.empty((N_BLOCKS, LANES), np.float32)
     points = np.empty((N_BLOCKS, 4, LANES), np.int32)
     for j in range(N_BLOCKS):
         xj, wj = x[32 * j : 32 * j + 32], w[32 * j : 32 * j + 32]
         search_block(xj, wj, scales[j], shifts[j], points[j], index, offsets, neighbours, distance)
-    _pack(scales, shifts, points, packed)
+    _pack(scales, shifts, points, factor, packed)
 
 
 @inlined
@@ -177,8 +180,5 @@ def _put(data, at, values, flat, to):
                 flat[start + i] = step * (values[point, i] + delta)
 
 
-CODECS = {
-    "IQ1_S": Codec(
-        decode=grid_decoder("IQ1_S", NBYTES, _put), encode=ternary_encoder(NBYTES, BLOCK, weighing(2.0), _fill)
-    )
-}
+_ENCODE = ternary_encoder(NBYTES, BLOCK, weighing(2.0), _fill)
+CODECS = {"IQ1_S": Codec(decode=grid_decoder("IQ1_S", NBYTES, _put), encode=at_factor(_ENCODE, 1.125), scaled=_ENCODE)}

@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from qxmix.quants.codec import Codec
+from qxmix.quants.codec import Codec, at_factor
 from qxmix.quants.common.numerics import load_half, store_half
-from qxmix.quants.grid.encoder import OFF_GRID, grid_encoder, scaled_by, start_at_max
+from qxmix.quants.grid.encoder import OFF_GRID, grid_encoder, start_at_max
 from qxmix.quants.grid.packing import grid_decoder, put_group, store_nibbles, take_nibble
 from qxmix.quants.jit import inlined
 
@@ -52,13 +52,16 @@ def _put(data, at, values, flat, to):
         put_group(flat, to + 8 * g, scale, values, point, data[at + 34 + g])
 
 
+@inlined
+def _fit(d, _rows, _at, _w, _values, _chosen, _signs, _ls):
+    return d * np.float32(0.9875)
+
+
+_ENCODE = grid_encoder(
+    "IQ2_S", n=8, block=16, n_wanted=1, trials=9, trial_step=0.1, eps=1e-8, even=False, floor=0.25,
+    sigma_factor=2.0, again=OFF_GRID, start=start_at_max, fit=_fit, pack=_pack,
+    block_nbytes=BLOCK_NBYTES,
+)  # fmt: skip
 CODECS = {
-    "IQ2_S": Codec(
-        decode=grid_decoder("IQ2_S", BLOCK_NBYTES, _put),
-        encode=grid_encoder(
-            "IQ2_S", n=8, block=16, n_wanted=1, trials=9, trial_step=0.1, eps=1e-8, even=False, floor=0.25,
-            sigma_factor=2.0, again=OFF_GRID, start=start_at_max, fit=scaled_by(0.9875), pack=_pack,
-            block_nbytes=BLOCK_NBYTES,
-        ),
-    )
-}  # fmt: skip
+    "IQ2_S": Codec(decode=grid_decoder("IQ2_S", BLOCK_NBYTES, _put), encode=at_factor(_ENCODE, 1.0), scaled=_ENCODE)
+}

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qxmix.quants.codec import Codec
+from qxmix.quants.codec import Codec, at_factor
 from qxmix.quants.common.numerics import load_half, store_half
 from qxmix.quants.grid.encoder import ROUNDS, grid_encoder
 from qxmix.quants.grid.packing import eighth_sign, grid_decoder, put_group, store_nibbles, take_nibble
@@ -119,13 +119,11 @@ def _put(data, at, values, flat, to):
         put_group(flat, to + 8 * g, scale, values, word & np.uint32(511), eighth_sign(word >> np.uint32(9)))
 
 
+_ENCODE = grid_encoder(
+    "IQ2_XS", n=8, block=BLOCK, n_wanted=2, trials=7, trial_step=0.1, eps=1e-15, even=True, floor=0.25,
+    sigma_factor=1.0, again=ROUNDS, start=_start_at_split, fit=_fit, pack=_pack,
+    block_nbytes=BLOCK_NBYTES,
+)  # fmt: skip
 CODECS = {
-    "IQ2_XS": Codec(
-        decode=grid_decoder("IQ2_XS", BLOCK_NBYTES, _put),
-        encode=grid_encoder(
-            "IQ2_XS", n=8, block=BLOCK, n_wanted=2, trials=7, trial_step=0.1, eps=1e-15, even=True, floor=0.25,
-            sigma_factor=1.0, again=ROUNDS, start=_start_at_split, fit=_fit, pack=_pack,
-            block_nbytes=BLOCK_NBYTES,
-        ),
-    )
-}  # fmt: skip
+    "IQ2_XS": Codec(decode=grid_decoder("IQ2_XS", BLOCK_NBYTES, _put), encode=at_factor(_ENCODE, 1.0), scaled=_ENCODE)
+}

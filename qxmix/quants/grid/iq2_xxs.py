@@ -19,9 +19,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from qxmix.quants.codec import Codec
+from qxmix.quants.codec import Codec, at_factor
 from qxmix.quants.common.numerics import load_half, nint, store_half
-from qxmix.quants.grid.encoder import ALWAYS, grid_encoder, scaled_by
+from qxmix.quants.grid.encoder import ALWAYS, as_found, grid_encoder
 from qxmix.quants.grid.packing import eighth_sign, grid_decoder, load_word, put_group, store_sign_word
 from qxmix.quants.jit import inlined, kernel
 
@@ -127,13 +127,11 @@ def _put(data, at, values, flat, to):
             put_group(flat, to + 32 * b + 8 * k, scale, values, data[at + 2 + 8 * b + k], signs)
 
 
+_ENCODE = grid_encoder(
+    "IQ2_XXS", n=8, block=BLOCK, n_wanted=2, trials=6, trial_step=0.1, eps=1e-15, even=True, floor=0.25,
+    sigma_factor=1.0, again=ALWAYS, start=_start_at_fit, fit=as_found, pack=_pack,
+    block_nbytes=BLOCK_NBYTES,
+)  # fmt: skip
 CODECS = {
-    "IQ2_XXS": Codec(
-        decode=grid_decoder("IQ2_XXS", BLOCK_NBYTES, _put),
-        encode=grid_encoder(
-            "IQ2_XXS", n=8, block=BLOCK, n_wanted=2, trials=6, trial_step=0.1, eps=1e-15, even=True, floor=0.25,
-            sigma_factor=1.0, again=ALWAYS, start=_start_at_fit, fit=scaled_by(1.0), pack=_pack,
-            block_nbytes=BLOCK_NBYTES,
-        ),
-    )
-}  # fmt: skip
+    "IQ2_XXS": Codec(decode=grid_decoder("IQ2_XXS", BLOCK_NBYTES, _put), encode=at_factor(_ENCODE, 1.0), scaled=_ENCODE)
+}

@@ -21,9 +21,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from qxmix.quants.codec import Codec
+from qxmix.quants.codec import Codec, at_factor
 from qxmix.quants.common.numerics import load_half, store_half
-from qxmix.quants.grid.encoder import ALL_IF_OFF, grid_encoder, scaled_by, start_at_max
+from qxmix.quants.grid.encoder import ALL_IF_OFF, as_found, grid_encoder, start_at_max
 from qxmix.quants.grid.packing import grid_decoder, put_group, store_nibbles, take_nibble
 from qxmix.quants.jit import inlined
 
@@ -53,13 +53,11 @@ def _put(data, at, values, flat, to):
         put_group(flat, to + 4 * g, scale, values, point, np.uint32(data[at + 74 + (g >> 1)]) >> (4 * (g & 1)))
 
 
+_ENCODE = grid_encoder(
+    "IQ3_S", n=4, block=32, n_wanted=3, trials=9, trial_step=0.2, eps=1e-45, even=False, floor=0.0,
+    sigma_factor=2.0, again=ALL_IF_OFF, start=start_at_max, fit=as_found, pack=_pack,
+    block_nbytes=BLOCK_NBYTES,
+)  # fmt: skip
 CODECS = {
-    "IQ3_S": Codec(
-        decode=grid_decoder("IQ3_S", BLOCK_NBYTES, _put),
-        encode=grid_encoder(
-            "IQ3_S", n=4, block=32, n_wanted=3, trials=9, trial_step=0.2, eps=1e-45, even=False, floor=0.0,
-            sigma_factor=2.0, again=ALL_IF_OFF, start=start_at_max, fit=scaled_by(1.033), pack=_pack,
-            block_nbytes=BLOCK_NBYTES,
-        ),
-    )
-}  # fmt: skip
+    "IQ3_S": Codec(decode=grid_decoder("IQ3_S", BLOCK_NBYTES, _put), encode=at_factor(_ENCODE, 1.033), scaled=_ENCODE)
+}

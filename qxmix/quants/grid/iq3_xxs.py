@@ -19,9 +19,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from qxmix.quants.codec import Codec
+from qxmix.quants.codec import Codec, at_factor
 from qxmix.quants.common.numerics import load_half, store_half
-from qxmix.quants.grid.encoder import OFF_GRID, grid_encoder, scaled_by, start_at_max
+from qxmix.quants.grid.encoder import OFF_GRID, as_found, grid_encoder, start_at_max
 from qxmix.quants.grid.packing import eighth_sign, grid_decoder, load_word, put_group, store_sign_word
 from qxmix.quants.jit import inlined
 
@@ -50,13 +50,13 @@ def _put(data, at, values, flat, to):
             put_group(flat, to + 4 * g + 4, scale, values, data[at + 3 + g], signs >> 4)
 
 
+_ENCODE = grid_encoder(
+    "IQ3_XXS", n=4, block=32, n_wanted=2, trials=15, trial_step=0.2, eps=1e-8, even=True, floor=0.0,
+    sigma_factor=2.0, again=OFF_GRID, start=start_at_max, fit=as_found, pack=_pack,
+    block_nbytes=BLOCK_NBYTES,
+)  # fmt: skip
 CODECS = {
     "IQ3_XXS": Codec(
-        decode=grid_decoder("IQ3_XXS", BLOCK_NBYTES, _put),
-        encode=grid_encoder(
-            "IQ3_XXS", n=4, block=32, n_wanted=2, trials=15, trial_step=0.2, eps=1e-8, even=True, floor=0.0,
-            sigma_factor=2.0, again=OFF_GRID, start=start_at_max, fit=scaled_by(1.0125), pack=_pack,
-            block_nbytes=BLOCK_NBYTES,
-        ),
+        decode=grid_decoder("IQ3_XXS", BLOCK_NBYTES, _put), encode=at_factor(_ENCODE, 1.0125), scaled=_ENCODE
     )
-}  # fmt: skip
+}

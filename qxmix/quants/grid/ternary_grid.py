@@ -19,7 +19,7 @@ from qxmix.quants.jit import inlined, kernel
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from qxmix.quants.codec import Columns, Encoder, Packed, Rows
+    from qxmix.quants.codec import Columns, Packed, Rows, ScaledEncoder
     from qxmix.quants.contracts import Fill, Weigh
 
 DELTA = np.float32(0.125)
@@ -74,17 +74,18 @@ def sort_lanes(network, v, u, at):
             store(at, b + g, where(swap, n0, n1))
 
 
-def ternary_encoder(nbytes: int, block: int, weigh: Weigh, fill: Fill) -> Encoder:
+def ternary_encoder(nbytes: int, block: int, weigh: Weigh, fill: Fill) -> ScaledEncoder:
     """Build the encoder of a type on the grid of IQ1_S: a ``super_encoder``.
 
-    ``given`` is the tuple ``index, offsets, neighbours, distance, values``: the first four for ``snap_group``, and the
-    values (n_points, 8) of the grid points.
+    ``given`` is the tuple ``index, offsets, neighbours, distance, values, factor``: the first four for ``snap_group``,
+    the values (n_points, 8) of the grid points, and the factor of the d that is stored.
     """
     encode = super_encoder(nbytes, block, weigh, fill)
 
-    def encode_rows(rows: Rows, columns: Columns, packed: Packed, _search: int) -> None:
+    def encode_rows(rows: Rows, columns: Columns, packed: Packed, factor: np.float32) -> None:
         grid, distance = load_grid("IQ1_S", N_WANTED), np.empty(LONGEST_LIST, np.float32)
-        encode(rows, columns, packed, (grid.index, grid.offsets, grid.neighbours, distance, grid_points("IQ1_S")))
+        given = grid.index, grid.offsets, grid.neighbours, distance, grid_points("IQ1_S"), factor
+        encode(rows, columns, packed, given)
 
     return encode_rows
 

@@ -22,18 +22,22 @@ Source: the ``repack_...`` functions of ik_llama.cpp (iqk_quantize.cpp).
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from qxmix.quants.codec import Codec
+from qxmix.quants.codec import Codec, Encoder, ScaledEncoder
 from qxmix.quants.common.simd import WIDTH, load, load_word, store, store_word
 from qxmix.quants.interleaved.moves import fewest_moves
 from qxmix.quants.jit import inlined, kernel
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qxmix.quants.codec import Columns, Decoder, Packed, Rows
     from qxmix.quants.interleaved.moves import Unit
+
+RowsEncoder = TypeVar("RowsEncoder", Encoder, ScaledEncoder)
 
 _APART = 72
 """Bytes between rows in scratch memory."""
@@ -164,7 +168,9 @@ def _find_degenerate(rows, columns, block, found):
             found[r, b] = not ((ww > least) & (xx > least) & (wx > least))
 
 
-def _encode_cleaned(base: Codec, block: int, rows: Rows, columns: Columns, packed: Packed, search: int) -> None:
+def _encode_cleaned(
+    encode: Callable[..., None], block: int, rows: Rows, columns: Columns, packed: Packed, given: float
+) -> None:
     """Encode rows with importances that are 1e-9 in degenerate blocks.
 
     ik_llama.cpp does that for its interleaved types and not for their plain types.  It matters where a block is all but
@@ -173,14 +179,14 @@ def _encode_cleaned(base: Codec, block: int, rows: Rows, columns: Columns, packe
     found = np.empty((len(rows), len(columns) // block), np.bool_)
     _find_degenerate(rows, columns, block, found)
     if not found.any():
-        base.encode(rows, columns, packed, search)
+        encode(rows, columns, packed, given)
         return
     # Rows in a row with the same degenerate blocks go together.
     bounds = [0, *(np.flatnonzero((found[1:] != found[:-1]).any(axis=1)) + 1), len(rows)]
     for first, last in pairwise(bounds):
         cleaned = columns.copy()
         cleaned.reshape(-1, block)[found[first]] = _TINY
-        base.encode(rows[first:last], cleaned, packed[first:last], search)
+        encode(rows[first:last], cleaned, packed[first:last], given)
 
 
 def interleaved_decoder(plain: Decoder, unit: Unit) -> Decoder:
@@ -204,16 +210,21 @@ def interleaved(base: Codec, unit: Unit, *, clean: int = 0) -> Codec:
 
     ``clean`` is the size of the blocks in which degenerate importances are replaced; 0 where they never are.
     """
-    plain_encode = base.encode
 
-    def encode(rows: Rows, columns: Columns, packed: Packed, search: int) -> None:
-        if clean and len(columns):
-            _encode_cleaned(base, clean, rows, columns, packed, search)
-        else:
-            plain_encode(rows, columns, packed, search)
-        moves, weave = fewest_moves(unit)
-        shape = unit.n_rows, unit.nbytes, unit.meta_nbytes, moves.lead, moves.n_words
-        _weave(packed, shape, weave.runs, weave.parts, weave.sources, weave.targets)
+    def weaving(plain: RowsEncoder) -> RowsEncoder:
+        def encode(rows: Rows, columns: Columns, packed: Packed, given: Any) -> None:
+            if clean and len(columns):
+                _encode_cleaned(plain, clean, rows, columns, packed, given)
+            else:
+                plain(rows, columns, packed, given)
+            moves, weave = fewest_moves(unit)
+            shape = unit.n_rows, unit.nbytes, unit.meta_nbytes, moves.lead, moves.n_words
+            _weave(packed, shape, weave.runs, weave.parts, weave.sources, weave.targets)
+
+        return encode
 
     decode = interleaved_decoder(base.decode, unit)
-    return Codec(decode=decode, encode=encode, searches=base.searches, version=base.version)
+    scaled = None if base.scaled is None else weaving(base.scaled)
+    return Codec(
+        decode=decode, encode=weaving(base.encode), searches=base.searches, version=base.version, scaled=scaled
+    )

@@ -25,7 +25,7 @@ from qxmix.quants.level.two_tables import TwoTables, entry_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qxmix.quants.codec import Encoder
+    from qxmix.quants.codec import Encoder, ScaledEncoder
     from qxmix.quants.contracts import PackLevels, WeighLanes
 
 _0 = np.float32(0.0)
@@ -59,8 +59,6 @@ class LevelType:
     those nearest to zero."""
     pairwise: bool = False
     """The last sums add weights t and t + 16 first."""
-    factor: float = 1.0
-    """Of the final d."""
     half: bool = True
     """d is a half, else a float32."""
 
@@ -166,17 +164,17 @@ def weigh_of(kind: LevelType) -> WeighLanes:
     return weigh
 
 
-def encode_super(kind: LevelType) -> Encoder:
-    """Build the encoder of a type with a half scale in front of each super-block."""
+def encode_super(kind: LevelType) -> ScaledEncoder:
+    """Build the encoder of a type with a half scale in front of each super-block, for any factor of that."""
     weigh, search, settle_super, unit_of = weigh_of(kind), kind.search, _settle_super(kind), kind.unit
-    block, nbytes, skips, factor = kind.block, kind.nbytes, kind.skips, np.float32(kind.factor)
+    block, nbytes, skips = kind.block, kind.nbytes, kind.skips
 
     @spliced
     def weigh_lanes(x, w, weighted):
         weigh(x, w, LANES, weighted)
 
     @spliced
-    def fill(x, w, _weighted, _search, packed):
+    def fill(x, w, _weighted, factor, packed):
         codes = np.empty((SUPER, LANES), np.uint8)
         one, found = np.empty((2, LANES), np.float32), np.empty((2, SUPER // block, LANES), np.float32)
         largest, extreme = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
@@ -210,6 +208,6 @@ def encode_rows(kind: LevelType) -> Encoder:
 
 
 @inlined
-def fitted(s1, s2, d):
+def fitted(s1, s2, d, _search):
     """The scale that fits the sums best; d where they say nothing."""
     return s1 / s2 if s2 > _0 else d

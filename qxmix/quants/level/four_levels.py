@@ -191,5 +191,5 @@ def weigh_blocks(block: int) -> WeighLanes:
 
 @inlined
 def fitted(s1, s2, d):
-    """The scale to store, 3 % more than fits the sums best."""
-    return np.float32(1.03) * (s1 / s2 if s2 > _0 else d)
+    """The scale that fits the sums best."""
+    return s1 / s2 if s2 > _0 else d

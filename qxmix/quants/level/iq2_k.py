@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qxmix.quants.codec import Codec
+from qxmix.quants.codec import Codec, at_factor
 from qxmix.quants.common.lanes import LANES, load_blocks, load_importance
 from qxmix.quants.common.numerics import load_half, nint
 from qxmix.quants.common.search import search_plain
@@ -59,8 +59,8 @@ def _pack_fields(levels, shifted, d, packed):
 
 
 @spliced
-def _code_super(x, w, scales, shifted, d, code, packed):
-    """Codes and fields of super-blocks whose scales are found, and ``d`` fitted to them, times 1.03."""
+def _code_super(x, w, scales, shifted, d, code, factor, packed):
+    """Codes and fields of super-blocks whose scales are found, and ``d`` fitted to them, times ``factor``."""
     s1, s2 = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
     for k in range(LANES):
         s1[k] = s2[k] = _0
@@ -73,12 +73,12 @@ def _code_super(x, w, scales, shifted, d, code, packed):
     _pack_fields(scales, shifted, d, packed)
     pack_two_bits(code, np.uint8(0), packed, 12)
     for k in range(LANES):
-        s1[k] = fitted(s1[k], s2[k], d[k])
+        s1[k] = factor * fitted(s1[k], s2[k], d[k])
     put_half(packed, 0, s1)
 
 
 @kernel
-def _encode(rows, columns, packed, _search):
+def _encode(rows, columns, packed, factor):
     flat, out = rows.ravel(), packed.ravel()
     n_super = rows.size // SUPER
     x, w = np.empty((SUPER, LANES), np.float32), np.empty((SUPER, LANES), np.float32)
@@ -97,7 +97,7 @@ def _encode(rows, columns, packed, _search):
             sum_over(w[of:to], sum_w[j])
             search_four_levels(_NETWORK, x[of:to], w[of:to], BLOCK, 0, scales[j], shifted[j])
         search_plain(scales, sum_w, NMAX, d, levels)
-        _code_super(x, w, scales, shifted, d, code, block)
+        _code_super(x, w, scales, shifted, d, code, factor, block)
         store_super(block, first, n, out)
 
 
@@ -114,4 +114,4 @@ def _put(data, at, flat, start):
             flat[to + i] = step * table[(data[qs + i] >> two) & 3]
 
 
-CODECS = {"IQ2_K": Codec(decode=super_decoder(NBYTES, _put), encode=_encode)}
+CODECS = {"IQ2_K": Codec(decode=super_decoder(NBYTES, _put), encode=at_factor(_encode, 1.03), scaled=_encode)}

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qxmix.quants.codec import Codec
+from qxmix.quants.codec import Codec, at_factor
 from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.levels import IQ3_LEVELS
 from qxmix.quants.common.numerics import load_half, nint
@@ -184,8 +184,8 @@ def _unit(largest, extreme):
 
 
 @inlined
-def _last(s1, s2, d):
-    return np.float32(1.025) * (s1 / s2 if s2 > _0 else d)
+def _last(s1, s2, d, factor):
+    return factor * (s1 / s2 if s2 > _0 else d)
 
 
 @kernel
@@ -211,4 +211,4 @@ _ENCODE = row_encoder(
     block=BLOCK, nbytes=NBYTES, half=True, n_found=1, weigh=_weigh, search=_search, units=units_by(_unit),
     settle=_settle, last=_last,
 )  # fmt: skip
-CODECS = {"IQ2_KL": Codec(decode=_decode, encode=_ENCODE)}
+CODECS = {"IQ2_KL": Codec(decode=_decode, encode=at_factor(_ENCODE, 1.025), scaled=_ENCODE)}

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qxmix.quants.codec import Codec
+from qxmix.quants.codec import Codec, at_factor
 from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.row_encoder import row_encoder
 from qxmix.quants.common.row_scale import row_decoder
@@ -100,8 +100,13 @@ def _put(data, at, d, row, start):
             row[to + t] = step * table[(np.int32(data[qs + t]) >> two) & 3]
 
 
+@inlined
+def _last(s1, s2, d, factor):
+    return factor * fitted(s1, s2, d)
+
+
 _ENCODE = row_encoder(
     block=BLOCK, nbytes=NBYTES, half=True, n_found=3, weigh=weigh_blocks(BLOCK), search=_search, units=_units,
-    settle=_settle, last=fitted,
+    settle=_settle, last=_last,
 )  # fmt: skip
-CODECS = {"IQ2_KS": Codec(decode=row_decoder(NBYTES, _put, half=True), encode=_ENCODE)}
+CODECS = {"IQ2_KS": Codec(decode=row_decoder(NBYTES, _put, half=True), encode=at_factor(_ENCODE, 1.03), scaled=_ENCODE)}

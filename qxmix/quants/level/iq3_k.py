@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qxmix.quants.codec import Codec
+from qxmix.quants.codec import Codec, at_factor
 from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.levels import IQ3_LEVELS
 from qxmix.quants.common.numerics import load_half, nint
@@ -83,7 +83,7 @@ def _put(data, at, flat, start):
 _ENCODE = encode_super(
     LevelType(
         TABLES, level_search(TABLES, 3, stride=2, refit=True, careful=True), BLOCK, NBYTES, 1.5, 0.25,
-        unit=_unit, level=_level, pack=_pack, skips=True, factor=1.01,
+        unit=_unit, level=_level, pack=_pack, skips=True,
     )
 )  # fmt: skip
-CODECS = {"IQ3_K": Codec(decode=super_decoder(NBYTES, _put), encode=_ENCODE)}
+CODECS = {"IQ3_K": Codec(decode=super_decoder(NBYTES, _put), encode=at_factor(_ENCODE, 1.01), scaled=_ENCODE)}

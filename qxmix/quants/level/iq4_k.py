@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qxmix.quants.codec import Codec
+from qxmix.quants.codec import Codec, at_factor
 from qxmix.quants.common.levels import IQ4_LEVELS
 from qxmix.quants.common.numerics import load_half
 from qxmix.quants.common.superblock import SUPER, super_decoder
@@ -57,8 +57,10 @@ def _put(data, at, flat, start):
 
 _UNIT, _LEVEL = clamped(32, -32, 31)
 _KIND = LevelType(TABLES, level_search(TABLES, 7), BLOCK, NBYTES, 2.0, 0.0, unit=_UNIT, level=_LEVEL, pack=_pack)
+_ENCODE = encode_super(_KIND)
 CODECS = {
     "IQ4_K": Codec(
-        decode=super_decoder(NBYTES, _put), encode=encode_super(_KIND), feedback=level_feedback(_KIND), version=2
+        decode=super_decoder(NBYTES, _put), encode=at_factor(_ENCODE, 1.0), scaled=_ENCODE,
+        feedback=level_feedback(_KIND), version=2,
     )
-}
+}  # fmt: skip

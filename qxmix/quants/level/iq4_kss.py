@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qxmix.quants.codec import Codec
+from qxmix.quants.codec import Codec, at_factor
 from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.row_encoder import row_encoder, units_by
 from qxmix.quants.common.row_scale import load_float
@@ -151,8 +151,8 @@ def _settle(x, w, n_lanes, d, found, s1, s2, codes, packed):
 
 
 @inlined
-def _last(s1, s2, d):
-    return (s1 / s2) * np.float32(1.01) if s2 > _0 else d
+def _last(s1, s2, d, factor):
+    return (s1 / s2) * factor if s2 > _0 else d
 
 
 @kernel
@@ -179,4 +179,4 @@ _ENCODE = row_encoder(
     block=BLOCK, nbytes=NBYTES, half=False, n_found=1, weigh=_weigh, search=search_even, units=units_by(odd_unit),
     settle=_settle, last=_last,
 )  # fmt: skip
-CODECS = {"IQ4_KSS": Codec(decode=_decode, encode=_ENCODE)}
+CODECS = {"IQ4_KSS": Codec(decode=_decode, encode=at_factor(_ENCODE, 1.01), scaled=_ENCODE)}

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qxmix.quants.codec import Codec
+from qxmix.quants.codec import Codec, at_factor
 from qxmix.quants.common.levels import IQ5_LEVELS
 from qxmix.quants.common.numerics import load_half
 from qxmix.quants.common.superblock import SUPER, pack_bit, pack_nibbles, super_decoder
@@ -63,4 +63,4 @@ _ENCODE = encode_super(
         unit=_UNIT, level=_LEVEL, pack=_pack, skips=True,
     )
 )  # fmt: skip
-CODECS = {"IQ5_K": Codec(decode=super_decoder(NBYTES, _put), encode=_ENCODE)}
+CODECS = {"IQ5_K": Codec(decode=super_decoder(NBYTES, _put), encode=at_factor(_ENCODE, 1.0), scaled=_ENCODE)}

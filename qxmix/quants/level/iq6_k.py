@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qxmix.quants.codec import Codec
+from qxmix.quants.codec import Codec, at_factor
 from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.levels import IQ6_LEVELS
 from qxmix.quants.common.numerics import load_half
@@ -73,4 +73,4 @@ _ENCODE = encode_super(
         unit=_UNIT, level=_LEVEL, pack=_pack, skips=True,
     )
 )  # fmt: skip
-CODECS = {"IQ6_K": Codec(decode=super_decoder(NBYTES, _put), encode=_ENCODE)}
+CODECS = {"IQ6_K": Codec(decode=super_decoder(NBYTES, _put), encode=at_factor(_ENCODE, 1.0), scaled=_ENCODE)}

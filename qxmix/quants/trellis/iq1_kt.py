@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qxmix.quants.codec import Codec
+from qxmix.quants.codec import Codec, at_factor
 from qxmix.quants.common.levels import IQ4_LEVELS
 from qxmix.quants.common.row_scale import row_decoder
 from qxmix.quants.jit import inlined
@@ -46,9 +46,9 @@ def _pack(codes: NDArray[np.uint8], found: NDArray[np.int32]) -> list[NDArray[np
 
 
 @np.errstate(all="ignore")  # extreme weights overflow here as in the engine
-def _encode(rows: Rows, columns: Columns, packed: Packed, _search: int) -> None:
+def _encode(rows: Rows, columns: Columns, packed: Packed, factor: np.float32) -> None:
     book = codebook(8192, 8, 32)
-    encode_levels(rows, columns, packed, book, offsets=(0.0, -8.0), factor=1.07, pack=_pack)
+    encode_levels(rows, columns, packed, book, offsets=(0.0, -8.0), factor=factor, pack=_pack)
 
 
 @inlined
@@ -65,4 +65,6 @@ def _put(data, at, d, row, start):
                 row[start + (j * GROUPS + g) * 8 + k] = step * value_of(state)
 
 
-CODECS = {"IQ1_KT": Codec(decode=row_decoder(NBYTES, _put, half=False), encode=_encode)}
+CODECS = {
+    "IQ1_KT": Codec(decode=row_decoder(NBYTES, _put, half=False), encode=at_factor(_encode, 1.07), scaled=_encode)
+}

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qxmix.quants.codec import Codec
+from qxmix.quants.codec import Codec, at_factor
 from qxmix.quants.common.row_scale import row_decoder
 from qxmix.quants.jit import inlined
 from qxmix.quants.trellis.batch import (
@@ -53,7 +53,7 @@ _TOP = np.float32(15.0)
 
 
 @np.errstate(all="ignore")  # extreme weights overflow here as in the engine
-def _encode(rows: Rows, columns: Columns, packed: Packed, _search: int) -> None:
+def _encode(rows: Rows, columns: Columns, packed: Packed, factor: np.float32) -> None:
     book = codebook(65536, 8, 8, magnitudes=True)
     for batch in batches(rows, columns, packed, magnitudes=True):
         x, w, every = batch.x, batch.w, np.arange(batch.tops.size)
@@ -70,7 +70,7 @@ def _encode(rows: Rows, columns: Columns, packed: Packed, _search: int) -> None:
         blocks = len(scale), -1, BLOCKS_PER_SUPER
         starts = found.astype("<u2").reshape(len(scale), -1, BLOCKS_PER_SUPER * GROUPS).view(np.uint8)
         signs = np.packbits(batch.rows.reshape(*blocks, BLOCK) < _0, axis=2, bitorder="little")[:, :, 0]
-        store(d, [pair_nibbles(levels.astype(np.uint8).reshape(blocks)), starts, signs], batch.packed)
+        store(d * factor, [pair_nibbles(levels.astype(np.uint8).reshape(blocks)), starts, signs], batch.packed)
 
 
 @inlined
@@ -87,4 +87,4 @@ def _put(data, at, d, row, start):
                 row[start + (j * GROUPS + g) * 8 + k] = -value if minus else value
 
 
-CODECS = {"IQ3_KT": Codec(decode=row_decoder(NBYTES, _put, half=False), encode=_encode)}
+CODECS = {"IQ3_KT": Codec(decode=row_decoder(NBYTES, _put, half=False), encode=at_factor(_encode, 1.0), scaled=_encode)}

@@ -39,7 +39,7 @@ def _better_pair(scores: NDArray[np.float32]) -> NDArray[np.int64]:
 
 
 def encode_levels(
-    rows: Rows, columns: Columns, packed: Packed, book: Codebook, *, offsets: tuple[float, ...], factor: float,
+    rows: Rows, columns: Columns, packed: Packed, book: Codebook, *, offsets: tuple[float, ...], factor: np.float32,
     pack: Callable[[NDArray[np.uint8], NDArray[np.int32]], list[NDArray[np.uint8]]],
 ) -> None:  # fmt: skip
     """Encode ``rows`` with a codebook of vectors of 8.
@@ -66,4 +66,4 @@ def encode_levels(
         refit(x, w, book.values, levels, found.reshape(*scale.shape, GROUPS), d)
         shape = len(scale), -1, BLOCKS_PER_SUPER
         parts = pack(codes.astype(np.uint8).reshape(shape), found.reshape(*shape[:2], BLOCKS_PER_SUPER * GROUPS))
-        store(d * np.float32(factor), parts, batch.packed)
+        store(d * factor, parts, batch.packed)

@@ -199,8 +199,8 @@ def weigh(k: Kind, row: Row, importance: Row | None) -> Row:
     return [F(floor + F(v * v)) for v in row]
 
 
-def encode(name: str, row: Row, importance: Row | None) -> bytes:
-    """One super-block of 256 weights, each of whose blocks is in its place."""
+def encode(name: str, row: Row, importance: Row | None, factor: float | None = None) -> bytes:
+    """One super-block of 256 weights, each of whose blocks is in its place; ``factor`` None is the engine's own."""
     k = KINDS[name]
     w = weigh(k, row, importance)
     xs, signs = magnitudes(k, row, w)
@@ -221,14 +221,16 @@ def encode(name: str, row: Row, importance: Row | None) -> bytes:
         points += found
     d = F(max(scales) / F(31))
     codes = [max(0, min(15, nint(F(F(0.5) * F(F(F(F(1) / d) * s) - F(1)))))) if d else 0 for s in scales]
-    return pack(k, refit(k, row, w, d, codes, points, signs), codes, points, signs)
+    own = {"IQ3_S": 1.033, "IQ3_XXS": 1.0125}.get(name, 1.0)
+    d = F(refit(k, row, w, d, codes, points, signs) * F(own if factor is None else factor))
+    return pack(k, d, codes, points, signs)
 
 
 def refit(
     k: Kind, row: Row, w: Row, d: np.float32, codes: list[int], points: list[int], signs: list[int]
 ) -> np.float32:
     if k.name != "IQ2_XS" or not d:
-        return F(d * F({"IQ3_S": 1.033, "IQ3_XXS": 1.0125, "IQ2_S": 0.9875}.get(k.name, 1.0)))
+        return F(d * F(0.9875)) if k.name == "IQ2_S" else d
     s1 = s2 = F(0)
     for i, (v, u) in enumerate(zip(row, w, strict=True)):
         value = (8, 25, 43)[levels_of(k.name)[points[i // 8], i % 8]]

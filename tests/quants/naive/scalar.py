@@ -262,3 +262,13 @@ def q8_0(row: Sequence[np.float32], importance: Sequence[np.float32] | None, *, 
         ys = [float(F(x * inverse)) for x in xs]
         out += half(d) + bytes(int(np.sign(y) * np.floor(abs(y) + 0.5)) & 255 for y in ys)
     return out
+
+
+def q4_0_symmetric(row: Sequence[np.float32]) -> bytes:
+    """``quantize_row_q4_0_symmetric`` of ik_llama.cpp."""
+    packed = b""
+    for xs in blocks(row):
+        d = np.float32(max(abs(x) for x in xs) / np.float32(7))
+        inverse = np.float32(1) / d if d != 0 else np.float32(0)
+        packed += half(d) + nibbles([min(15, int(np.float32(x * inverse + np.float32(8.5)))) for x in xs])
+    return packed

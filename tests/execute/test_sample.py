@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qxmix.container.model import TensorInfo
-from qxmix.measure.sample import PIECE_WEIGHTS, pieces, sample_rows
+from qxmix.execute.sample import PIECE_WEIGHTS, pieces, sample_rows
 
 
 def tensor(*shape: int, type_id: int = 1) -> TensorInfo:
