@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,7 +20,12 @@ from qxmix.container.remote.address import is_remote
 from qxmix.container.source import opened
 from qxmix.container.weights import require_weights
 from qxmix.container.whole_file import whole_file
+from qxmix.processors import n_processors
+from qxmix.recipe.model import TARGETS, Target, engines_of
 from qxmix.report.inspect import imatrix_facts, imatrix_text, model_facts, model_text
+
+if TYPE_CHECKING:
+    from qxmix.quants import Engine
 
 
 @click.command("inspect")
@@ -26,17 +34,24 @@ from qxmix.report.inspect import imatrix_facts, imatrix_text, model_facts, model
 @click.option("as_json", "--json", is_flag=True, help="Print one JSON object, as in schemas/inspect.schema.json.")
 @click.option("--lattice", is_flag=True, help="Read all weights: which sit on a lattice, and what keeps them whole.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="With --lattice: write what is found, as JSON.")
-def command(model: str, output: Path | None, *, every: bool, as_json: bool, lattice: bool) -> None:
+@click.option(
+    "--target", type=click.Choice(TARGETS), help="With --lattice: the engine that must load the type that keeps them."
+)
+def command(
+    model: str, output: Path | None, target: Target | None, *, every: bool, as_json: bool, lattice: bool
+) -> None:
     """Show the types, sizes and metadata of MODEL: a GGUF file, a first shard, or an importance matrix.
 
     Only the header is read, so a model of any size takes a moment.  With --lattice the weights are read, too: models
     that were trained or published as integers and then stored as floats can be quantized with every integer kept.
     """
     terminal = sys.stdout.isatty() and not as_json
-    if output is not None and not lattice:
-        raise click.UsageError("-o is for what --lattice finds; give --lattice, too")
+    if not lattice and (output is not None or target is not None):
+        option = "--target" if output is None else "-o"
+        raise click.UsageError(f"{option} is for what --lattice finds; give --lattice, too")
     if lattice:
-        _lattices(model, output, as_json=as_json, terminal=terminal)
+        engines = engines_of(target) if target else ()
+        _lattices(model, output, engines, as_json=as_json, terminal=terminal)
         return
     if not is_remote(model):
         refuse_recipe(model)
@@ -49,7 +64,7 @@ def command(model: str, output: Path | None, *, every: bool, as_json: bool, latt
     click.echo(json.dumps(facts, indent=2) if as_json else text)
 
 
-def _lattices(model: str, output: Path | None, *, as_json: bool, terminal: bool) -> None:
+def _lattices(model: str, output: Path | None, engines: tuple[Engine, ...], *, as_json: bool, terminal: bool) -> None:
     from qxmix.execute.source import Source  # noqa: PLC0415 - numba, which a header does not need
     from qxmix.measure.lattice import is_looked_at, lattice_of  # noqa: PLC0415
     from qxmix.measurement.lattice import lattices_json  # noqa: PLC0415
@@ -62,8 +77,15 @@ def _lattices(model: str, output: Path | None, *, as_json: bool, terminal: bool)
     header = open_model(model)
     require_weights(header)
     tensors = [t for t in header.tensors if is_looked_at(t)]
-    with click.progressbar(tensors, label="looking for lattices", file=sys.stderr) as shown:
-        looked_at = [lattice_of(Source(t, header.paths[t.shard], None, None)) for t in shown]
+    sources = [Source(t, header.paths[t.shard], None, None) for t in tensors]
+    with (
+        ThreadPoolExecutor(n_processors()) as pool,
+        click.progressbar(length=len(tensors), label="looking for lattices", file=sys.stderr) as shown,
+    ):
+        looked_at = []
+        for lattice in pool.map(partial(lattice_of, engines=engines), sources):
+            looked_at.append(lattice)
+            shown.update(1)
     found = tuple(lattice for lattice in looked_at if lattice is not None)
     text = json.dumps(lattices_json(header, found), indent=1) + "\n"
     if output is not None:

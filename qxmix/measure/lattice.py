@@ -20,6 +20,7 @@ from qxmix.execute.sample import sample_rows
 from qxmix.measurement.lattice import Lattice
 from qxmix.quants import codec_of, get
 from qxmix.quants.codec import SEARCHES
+from qxmix.quants.lattice import fit_groups
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
     from qxmix.container.model import TensorInfo
     from qxmix.execute.source import Source
+    from qxmix.quants import Engine
+    from qxmix.quants.codec import Rows
 
     Floats = NDArray[np.float64]
 
@@ -67,28 +70,12 @@ class Fit(NamedTuple):
     """Logarithm of the chance that weights on no lattice fit."""
 
 
-def fit(x: Floats, rounding: tuple[float, float], *, minimum: bool) -> Fit | None:
-    """Fit a lattice to each group ``(n_groups, n)``; None where one has none."""
-    share, least = rounding
-    m = x.min(axis=1) if minimum else np.zeros(len(x))
-    size = np.abs(x).max(axis=1)
-    span = x.max(axis=1) - m if minimum else size
-    d, left, chance = np.zeros(len(x)), np.flatnonzero(span > 0), 0.0
-    low, high = 0, 0
-    for k in range(1, 2**MAX_BITS if minimum else 2 ** (MAX_BITS - 1) + 1):
-        if not len(left):
-            return Fit(d, m, low, high, chance)
-        values, step = x[left], span[left, None] / k
-        q = np.rint((values - m[left, None]) / step)
-        error = 2 * share * (np.abs(values) + minimum * size[left, None]) + 2 * least
-        by_chance = np.log(np.minimum(1, 2 * error / step)).sum(axis=1) + np.log(2 * k)
-        fits = (np.abs(values - m[left, None] - step * q) <= error).all(axis=1) & (by_chance < _OF_A_GROUP)
-        d[left[fits]] = step[fits, 0]
-        chance += float(by_chance[fits].sum())
-        if fits.any():
-            low, high = min(low, int(q[fits].min())), max(high, int(q[fits].max()))
-        left = left[~fits]
-    return None if len(left) else Fit(d, m, low, high, chance)
+def fit(x: Rows, rounding: tuple[float, float], *, minimum: bool) -> Fit | None:
+    """Fit a lattice to each group ``(n_groups, n)``; None where one has none, which the first such group tells."""
+    d, m, whole = np.empty(len(x)), np.empty(len(x)), np.empty(2, np.int64)
+    most_k = 2**MAX_BITS - 1 if minimum else 2 ** (MAX_BITS - 1)
+    fits, chance = fit_groups(np.ascontiguousarray(x), *rounding, minimum, most_k, _OF_A_GROUP, d, m, whole)
+    return Fit(d, m, int(whole[0]), int(whole[1]), float(chance)) if fits else None
 
 
 def bits_of(found: Fit) -> int:
@@ -97,8 +84,12 @@ def bits_of(found: Fit) -> int:
     return max(LEAST_BITS, int(np.ceil(np.log2(max(1, n_codes)))))
 
 
-def lattice_of(source: Source) -> Lattice | None:
+def lattice_of(source: Source, engines: tuple[Engine, ...] = ()) -> Lattice | None:
     """The lattice that all weights of a tensor sit on, or None.
+
+    Args:
+        source: The tensor.
+        engines: Those that must load the type that keeps it; empty for any.
 
     Raises:
         ModelFileError: a weight is NaN or infinite.
@@ -106,7 +97,7 @@ def lattice_of(source: Source) -> Lattice | None:
 
     """
     tensor = source.tensor
-    sample = source.decode(source.read(sample_rows(tensor, (), _N_ROWS))).astype(np.float64)
+    sample = source.decode(source.read(sample_rows(tensor, (), _N_ROWS)))
     rounding = ROUNDING[tensor.type]
     first = sample.reshape(-1, 32)[:_N_FIRST] if tensor.n_cols % 32 == 0 else sample[:2]
     for minimum in (False, True):
@@ -122,7 +113,7 @@ def lattice_of(source: Source) -> Lattice | None:
             whole, digest = _whole(source, width, rounding, minimum=minimum)
             if whole is None or whole.chance > SIGNIFICANT:
                 continue
-            name = _smallest_type(sample, found, width, minimum=minimum)
+            name = _smallest_type(sample, found, width, engines, minimum=minimum)
             return Lattice(tensor.name, bits_of(whole), group, minimum, name, digest)
     return None
 
@@ -133,7 +124,7 @@ def _whole(source: Source, width: int, rounding: tuple[float, float], *, minimum
     digest = hashlib.sha256()
     for piece in _pieces(source):
         digest.update(piece.data)
-        x = source.decode(piece).astype(np.float64)
+        x = source.decode(piece)
         found = fit(x.reshape(-1, width), rounding, minimum=minimum)
         if found is None:
             return None, ""
@@ -152,20 +143,21 @@ def _pieces(source: Source) -> Iterator[NDArray[np.uint8]]:
         yield source.read(rows[i : i + n])
 
 
-def _smallest_type(sample: Floats, found: Fit, width: int, *, minimum: bool) -> str | None:
+def _smallest_type(x: Rows, found: Fit, width: int, engines: tuple[Engine, ...], *, minimum: bool) -> str | None:
     """The smallest type whose encoder, searching exhaustively, gives every whole number of the sample back."""
-    x = sample.astype(np.float32)
     step = np.repeat(found.d, width).reshape(x.shape)
     for name in _TYPES_WITH_MINIMUM if minimum else _TYPES:
         quant_type, codec = get(name), codec_of(name)
         if x.shape[1] % quant_type.block_size or (name.startswith("TQ") and max(found.most, -found.least) > 1):
+            continue
+        if not set(engines) <= set(quant_type.engines):
             continue
         packed = np.empty((len(x), quant_type.row_nbytes(x.shape[1])), np.uint8)
         back = np.empty_like(x)
         ones = np.ones(x.shape[1] if quant_type.searches else 0, np.float32)
         codec.encode(x, ones, packed, SEARCHES.index("exhaustive") if quant_type.searches else 0)
         codec.decode(packed, back)
-        if (np.abs(back - sample) <= step / 4).all():
+        if (np.abs(back.astype(np.float64) - x) <= step / 4).all():
             return name
     return None
 

@@ -215,6 +215,9 @@ class Recipe:
     @property
     def engines(self) -> tuple[Engine, ...]:
         """The engines that must load the result."""
-        if self.target == "any":
-            return ("llama.cpp", "ik_llama.cpp")
-        return (self.target,)
+        return engines_of(self.target)
+
+
+def engines_of(target: Target) -> tuple[Engine, ...]:
+    """The engines that must load what is made for a target."""
+    return ("llama.cpp", "ik_llama.cpp") if target == "any" else (target,)

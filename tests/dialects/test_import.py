@@ -161,7 +161,9 @@ def test_thireus() -> None:
 
 
 def test_levels_and_factors_of_ik_llama_cpp() -> None:
-    text = "llama-quantize --symmetric-q40 --fudge-factors iq1_kt=1,IQ3_S=1.02 --slow-iq2ks in.gguf out.gguf IQ3_S"
+    text = (
+        "llama-quantize --symmetric-q40 --fudge-factors iq1_kt=1,IQ3_S=1.02 --slow-iq2ks --pure in.gguf out.gguf IQ3_S"
+    )
     mix = source(text)
     assert (mix.engine, mix.symmetric, mix.factors) == ("ik_llama.cpp", True, {"IQ1_KT": 1.0, "IQ3_S": 1.02})
     written = recipe_text(mix, "r", "ik_llama.cpp")

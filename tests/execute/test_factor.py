@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from qxmix import load_recipe, make_plan, read_header
+from qxmix.cli.main import main
 from qxmix.container.moments import load_moments
 from qxmix.errors import ModelFileError, PlanError, RunError
 from qxmix.execute import apply
@@ -101,10 +103,9 @@ def test_moments_decide_what_auto_comes_to(tmp_path: Path) -> None:
 
 
 def test_a_header_alone_has_no_weights_to_find_it_from(tmp_path: Path) -> None:
-    from qxmix.container.header_only import write_header  # noqa: PLC0415
-
     write_model(tmp_path / "model.gguf", {n: w.astype(np.float16) for n, w in weights(SHAPES).items()})
-    write_header(read_header(tmp_path / "model.gguf"), tmp_path / "h.gguf")
+    made = CliRunner().invoke(main, ["header", str(tmp_path / "model.gguf"), "-o", str(tmp_path / "h.gguf")])
+    assert made.exit_code == 0
     (tmp_path / "r.yaml").write_text(HEAD + "default: iq3_s\nscale: auto\n")
     plan = make_plan(load_recipe(tmp_path / "r.yaml"), read_header(tmp_path / "h.gguf"))
     with pytest.raises(ModelFileError, match="header"):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qxmix.quants.block32.lattice import nearest_on_lattice
 from qxmix.quants.codec import search_decides
 from qxmix.quants.common.lanes import (
     LANES,
@@ -23,7 +24,7 @@ from qxmix.quants.jit import inlined, kernel, spliced
 
 if TYPE_CHECKING:
     from qxmix.quants.codec import Encoder
-    from qxmix.quants.contracts import FindBlock, FindLevels, PackBlock
+    from qxmix.quants.contracts import FindBlock, PackBlock
 
 BLOCK = 32
 
@@ -105,14 +106,17 @@ def linear_encoder(nmax: int, block_nbytes: int, pack: PackBlock) -> Encoder:
     def pack_levels(packed, at, scale, minimum, low, high):
         pack(packed, at, scale, minimum, low + offset, high + offset)
 
-    def searching(find: FindLevels) -> Encoder:
-        @spliced
-        def find_block(x, w, search, scale, _minimum, q):
-            find(x, w, nmax, search, scale, q)
+    @spliced
+    def scan(x, w, search, scale, _minimum, q):
+        scan_linear(x, w, nmax, search, scale, q)
 
-        return block_encoder(block_nbytes, find_block, pack_levels)
+    @spliced
+    def best(x, w, search, scale, _minimum, q):
+        best_linear(x, w, nmax, search, scale, q)
+        nearest_on_lattice(x, q, scale)
 
-    return search_decides(searching(scan_linear), exhaustive=searching(best_linear))
+    scanning, exhaustive = (block_encoder(block_nbytes, find, pack_levels) for find in (scan, best))
+    return search_decides(scanning, exhaustive=exhaustive)
 
 
 def affine_encoder(nmax: int, block_nbytes: int, pack: PackBlock) -> Encoder:
