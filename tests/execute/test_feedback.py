@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -98,6 +100,24 @@ def test_bytes_are_those_of_quantize_from_every_executor(tmp_path: Path, moments
             packed = quantize(rows, "Q4_0", entry.diag[matrix], moments=matrix_of(entry, matrix), feedback=Feedback())
             size = packed.nbytes
             assert there[name][matrix * size : (matrix + 1) * size] == packed.tobytes(), (name, matrix)
+
+
+@pytest.mark.slow
+def test_bytes_do_not_depend_on_the_processor(tmp_path: Path) -> None:
+    """Another process, whose kernels have none of this processor's instructions beyond the least."""
+    code = (
+        "import hashlib; from tests.execute import test_feedback as t; from qxmix.quants.api import quantize;"
+        "entry = t.moments_of((96, 40), 3); x = t.weights({'w': (96, 40)}, 2)['w'];"
+        "print(hashlib.sha256(quantize(x, 'Q4_0', moments=t.matrix_of(entry, 0)).tobytes()).hexdigest())"
+    )
+    generic = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, **more}, check=True, capture_output=True, text=True
+        ).stdout
+        for more in ({}, generic)
+    }
+    assert len(found) == 1
 
 
 def matrix_of(entry: SecondMoments, matrix: int) -> np.ndarray:
