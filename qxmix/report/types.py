@@ -32,7 +32,7 @@ def types_text(types: Sequence[QuantType], *, terminal: bool = False) -> str:
         )
         for t in types
     ]
-    titles = ("type", ">bpw", "?>block", "?row", "engines", "imatrix", "search", "scale", "qxmix")
+    titles = ("type", ">bpw", "?>block", "?row", "engines", "imatrix", "search", "?scale", "qxmix")
     meaning = (
         "block: bytes/weights; row: bytes in front of each row, rows interleaved (x4)\n"
         "imatrix: whether an importance matrix helps the encoder, or must be given\n"
