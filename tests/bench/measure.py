@@ -18,6 +18,7 @@ from qxmix.measure.sample import Rows
 
 from qxmix import load_imatrix, read_header
 from qxmix.engines.evaluate import N_UBATCH
+from qxmix.execute.sample import Rows
 from qxmix.measure.encode import encoded
 from qxmix.measure.errors import measure_errors
 from qxmix.measure.journal import open_journal
