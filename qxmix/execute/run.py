@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,7 +118,7 @@ def apply_all(
         target = files.name_output(plan, Path(path))
         wanted.append(Wanted(plan, target, options.overwrite or (options.resume and target.journal.exists())))
     preflight(wanted, strict=options.strict)
-    wanted = [o._replace(plan=find_factors(o.plan, options.n_workers)) for o in wanted]
+    wanted = [replace(o, plan=find_factors(o.plan, options.n_workers)) for o in wanted]
     allow_open_files(len(wanted), options.executor, options.n_workers)
     older = options.older()
     with ExitStack() as held:

@@ -14,7 +14,6 @@ from pathlib import Path
 from statistics import median
 
 import click
-from qxmix.measure.sample import Rows
 
 from qxmix import load_imatrix, read_header
 from qxmix.engines.evaluate import N_UBATCH

@@ -19,6 +19,7 @@ from qxmix.execute.find_factors import find_factors
 from qxmix.execute.reuse import tensor_key
 from qxmix.execute.verify import verify
 from qxmix.planning.lock import check_lock, lock_of, write_lock
+from qxmix.planning.memory import Chunking
 from qxmix.provenance import MOMENTS_SHA256
 from qxmix.quants.api import quantize
 from qxmix.report.plan import plan_text
@@ -139,7 +140,7 @@ def test_both_are_part_of_the_job(tmp_path: Path) -> None:
     ],
 )
 def test_plan_shows_them_and_where_they_change_nothing(tmp_path: Path, more: str, text: str) -> None:
-    assert text in plan_text(plan_of(tmp_path, more), n_workers=1)
+    assert text in plan_text(plan_of(tmp_path, more), chunking=Chunking())
 
 
 def test_symmetric_asks_for_no_importance(tmp_path: Path) -> None:
