@@ -140,7 +140,7 @@ def _variants(tensors: list[PlannedTensor], engine: Engine) -> Iterator[str]:
             yield f"'symmetric' and 'scale' of {kind} are lost: {engine} has no word for them"
         else:
             option = "--symmetric-q40" if symmetric else f"--fudge-factors {kind.lower()}={scale:g}"
-            yield f"add {option}, where the build of {engine} has it (since August 2026)"
+            yield f"{option} says the same to a build of {engine} that has it (since August 2026)"
 
 
 def _check(plan: Plan, exported: Exported) -> None:

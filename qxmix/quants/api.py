@@ -124,11 +124,11 @@ def _check_variant(quant_type: QuantType, scale: object, *, symmetric: bool, fed
     if symmetric and not quant_type.has_symmetric:
         raise ValueError(f"{quant_type.name} has one kind of levels; Q4_0 alone has symmetric ones")
     if scale is not None and not quant_type.takes_factor:
-        raise ValueError(f"scales of {quant_type.name} are stored as they are found; leave out scale")
+        raise ValueError(f"scales of {quant_type.name} are stored as they are found, so none can be given")
     if scale not in (None, "auto") and not (isinstance(scale, int | float) and LEAST_FACTOR <= scale <= MOST_FACTOR):
         raise ValueError(f"scale is {scale!r}; it must be 'auto' or a number from {LEAST_FACTOR} to {MOST_FACTOR}")
     if fed_back and (symmetric or scale is not None):
-        raise ValueError("error feedback has its own scales; leave out moments, or symmetric and scale")
+        raise ValueError("error feedback has its own scales, beside which are no symmetric and scale")
 
 
 def _known(name: str) -> tuple[QuantType, Codec]:

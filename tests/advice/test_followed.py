@@ -46,7 +46,7 @@ COMMANDS = (
          "apply {mix} {mix2} {model} -o {tmp}/many --dry-run --locked {lock} --locked {lock2}"),
     Case("is a folder; give --card the name of a file",
          "apply {mix} {model} --dry-run --card {tmp}", "apply {mix} {model} --dry-run --card {tmp}/card2.md"),
-    Case("-o is for what --lattice finds; give --lattice, too", "inspect {model} -o {tmp}/l.json",
+    Case("{} is for what --lattice finds; give --lattice, too", "inspect {model} -o {tmp}/l.json",
          "inspect {model} --lattice -o {tmp}/l.json"),
     Case("--no-tensor-first-split is about a split; give --split-max-size or --split-max-tensors",
          "plan {mix} {model} --no-tensor-first-split",
