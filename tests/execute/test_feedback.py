@@ -195,7 +195,8 @@ def test_moments_are_part_of_the_job(tmp_path: Path, moments: Path) -> None:
         check_lock(other, tmp_path / "lock")
     fed = next(t for t in plan.tensors if t.feedback)
     i = plan.tensors.index(fed)
-    damped = replace(fed, feedback=replace(fed.feedback, options=Feedback(0.02, 0.0)))  # type: ignore[type-var]
+    assert fed.feedback is not None
+    damped = replace(fed, feedback=fed.feedback._replace(options=Feedback(0.02, 0.0)))
     keys = {
         tensor_key(plan, fed, "0"), tensor_key(other, other.tensors[i], "0"), tensor_key(plan, damped, "0"),
         tensor_key(plan, replace(fed, feedback=None), "0"),
