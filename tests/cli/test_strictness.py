@@ -68,6 +68,9 @@ CASES: dict[str, Case] = {
     "expect": Case(Q + "rules: [{match: attn_q, type: q4_0, expect: 3}]", strict=False),
     "limit-bpw": Case(Q + "limits: {max_bpw: 4}", strict=False),
     "limit-size": Case(Q + "limits: {max_size: 1k}", strict=False),
+    "limit-vram": Case(Q + "limits: {max_vram: 1k, ctx: 512}", strict=False),
+    "limit-ram": Case(Q + "limits: {max_ram: 1k, ctx: 512}", strict=False),
+    "limit-cache-unknown": Case(Q + "limits: {max_ram: 1GiB, ctx: 512}", model=replace(MODEL, arch="nobody-knows")),
     "metadata": Case(Q + "metadata: {set: {llama.block_count: 3}}", strict=False),
     "metadata-unmatched": Case(Q + "metadata: {remove: [my.note]}"),
     "imatrix-missing": Case("default: q4_0", entries={"blk.0.attn_q.weight": 256}),
@@ -78,6 +81,7 @@ CASES: dict[str, Case] = {
     "imatrix-unused": Case(Q, entries={"blk.77.attn_q.weight": 256}),
 }
 ELSEWHERE = {
+    "publish-name": "asked for by lint --publish alone; tests/test_publish.py", "publish-size": "",
     "lock": "plan writes lock files, only apply compares them",
     "imatrix-prior": "needs experts; tests/planning/test_priors.py or its like",
     "moments-none": "moments have tests of their own", "moments-unused": "", "moments-missing": "",
@@ -86,7 +90,7 @@ ELSEWHERE = {
 NOTES = {
     "rule-partly-shadowed", "match-order", "default-used", "bits-above-requested", "larger-than-model", "search-unused",
     "imatrix-none", "imatrix-unseen", "imatrix-thin", "imatrix-alternate", "feedback-type", "rule-buys-little",
-    "rule-costs-much",
+    "rule-costs-much", "symmetric-unused", "scale-unused",
 }  # fmt: skip
 """Never refused."""
 
