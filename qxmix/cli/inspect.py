@@ -21,11 +21,12 @@ from qxmix.container.source import opened
 from qxmix.container.weights import require_weights
 from qxmix.container.whole_file import whole_file
 from qxmix.processors import n_processors
-from qxmix.recipe.model import TARGETS, Target, engines_of
+from qxmix.quants import ENGINES
 from qxmix.report.inspect import imatrix_facts, imatrix_text, model_facts, model_text
 
 if TYPE_CHECKING:
     from qxmix.quants import Engine
+    from qxmix.recipe.model import Target
 
 
 @click.command("inspect")
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
 @click.option("--lattice", is_flag=True, help="Read all weights: which sit on a lattice, and what keeps them whole.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="With --lattice: write what is found, as JSON.")
 @click.option(
-    "--target", type=click.Choice(TARGETS), help="With --lattice: the engine that must load the type that keeps them."
+    "--target",
+    type=click.Choice((*ENGINES, "any")),
+    help="With --lattice: the engine that must load the type that keeps them.",
 )
 def command(
     model: str, output: Path | None, target: Target | None, *, every: bool, as_json: bool, lattice: bool
@@ -50,6 +53,8 @@ def command(
         option = "--target" if output is None else "-o"
         raise click.UsageError(f"{option} is for what --lattice finds; give --lattice, too")
     if lattice:
+        from qxmix.recipe.model import engines_of  # noqa: PLC0415 - a header needs no recipe, and no YAML
+
         engines = engines_of(target) if target else ()
         _lattices(model, output, engines, as_json=as_json, terminal=terminal)
         return

@@ -53,7 +53,9 @@ def test_a_factor_moves_the_stored_scale_and_nothing_else(name: str) -> None:
     two = dequantize(quantize(x, name, w, scale=2.0), name, 256).astype(np.float64)
     assert np.array_equal(two, 2 * one), "doubling is exact wherever scales are kept"
     some = dequantize(quantize(x, name, w, scale=1.3), name, 256).astype(np.float64)
-    step = 2.0**-23 if kind.row_meta_nbytes == 4 else 2.0**-10  # one rounding of each of the two, float32 or half
+    # Roundings of half a unit each: to float32 the factor, the scale, and the product with a level on either side; to
+    # half precision the scale on either side.
+    step = 4 * 2.0**-24 if kind.row_meta_nbytes == 4 else 2 * 2.0**-11
     assert (np.abs(some - 1.3 * one) <= 1.3 * np.abs(one) * step + 1e-12).all()
 
 
