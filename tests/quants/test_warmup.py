@@ -108,10 +108,11 @@ def test_scipy_is_not_imported_and_can_be() -> None:
 @pytest.mark.slow
 def test_kernels_made_by_a_factory_are_found_again(tmp_path: Path) -> None:
     code = """
+from inspect import getclosurevars
 import numpy as np
 from qxmix.quants.block32 import q4_0, q5_0
-for module, n in ((q4_0, 18), (q5_0, 22)):
-    encode = module.rounding
+for codec, n in ((q4_0.CODECS["Q4_0"], 18), (q5_0.CODECS["Q5_0"], 22)):
+    encode = getclosurevars(codec.encode).nonlocals["without"]
     encode(np.ones((1, 32), np.float32), np.empty(0, np.float32), np.zeros((1, n), np.uint8), 0)
     print(sum(encode.stats.cache_hits.values()))
 """
@@ -121,7 +122,7 @@ for module, n in ((q4_0, 18), (q5_0, 22)):
 
 @pytest.mark.slow
 def test_a_factory_kernel_is_compiled_anew_when_a_function_it_was_made_of_changes(tmp_path: Path) -> None:
-    """``q4_0._pack`` is compiled into a kernel of ``block32.encoder``, which does not import ``q4_0``."""
+    """``pack`` of ``legacy`` is compiled into a kernel of ``block32.rounding``, which does not import ``legacy``."""
     shutil.copytree(Path(qxmix.__file__).parent, tmp_path / "qxmix", ignore=shutil.ignore_patterns("__pycache__"))
     code = """
 import os, sys
@@ -129,12 +130,12 @@ sys.path.insert(0, os.environ["COPY"])
 import numpy as np
 from qxmix.quants.block32 import q4_0
 out = np.zeros((1, 18), np.uint8)
-q4_0.rounding(np.arange(32, dtype=np.float32)[None], np.empty(0, np.float32), out, 0)
+q4_0.CODECS["Q4_0"].encode(np.arange(32, dtype=np.float32)[None], np.empty(0, np.float32), out, 0)
 print(*out[0, 2:4])
 """
     env = {"NUMBA_CACHE_DIR": str(tmp_path / "kernels"), "COPY": str(tmp_path)}
     before = run(code, **env)
-    file = tmp_path / "qxmix" / "quants" / "block32" / "q4_0.py"
+    file = tmp_path / "qxmix" / "quants" / "block32" / "legacy.py"
     text = file.read_text()
     assert text.count("at + 2, low, high)") == 1
     file.write_text(text.replace("at + 2, low, high)", "at + 2, high, low)"))
