@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 
 import click
 
@@ -60,9 +61,13 @@ def encode_all(job: Job) -> float:
     return spent
 
 
-def errors(job: Job, folder: Path) -> float:
+def errors(job: Job) -> float:
     """Processor seconds of measuring all errors."""
-    with open_journal(folder / f"bench-{time.time_ns()}.journal") as journal, ThreadPoolExecutor(1) as executor:
+    with (
+        TemporaryDirectory() as folder,
+        open_journal(Path(folder) / "journal") as journal,
+        ThreadPoolExecutor(1) as executor,
+    ):
         before = time.process_time()
         measure_errors(job, journal, executor, lambda _n: None)
         return time.process_time() - before
@@ -96,10 +101,10 @@ def main(model: Path, imatrix: Path | None, text: Path, chunks: int, n_passes: i
     """Print the two ratios."""
     header = read_header(model)
     job = make_job(header, load_imatrix(imatrix) if imatrix else None, Settings())
-    errors(job, Path.cwd())  # compiles
+    errors(job)  # compiles
     everything = encode_all(job)
     for rows, told in ((job.settings.n_rows, f"{job.settings.n_rows} rows of each matrix"), (None, "all rows")):
-        spent = errors(replace(job, settings=replace(job.settings, n_rows=rows)), Path.cwd())
+        spent = errors(replace(job, settings=replace(job.settings, n_rows=rows)))
         print(
             f"errors of {len(job.types)} types, {told}: {spent:.1f} s, "
             f"{spent / everything:.2f} of encoding once with each"
