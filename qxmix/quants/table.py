@@ -43,21 +43,26 @@ _TAKE_FACTOR = frozenset({
     "IQ2_KS", "IQ2_KL", "IQ4_KSS", "IQ1_KT", "IQ2_KT", "IQ3_KT",
 })  # fmt: skip
 """Plain types whose encoder ends by storing the scales that it found, so that a factor can make them larger."""
+_FEED_BACK = frozenset({
+    "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q6_0", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS",
+    "IQ2_K", "IQ3_K", "IQ4_K", "IQ5_K", "IQ6_K", "IQ2_KS", "IQ3_KS", "IQ4_KS", "IQ5_KS",
+})  # fmt: skip
+"""Types whose weights have levels of their own, so that the error of one can be taken back by others."""
 
 
 def _shared(
     name: str, id_: int, block: int, nbytes: int, ftype: int | None, importance: Importance = "ignored",
     codec: str = "", **facts: Unpack[_Facts],
 ) -> QuantType:  # fmt: skip
-    own: _Facts = {"takes_factor": name in _TAKE_FACTOR, **facts}
+    own: _Facts = {"takes_factor": name in _TAKE_FACTOR, "feeds_back": name in _FEED_BACK, **facts}
     return QuantType(name, id_, block, nbytes, importance=importance, ftype=(ftype, ftype), codec=codec, **own)
 
 
 def _searched(
     name: str, id_: int, block: int, nbytes: int, ftype: int, codec: str, **facts: Unpack[_Facts]
 ) -> QuantType:
-    """A type of both engines whose search can be named, and whose errors can be fed back."""
-    return replace(_shared(name, id_, block, nbytes, ftype, "optional", codec, **facts), searches=True, feeds_back=True)
+    """A type of both engines whose search can be named."""
+    return replace(_shared(name, id_, block, nbytes, ftype, "optional", codec, **facts), searches=True)
 
 
 def _ml(
@@ -70,7 +75,7 @@ def _ik(
     name: str, id_: int, block: int, nbytes: int, ftype: int | None, importance: Importance = "optional",
     meta: int = 0, codec: str = "", **facts: Unpack[_Facts],
 ) -> QuantType:  # fmt: skip
-    own: _Facts = {"takes_factor": name in _TAKE_FACTOR, **facts}
+    own: _Facts = {"takes_factor": name in _TAKE_FACTOR, "feeds_back": name in _FEED_BACK, **facts}
     return QuantType(
         name, id_, block, nbytes, _IK, meta, importance=importance, ftype=(None, ftype), codec=codec, **own
     )
@@ -104,13 +109,13 @@ _PLAIN: tuple[QuantType, ...] = (
     _shared("BF16", 30, 1, 2, 32, codec="floats"),
     # 32-weight blocks
     _searched("Q4_0", 2, 32, 18, 2, "block32.q4_0", scales=(0,), has_symmetric=True),
-    _shared("Q4_1", 3, 32, 20, 3, "optional", "block32.q4_1", scales=(0, 2), feeds_back=True),
+    _shared("Q4_1", 3, 32, 20, 3, "optional", "block32.q4_1", scales=(0, 2)),
     _searched("Q5_0", 6, 32, 22, 8, "block32.q5_0", scales=(0,)),
-    _shared("Q5_1", 7, 32, 24, 9, "optional", "block32.q5_1", scales=(0, 2), feeds_back=True),
-    _shared("Q8_0", 8, 32, 34, 7, codec="block32.q8_0", scales=(0,), feeds_back=True),
+    _shared("Q5_1", 7, 32, 24, 9, "optional", "block32.q5_1", scales=(0, 2)),
+    _shared("Q8_0", 8, 32, 34, 7, codec="block32.q8_0", scales=(0,)),
     _searched("IQ4_NL", 20, 32, 18, 25, "block32.iq4_nl", scales=(0,)),
     _shared("MXFP4", 39, 32, 17, 38, codec="block32.mxfp4"),
-    _ik("Q6_0", 133, 32, 26, 135, codec="block32.q6_0", searches=True, scales=(0,), feeds_back=True),
+    _ik("Q6_0", 133, 32, 26, 135, codec="block32.q6_0", searches=True, scales=(0,)),
     # K-quants, 256-weight super-blocks
     _shared("Q2_K", 10, 256, 84, 10, "optional", "k_quants.q2_k", fallbacks=_Q4, scales=(80, 82)),
     _searched("Q3_K", 11, 256, 110, 12, "k_quants.q3_k", fallbacks=_Q4, scales=(108,)),
@@ -124,7 +129,6 @@ _PLAIN: tuple[QuantType, ...] = (
         "k_quants.q4_k",
         fallbacks=("Q5_0", "Q5_0"),
         scales=(0, 2),
-        feeds_back=True,
     ),
     _shared("Q5_K", 13, 256, 176, 17, "optional", "k_quants.q5_k", fallbacks=("Q5_1", "Q6_0"), scales=(0, 2)),
     _searched("Q6_K", 14, 256, 210, 18, "k_quants.q6_k", fallbacks=_Q8, scales=(208,)),
@@ -149,10 +153,10 @@ _PLAIN: tuple[QuantType, ...] = (
     _ik("IQ2_BN", 135, 64, 16, 137, "ignored", meta=4, codec="few_bits.bitnet", least_row=512),
     _ik("IQ2_K", 137, 256, 76, 138, codec="level.iq2_k", fallbacks=("", "IQ4_NL"), scales=(0,)),
     _ik("IQ3_K", 138, 256, 110, 139, codec="level.iq3_k", fallbacks=("", "IQ4_NL"), scales=(0,)),
-    _ik("IQ4_K", 139, 256, 144, 140, codec="level.iq4_k", fallbacks=("", "Q5_0"), scales=(0,), feeds_back=True),
+    _ik("IQ4_K", 139, 256, 144, 140, codec="level.iq4_k", fallbacks=("", "Q5_0"), scales=(0,)),
     _ik("IQ5_K", 140, 256, 176, 141, codec="level.iq5_k", fallbacks=("", "Q6_0"), scales=(0,)),
     _ik("IQ6_K", 141, 256, 212, 142, codec="level.iq6_k", fallbacks=("", "Q8_0"), scales=(0,)),
-    _ik("IQ4_KS", 144, 256, 136, 145, meta=4, codec="level.iq4_ks", fallbacks=("", "IQ4_NL"), feeds_back=True),
+    _ik("IQ4_KS", 144, 256, 136, 145, meta=4, codec="level.iq4_ks", fallbacks=("", "IQ4_NL")),
     _ik("IQ2_KS", 145, 256, 70, 147, meta=2, codec="level.iq2_ks", fallbacks=("", "IQ4_NL")),
     _ik("IQ4_KSS", 146, 256, 128, 148, meta=4, codec="level.iq4_kss", fallbacks=("", "IQ4_NL")),
     _ik("Q8_KV", 151, 32, 32, 149, "ignored", meta=8, codec="interleaved.q8_rows", row_multiple=256),

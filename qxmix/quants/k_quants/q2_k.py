@@ -21,6 +21,7 @@ from qxmix.quants.codec import Codec
 from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.numerics import half_round, load_half, nint
 from qxmix.quants.common.superblock import SUPER, pack_two_bits, put_half, super_decoder, weigh_super
+from qxmix.quants.feedback.k_super import affine_super_feedback
 from qxmix.quants.jit import inlined, kernel, spliced
 from qxmix.quants.k_quants.affine_k import affine_encoder, round_affine, round_halves, steps
 
@@ -98,6 +99,14 @@ def _weigh(x, w, weighted):
 
 
 @spliced
+def _pack(ls, lm, code, packed):
+    for j in range(N_BLOCKS):
+        for k in range(LANES):
+            packed[j, k] = np.uint8(np.int32(ls[j, k]) | np.int32(lm[j, k]) << 4)
+    pack_two_bits(code, np.uint8(0), packed, 16)
+
+
+@spliced
 def _finish(x, weighted, d, dmin, ls, lm, code, packed):
     if weighted:
         _round_exactly(x, d, dmin, ls, lm, code)
@@ -107,10 +116,19 @@ def _finish(x, weighted, d, dmin, ls, lm, code, packed):
         _prefer_ternary(x, d, dmin, ls, lm, code)
     put_half(packed, 80, d)
     put_half(packed, 82, dmin)
-    for j in range(N_BLOCKS):
-        for k in range(LANES):
-            packed[j, k] = np.uint8(np.int32(ls[j, k]) | np.int32(lm[j, k]) << 4)
-    pack_two_bits(code, np.uint8(0), packed, 16)
+    _pack(ls, lm, code, packed)
+
+
+@spliced
+def _weigh_importance(x, w, _unit):
+    weigh_super(x, w, np.float32(0.75))
+
+
+@spliced
+def _fill(codes, found, unit, block):
+    put_half(block, 80, unit[0])
+    put_half(block, 82, unit[1])
+    _pack(found[0], found[1], codes, block)
 
 
 @inlined
@@ -128,4 +146,5 @@ _encode = affine_encoder(
     block=BLOCK, nmax=NMAX, top=TOP, nbytes=NBYTES, weigh=_weigh, trials=(-0.5, 15, 1), finish=_finish
 )
 
-CODECS = {"Q2_K": Codec(decode=super_decoder(NBYTES, _put), encode=_encode)}
+_feedback = affine_super_feedback(block=BLOCK, nbytes=NBYTES, nmax=NMAX, top=TOP, weigh=_weigh_importance, fill=_fill)
+CODECS = {"Q2_K": Codec(decode=super_decoder(NBYTES, _put), encode=_encode, feedback=_feedback, version=2)}

@@ -17,7 +17,7 @@ import numpy as np
 from qxmix.quants.codec import Codec
 from qxmix.quants.common.superblock import pack_bit, pack_nibbles
 from qxmix.quants.jit import inlined
-from qxmix.quants.k_quants.affine_k import decode_affine_k, encode_affine_k
+from qxmix.quants.k_quants.affine_k import decode_affine_k, encode_affine_k, feedback_affine_k
 
 NMAX = 31
 NBYTES = 176
@@ -30,5 +30,10 @@ def _pack(code, block):
 
 
 CODECS = {
-    "Q5_K": Codec(decode=decode_affine_k(NBYTES, 48, 16), encode=encode_affine_k(NMAX, NBYTES, -0.5, 15, _pack)),
+    "Q5_K": Codec(
+        decode=decode_affine_k(NBYTES, 48, 16),
+        encode=encode_affine_k(NMAX, NBYTES, -0.5, 15, _pack),
+        feedback=feedback_affine_k(NMAX, NBYTES, _pack),
+        version=2,
+    ),
 }

@@ -14,20 +14,23 @@ import numpy as np
 from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.levels import Levels, nearest_code
 from qxmix.quants.common.simd import WIDTH, any_lane, load, splat, store, where
-from qxmix.quants.common.weigh_ik import weigh_cleaned, weigh_plain
-from qxmix.quants.grid.ternary_grid import sort_lanes
+from qxmix.quants.grid.ternary_grid import sort_lanes, sorting_network
 from qxmix.quants.jit import inlined, kernel, spliced
+from qxmix.quants.level.encoder import LevelType, clamped
+from qxmix.quants.level.two_tables import TwoTables
 
 if TYPE_CHECKING:
-    from qxmix.quants.contracts import WeighLanes
+    from qxmix.quants.contracts import PackLevels
+
 BASE: Levels = np.array([-31, -13, 1, 17], dtype=np.float32)
 """Levels of a block (``iq2nl_values`` in ik_llama.cpp)."""
-SHIFTED: Levels = BASE + np.float32(5)
+_SHIFT = 5
+SHIFTED: Levels = BASE + np.float32(_SHIFT)
 """Levels of a block whose flag is set."""
 ZERO = np.float32(1e-16)
 """A block whose largest magnitude is below this gets scale 0."""
 N_CANDIDATES = 4
-_VARIANCE, _SHARE = np.float32(1.5), np.float32(0.25)
+_VARIANCE, _SHARE = 1.5, 0.25
 """Of the variance of a super-block, what counts in a weight; of that, what counts where there is no importance."""
 _A, _B, _C, _D = (tuple(np.float32(table[i]) for table in (BASE, SHIFTED, BASE[::-1], SHIFTED[::-1])) for i in range(4))
 
@@ -176,17 +179,20 @@ def code_block(x, w, d, level, shifted, code, s1, s2):
             s2[k] += (w[e, k] * q) * q
 
 
-def weigh_blocks(block: int) -> WeighLanes:
-    """Build the function that makes weights of super-blocks, from importances if there are any."""
+def four_level_type(
+    *, block: int, nbytes: int, nmax: int, first_end: int, third_start: int, pack: PackLevels
+) -> LevelType:
+    """What level types share of a type with scales ``-nmax .. nmax - 1``; the ends are those of ``best_split``."""
+    network = sorting_network(block)
 
     @spliced
-    def weigh(x, w, n_lanes, weighted):
-        if weighted:
-            weigh_cleaned(x, w, block, _VARIANCE, n_lanes)
-        else:
-            weigh_plain(x, w, _VARIANCE, _SHARE, n_lanes)
+    def search(x, w, found):
+        search_four_levels(network, x, w, first_end, third_start, found[0], found[1])
 
-    return weigh
+    unit, level = clamped(nmax, -nmax, nmax - 1)
+    return LevelType(
+        TwoTables(BASE, _SHIFT), search, block, nbytes, _VARIANCE, _SHARE, unit=unit, level=level, pack=pack
+    )
 
 
 @inlined

@@ -20,6 +20,7 @@ import numpy as np
 from qxmix.quants.codec import Codec, at_factor
 from qxmix.quants.common.lanes import LANES, load_blocks, load_importance
 from qxmix.quants.common.numerics import load_half, nint
+from qxmix.quants.common.row_encoder import clear_lanes
 from qxmix.quants.common.search import search_plain
 from qxmix.quants.common.superblock import (
     SUPER,
@@ -29,33 +30,33 @@ from qxmix.quants.common.superblock import (
     sum_over,
     super_decoder,
 )
-from qxmix.quants.grid.ternary_grid import sorting_network
+from qxmix.quants.feedback.level_super import level_feedback
 from qxmix.quants.jit import inlined, kernel, spliced
-from qxmix.quants.level.four_levels import BASE, SHIFTED, code_block, fitted, search_four_levels, weigh_blocks
+from qxmix.quants.level.encoder import weigh_of
+from qxmix.quants.level.four_levels import BASE, SHIFTED, code_block, fitted, four_level_type
+from qxmix.quants.level.packing import pack_tables
 
 BLOCK = 16
 N_BLOCKS = SUPER // BLOCK
 NBYTES = 76
 NMAX = 8
-_NETWORK = sorting_network(BLOCK)
-_weigh = weigh_blocks(BLOCK)
 
 _0 = np.float32(0.0)
 _1 = np.float32(1.0)
 
 
 @inlined
-def _pack_fields(levels, shifted, d, packed):
-    """Fields extra and scales; all zero where ``d`` is."""
-    for i in range(2, 12):
-        for k in range(LANES):
-            packed[i, k] = 0
+def _pack(codes, levels, shifted, packed):
     for j in range(N_BLOCKS):
         for k in range(LANES):
-            level = np.uint8(np.int32(levels[j, k]) + NMAX) if d[k] != _0 else np.uint8(0)
-            flag = np.uint8(1) if (shifted[j, k] != _0) & (d[k] != _0) else np.uint8(0)
-            packed[2 + j // 8, k] |= np.uint8(flag << (j % 8))
-            packed[4 + j // 2, k] |= np.uint8(level << (4 * (j % 2)))
+            level = np.uint8((np.int32(levels[j, k]) + NMAX) << (4 * (j % 2)))
+            packed[4 + j // 2, k] = level if j % 2 == 0 else packed[4 + j // 2, k] | level
+    pack_tables(shifted, 2, packed)
+    pack_two_bits(codes, np.uint8(0), packed, 12)
+
+
+_KIND = four_level_type(block=BLOCK, nbytes=NBYTES, nmax=NMAX, first_end=BLOCK, third_start=0, pack=_pack)
+_search, _weigh = _KIND.search, weigh_of(_KIND)
 
 
 @spliced
@@ -70,8 +71,8 @@ def _code_super(x, w, scales, shifted, d, code, factor, packed):
             scales[j, k] = level if d[k] != _0 else _0
         of, to = BLOCK * j, BLOCK * j + BLOCK
         code_block(x[of:to], w[of:to], d, scales[j], shifted[j], code[of:to], s1, s2)
-    _pack_fields(scales, shifted, d, packed)
-    pack_two_bits(code, np.uint8(0), packed, 12)
+    _pack(code, scales, shifted, packed)
+    clear_lanes(packed, d)
     for k in range(LANES):
         s1[k] = factor * fitted(s1[k], s2[k], d[k])
     put_half(packed, 0, s1)
@@ -83,6 +84,7 @@ def _encode(rows, columns, packed, factor):
     n_super = rows.size // SUPER
     x, w = np.empty((SUPER, LANES), np.float32), np.empty((SUPER, LANES), np.float32)
     scales, shifted = np.empty((N_BLOCKS, LANES), np.float32), np.empty((N_BLOCKS, LANES), np.float32)
+    found = np.empty((2, LANES), np.float32)
     sum_w, levels = np.empty((N_BLOCKS, LANES), np.float32), np.empty((N_BLOCKS, LANES), np.float32)
     d = np.empty(LANES, np.float32)
     code, block = np.empty((SUPER, LANES), np.uint8), np.empty((NBYTES, LANES), np.uint8)
@@ -95,7 +97,9 @@ def _encode(rows, columns, packed, factor):
         for j in range(N_BLOCKS):
             of, to = BLOCK * j, BLOCK * j + BLOCK
             sum_over(w[of:to], sum_w[j])
-            search_four_levels(_NETWORK, x[of:to], w[of:to], BLOCK, 0, scales[j], shifted[j])
+            _search(x[of:to], w[of:to], found)
+            for k in range(LANES):
+                scales[j, k], shifted[j, k] = found[0, k], found[1, k]
         search_plain(scales, sum_w, NMAX, d, levels)
         _code_super(x, w, scales, shifted, d, code, factor, block)
         store_super(block, first, n, out)
@@ -114,4 +118,9 @@ def _put(data, at, flat, start):
             flat[to + i] = step * table[(data[qs + i] >> two) & 3]
 
 
-CODECS = {"IQ2_K": Codec(decode=super_decoder(NBYTES, _put), encode=at_factor(_encode, 1.03), scaled=_encode)}
+CODECS = {
+    "IQ2_K": Codec(
+        decode=super_decoder(NBYTES, _put), encode=at_factor(_encode, 1.03), scaled=_encode,
+        feedback=level_feedback(_KIND), version=2,
+    )
+}  # fmt: skip

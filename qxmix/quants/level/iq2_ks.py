@@ -26,9 +26,10 @@ from qxmix.quants.common.row_encoder import row_encoder
 from qxmix.quants.common.row_scale import row_decoder
 from qxmix.quants.common.search import search_plain
 from qxmix.quants.common.superblock import SUPER, pack_two_bits, sum_over
-from qxmix.quants.grid.ternary_grid import sorting_network
+from qxmix.quants.feedback.level_super import level_rows_feedback
 from qxmix.quants.jit import inlined, spliced
-from qxmix.quants.level.four_levels import BASE, SHIFTED, code_block, fitted, search_four_levels, weigh_blocks
+from qxmix.quants.level.encoder import weigh_of
+from qxmix.quants.level.four_levels import BASE, SHIFTED, code_block, fitted, four_level_type
 
 BLOCK = 32
 N_BLOCKS = SUPER // BLOCK
@@ -37,16 +38,8 @@ NMAX = 16
 FIRST_END = 24
 THIRD_START = 8
 """The search looks at no split with the first boundary at or beyond the one, or the third before the other."""
-_NETWORK = sorting_network(BLOCK)
 
 _0 = np.float32(0.0)
-
-
-@spliced
-def _search(x, w, found):
-    """Scale, table and sum of weights of a block."""
-    sum_over(w, found[2])
-    search_four_levels(_NETWORK, x, w, FIRST_END, THIRD_START, found[0], found[1])
 
 
 @spliced
@@ -68,14 +61,26 @@ def _units(kept, first, n_rows, d):
 
 
 @inlined
-def _pack_block(j, level, shifted, packed):
-    """Fields of block j; j ascends, and the fields' first writers clear them."""
-    for k in range(LANES):
-        scale, bit = np.int32(level[k]) + NMAX, np.int32(shifted[k])
-        low, at = np.uint8((scale & 15) << (4 * (j % 2))), 2 + j // 2
-        packed[0, k] = np.uint8(bit if j == 0 else packed[0, k] | bit << j)
-        packed[1, k] = np.uint8(scale >> 4 if j == 0 else packed[1, k] | (scale >> 4) << j)
-        packed[at, k] = low if j % 2 == 0 else packed[at, k] | low
+def _pack(codes, levels, shifted, packed):
+    for j in range(N_BLOCKS):
+        for k in range(LANES):
+            scale, bit = np.int32(levels[j, k]) + NMAX, np.int32(shifted[j, k])
+            low, at = np.uint8((scale & 15) << (4 * (j % 2))), 2 + j // 2
+            packed[0, k] = np.uint8(bit if j == 0 else packed[0, k] | bit << j)
+            packed[1, k] = np.uint8(scale >> 4 if j == 0 else packed[1, k] | (scale >> 4) << j)
+            packed[at, k] = low if j % 2 == 0 else packed[at, k] | low
+    pack_two_bits(codes, np.uint8(0), packed, 6)
+
+
+_KIND = four_level_type(block=BLOCK, nbytes=NBYTES, nmax=NMAX, first_end=FIRST_END, third_start=THIRD_START, pack=_pack)
+_search_block = _KIND.search
+
+
+@spliced
+def _search(x, w, found):
+    """Scale, table and sum of weights of a block."""
+    sum_over(w, found[2])
+    _search_block(x, w, found)
 
 
 @spliced
@@ -84,8 +89,7 @@ def _settle(x, w, _n_lanes, d, found, s1, s2, codes, packed):
     for j in range(N_BLOCKS):
         part = slice(BLOCK * j, BLOCK * j + BLOCK)
         code_block(x[part], w[part], d, found[0, j], found[1, j], codes[part], s1, s2)
-        _pack_block(j, found[0, j], found[1, j], packed)
-    pack_two_bits(codes, np.uint8(0), packed, 6)
+    _pack(codes, found[0], found[1], packed)
 
 
 @inlined
@@ -106,7 +110,12 @@ def _last(s1, s2, d, factor):
 
 
 _ENCODE = row_encoder(
-    block=BLOCK, nbytes=NBYTES, half=True, n_found=3, weigh=weigh_blocks(BLOCK), search=_search, units=_units,
+    block=BLOCK, nbytes=NBYTES, half=True, n_found=3, weigh=weigh_of(_KIND), search=_search, units=_units,
     settle=_settle, last=_last,
 )  # fmt: skip
-CODECS = {"IQ2_KS": Codec(decode=row_decoder(NBYTES, _put, half=True), encode=at_factor(_ENCODE, 1.03), scaled=_ENCODE)}
+CODECS = {
+    "IQ2_KS": Codec(
+        decode=row_decoder(NBYTES, _put, half=True), encode=at_factor(_ENCODE, 1.03), scaled=_ENCODE,
+        feedback=level_rows_feedback(_KIND), version=2,
+    )
+}  # fmt: skip

@@ -19,13 +19,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from qxmix.quants.codec import Codec, at_factor
 from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.levels import IQ3_LEVELS
 from qxmix.quants.common.numerics import load_half, nint
-from qxmix.quants.common.superblock import SUPER, pack_bit, pack_two_bits, super_decoder
+from qxmix.quants.common.superblock import SUPER, pack_bit, pack_two_bits
 from qxmix.quants.jit import inlined
-from qxmix.quants.level.encoder import LevelType, encode_super
+from qxmix.quants.level.codecs import super_codec
+from qxmix.quants.level.encoder import LevelType
 from qxmix.quants.level.packing import pack_tables
 from qxmix.quants.level.search import level_search
 from qxmix.quants.level.two_tables import TwoTables
@@ -80,10 +80,8 @@ def _put(data, at, flat, start):
             flat[to + e] = step * BOTH[table + low + (((np.int32(data[qh + e]) >> i) & 1) << 2)]
 
 
-_ENCODE = encode_super(
-    LevelType(
-        TABLES, level_search(TABLES, 3, stride=2, refit=True, careful=True), BLOCK, NBYTES, 1.5, 0.25,
-        unit=_unit, level=_level, pack=_pack, skips=True,
-    )
+_KIND = LevelType(
+    TABLES, level_search(TABLES, 3, stride=2, refit=True, careful=True), BLOCK, NBYTES, 1.5, 0.25,
+    unit=_unit, level=_level, pack=_pack, skips=True,
 )  # fmt: skip
-CODECS = {"IQ3_K": Codec(decode=super_decoder(NBYTES, _put), encode=at_factor(_ENCODE, 1.01), scaled=_ENCODE)}
+CODECS = {"IQ3_K": super_codec(_KIND, _put, factor=1.01)}

@@ -18,12 +18,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from qxmix.quants.codec import Codec
 from qxmix.quants.common.lanes import LANES
-from qxmix.quants.common.row_scale import row_decoder
 from qxmix.quants.common.superblock import SUPER, pack_bit, pack_two_bits
 from qxmix.quants.jit import inlined
-from qxmix.quants.level.encoder import LevelType, clamped, encode_rows
+from qxmix.quants.level.codecs import rows_codec
+from qxmix.quants.level.encoder import LevelType, clamped
 from qxmix.quants.level.iq3_k import BOTH, TABLES
 from qxmix.quants.level.packing import pack_tables
 from qxmix.quants.level.search import level_search
@@ -60,10 +59,8 @@ def _put(data, at, d, row, start):
 
 
 _UNIT, _LEVEL = clamped(16, -16, 15)
-_ENCODE = encode_rows(
-    LevelType(
-        TABLES, level_search(TABLES, 5, careful=True), BLOCK, NBYTES, 2.0, 0.0,
-        unit=_UNIT, level=_LEVEL, pack=_pack,
-    )
+_KIND = LevelType(
+    TABLES, level_search(TABLES, 5, careful=True), BLOCK, NBYTES, 2.0, 0.0,
+    unit=_UNIT, level=_LEVEL, pack=_pack,
 )  # fmt: skip
-CODECS = {"IQ3_KS": Codec(decode=row_decoder(NBYTES, _put, half=True), encode=_ENCODE)}
+CODECS = {"IQ3_KS": rows_codec(_KIND, _put)}

@@ -18,13 +18,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from qxmix.quants.codec import Codec, at_factor
 from qxmix.quants.common.levels import IQ4_LEVELS
 from qxmix.quants.common.numerics import load_half
-from qxmix.quants.common.superblock import SUPER, super_decoder
-from qxmix.quants.feedback.level_super import level_feedback
+from qxmix.quants.common.superblock import SUPER
 from qxmix.quants.jit import inlined
-from qxmix.quants.level.encoder import LevelType, clamped, encode_super
+from qxmix.quants.level.codecs import super_codec
+from qxmix.quants.level.encoder import LevelType, clamped
 from qxmix.quants.level.packing import pack_h16, pack_six_bit_scales, pack_tables, six_bit_scale
 from qxmix.quants.level.search import level_search
 from qxmix.quants.level.two_tables import TwoTables
@@ -57,10 +56,4 @@ def _put(data, at, flat, start):
 
 _UNIT, _LEVEL = clamped(32, -32, 31)
 _KIND = LevelType(TABLES, level_search(TABLES, 7), BLOCK, NBYTES, 2.0, 0.0, unit=_UNIT, level=_LEVEL, pack=_pack)
-_ENCODE = encode_super(_KIND)
-CODECS = {
-    "IQ4_K": Codec(
-        decode=super_decoder(NBYTES, _put), encode=at_factor(_ENCODE, 1.0), scaled=_ENCODE,
-        feedback=level_feedback(_KIND), version=2,
-    )
-}  # fmt: skip
+CODECS = {"IQ4_K": super_codec(_KIND, _put)}

@@ -15,12 +15,10 @@ Source: ``block_iq4_ks`` and ``quantize_row_iq4_k_impl_bs128`` of ik_llama.cpp.
 
 from __future__ import annotations
 
-from qxmix.quants.codec import Codec
-from qxmix.quants.common.row_scale import row_decoder
 from qxmix.quants.common.superblock import SUPER
-from qxmix.quants.feedback.level_super import level_rows_feedback
 from qxmix.quants.jit import inlined
-from qxmix.quants.level.encoder import LevelType, encode_rows, odd_level, odd_unit
+from qxmix.quants.level.codecs import rows_codec
+from qxmix.quants.level.encoder import LevelType, odd_level, odd_unit
 from qxmix.quants.level.iq4_k import BOTH, TABLES
 from qxmix.quants.level.packing import odd_scale, pack_h16, pack_odd_scales
 from qxmix.quants.level.search import level_search
@@ -47,14 +45,7 @@ def _put(data, at, d, row, start):
 
 
 _KIND = LevelType(
-        TABLES, level_search(TABLES, 7), BLOCK, NBYTES, 2.0, 0.0,
-        unit=odd_unit, level=odd_level, pack=_pack, pairwise=True, half=False,
-    )  # fmt: skip
-CODECS = {
-    "IQ4_KS": Codec(
-        decode=row_decoder(NBYTES, _put, half=False),
-        encode=encode_rows(_KIND),
-        feedback=level_rows_feedback(_KIND),
-        version=2,
-    )
-}
+    TABLES, level_search(TABLES, 7), BLOCK, NBYTES, 2.0, 0.0,
+    unit=odd_unit, level=odd_level, pack=_pack, pairwise=True, half=False,
+)  # fmt: skip
+CODECS = {"IQ4_KS": rows_codec(_KIND, _put)}

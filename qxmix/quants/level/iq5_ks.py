@@ -17,11 +17,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from qxmix.quants.codec import Codec
-from qxmix.quants.common.row_scale import row_decoder
 from qxmix.quants.common.superblock import SUPER, pack_bit, pack_nibbles
 from qxmix.quants.jit import inlined
-from qxmix.quants.level.encoder import LevelType, encode_rows, odd_level, odd_unit
+from qxmix.quants.level.codecs import rows_codec
+from qxmix.quants.level.encoder import LevelType, odd_level, odd_unit
 from qxmix.quants.level.iq5_k import BOTH, TABLES
 from qxmix.quants.level.packing import odd_scale, pack_odd_scales
 from qxmix.quants.level.search import level_search
@@ -48,10 +47,8 @@ def _put(data, at, d, row, start):
             row[to + t] = step * BOTH[table + low + (((np.int32(data[qh + t]) >> j) & 1) << 4)]
 
 
-_ENCODE = encode_rows(
-    LevelType(
-        TABLES, level_search(TABLES, 5), BLOCK, NBYTES, 2.0, 0.0,
-        unit=odd_unit, level=odd_level, pack=_pack, half=False,
-    )
+_KIND = LevelType(
+    TABLES, level_search(TABLES, 5), BLOCK, NBYTES, 2.0, 0.0,
+    unit=odd_unit, level=odd_level, pack=_pack, half=False,
 )  # fmt: skip
-CODECS = {"IQ5_KS": Codec(decode=row_decoder(NBYTES, _put, half=False), encode=_ENCODE)}
+CODECS = {"IQ5_KS": rows_codec(_KIND, _put)}

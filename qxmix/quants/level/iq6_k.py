@@ -20,13 +20,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from qxmix.quants.codec import Codec, at_factor
 from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.levels import IQ6_LEVELS
 from qxmix.quants.common.numerics import load_half
-from qxmix.quants.common.superblock import SUPER, pack_nibbles, pack_two_bits, super_decoder
+from qxmix.quants.common.superblock import SUPER, pack_nibbles, pack_two_bits
 from qxmix.quants.jit import inlined
-from qxmix.quants.level.encoder import LevelType, clamped, encode_super
+from qxmix.quants.level.codecs import super_codec
+from qxmix.quants.level.encoder import LevelType, clamped
 from qxmix.quants.level.packing import pack_tables
 from qxmix.quants.level.search import level_search
 from qxmix.quants.level.two_tables import TwoTables
@@ -67,10 +67,8 @@ def _put(data, at, flat, start):
 
 
 _UNIT, _LEVEL = clamped(127, -127, 127)
-_ENCODE = encode_super(
-    LevelType(
-        TABLES, level_search(TABLES, 5, refit=True), BLOCK, NBYTES, 2.0, 0.25,
-        unit=_UNIT, level=_LEVEL, pack=_pack, skips=True,
-    )
+_KIND = LevelType(
+    TABLES, level_search(TABLES, 5, refit=True), BLOCK, NBYTES, 2.0, 0.25,
+    unit=_UNIT, level=_LEVEL, pack=_pack, skips=True,
 )  # fmt: skip
-CODECS = {"IQ6_K": Codec(decode=super_decoder(NBYTES, _put), encode=at_factor(_ENCODE, 1.0), scaled=_ENCODE)}
+CODECS = {"IQ6_K": super_codec(_KIND, _put)}
