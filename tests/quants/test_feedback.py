@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qxmix.quants import QUANT_TYPES, codec_of
+from qxmix.quants import QUANT_TYPES, codec_of, get
 from qxmix.quants.api import dequantize, quantize
 from qxmix.quants.feedback.correlations import EXACT, make_factors, pack_correlations, spans_of
 from qxmix.quants.feedback.options import Feedback
 from tests.quants.naive import feedback as naive
+from tests.quants.naive.feedback_super import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +65,24 @@ def test_against_the_scalar_loop(seed: int, n_cols: int) -> None:
     factors, failed = make_factors(pack_correlations(spans_of(moments), n_cols), columns, EXACT, Feedback())
     assert failed == -1
     for row, got in zip(x, dequantize(packed, "Q4_0", n_cols), strict=True):
-        assert naive.decoded_row(list(row), list(columns), factors, naive.linear(8)) == got.tolist()
+        assert naive.decoded_row(list(row), list(columns), factors, 8) == got.tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KINDS)
+def test_super_blocks_against_the_scalar_loop(name: str) -> None:
+    """Two super-blocks, which share a scale in the types with one for a row; a zero block and a large weight."""
+    moments, x = moments_of(512), weights(1, 512, 7)
+    x[0, 96:128], x[0, 300] = 0, 9.0
+    columns = np.diagonal(moments).astype(np.float32)
+    factors, _ = make_factors(pack_correlations(spans_of(moments), 512), columns, EXACT, Feedback())
+    n = 512 if get(name).row_meta_nbytes else 256
+    expected = []
+    for at in range(0, 512, n):
+        part = slice(at, at + n)
+        expected += KINDS[name].decoded(list(x[0, part]), list(columns[part]), factors[at // 256 : (at + n) // 256])
+    got = dequantize(quantize(x, name, moments=moments), name, 512)
+    np.testing.assert_array_equal(got[0], expected)
 
 
 def test_factors_are_those_of_the_inverse() -> None:

@@ -144,12 +144,10 @@ def pair_up(fours: list[int]) -> bytes:
     return bytes(a | b << 4 for a, b in zip(fours[::2], fours[1::2], strict=True))
 
 
-def encode(name: str, row: Any, importance: Any) -> bytes:
-    """What stores one d: a super-block, or a row of the KS types."""
-    kind = KINDS[name]
+def weigh(kind: Kind, row: Any, importance: Any) -> list[Any]:
+    """What each weight counts in the searches, by block."""
     weights: list[Any] = []
-    xs = row.reshape(-1, kind.block)
-    for j, x in enumerate(xs):
+    for j, x in enumerate(row.reshape(-1, kind.block)):
         whole = row.reshape(-1, 256)[j * kind.block // 256]
         variance = F(F(F(kind.variance) * add(whole * whole)) / F(256))
         if importance is None:
@@ -157,6 +155,19 @@ def encode(name: str, row: Any, importance: Any) -> bytes:
         else:
             cleaned = np.array(clean(list(x), list(importance.reshape(-1, kind.block)[j])), F)
             weights.append(cleaned * np.sqrt(variance + x * x))
+    return weights
+
+
+def cubic(code: int) -> np.float32:
+    """The level of IQ6_K as its decoder computes it."""
+    c = F(code)
+    return F(F(-127) + F(c * F(F(6.2568) + F(c * F(F(-0.11218) + F(c * F(0.0011972)))))))
+
+
+def encode(name: str, row: Any, importance: Any) -> bytes:
+    """What stores one d: a super-block, or a row of the KS types."""
+    kind = KINDS[name]
+    weights, xs = weigh(kind, row, importance), row.reshape(-1, kind.block)
     found = [search(kind, x, w) for x, w in zip(xs, weights, strict=True)]
     d = unit(name, [scale for scale, _ in found])
     if not d:
@@ -190,9 +201,7 @@ def decode(name: str, d: np.float32, levels: list[int], tables: list[int], codes
         multiple, side = levels[i // kind.block], tables[i // kind.block]
         value = kind.tables[side][code]
         if name == "IQ6_K":
-            c = F(code)
-            value = F(F(-127) + F(c * F(F(6.2568) + F(c * F(F(-0.11218) + F(c * F(0.0011972)))))))
-            value = F(value + F(side))
+            value = F(cubic(code) + F(side))
         weights.append(F(F(d * F(multiple)) * value))
     return weights
 
