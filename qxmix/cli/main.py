@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
+import gc
 import json
 import sys
 from dataclasses import replace
@@ -60,6 +62,10 @@ _AS_JSON = "qxmix.as_json"
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
+
+# The interpreter looks for cycles in everything before it ends, a tenth of a second after an apply, to free what the
+# system frees anyway.
+atexit.register(gc.freeze)
 
 
 class _Commands(LazyGroup):
