@@ -50,7 +50,8 @@ TRACED_EVERY = 64
 """tracemalloc makes a run five times slower; the limit on the address space holds for all."""
 TEXTS = {"recipe": mutated_recipe, "script": mutated_script, "command": mutated_command}
 SEEDS = {"header": [header_pieces], "imatrix": [dat_pieces, imatrix_pieces]}
-ADDRESS_SPACE_NBYTES = 128 << 20
+ADDRESS_SPACE_NBYTES = {"command": 1 << 30}
+"""On top of what is there; a command may load the compiler's libraries.  128 MiB for the other kinds."""
 
 _VARIABLE = re.compile(r"\(first bytes.*?\)|of \w+ blocks|UTF-8: .*;|\".*?\"|'.*?'|-?\d[-+.e\d]*")
 """What differs between errors of one kind."""
@@ -108,7 +109,7 @@ def fuzz(kind: str, runs: int, seconds: float, seed: int, keep: Path | None = No
     before = {number: signal.signal(number, _hang) for number in (signal.SIGPROF, signal.SIGALRM)}
     warnings.simplefilter("error")
     limits = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (_used_nbytes() + ADDRESS_SPACE_NBYTES, limits[1]))
+    resource.setrlimit(resource.RLIMIT_AS, (_used_nbytes() + ADDRESS_SPACE_NBYTES.get(kind, 128 << 20), limits[1]))
     try:
         with tempfile.TemporaryDirectory(dir=_fast_folder()) as name:
             folder = Path(name)
@@ -154,7 +155,7 @@ def run_atheris(kind: str, runs: int, seconds: float, seed: int, keep: Path) -> 
         for i in range(200):
             (Path(corpus) / f"{i:03}").write_bytes(make_input(kind, rng))
         command = [
-            sys.executable, str(Path(__file__).with_name("coverage.py")), kind, f"-runs={runs}",
+            sys.executable, str(Path(__file__).with_name("guided.py")), kind, f"-runs={runs}",
             f"-max_total_time={int(seconds)}", f"-seed={seed}", "-max_len=2048", f"-timeout={WAIT_SECONDS}",
             "-rss_limit_mb=1024", f"-artifact_prefix={keep}/", "-print_final_stats=1", corpus,
         ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The targets under atheris: ``coverage.py KIND [libFuzzer options] CORPUS``; started by run.py."""
+"""The targets under atheris: ``guided.py KIND [libFuzzer options] CORPUS``; started by run.py."""
 
 from __future__ import annotations
 
