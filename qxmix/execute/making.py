@@ -57,21 +57,21 @@ class Making:
             ModelFileError: a scale overflows.
 
         """
-        made = packed if self._encode is None else self._encoded(self._encode, first, weights)
-        self._written.update(made.data)
-        return made.data.cast("B")
-
-    def _encoded(self, encode: Callable[[Rows, Packed], None], first: int, weights: Rows) -> Packed:
+        if self._encode is None:
+            self._written.update(packed.data)
+            return packed.data.cast("B")
         task = self._task
         row_nbytes = task.target_nbytes // task.n_rows
         made = self._buffer[: len(weights) * row_nbytes].reshape(len(weights), row_nbytes)
-        encode(weights, made)
+        self._encode(weights, made)
+        # The digest first: it reads in order and brings all into the cache, where the scales are then found.
+        self._written.update(made.data)
         check_scales(task.name, task.type, task.first_row + first, made)
         if task.measure:
             restored = np.empty_like(weights)
             self._codec.decode(made, restored)
             self._sums.append(row_sums(weights, restored, self._columns))
-        return made
+        return made.data.cast("B")
 
     def result(self, task: Task, source_digest: bytes) -> TaskResult:
         """What one of its tasks reports when all steps are made."""

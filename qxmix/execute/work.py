@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from qxmix.quants.codec import Packed, Rows
+
 COPY_STEP_NBYTES = 128 << 10
 """Bytes that a copy moves at once, unless a row group is longer.  Two workers that write one file wait for each
 other's writes, spinning: with 1 MiB a copy of 2 GB took between 1.5 and 2.6 s, with 4 MiB 3.4 s or more, with 128 KiB
@@ -103,7 +105,7 @@ def _copy(bundle: Bundle, source: BinaryIO, targets: Sequence[BinaryIO | None]) 
 
 def _encode(bundle: Bundle, source: BinaryIO, targets: Sequence[BinaryIO | None]) -> tuple[TaskResult, ...]:
     task = bundle[0]
-    decode = quants.codec_of(task.source_type).decode
+    encoded = next(t for t in bundle if t.action != "copy")
     step = min(max(t.step_rows for t in bundle), task.n_rows)
     packed = np.empty((step, task.source_nbytes // task.n_rows), np.uint8)
     weights = np.empty((step, task.n_cols), np.float32)
@@ -112,16 +114,21 @@ def _encode(bundle: Bundle, source: BinaryIO, targets: Sequence[BinaryIO | None]
     for first in range(0, task.n_rows, step):
         stop.check(task.run)
         n = min(step, task.n_rows - first)
-        _read(task, source, packed[:n].data.cast("B"))
-        read.update(packed[:n].data)
-        decode(packed[:n], weights[:n])
-        _refuse_non_finite(next(t for t in bundle if t.action != "copy"), first, weights[:n])
+        _load(encoded, first, source, packed[:n], weights[:n], read)
         for making in makings:
             made = making.add(first, packed[:n], weights[:n])
             for index in making.members:
                 _write(targets[index], made)
     results = {index: making.result(bundle[index], read.digest()) for making in makings for index in making.members}
     return tuple(results[index] for index in range(len(bundle)))
+
+
+def _load(task: Task, first: int, source: BinaryIO, packed: Packed, weights: Rows, digest: hashlib._Hash) -> None:
+    """The part of a step that is the same for all outputs: read and hash its rows, decode and test them."""
+    _read(task, source, packed.data.cast("B"))
+    digest.update(packed.data)
+    quants.codec_of(task.source_type).decode(packed, weights)
+    _refuse_non_finite(task, first, weights)
 
 
 def _measure(task: Task, source: BinaryIO, target: BinaryIO | None) -> TaskResult:

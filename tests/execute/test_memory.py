@@ -120,11 +120,12 @@ def test_every_option_that_takes_memory_is_counted(tmp_path: Path) -> None:
     model = f16_model(tmp_path / "model.gguf", shapes)
     plan = plan_for(model, {})
     row = 512 * 2 + 512 // 32 * 18 + 4 * 512
-    step = 256 * row
+    n_rows = CHUNK_NBYTES // (4 * 512)
+    step = n_rows * row
     assert peak_nbytes(plan, Chunking()) == BASE_NBYTES + step
     assert peak_nbytes(plan, Chunking(n_workers=3)) == BASE_NBYTES + 3 * step
     assert peak_nbytes(plan, Chunking(n_workers=3, processes=True)) == 4 * BASE_NBYTES + 3 * step
-    assert peak_nbytes(plan, Chunking(measure=True)) == BASE_NBYTES + 256 * (row + 28 * 512)
+    assert peak_nbytes(plan, Chunking(measure=True)) == BASE_NBYTES + n_rows * (row + 28 * 512)
     assert peak_nbytes(plan, Chunking(BASE_NBYTES + 10 * row)) == BASE_NBYTES + 10 * row
     q8 = plan_for(model, {}, "Q8_0")
     assert peak_nbytes(plan, Chunking(), beside=[q8]) == peak_nbytes(q8, Chunking()) > BASE_NBYTES + step
