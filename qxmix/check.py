@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from dataclasses import dataclass
+from glob import escape
 from typing import TYPE_CHECKING
 
 from qxmix.container.identity import header_sha256
@@ -130,9 +131,14 @@ def _lock_problems(plan: Plan, lock: Path) -> tuple[Problem, ...]:
 
 
 def _locks_of(recipe: Path) -> Iterator[tuple[str, Path]]:
-    """Lock files of a recipe, by the hash of the header they are for: ``NAME*.lock*`` or ``NAME*.json`` beside it."""
-    for path in sorted(recipe.parent.glob(f"{recipe.stem}*")):
-        if path.suffix == ".json" or ".lock" in path.suffixes:
+    """Lock files of a recipe, by the hash of the header they are for: ``NAME*.lock*`` or ``NAME*.json`` beside it.
+
+    ``mix-2.lock.json`` is not of ``mix.yaml`` where there is a ``mix-2.yaml``.
+    """
+    beside = sorted(recipe.parent.glob(f"{escape(recipe.stem)}*"))
+    longer = tuple(p.stem for p in beside if p.suffix in _SUFFIXES and len(p.stem) > len(recipe.stem))
+    for path in beside:
+        if (path.suffix == ".json" or ".lock" in path.suffixes) and not path.name.startswith(longer):
             with suppress(OSError, ValueError, RecursionError):
                 content = json.loads(path.read_text(encoding="utf-8"))
                 if isinstance(content, dict) and "qxmix_lock" in content:

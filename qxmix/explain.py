@@ -16,9 +16,12 @@ from qxmix.recipe.categories import category_of, name_parts
 from qxmix.recipe.layers import layers_text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from qxmix.planning.choose import Chooser
     from qxmix.planning.kept import Kept
     from qxmix.planning.model import Plan, PlannedTensor
+    from qxmix.recipe.layers import LayerSelector
     from qxmix.recipe.model import Rule
 
 
@@ -32,6 +35,17 @@ class Tried(NamedTuple):
     """Whether it is the first that selects it."""
 
 
+class Step(NamedTuple):
+    """One step of the deciding rule's ``adjust`` as it was tried."""
+
+    type: str
+    """What it would make of the type."""
+    so_far: str
+    """The type before it."""
+    why_not: str
+    """The key by which it does not change that; empty where it does."""
+
+
 class Explanation(NamedTuple):
     """The whole way of one tensor."""
 
@@ -40,6 +54,8 @@ class Explanation(NamedTuple):
     """Why no rule is asked, or only one with ``force``; None where the engines quantize it."""
     tried: tuple[Tried, ...]
     """All rules in order; none where no rule is asked."""
+    steps: tuple[Step, ...] = ()
+    """What the deciding rule's ``adjust`` tries, in order."""
 
 
 def explain(plan: Plan, name: str) -> Explanation:
@@ -59,7 +75,16 @@ def explain(plan: Plan, name: str) -> Explanation:
     by_recipe = kept_by_recipe(source, recipe)
     gate = by_recipe or never_quantized(source, recipe.engines, plan.header.architecture)
     asked = not by_recipe and not unreadable(source)
-    return Explanation(tensor, gate, tuple(_tried(plan, index, gate)) if asked else ())
+    if not asked:
+        return Explanation(tensor, gate, ())
+    quantizable = bits.from_flags([t.rule is not None or not t.kept for t in plan.tensors])
+    chooser = make_chooser(recipe, ModelView(plan.header), quantizable, imatrix=plan.imatrix)
+    tried = tuple(
+        Tried(rule, _why_not(chooser, plan, rule, index, gate), number == tensor.rule)
+        for number, rule in enumerate(recipe.rules)
+    )
+    steps = () if tensor.rule is None else tuple(_steps(chooser, plan, recipe.rules[tensor.rule], index))
+    return Explanation(tensor, gate, tried, steps)
 
 
 def _find(plan: Plan, name: str) -> int:
@@ -72,14 +97,20 @@ def _find(plan: Plan, name: str) -> int:
     raise PlanError(f"{plan.header.path.name} has no tensor {show(name)}{hint}")
 
 
-def _tried(plan: Plan, index: int, gate: Kept | None) -> list[Tried]:
-    quantizable = bits.from_flags([t.rule is not None or not t.kept for t in plan.tensors])
-    chooser = make_chooser(plan.recipe, ModelView(plan.header), quantizable, imatrix=plan.imatrix)
-    decided = plan.tensors[index].rule
-    return [
-        Tried(rule, _why_not(chooser, plan, rule, index, gate), number == decided)
-        for number, rule in enumerate(plan.recipe.rules)
-    ]
+def _steps(chooser: Chooser, plan: Plan, rule: Rule, index: int) -> Iterator[Step]:
+    """Follow the type of a tensor through the ``adjust`` of the rule that decides it."""
+    so_far = chooser.asked(rule.type)
+    for step in rule.adjust:
+        new = chooser.asked(step.type)
+        failing = conditions.unmet(step.when, facts := {**chooser.facts_of(index), "type": so_far})
+        if new == so_far:
+            why_not = "type: it has that already"
+        elif failing:
+            why_not = "when: " + ", ".join(conditions.told(test, facts) for test in failing)
+        else:
+            why_not = "" if step.layers is None else _not_in_layers(chooser, plan, rule, step.layers, index)
+        yield Step(new, so_far, why_not)
+        so_far = so_far if why_not else new
 
 
 def _why_not(chooser: Chooser, plan: Plan, rule: Rule, index: int, gate: Kept | None) -> str:
@@ -95,7 +126,7 @@ def _why_not(chooser: Chooser, plan: Plan, rule: Rule, index: int, gate: Kept | 
         return "force: without it the engines' choice to keep it stands"
     if not chooser.meets(rule, index):
         return f"when: {_unmet(chooser, rule, index, of_model=False)}"
-    return "" if rule.layers is None else _not_in_layers(chooser, plan, rule, index)
+    return "" if rule.layers is None else _not_in_layers(chooser, plan, rule, rule.layers, index)
 
 
 def _unmet(chooser: Chooser, rule: Rule, index: int, *, of_model: bool) -> str:
@@ -106,16 +137,16 @@ def _unmet(chooser: Chooser, rule: Rule, index: int, *, of_model: bool) -> str:
     return ", ".join(conditions.told(test, facts) for test in chosen or failing)
 
 
-def _not_in_layers(chooser: Chooser, plan: Plan, rule: Rule, index: int) -> str:
+def _not_in_layers(chooser: Chooser, plan: Plan, rule: Rule, selector: LayerSelector, index: int) -> str:
     left = _left_for(plan, rule)
-    if rule.layers is None or chooser.in_layers(rule, index, left):
+    if chooser.in_layers(rule, selector, index, left):
         return ""
-    if not chooser.by_layer(rule.layers):
+    if not chooser.by_layer(selector):
         return f"layers: its place among those of its kind is {chooser.place(rule, index, left)}"
     layer = name_parts(plan.tensors[index].name).layer
     if layer is None:
         return "layers: it is in none"
-    selected = bits.indices(chooser.view.in_layers(rule.layers))
+    selected = bits.indices(chooser.view.in_layers(selector))
     numbers = {n for i in selected if (n := name_parts(plan.tensors[i].name).layer) is not None}
     return f"layers: it is in layer {layer}, not in {layers_text(numbers) or 'any of this model'}"
 

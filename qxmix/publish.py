@@ -49,6 +49,7 @@ def publish_problems(plan: Plan) -> tuple[Problem, ...]:
     found = [Problem(name, fault + text, "warning", "publish-name") for fault in name_faults(name)]
     largest = max(f.nbytes for f in plan.files)
     if largest > HUB_NBYTES:
-        text = f"has {largest:,} bytes and the hub takes {HUB_NBYTES:,} a file; split it with --split-max-size hub"
+        asked = f"has {largest:,} bytes and the hub asks for at most {HUB_NBYTES:,} a file"
+        text = f"{asked}; split it with --split-max-size hub"
         found.append(Problem(name, text, "note", "publish-size"))
     return tuple(p for p in found if p.id not in plan.recipe.silence)

@@ -82,6 +82,54 @@ def test_it_agrees_with_the_plan(recipe: str, model: str) -> None:
         assert [i for i, t in enumerate(tried) if t.decides] == ([] if tensor.rule is None else [tensor.rule])
 
 
+def test_each_step_of_adjust_says_why_not(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("""qxmix: 1
+name: r
+target: ik_llama.cpp
+default: q4_k
+rules:
+  - match: ffn_down
+    type: q3_k
+    adjust:
+      - {type: q3_k}
+      - {type: q5_k, when: {n_expert: ">1"}}
+      - {type: q4_k, layers: first(2)}
+      - {type: q6_k, when: {type: [q3_k]}}
+      - {type: default, layers: first(2)}
+      - {type: q8_0, layers: {pick: first(1), by: ordinal}}
+""")
+    plan = make_plan(load_recipe(tmp_path / "r.yaml"), header(MODELS["llama1-7b"]), None)
+
+    def steps(name: str) -> list[tuple[str, str]]:
+        return [(s.type, s.why_not) for s in explain(plan, name).steps]
+
+    assert steps("blk.1.ffn_down") == [
+        ("Q3_K", "type: it has that already"),
+        ("Q5_K", "when: n_expert is 0, not >1"),
+        ("Q4_K", ""),
+        ("Q6_K", "when: type is q4_k, not q3_k"),
+        ("Q4_K", "type: it has that already"),
+        ("Q8_0", "layers: its place among those of its kind is 1"),
+    ]
+    assert [why for _, why in steps("blk.5.ffn_down")][2:5] == [
+        "layers: it is in layer 5, not in 0-1", "", "layers: it is in layer 5, not in 0-1"
+    ]  # fmt: skip
+    assert steps("blk.5.attn_v") == []
+    text = " ".join(explanation_text(plan, explain(plan, "blk.1.ffn_down"), terminal=False).split())
+    assert "adjust[1]: does not make it Q5_K; when: n_expert is 0, not >1" in text
+    assert "adjust[2]: makes it Q4_K instead of Q3_K" in text
+
+
+@pytest.mark.parametrize("recipe", ["llama.cpp/q4_k_m", "ik_llama.cpp/q3_k_m", "llama.cpp/iq2_s", "ik_llama.cpp/iq2_k"])
+def test_steps_end_at_the_type_of_the_plan(recipe: str) -> None:
+    plan = make_plan(load_recipe(recipe), header(MODELS["mixtral-8x7b"]), None)
+    for tensor in plan.tensors[::5]:
+        steps = explain(plan, tensor.name).steps
+        changed = [f"adjust[{i}] {s.so_far} -> {s.type}" for i, s in enumerate(steps) if not s.why_not]
+        assert all(text in tensor.reason for text in changed)
+        assert tensor.reason.count("adjust[") == len(changed)
+
+
 def test_the_text_tells_fallback_importance_and_bytes(plan: Plan) -> None:
     tensor = next(t for t in plan.tensors if t.name == "blk.0.ffn_down.weight")
     text = explanation_text(plan, explain(plan, tensor.name), terminal=False)

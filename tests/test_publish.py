@@ -64,4 +64,4 @@ def test_a_file_is_split_for_the_hub(demo_model: Path, monkeypatch: pytest.Monke
     assert "00002-of-00003" in done.output
     monkeypatch.setattr("qxmix.publish.HUB_NBYTES", 1 << 20)
     told = CliRunner().invoke(main, ["lint", "pure/q8_0", str(demo_model), "--publish"]).output
-    assert "and the hub takes 1,048,576 a file; split it with --split-max-size hub" in " ".join(told.split())
+    assert "and the hub asks for at most 1,048,576 a file; split it with --split-max-size hub" in " ".join(told.split())

@@ -65,7 +65,7 @@ def split_options(function: click.decorators.FC) -> click.decorators.FC:
         click.option(
             "--split-max-size",
             type=FileSize(),
-            help="Most bytes of a file: 24GB, 350GiB, or hub (50GB, as the hub has it).",
+            help="Most bytes of a file: 24GB, 350GiB, or hub (200GB, as the hub asks).",
         ),
     ):
         function = option(function)

@@ -106,10 +106,9 @@ class Chooser:
         when = conditions.reduce(rule.when, self.facts)
         return when is not None and bool(self._meeting(when, 1 << index, self.recipe.default))
 
-    def in_layers(self, rule: Rule, index: int, left: tuple[int, ...]) -> bool:
-        """Whether the rule's ``layers`` have the tensor, ``left`` being what earlier units left to the rule's own."""
-        tensors = bits.from_indices(left)
-        return rule.layers is None or bool(self._in_layers(rule, rule.layers, tensors) & (1 << index))
+    def in_layers(self, rule: Rule, selector: LayerSelector, index: int, left: tuple[int, ...]) -> bool:
+        """Whether ``layers`` of a rule have the tensor, ``left`` being what earlier units left to the rule's own."""
+        return bool(self._in_layers(rule, selector, bits.from_indices(left)) & (1 << index))
 
     def by_layer(self, selector: LayerSelector) -> bool:
         """Whether a selector means the numbers of layers in this model, and not places among tensors of a kind."""
@@ -136,9 +135,9 @@ class Chooser:
 
     def _adjusted(self, number: int, rule: Rule, taken: Tensors, left: Tensors) -> Iterator[tuple[Choice, Tensors]]:
         """What the rule's ``adjust`` makes of its type for the tensors it takes."""
-        current = {Choice(number, self._type(rule.type)): taken}
+        current = {Choice(number, self.asked(rule.type)): taken}
         for i, step in enumerate(rule.adjust):
-            new = self._type(step.type)
+            new = self.asked(step.type)
             after: dict[Choice, Tensors] = {}
             for choice, tensors in current.items():
                 changed = 0 if choice.type == new else self._stepped(rule, step, choice.type, tensors, left)
@@ -158,7 +157,8 @@ class Chooser:
         found = self._meeting(when, tensors, type_so_far) if when else tensors
         return found & self._in_layers(rule, step.layers, left) if found and step.layers is not None else found
 
-    def _type(self, name: str) -> str:
+    def asked(self, name: str) -> str:
+        """The type that a rule's or a step's ``type`` is."""
         return self.recipe.default if name == DEFAULT else name
 
     def _meeting(self, when: Condition, among: Tensors, type_so_far: str) -> Tensors:

@@ -52,7 +52,7 @@ IDS: dict[str, ProblemId] = {
         "more bytes for a rule would take more off the predicted loss than elsewhere (lint --measure)"
     ),
     "publish-name": ProblemId("the file's name is not as GGUF and the hub have it (lint --publish)", "recipe"),
-    "publish-size": ProblemId("a file is larger than the hub takes (lint --publish)", "recipe"),
+    "publish-size": ProblemId("a file is larger than the hub asks for (lint --publish)", "recipe"),
     "lock": ProblemId("the plan differs from its lock file", "nobody"),
     "expect": ProblemId("a rule decides more or fewer tensors than it expects", "nobody"),
     "limit-bpw": ProblemId("more bits per weight than the recipe allows", "nobody"),

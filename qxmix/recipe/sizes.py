@@ -6,8 +6,10 @@ import re
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\Z")
 _POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
-HUB_NBYTES = 50 * 1000**3
-"""Most bytes of a file on Hugging Face's hub ("Repository limitations": 50 GB)."""
+HUB_NBYTES = 200 * 1000**3
+"""Bytes of a file above which Hugging Face's hub asks to split it; above 500 GB it takes none.
+
+Source: ``docs/hub/storage-limits.md`` of huggingface/hub-docs at 003e04e; its older states have 20 and 50 GB."""
 _PREFIXES = ((1, "K"), (2, "M"), (3, "G"), (4, "T"))
 
 

@@ -8,7 +8,7 @@ from qxmix.recipe.model import SEARCHES
 from qxmix.report.text import human_nbytes, wrapped
 
 if TYPE_CHECKING:
-    from qxmix.explain import Explanation, Tried
+    from qxmix.explain import Explanation, Step, Tried
     from qxmix.planning.model import Plan, PlannedTensor
     from qxmix.recipe.encoding import Factor
 
@@ -25,7 +25,9 @@ def explanation_text(plan: Plan, found: Explanation, *, terminal: bool) -> str:
     lines = [f"{tensor.name}: {shape}, {tensor.source_type}, {human_nbytes(tensor.source.nbytes)}", ""]
     lines.append(f"Gate: {found.gate}" if found.gate else "Gate: the engines quantize it, so rules are asked")
     n_far = sum(map(_is_far, found.tried)) if len(found.tried) > MANY else 0
-    lines += [_line(tried) for tried in found.tried if not (n_far and _is_far(tried))]
+    for tried in found.tried:
+        lines += [] if n_far and _is_far(tried) else [_line(tried)]
+        lines += [_step_line(i, step) for i, step in enumerate(found.steps)] if tried.decides else []
     if n_far:
         lines.append(f"  and {n_far:,} rules for other kinds of model or other parts")
     if found.tried and not any(t.decides for t in found.tried):
@@ -48,6 +50,12 @@ def _line(tried: Tried) -> str:
     if tried.decides:
         return f"{where}: selects and decides it"
     return f"{where}: does not select it; {tried.why_not}" if tried.why_not else f"{where}: would select it, too"
+
+
+def _step_line(number: int, step: Step) -> str:
+    if step.why_not:
+        return f"    adjust[{number}]: does not make it {step.type}; {step.why_not}"
+    return f"    adjust[{number}]: makes it {step.type} instead of {step.so_far}"
 
 
 def _how(plan: Plan, tensor: PlannedTensor) -> list[str]:

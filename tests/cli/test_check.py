@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +13,10 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from qxmix.check import find_recipes
+from qxmix.cli.main import main
 from qxmix.container.header import read_shards
 from qxmix.container.header_only import write_header
 from qxmix.recipe.load import shipped_names
@@ -113,3 +117,36 @@ def test_all_shipped_recipes_are_found() -> None:
 def test_the_hook_is_what_pre_commit_takes() -> None:
     (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
     assert (hook["id"], hook["entry"], hook["language"]) == ("qxmix-check", "qxmix check", "python")
+
+
+def commit(repository: Path, *changed: str) -> int | None:
+    """As pre-commit does: run the hook with its arguments if a changed path matches ``files``; its exit code."""
+    (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    chosen = [path for path in changed if re.search(hook["files"], path)]
+    if not chosen:
+        return None
+    words = [*hook["entry"].split()[1:], "--model", "headers", *(chosen if hook.get("pass_filenames", True) else [])]
+    with contextlib.chdir(repository):
+        return CliRunner().invoke(main, words).exit_code
+
+
+def test_whatever_concerns_a_recipe_starts_the_hook(repository: Path) -> None:
+    """A lock or a header alone, and a recipe that others extend."""
+    assert commit(repository, "README.md", "src/x.py") is None
+    assert commit(repository, "recipes/good.yaml") == 0
+    lock = repository / "recipes" / "good.demo.lock.json"
+    run(repository, "plan", "recipes/good.yaml", "headers/demo.gguf", "--lock", lock, code=0)
+    assert commit(repository, "recipes/good.demo.lock.json") == 0
+    lock.write_text(lock.read_text().replace("Q4_0", "Q5_0", 1))
+    assert commit(repository, "recipes/good.demo.lock.json") == 3
+    assert commit(repository, "headers/demo.gguf") == 3
+    assert commit(repository, "recipes/_part.yaml") == 3
+
+
+def test_a_lock_is_of_the_recipe_with_the_longest_name(repository: Path) -> None:
+    (repository / "recipes" / "good-2.yaml").write_text(GOOD.replace("q4_0", "q5_0"))
+    for name in ("good", "good-2"):
+        words = ("plan", f"recipes/{name}.yaml", "headers/demo.gguf", "--lock", f"recipes/{name}.lock.json")
+        run(repository, *words, code=0)
+    found = json.loads(run(repository, "check", "--model", "headers", "--json", code=0).stdout)
+    assert [(f["recipe"], f["locked"]) for f in found] == [("recipes/good-2.yaml", True), ("recipes/good.yaml", True)]
