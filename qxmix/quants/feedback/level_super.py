@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 ROOM = np.float32(1.05)
 
+_OF_SIXTEEN = 6
+"""Blocks of each super-block that are searched for its scale: with eight IQ3_K is half as fast as without feedback."""
+
 _OF_A_ROW = 2
 """Blocks of each super-block that are searched for the scale of a row."""
 
@@ -80,7 +83,7 @@ def _unit(kind: LevelType) -> Callable[..., None]:
 def level_feedback(kind: LevelType) -> FeedbackEncoder:
     """Build the encoder of a type with a half in front of each super-block."""
     pack, nbytes, weigh = kind.pack, kind.nbytes, weigh_of(kind)
-    widest, set_unit = _widest(kind, SUPER // kind.block // 2), _unit(kind)
+    widest, set_unit = _widest(kind, _OF_SIXTEEN), _unit(kind)
 
     @spliced
     def fix(x, w, unit):

@@ -147,4 +147,4 @@ _encode = affine_encoder(
 )
 
 _feedback = affine_super_feedback(block=BLOCK, nbytes=NBYTES, nmax=NMAX, top=TOP, weigh=_weigh_importance, fill=_fill)
-CODECS = {"Q2_K": Codec(decode=super_decoder(NBYTES, _put), encode=_encode, feedback=_feedback, version=2)}
+CODECS = {"Q2_K": Codec(decode=super_decoder(NBYTES, _put), encode=_encode, feedback=_feedback, version=3)}

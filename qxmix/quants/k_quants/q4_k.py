@@ -31,5 +31,6 @@ CODECS = {
         decode=decode_affine_k(NBYTES, 16, 0),
         encode=encode_affine_k(NMAX, NBYTES, -1.0, 20, _pack),
         feedback=feedback_affine_k(NMAX, NBYTES, _pack),
+        version=2,
     ),
 }

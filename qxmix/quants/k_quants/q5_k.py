@@ -34,6 +34,6 @@ CODECS = {
         decode=decode_affine_k(NBYTES, 48, 16),
         encode=encode_affine_k(NMAX, NBYTES, -0.5, 15, _pack),
         feedback=feedback_affine_k(NMAX, NBYTES, _pack),
-        version=2,
+        version=3,
     ),
 }

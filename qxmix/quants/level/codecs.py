@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from qxmix.quants.contracts import PutRow, PutSuper
 
 
-def super_codec(kind: LevelType, put: PutSuper, *, factor: float = 1.0, version: int = 2) -> Codec:
+def super_codec(kind: LevelType, put: PutSuper, *, factor: float = 1.0, version: int = 3) -> Codec:
     """Build the codec of a type with a half in front of each super-block, by ``factor`` larger than what fits best."""
     encode = encode_super(kind)
     return Codec(

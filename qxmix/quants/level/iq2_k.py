@@ -121,6 +121,6 @@ def _put(data, at, flat, start):
 CODECS = {
     "IQ2_K": Codec(
         decode=super_decoder(NBYTES, _put), encode=at_factor(_encode, 1.03), scaled=_encode,
-        feedback=level_feedback(_KIND), version=2,
+        feedback=level_feedback(_KIND), version=3,
     )
 }  # fmt: skip

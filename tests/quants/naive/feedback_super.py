@@ -98,25 +98,43 @@ class Affine:
         d, dmin = (half(F(F(ROOM * m) / F(self.top))) for m in most)
 
         def find(j: int, now: Floats) -> Rounding:
-            scale, low, codes = qkx3(now, ws[parts[j]], self.nmax)
-            step = F(d * multiple(scale, d, 0, self.top))
-            low = self.refit(now, ws[parts[j]], step, codes, low)
-            offset = F(-F(dmin * multiple(F(-low), dmin, 0, self.top)))
-            inverse = F(F(1) / step) if step else F(0)
-
-            def rounding(x: np.float32) -> tuple[np.float32, np.float32]:
-                code = max(0, min(self.nmax, nint(F(inverse * F(x - offset)))))
-                value = F(F(step * F(code)) + offset)
-                return value, value
-
-            return rounding
+            return self.rounding(*self.multiples(now, ws[parts[j]], d, dmin))
 
         return fed_back(row, factors[0], self.block, find)
 
-    def refit(self, xs: Floats, ws: Floats, step: np.float32, codes: Sequence[int], low: np.float32) -> np.float32:
+    def multiples(self, xs: Floats, ws: Floats, d: np.float32, dmin: np.float32) -> tuple[np.float32, np.float32]:
+        """Step and offset of a block, of nine pairs near what its search finds."""
+        scale, low, _ = qkx3(xs, ws, self.nmax)
+        middle, best, kept = multiple(scale, d, 0, self.top), F(np.inf), (F(0), F(0))
+        for i in (0, 1, -1):
+            step = F(d * max(F(0), min(F(self.top), F(middle + F(i)))))
+            center = multiple(F(-self.fitted(xs, ws, step, low)), dmin, 0, self.top)
+            for j in (0, 1, -1):
+                offset = F(-F(dmin * max(F(0), min(F(self.top), F(center + F(j))))))
+                rounding, error = self.rounding(step, offset), F(0)
+                for x, w in zip(xs, ws, strict=True):
+                    miss = F(x - rounding(x)[0])
+                    error = F(error + F(w * F(miss * miss)))
+                if error < best:
+                    best, kept = error, (step, offset)
+        return kept
+
+    def rounding(self, step: np.float32, offset: np.float32) -> Rounding:
+        inverse = F(F(1) / step) if step else F(0)
+
+        def rounding(x: np.float32) -> tuple[np.float32, np.float32]:
+            code = max(0, min(self.nmax, nint(F(inverse * F(x - offset)))))
+            value = F(F(step * F(code)) + offset)
+            return value, value
+
+        return rounding
+
+    def fitted(self, xs: Floats, ws: Floats, step: np.float32, low: np.float32) -> np.float32:
+        """The offset that fits best to the codes of this step and minimum."""
         total = weight = F(0)
-        for x, w, q in zip(xs, ws, codes, strict=True):
-            total, weight = F(total + F(w * F(x - F(step * F(q))))), F(weight + w)
+        rounding = self.rounding(step, F(0))
+        for x, w in zip(xs, ws, strict=True):
+            total, weight = F(total + F(w * F(x - rounding(F(x - low))[0]))), F(weight + w)
         return min(F(total / weight), F(0)) if weight > 0 and step else low
 
 
@@ -172,7 +190,7 @@ def two_tables(name: str) -> Tables:
         return levels.weigh(kind, np.array(row, F), np.array(importance, F))
 
     return Tables(
-        kind.block, 2 if name.endswith("S") else 128 // kind.block, name not in {"IQ4_KS", "IQ5_KS"}, kind.tables,
+        kind.block, 2 if name.endswith("S") else 6, name not in {"IQ4_KS", "IQ5_KS"}, kind.tables,
         search, weighed, partial(levels.unit, name), partial(levels.level, name),
         levels.cubic if name == "IQ6_K" else None,
     )  # fmt: skip
@@ -197,7 +215,7 @@ KINDS: dict[str, Scaled | Affine | Tables] = {
     "Q2_K": Affine(16, 3, 15, 0.75),
     "Q4_K": Affine(32, 15, 63, 2.0),
     "Q5_K": Affine(32, 31, 63, 2.0),
-    "IQ2_K": four_levels(16, 8, 16, 0, 8),
+    "IQ2_K": four_levels(16, 8, 16, 0, 6),
     "IQ2_KS": four_levels(32, 16, 24, 8, 2),
     **{name: two_tables(name) for name in levels.KINDS},
 }
