@@ -28,7 +28,7 @@ from qxmix.report.text import wrapped
 from qxmix.solve.against import random_chooser
 from qxmix.solve.base import unruled
 from qxmix.solve.curve import curve
-from qxmix.solve.machine import solve_for_machine
+from qxmix.solve.machine import keeps_to_machine, solve_for_machine
 from qxmix.solve.make import solve_recipe
 from qxmix.solve.outside import is_outside, read_outside
 from qxmix.solve.predict import predictor_from, predictor_of
@@ -113,7 +113,7 @@ def command(
     measurement = open_measurement(measure, header, matrix) if measure is not None and outside is None else None
     recipe = _base(base, target, measurement)
     use = use_of(recipe.engines[0], n_ctx, kv_type, vram, ram, parallel)
-    _refuse_for_machine(use, other=bool(shares or against or as_curve or tries))
+    _refuse_for_machine(use, shares=bool(shares), against=bool(against), as_curve=as_curve)
     request = Request(
         header, matrix, recipe, Budget(size, bpw, shares),
         candidate_types(types, measurement, recipe),
@@ -129,7 +129,8 @@ def command(
     source = _source(measurement, measure, matrix)
     solved = solve_for_machine(request, predictor, source) if use else solve_recipe(request, predictor, source)
     if tries is not None and text is not None:
-        solved = _refined(solved, source, text, (tries, chunks, first_chunk, text_ctx, threads))
+        refined = _refined(solved, source, text, (tries, chunks, first_chunk, text_ctx, threads))
+        solved = refined if keeps_to_machine(refined) else _told_unrefined(solved)
     write_text(solved.text, output)
     if against and output is not None:
         _write_random(request, predictor, output, against)
@@ -149,13 +150,27 @@ def _refuse_usage(*, sized: bool, beside: bool, refine_whole: bool) -> None:
         raise click.UsageError("--refine tries swaps on a text, and --text is for --refine: give both")
 
 
-def _refuse_for_machine(use: Use | None, *, other: bool) -> None:
-    if use and not (use.vram or use.ram):
+def _refuse_for_machine(use: Use | None, *, shares: bool, against: bool, as_curve: bool) -> None:
+    if use is None:
+        return
+    if not (use.vram or use.ram):
         raise click.UsageError(
             "--ctx is about a machine; give its --vram, --ram or both (chunks of a text: --text-ctx)"
         )
-    if use and other:
-        raise click.UsageError("--vram and --ram exclude --budget, --against, --refine and --curve")
+    if shares:
+        raise click.UsageError(
+            "--budget divides the tensors otherwise than --vram and --ram do; leave out either (a --size or --bpw for"
+            " all may stand beside both)"
+        )
+    if against:
+        raise click.UsageError(
+            "recipes at random match in size and not in what is on which device; leave out --vram and --ram, and give"
+            " --against the --size that the solved recipe came to"
+        )
+    if as_curve:
+        raise click.UsageError(
+            "--curve is of all sizes and asks for no machine; leave out --vram and --ram, or --curve"
+        )
 
 
 def _predictor(request: Request, measurement: Measurement | None, outside: Outside | None) -> Predictor:
@@ -179,6 +194,11 @@ def _write_page(solved: Solved, path: Path) -> None:
     from qxmix.report.page.insight import insight_of  # noqa: PLC0415
 
     write_page(plan_page(solved.plan, insight_of(solved.plan, solved.predictor, solved.request.types)), path)
+
+
+def _told_unrefined(solved: Solved) -> Solved:
+    notice("What the swaps came to does not keep to --vram and --ram; the recipe is the one before them.")
+    return solved
 
 
 def _refined(solved: Solved, source: tuple[str, ...], text: Path, run: tuple[int, int, int, int, int | None]) -> Solved:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qxmix.container.source import show
 from qxmix.dialects.command import Command, engine_of, find_command, options_of, switches_of
 from qxmix.dialects.items import parse_items
 from qxmix.dialects.mixes import mix_name
@@ -68,7 +70,7 @@ def _text(path: Path) -> str:
         with path.open("rb") as file:
             data = file.read(MAX_NBYTES + 1)
     except OSError as error:
-        if " " in str(path) and not path.exists():
+        if " " in str(path) and not os.path.exists(path):  # noqa: PTH110 - a whole command is too long for Path's
             text = "there is no such file; write the command line into a file, or pipe it to 'qxmix import -'"
             raise RecipeError(Problem(str(path), text)) from None
         raise RecipeError(Problem(str(path), f"cannot be read: {error.strerror or error}")) from None
@@ -160,9 +162,10 @@ def _compare(mix: SourceMix, where: str) -> None:
 
 def _listed(word: Word, path: Path) -> tuple[str, str]:
     """Name and text of a ``--tensor-type-file``."""
-    listed = next((p for p in (path.parent / word.text, Path(word.text)) if p.is_file()), None)
+    # Not Path.is_file, which raises where a whole list stands in the name's place and is too long for one.
+    listed = next((p for p in (path.parent / word.text, Path(word.text)) if os.path.isfile(p)), None)  # noqa: PTH113
     if listed is None:
-        text = f"the --tensor-type-file '{word.text}' is not there; put it beside {path.name}"
+        text = f"the --tensor-type-file {show(word.text)} is not there; put it beside {path.name}"
         raise RecipeError(Problem(f"{path}:{word.line}", text))
     return str(listed), _text(listed)
 

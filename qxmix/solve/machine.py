@@ -68,12 +68,22 @@ def solve_for_machine(request: Request, predictor: Predictor, source: tuple[str,
     cut = _best(_cuts(request), request, predictor)
     for _ in range(_MOST_TRIES):
         found = solve_recipe(replace(request, budget=replace(request.budget, shares=cut.shares())), predictor, source)
-        runs = runs_of(found.plan)
-        lacking = max(r.lacking_vram for r in runs), max(r.lacking_ram for r in runs)
+        lacking = _lacking(found)
         if not any(lacking):
             return found
         cut = cut.shrunk(*lacking)
     raise PlanError("no recipe found keeps to --vram and --ram; give a shorter --ctx, or a smaller --kv-type")
+
+
+def keeps_to_machine(solved: Solved) -> bool:
+    """Whether a solved recipe lacks nothing on the machine that was asked for, if any was."""
+    return solved.request.use is None or not any(_lacking(solved))
+
+
+def _lacking(solved: Solved) -> tuple[int, int]:
+    """Bytes that the GPUs and the memory lack, in the engine that needs most."""
+    runs = runs_of(solved.plan)
+    return max(r.lacking_vram for r in runs), max(r.lacking_ram for r in runs)
 
 
 def _cuts(request: Request) -> list[_Cut]:

@@ -224,6 +224,7 @@ def test_flags_that_cannot_be_carried_over_are_named_one_by_one() -> None:
         ('llama-quantize --custom-q "$(cat mix)" a.gguf Q4_K_M', "the value of --custom-q is $(cat mix)"),
         ("llama-quantize --tensor-type a=iq4_k a.gguf Q4_K_M", "IQ4_K is not a type of llama.cpp"),
         ("llama-quantize --tensor-type-file no.txt a.gguf Q4_K_M", "'no.txt' is not there"),
+        (f"llama-quantize --tensor-type-file {300 * 'x'} a.gguf Q4_K_M", "is not there; put it beside"),
         ("llama-quantize --output-tensor-type q9 a.gguf Q4_K_M", "'q9' is no type of llama.cpp"),
         ("llama-quantize --tensor-type a=q8_0 a.gguf b.gguf", "no TYPE of llama.cpp"),
         ("llama-quantize a.gguf Q4_0\nllama-quantize a.gguf Q8_0", "has 2 llama-quantize commands (lines 1, 2)"),

@@ -11,10 +11,12 @@ import pytest
 from click.testing import CliRunner
 
 from qxmix.cli.main import main
+from qxmix.container.header import read_header
 from qxmix.errors import PlanError
-from qxmix.plan import Split
+from qxmix.plan import Split, make_plan
 from qxmix.planning.memory_limits import runs_of
 from qxmix.quants import get
+from qxmix.recipe import load_recipe
 from qxmix.recipe.sizes import size_text
 from qxmix.running.cache import cache_of
 from qxmix.running.compute import compute_estimate
@@ -133,5 +135,10 @@ def test_the_command_and_the_plan_of_its_recipe(demo_model: Path, tmp_path: Path
     assert (code, "Flags: -c 1024 -ctk q8_0 -ctv q8_0 -ngl" in said) == (0, True)
     recipe.write_text(recipe.read_text().replace("max_ram: 16MiB", "max_ram: 10KiB"))
     assert run(f"plan {recipe} {demo_model}")[0] == 3
-    assert "exclude --budget" in run(f"solve {demo_model} {machine} --budget rest=1MiB")[1]
+    assert run(f"solve {demo_model} {machine} --size 1.3MB -o {tmp_path / 'small.yaml'}")[0] == 0
+    small = make_plan(load_recipe(tmp_path / "small.yaml"), read_header(demo_model))
+    assert small.file_nbytes <= 1_300_000, "of the size and the machine the smaller one binds"
+    assert "leave out either" in run(f"solve {demo_model} {machine} --budget rest=1MiB")[1]
+    assert "recipes at random" in run(f"solve {demo_model} {machine} --size 1.3MB --against random:2 -o {recipe}")[1]
+    assert "leave out --vram and --ram, or --curve" in run(f"solve {demo_model} {machine} --curve")[1]
     assert "give its --vram, --ram or both" in run(f"solve {demo_model} --size 1MiB --ctx 512")[1]
