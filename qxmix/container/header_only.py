@@ -10,7 +10,6 @@ the file.  Keys that start with ``qxmix.`` are neither carried into an output no
 
 from __future__ import annotations
 
-import os
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,6 +17,7 @@ from qxmix.container.fields import make_field
 from qxmix.container.gguf_format import ARRAY_HEAD, FILE_HEAD, MAGIC, U32, U64, VERSION, ValueType, pad
 from qxmix.container.layout import OutputTensor, table_entry
 from qxmix.container.source import DAMAGED, bad_file
+from qxmix.container.whole_file import whole_file
 from qxmix.errors import Problem, RunError
 
 if TYPE_CHECKING:
@@ -81,13 +81,8 @@ def write_header(shards: Sequence[GgufFile], path: Path, *, overwrite: bool = Fa
     data = header_bytes(shards)
     if path.exists() and not overwrite:
         raise RunError(Problem(str(path), "exists already; give another -o, or --overwrite to replace it"))
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        partial.write_bytes(data)
-        os.replace(partial, path)  # noqa: PTH105 - Path.replace is the same and reads like str.replace
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise RunError(Problem(str(path), f"cannot be written: {error.strerror or error}")) from None
+    with whole_file(path) as file:
+        file.write(data)
     return len(data)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO
 from uuid import uuid4
 
@@ -39,7 +39,9 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         raise RunError(Problem(show_path(path), text)) from error
     finally:
         if partial is not None:
-            partial.unlink(missing_ok=True)
+            # It need not be there, nor its folder be one; what was refused before is what counts.
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
 
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:

@@ -165,4 +165,5 @@ def _copy(source: Path, offset: int, nbytes: int, target: Path) -> None:
                 nbytes -= len(piece)
         partial.replace(target)
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ of a second.  Figures have six digits: more than a sample of rows or tokens can 
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from math import isfinite
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -51,7 +52,8 @@ def save_measurement(measurement: Measurement, path: Path) -> None:
         partial.write_text(dumps(measurement), encoding="utf-8")
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise ModelFileError(Problem(str(path), f"cannot be written: {error.strerror or error}")) from None
 
 

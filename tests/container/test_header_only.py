@@ -120,3 +120,11 @@ def test_the_command(demo_model: Path, tmp_path: Path) -> None:
     assert run("header", demo_model).returncode == 1
     assert run("header", demo_model, "--overwrite").returncode == 0
     assert "is a shipped recipe" in run("header", "pure/q4_0").stderr
+
+
+def test_a_file_in_the_place_of_a_folder_is_told(demo_model: Path, tmp_path: Path) -> None:
+    """And not the name of the file that was to become it, which cannot be removed either."""
+    (tmp_path / "file").touch()
+    target = tmp_path / "file" / "h.gguf"
+    with pytest.raises(RunError, match=r"h\.gguf: cannot be written: Not a directory; give another path"):
+        write_header(read_shards(demo_model), target)
