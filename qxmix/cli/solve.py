@@ -129,8 +129,7 @@ def command(
     source = _source(measurement, measure, matrix)
     solved = solve_for_machine(request, predictor, source) if use else solve_recipe(request, predictor, source)
     if tries is not None and text is not None:
-        refined = _refined(solved, source, text, (tries, chunks, first_chunk, text_ctx, threads))
-        solved = refined if keeps_to_machine(refined) else _told_unrefined(solved)
+        solved = _refined(solved, source, text, (tries, chunks, first_chunk, text_ctx, threads))
     write_text(solved.text, output)
     if against and output is not None:
         _write_random(request, predictor, output, against)
@@ -196,11 +195,6 @@ def _write_page(solved: Solved, path: Path) -> None:
     write_page(plan_page(solved.plan, insight_of(solved.plan, solved.predictor, solved.request.types)), path)
 
 
-def _told_unrefined(solved: Solved) -> Solved:
-    notice("What the swaps came to does not keep to --vram and --ram; the recipe is the one before them.")
-    return solved
-
-
 def _refined(solved: Solved, source: tuple[str, ...], text: Path, run: tuple[int, int, int, int, int | None]) -> Solved:
     # The engine and the kernels, for those who refine.
     from qxmix.cli.progress import chunks_shown  # noqa: PLC0415
@@ -217,7 +211,10 @@ def _refined(solved: Solved, source: tuple[str, ...], text: Path, run: tuple[int
         f"Refined: {tried.n_kept} of {tried.n_tried} swaps kept; on this text {tried.before:.5g} before and "
         f"{tried.after:.5g} after"
     )
-    return found
+    if keeps_to_machine(found):
+        return found
+    notice("What they came to does not keep to --vram and --ram; the recipe is the one before them.")
+    return solved
 
 
 def _base(base: str | None, target: Target | None, measurement: Measurement | None) -> Recipe:
