@@ -15,7 +15,9 @@ from qxmix.execute.ledger import Ledger
 from qxmix.execute.task import TaskResult
 from qxmix.plan import make_plan
 from qxmix.planning import effort
+from qxmix.planning.model import TensorFeedback
 from qxmix.quants import get
+from qxmix.quants.feedback.options import Feedback
 from qxmix.quants.speeds import _MILLIONS_PER_SECOND, speed
 from qxmix.quants.table import QUANT_TYPES
 from qxmix.recipe import load_recipe
@@ -57,6 +59,15 @@ def test_what_a_tensor_takes(tmp_path: Path) -> None:
     assert copied < encoded
     assert effort.seconds(replace(tensors[0], search="exhaustive")) > 2 * encoded
     assert effort.seconds(replace(tensors[0], quant_type=get("F16"), search="exhaustive")) < encoded
+
+
+def test_feedback_is_counted_with_what_was_measured(tmp_path: Path) -> None:
+    """On 4,096 x 4,096 with one thread, millions of weights a second: 37.7 for Q4_0 and 60.9 for Q8_0."""
+    tensor = ledger(tmp_path, ("q4_0", "f16"))._plan.tensors[0]
+    fed = replace(tensor, feedback=TensorFeedback("x", Feedback()))
+    for name, measured in (("Q4_0", 37.7), ("Q8_0", 60.9), ("Q5_1", 19.7), ("Q3_K", 39.0)):
+        took = effort.seconds(replace(fed, quant_type=get(name)))
+        assert took == pytest.approx(tensor.source.n_weights / (1e6 * measured), rel=0.2)
 
 
 def test_all_types_have_a_speed_and_readme_knows_of_none_that_is_far_from_it() -> None:
