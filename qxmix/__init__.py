@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from qxmix.quants.api import dequantize, quantize
     from qxmix.recipe import Recipe, load_recipe
 
+__version__ = "0.1.0"
 __all__ = [
     "Imatrix",
     "ModelFileError",

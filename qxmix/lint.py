@@ -7,7 +7,7 @@ a recipe or a rule silences it with a reason.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -213,12 +213,13 @@ def _gate_and_up(view: _View) -> Iterator[Problem]:
 
 def _bits(view: _View) -> Iterator[Problem]:
     recipe = view.plan.recipe
-    encoded = [
-        t for t in view.plan.tensors if t.action == "encode" and not is_silenced(recipe, t.rule, "bits-above-requested")
-    ]
-    asked = sum(get(t.requested).bpw * t.source.n_weights for t in encoded)
-    got = sum(get(t.type).bpw * t.source.n_weights for t in encoded)
-    n_weights = sum(t.source.n_weights for t in encoded)
+    weights: Counter[tuple[str, str]] = Counter()
+    for t in view.plan.tensors:
+        if t.action == "encode" and not is_silenced(recipe, t.rule, "bits-above-requested"):
+            weights[t.requested, t.type] += t.source.n_weights
+    asked = sum(get(requested).bpw * n for (requested, _), n in weights.items())
+    got = sum(get(given).bpw * n for (_, given), n in weights.items())
+    n_weights = weights.total()
     if asked and got / asked >= _WORTH_SAYING:
         text = (
             f"the types asked for have {asked / n_weights:.3f} bits per weight over the encoded tensors, "

@@ -6,11 +6,9 @@ place, and :func:`fill` puts them in.
 
 from __future__ import annotations
 
-from functools import cache
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed_version
 from typing import TYPE_CHECKING
 
+import qxmix
 from qxmix.container.fields import make_field
 from qxmix.container.gguf_format import ValueType
 
@@ -34,15 +32,6 @@ VERSION = "qxmix.version"
 _UNKNOWN = "0" * 64
 
 
-@cache
-def version() -> str:
-    """The installed version of qxmix; ``0+unknown`` in a checkout that is not installed."""
-    try:
-        return installed_version("qxmix")
-    except PackageNotFoundError:
-        return "0+unknown"
-
-
 def provenance(
     recipe_text: str,
     recipe_sha256: str,
@@ -60,7 +49,7 @@ def provenance(
         moments: The second moments used, or None.
 
     """
-    fields = {VERSION: version(), RECIPE: recipe_text, RECIPE_SHA256: recipe_sha256}
+    fields = {VERSION: qxmix.__version__, RECIPE: recipe_text, RECIPE_SHA256: recipe_sha256}
     if imatrix is not None:
         # A name may be bytes that are no UTF-8, which metadata must be.
         name = imatrix.path.name.encode("utf-8", "replace").decode()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 
@@ -28,7 +27,9 @@ def cache_homes() -> tuple[Path, ...]:
     home = "" if os.environ.get("HOME") == "" else os.path.expanduser("~/.cache")  # noqa: PTH111
     user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
     given = [Path(base) for base in (os.environ.get("XDG_CACHE_HOME", ""), home) if os.path.isabs(base)]  # noqa: PTH117
-    return (*(base / "qxmix" for base in given), Path(tempfile.gettempdir()) / f"qxmix-{user}")
+    from tempfile import gettempdir  # noqa: PLC0415 - a plan has no use for it
+
+    return (*(base / "qxmix" for base in given), Path(gettempdir()) / f"qxmix-{user}")
 
 
 def cache_home() -> Path:

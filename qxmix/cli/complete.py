@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from click.shell_completion import CompletionItem
-
 from qxmix.quants import ENGINES, QUANT_TYPES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import click
+    from click.shell_completion import CompletionItem
+
+
+def _items(values: Iterable[str], kind: str = "plain") -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem  # noqa: PLC0415 - for a shell that asks
+
+    return [CompletionItem(value, type=kind) for value in values]
 
 
 def complete_recipes(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -17,18 +24,18 @@ def complete_recipes(_ctx: click.Context, _param: click.Parameter, incomplete: s
     from qxmix.recipe import shipped_names  # noqa: PLC0415 - the YAML parser, which `types` does without
 
     names = [name for name in shipped_names() if name.startswith(incomplete.lower())]
-    return [*map(CompletionItem, names), CompletionItem(incomplete, type="file")]
+    return _items(names) + _items([incomplete], "file")
 
 
 def complete_types(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Types that begin so, in any case."""
-    return [CompletionItem(t.name) for t in QUANT_TYPES if t.codec and t.name.startswith(incomplete.upper())]
+    return _items(t.name for t in QUANT_TYPES if t.codec and t.name.startswith(incomplete.upper()))
 
 
 def complete_type_list(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The last of several types with commas between."""
     before, comma, last = incomplete.rpartition(",")
-    return [CompletionItem(f"{before}{comma}{item.value}") for item in complete_types(ctx, param, last)]
+    return _items(f"{before}{comma}{item.value}" for item in complete_types(ctx, param, last))
 
 
 def complete_mixes(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -37,4 +44,4 @@ def complete_mixes(_ctx: click.Context, _param: click.Parameter, incomplete: str
 
     folders = (name.partition("/") for name in shipped_names())
     names = dict.fromkeys(mix.upper() for engine, _, mix in folders if engine in ENGINES)
-    return [CompletionItem(name) for name in names if name.startswith(incomplete.upper())]
+    return _items(name for name in names if name.startswith(incomplete.upper()))

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, ClassVar
 import click
 
 from qxmix.container.header import read_header
-from qxmix.container.moments import load_moments
 from qxmix.container.recognize import HEAD_NBYTES, looks_like_recipe
 from qxmix.container.remote.address import is_remote
 from qxmix.errors import ModelFileError, Problem, QxmixError, RecipeError
@@ -115,7 +114,11 @@ def read_text(path: Path) -> bytes:
 
 def open_moments(path: str | None) -> Moments | None:
     """The moments' file, if one is given."""
-    return load_moments(path) if path else None
+    if not path:
+        return None
+    from qxmix.container.moments import load_moments  # noqa: PLC0415 - for those who have some
+
+    return load_moments(path)
 
 
 def refuse_recipe(path: str | Path) -> None:

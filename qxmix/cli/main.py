@@ -8,11 +8,11 @@ import gc
 import json
 import sys
 from dataclasses import replace
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 import click
 
+import qxmix
 from qxmix.cli import streams
 from qxmix.cli.interrupt import Interrupted
 from qxmix.cli.lazy import LazyGroup
@@ -79,6 +79,8 @@ class _Commands(LazyGroup):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in COMMANDS and not ctx.resilient_parsing:
+            from difflib import get_close_matches  # noqa: PLC0415 - for those who mistype
+
             near = "apply" if args[0] == "quantize" else next(iter(get_close_matches(args[0], COMMANDS, 1)), None)
             ctx.fail(f"No such command '{args[0]}'" + (f"; did you mean '{near}'?" if near else "."))
         return super().resolve_command(ctx, args)
@@ -158,6 +160,6 @@ def _where(error: OSError) -> str:
     table=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 10_000},
 )
-@click.version_option(package_name="qxmix")
+@click.version_option(qxmix.__version__, package_name="qxmix")
 def main() -> None:
     """Quantize GGUF models by a recipe: plan it to the byte, then apply it."""

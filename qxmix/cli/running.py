@@ -9,11 +9,11 @@ import click
 from qxmix.cli.sizes import Size
 from qxmix.quants import get
 from qxmix.recipe.limits import kv_type
-from qxmix.running.model import Use
 
 if TYPE_CHECKING:
     from qxmix.quants import Engine, QuantType
     from qxmix.recipe.model import Recipe
+    from qxmix.running.model import Use
 
 
 class _KvType(click.ParamType["QuantType"]):
@@ -72,6 +72,8 @@ def use_of(
         if given is not None:
             raise click.UsageError(f"{given} says on what the model shall run; give --ctx, how long a text, too")
         return None
+    from qxmix.running.model import Use  # noqa: PLC0415 - for those who ask
+
     return Use(engine, n_ctx, kv_type or get("F16"), parallel or 1, vram=vram or (), ram=ram)
 
 

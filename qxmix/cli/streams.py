@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -54,7 +53,9 @@ def write_text(text: str, output: Path | None) -> None:
 
 def came_from_output(error: OSError) -> bool:
     """Whether an error came up in a write to standard output: every one is a call of ``click.echo``."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    from traceback import walk_tb  # noqa: PLC0415 - for what goes wrong
+
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
     return bool(frames) and frames[-1].f_globals.get("__name__") == click.utils.__name__
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from qxmix import provenance
+import qxmix
 from qxmix.errors import Problem, RunError
 from qxmix.execute import journal, kernels
 from qxmix.execute import output as files
@@ -117,7 +117,7 @@ def _identity(plan: Plan) -> dict[str, str]:
     ]  # fmt: skip
     headers = sha256(b"".join(file.header for file in plan.files))
     return {
-        "qxmix": provenance.version(),
+        "qxmix": qxmix.__version__,
         "recipe": plan.recipe.sha256,
         "plan": sha256(repr(decisions).encode() + headers.digest()).hexdigest(),
         "moments": plan.moments.sha256 if plan.moments else "none",

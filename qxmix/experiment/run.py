@@ -7,7 +7,7 @@ from hashlib import sha256
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from qxmix import provenance
+import qxmix
 from qxmix.engines.evaluate import Settings, evaluate
 from qxmix.errors import PlanError, RunError
 from qxmix.execute import kernels
@@ -161,7 +161,7 @@ def _identity(experiment: Experiment) -> dict[str, object]:
     path = experiment.header.path
     status = path.stat()
     return {
-        "qxmix": provenance.version(),
+        "qxmix": qxmix.__version__,
         "model": f"{path.name}, {status.st_size} bytes of {status.st_mtime_ns}",
         "imatrix": experiment.imatrix.sha256 if experiment.imatrix else None,
         "text": sha256(experiment.text).hexdigest(),

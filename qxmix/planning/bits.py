@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Tensors = int
 """A set of tensors."""
 
-_FEW = 8
+_FEW, _ONE = 8, ord("1")
 
 
 def from_flags(flags: Sequence[object]) -> Tensors:
@@ -31,10 +31,10 @@ def from_indices(indices: Sequence[int]) -> Tensors:
         for index in indices:
             found |= 1 << index
         return found
-    flags = bytearray(max(indices) + 1)
+    digits = bytearray(b"0") * (max(indices) + 1)
     for index in indices:
-        flags[index] = 1
-    return from_flags(flags)
+        digits[-1 - index] = _ONE
+    return int(digits, 2)
 
 
 def by_value(values: Iterable[T | None]) -> dict[T, Tensors]:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from qxmix.errors import Problem
 from qxmix.planning.words import human_size
-from qxmix.running.place import running
 from qxmix.running.use import use_within
 
 if TYPE_CHECKING:
@@ -18,9 +17,13 @@ if TYPE_CHECKING:
 
 def runs_of(plan: Plan) -> tuple[Running, ...]:
     """What running the output takes in each engine of the target; empty where the recipe sets no limit on memory."""
+    uses = [use for engine in plan.recipe.engines if (use := use_within(plan.recipe.limits, engine))]
+    if not uses:
+        return ()
+    from qxmix.running.place import running  # noqa: PLC0415 - for recipes that limit memory
+
     nbytes = {t.name: t.nbytes for t in plan.tensors}
-    uses = (use_within(plan.recipe.limits, engine) for engine in plan.recipe.engines)
-    return tuple(running(plan.header, nbytes, use) for use in uses if use)
+    return tuple(running(plan.header, nbytes, use) for use in uses)
 
 
 def memory_problems(plan: Plan) -> Iterator[Problem]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from qxmix.errors import Place, Problem
 from qxmix.quants import find
@@ -61,8 +60,7 @@ def read_limits(name: str, parts: dict[str, Node], problems: list[Problem]) -> L
     return Limits(bpw, size, given.sizes("max_vram"), ram, ctx, kind, parallel)
 
 
-@dataclass(frozen=True, slots=True)
-class _Given:
+class _Given(NamedTuple):
     """A file's limits, and what is wrong with them."""
 
     name: str

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import warnings
 from functools import lru_cache
-
-import regex
+from typing import TYPE_CHECKING
 
 from qxmix.errors import Place, Problem, RecipeError
+
+if TYPE_CHECKING:
+    import regex
 
 SEARCH_SECONDS = 0.5
 """Longest search in one name.  A sane one takes a microsecond; ``re`` could not be stopped at all."""
@@ -24,6 +26,8 @@ def compile_pattern(pattern: str) -> regex.Pattern[str]:
         regex.error: it is not a regular expression.
 
     """
+    import regex  # noqa: PLC0415 - for patterns that are more than a text
+
     with warnings.catch_warnings():
         # "Possible nested set" is about a later syntax of the regex package.
         warnings.simplefilter("ignore", FutureWarning)
@@ -56,6 +60,8 @@ def pattern_error(pattern: str) -> str:
         return f"the pattern has {len(pattern):,} characters; the most is {MAX_LENGTH:,}"
     if _literal(pattern) is not None:
         return ""
+    import regex  # noqa: PLC0415 - as above
+
     try:
         compile_pattern(pattern)
     except regex.error as error:

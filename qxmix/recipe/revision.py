@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import posixpath
 import subprocess
-import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -88,7 +87,9 @@ def extracted(revision: Revision) -> Iterator[Extracted]:
     wanted = {path: blobs[path][0]}
     if path.endswith(_RECIPES):
         wanted |= {p: name for p, (name, n) in blobs.items() if p.endswith(_RECIPES) and n <= _LARGEST}
-    with tempfile.TemporaryDirectory(prefix="qxmix-revision-") as temporary:
+    from tempfile import TemporaryDirectory  # noqa: PLC0415 - a plan has no use for it
+
+    with TemporaryDirectory(prefix="qxmix-revision-") as temporary:
         folder = Path(temporary).resolve()
         for name, content in zip(wanted, _contents(revision, wanted.values()), strict=True):
             target = folder / name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from qxmix.provenance import version
+import qxmix
 from qxmix.recipe import shipped_names, shipped_path
 from qxmix.report.lineup import lineup_markdown, sorted_entrants
 
@@ -27,7 +27,7 @@ def card_markdown(entrants: Sequence[Entrant], plans: Sequence[Plan], options: S
 
     """
     plan = plans[0]
-    from_ = f"Made from `{plan.header.path.name}` with qxmix {version()}"
+    from_ = f"Made from `{plan.header.path.name}` with qxmix {qxmix.__version__}"
     if plan.imatrix is not None:
         from_ += f", with the importance matrix `{plan.imatrix.path.name}` (SHA-256 `{plan.imatrix.sha256}`)"
     if plan.moments is not None:

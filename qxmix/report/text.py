@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -43,16 +42,19 @@ def wrapped(text: str, *, terminal: bool) -> str:
     if not terminal:
         return text
     # Only a terminal needs it, and importing it costs as much as a small plan.
+    from shutil import get_terminal_size  # noqa: PLC0415
     from textwrap import wrap  # noqa: PLC0415
 
-    width = shutil.get_terminal_size().columns
+    width = get_terminal_size().columns
     options: dict[str, Any] = {"subsequent_indent": "  ", "break_long_words": False, "break_on_hyphens": False}
     return "\n".join("\n".join(wrap(line, width, **options)) for line in text.split("\n"))
 
 
 def is_longer_than_screen(text: str) -> bool:
     """Whether its beginning is out of sight on a terminal once its end is shown."""
-    return text.count("\n") >= shutil.get_terminal_size().lines - 2
+    from shutil import get_terminal_size  # noqa: PLC0415 - as above
+
+    return text.count("\n") >= get_terminal_size().lines - 2
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]], *, terminal: bool = False) -> str:

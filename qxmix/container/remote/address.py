@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from qxmix.errors import ModelFileError, Problem
@@ -20,8 +19,7 @@ def is_remote(path: object) -> TypeGuard[str]:
     return isinstance(path, str) and path.lower().startswith(_SCHEMES)
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """Where one file is."""
 
     folder: str
@@ -60,7 +58,7 @@ class Address:
 
     def beside(self, name: str) -> Address:
         """The address of another file in the same folder."""
-        return replace(self, name=name)
+        return self._replace(name=name)
 
     @property
     def on_hub(self) -> bool:
