@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from qxmix.demo import make_demo_imatrix, make_demo_model
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+TESTS = Path(__file__).parent
 
 # The same examples in every run: a check that fails must fail again when it is looked at.  No deadline, since the first
 # example of a kernel compiles it.
@@ -19,9 +18,26 @@ settings.register_profile("qxmix", derandomize=True, deadline=None)
 settings.load_profile("qxmix")
 
 
+LONG = (
+    "quants/test_contract.py", "quants/test_bounds.py", "quants/test_warmup.py", "cli/test_measure.py",
+    "execute/test_executors.py", "engines/test_smollm2.py", "test_fuzz.py", "execute/test_resume.py",
+    "quants/test_versions.py", "engines/test_written_files.py",
+)  # fmt: skip
+"""Files that take minutes, in the order in which processes get them: first, so that all end together.
+
+``test_contract`` and ``test_written_files`` compile the same kernels; side by side both compiled each of them.
+"""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast tests first."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    """Fast tests first; where processes share the files out, those that take long before all."""
+
+    def key(item: pytest.Item) -> tuple[int, bool]:
+        name = item.path.relative_to(TESTS).as_posix()
+        long = "PYTEST_XDIST_WORKER" in os.environ and name in LONG
+        return LONG.index(name) if long else len(LONG), item.get_closest_marker("slow") is not None
+
+    items.sort(key=key)
 
 
 @pytest.fixture(scope="session")
