@@ -8,7 +8,7 @@ from qxmix.report.text import human_nbytes, table, wrapped
 from qxmix.running.model import PARTS
 
 if TYPE_CHECKING:
-    from qxmix.running.model import Placed, Running
+    from qxmix.running.model import Cache, Placed, Running
 
 
 _SPLIT = (
@@ -51,10 +51,19 @@ def running_text(found: Running, *, terminal: bool) -> str:
     lines += [_missing(d) for d in found.devices if d.missing]
     if found.cache.why_unknown:
         lines.append(f"The size of the cache is not known: {found.cache.why_unknown}.")
+    if found.unlatent is not None:
+        lines.append(_unlatent(found.unlatent))
     lines.append(f"Flags: {' '.join(found.flags)}")
     if use.vram:
         lines.append(_SPLIT)
     return "\n".join([wrapped(title, terminal=terminal), *(wrapped(line, terminal=False) for line in lines)])
+
+
+def _unlatent(cache: Cache) -> str:
+    if cache.why_unknown:
+        return f"What the cache takes with -mla 0 is not known: {cache.why_unknown}."
+    size = human_nbytes(cache.nbytes)
+    return f"The cache holds MLA's latent; with -mla 0, of keys and values of every head, it would take {size}."
 
 
 def _size(nbytes: int) -> str:
@@ -67,6 +76,7 @@ def _missing(device: Placed) -> str:
 
 def running_json(found: Running) -> dict[str, object]:
     """As ``running`` in ``schemas/plan.schema.json``."""
+    full = found.unlatent
     return {
         "engine": found.use.engine,
         "n_ctx": found.use.n_ctx,
@@ -74,6 +84,7 @@ def running_json(found: Running) -> dict[str, object]:
         "n_parallel": found.use.n_parallel,
         "cache_nbytes": None if found.cache.why_unknown else found.cache.nbytes,
         "cache_unknown": found.cache.why_unknown or None,
+        "cache_nbytes_without_latent": None if full is None or full.why_unknown else full.nbytes,
         "devices": [
             {
                 "device": d.device,

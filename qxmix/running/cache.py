@@ -15,17 +15,18 @@ PADDING = 256
 """Both engines round a context up to it; without flash attention ik_llama.cpp rounds to 32."""
 
 
-def cache_of(header: ModelHeader, use: Use) -> Cache:
+def cache_of(header: ModelHeader, use: Use, *, latent: bool = True) -> Cache:
     """The cache that an engine makes for a model.
 
     Args:
         header: The model.
         use: How it is run.
+        latent: Whether of MLA the latent is kept, as both engines do by themselves.
 
     """
     if use.engine not in use.kv_type.engines:
         return Cache({}, f"{use.engine} does not have the type {use.kv_type.name}")
-    states = layer_states(header, use.engine)
+    states = layer_states(header, use.engine, latent=latent)
     if isinstance(states, Unknown):
         return Cache({}, states.why)
     misfit = next((n for s in states.layers for n in (s.n_key, s.n_value) if not use.kv_type.fits(n)), None)

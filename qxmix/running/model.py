@@ -104,6 +104,8 @@ class Running(NamedTuple):
     devices: tuple[Placed, ...]
     flags: tuple[str, ...]
     """Options of the engine's programs that make it so."""
+    unlatent: Cache | None = None
+    """The cache with ``-mla 0``, where the engine may keep keys and values of every head instead of MLA's latent."""
 
     @property
     def nbytes(self) -> int:

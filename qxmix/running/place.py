@@ -22,6 +22,7 @@ from qxmix.running.device import Device
 from qxmix.running.flags import flags_of
 from qxmix.running.model import Running
 from qxmix.running.parts import by_layer, n_copied, sizes_of, stages
+from qxmix.running.states import may_do_without_latent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,7 +52,8 @@ def running(header: ModelHeader, nbytes: Mapping[str, int], use: Use) -> Running
     cpu.keys = {key: n for key, n in sizes.items() if key not in placed}
     cpu.cache = {i: n for i, n in cache.by_layer.items() if not any(i in gpu.cache for gpu in gpus)}
     cpu.logits = 0 if any(gpu.logits for gpu in gpus) else compute.logits
-    return Running(use, cache, tuple(d.placed() for d in (*gpus, cpu)), flags_of(use, gpus, counts, order))
+    unlatent = cache_of(header, use, latent=False) if may_do_without_latent(header, use.engine) else None
+    return Running(use, cache, tuple(d.placed() for d in (*gpus, cpu)), flags_of(use, gpus, counts, order), unlatent)
 
 
 @dataclass(frozen=True, slots=True)

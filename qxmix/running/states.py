@@ -49,8 +49,16 @@ class _Widths(NamedTuple):
     value: int
 
 
-def layer_states(header: ModelHeader, engine: Engine) -> States | Unknown:
-    """What every layer keeps, or why nobody can say."""
+def may_do_without_latent(header: ModelHeader, engine: Engine) -> bool:
+    """Whether the engine can be told to keep keys and values of every head instead of the latent of MLA.
+
+    ``-mla 0`` of ik_llama.cpp, where the file has what both are made of; llama.cpp keeps what the file is made for.
+    """
+    return header.architecture == _LATENT and engine == "ik_llama.cpp" and not _made_for_latent(Facts(header))
+
+
+def layer_states(header: ModelHeader, engine: Engine, *, latent: bool = True) -> States | Unknown:
+    """What every layer keeps, or why nobody can say; without ``latent`` as where the engine is told to do without."""
     facts, arch = Facts(header), header.architecture
     if arch in WITHOUT_CACHE and engine == "llama.cpp":
         return States(())
@@ -58,7 +66,11 @@ def layer_states(header: ModelHeader, engine: Engine) -> States | Unknown:
     if not n_layer or not (facts.per_layer("attention.head_count", n_layer) or arch in RECURRENT):
         return Unknown("the model does not say how many layers and heads it has")
     n_kept = n_layer - (facts.integer("nextn_predict_layers") or 0)
-    special = {_LATENT: _latent} | dict.fromkeys(RECURRENT, _recurrent) | dict.fromkeys(INTERVAL, _by_interval)
+    special = (
+        {_LATENT: _latent if latent else _every_token}
+        | dict.fromkeys(RECURRENT, _recurrent)
+        | dict.fromkeys(INTERVAL, _by_interval)
+    )
     special |= dict.fromkeys(BY_HEADS, _by_heads) | dict.fromkeys(WINDOW_PERIODS, _windowed)
     if arch not in special and arch not in STANDARD | WITHOUT_CACHE:
         return Unknown(f"no formula for the cache of the architecture {arch!r} is known here")
@@ -103,10 +115,13 @@ def _latent(facts: Facts, n_layer: int, engine: Engine) -> States | Unknown:
     rank, n_rope = facts.integer("attention.kv_lora_rank"), facts.integer("rope.dimension_count")
     if rank is None or n_rope is None:
         return Unknown("the model does not say the rank of its latent cache")
-    made_for_it = facts.has("attention.key_length_mla")
-    if engine == "ik_llama.cpp" or made_for_it:
+    if engine == "ik_llama.cpp" or _made_for_latent(facts):
         return States(tuple(LayerState(i, rank + n_rope) for i in range(n_layer)))
     return States(tuple(_attention(facts, i, n_layer) for i in range(n_layer)))
+
+
+def _made_for_latent(facts: Facts) -> bool:
+    return facts.has("attention.key_length_mla")
 
 
 def _by_interval(facts: Facts, n_layer: int, _engine: Engine) -> States:

@@ -1,6 +1,6 @@
 """What an engine says of its caches when it loads a model: run as a process of its own.
 
-python -m tests.running.oracle ENGINE MODEL N_CTX TYPE N_PARALLEL
+python -m tests.running.oracle ENGINE MODEL N_CTX TYPE N_PARALLEL [MLA]
 """
 
 from __future__ import annotations
@@ -23,9 +23,12 @@ _AFTER = re.compile(r"sched_reserve:|KV self size")
 _SAID = re.compile(r"(?:KV|RS) buffer size = +(\d+\.\d\d) MiB")
 
 
-def said(engine: Engine, model: Path, n_ctx: int, kv_type: str, n_parallel: int) -> list[str]:
-    """The sizes of the caches in MiB, as the engine prints them; what becomes of it afterwards does not matter."""
-    arguments = [engine, str(model), str(n_ctx), kv_type, str(n_parallel)]
+def said(engine: Engine, model: Path, n_ctx: int, kv_type: str, n_parallel: int, mla: int | None = None) -> list[str]:
+    """The sizes of the caches in MiB, as the engine prints them; what becomes of it afterwards does not matter.
+
+    ``mla`` is ik_llama.cpp's option of that name; None leaves it alone.
+    """
+    arguments = [engine, str(model), str(n_ctx), kv_type, str(n_parallel), *([] if mla is None else [str(mla)])]
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.running.oracle", *arguments],
         cwd=ROOT, env={**os.environ, "GGML_NO_BACKTRACE": "1"}, text=True, errors="replace",
@@ -43,7 +46,7 @@ def said(engine: Engine, model: Path, n_ctx: int, kv_type: str, n_parallel: int)
     return found
 
 
-def _ik(model: str, n_ctx: int, kv_type: str, n_parallel: int) -> None:
+def _ik(model: str, n_ctx: int, kv_type: str, n_parallel: int, *mla: int) -> None:
     from ik_llama_cpp import _ctypes_api  # noqa: PLC0415 - loads the engine
 
     from qxmix.engines.library import open_library  # noqa: PLC0415
@@ -63,6 +66,8 @@ def _ik(model: str, n_ctx: int, kv_type: str, n_parallel: int) -> None:
     put(c_int32, "type_v", get(kv_type).id)
     # Without AVX-VNNI the wheel's flash attention ends the process; quantized values need it all the same.
     put(c_bool, "flash_attn", kv_type != "F16")
+    for value in mla:
+        put(c_int32, "mla_attn", value)
     library.llama_init_from_model(loaded, params)
 
 
@@ -83,7 +88,10 @@ def _llama_cpp(model: str, n_ctx: int, kv_type: str, n_parallel: int) -> None:
 
 
 if __name__ == "__main__":
-    name, path, context, type_name, parallel = sys.argv[1:]
-    (_ik if name == "ik_llama.cpp" else _llama_cpp)(path, int(context), type_name, int(parallel))
+    name, path, context, type_name, parallel, *more = sys.argv[1:]
+    if name == "ik_llama.cpp":
+        _ik(path, int(context), type_name, int(parallel), *map(int, more))
+    else:
+        _llama_cpp(path, int(context), type_name, int(parallel))
     sys.stdout.flush()
     os._exit(0)

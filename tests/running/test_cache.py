@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from qxmix import read_header
-from qxmix.quants import get
+from qxmix.quants import ENGINES, get
+from qxmix.report.running import running_json, running_text
 from qxmix.running.cache import cache_of, n_cells
 from qxmix.running.model import States, Unknown, Use
+from qxmix.running.place import running
 from qxmix.running.states import layer_states
 from tests.running.models import TINY
 from tests.running.oracle import said
@@ -51,6 +53,28 @@ def test_it_is_what_the_engine_says(engine: Engine, name: str, tmp_path: Path) -
             continue  # it has one cache for all sequences
         expected = printed(path, Use(engine, n_ctx, get(kv_type), n_parallel))
         assert said(engine, path, n_ctx, kv_type, n_parallel) == expected, (n_ctx, kv_type)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n_ctx", "kv_type", "expected"), [(1000, "F16", "3.00"), (3000, "Q8_0", "4.78")])
+def test_without_the_latent_it_is_what_the_engine_says(n_ctx: int, kv_type: str, expected: str, tmp_path: Path) -> None:
+    path = tmp_path / "tiny.gguf"
+    TINY["deepseek2-old"].write(path)
+    cache = cache_of(read_header(path), Use("ik_llama.cpp", n_ctx, get(kv_type)), latent=False)
+    assert f"{cache.nbytes / (1 << 20):.2f}" == expected
+    assert said("ik_llama.cpp", path, n_ctx, kv_type, 1, mla=0) == [expected]
+
+
+def test_both_ways_to_keep_a_latent_are_told_where_there_is_a_choice(tmp_path: Path) -> None:
+    told = {}
+    for name in ("deepseek2-old", "deepseek2-mla", "llama"):
+        TINY[name].write(path := tmp_path / f"{name}.gguf")
+        header = read_header(path)
+        for engine in ENGINES:
+            found = running(header, {t.name: t.nbytes for t in header.tensors}, Use(engine, 1000, get("F16")))
+            told[name, engine] = running_json(found)["cache_nbytes_without_latent"]
+            assert ("with -mla 0" in running_text(found, terminal=False)) == (told[name, engine] is not None)
+    assert {k: v for k, v in told.items() if v is not None} == {("deepseek2-old", "ik_llama.cpp"): 3 << 20}
 
 
 def test_a_window_holds_a_window_and_a_batch(tmp_path: Path) -> None:
