@@ -29,6 +29,11 @@ class Predicted(NamedTuple):
         lines = [f"Predicted divergence {now.value:.5g} {self.predictor.unit}, within {now.low:.3g} and {now.high:.3g}"]
         if found.unknown:
             lines.append(f"Nothing is known of the types of {len(found.unknown)} tensors, like {found.unknown[0]}")
+        if found.guessed:
+            lines.append(
+                f"A guess for {len(found.guessed):,} tensors, like {found.guessed[0]}: their types were not measured "
+                "(qxmix measure --types adds them)"
+            )
         if self.predictor.basis != "measured":
             lines.append("A guess: sensitivities of this model were not measured")
         sections = [
@@ -50,6 +55,7 @@ class Predicted(NamedTuple):
             "categories": {part.name: part.share for part in found.categories},
             "tensors": {part.name: part.share for part in found.tensors},
             "unknown": list(found.unknown),
+            "guessed": list(found.guessed),
         }
 
 

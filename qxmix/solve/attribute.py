@@ -36,6 +36,8 @@ class Attribution:
     """All that are encoded, largest share first."""
     unknown: tuple[str, ...]
     """Encoded tensors to types of which nothing is known; they are not in the sum."""
+    guessed: tuple[str, ...]
+    """Those that were measured, though not in their type."""
 
 
 def attribute(plan: Plan, predictor: Predictor) -> Attribution:
@@ -43,6 +45,7 @@ def attribute(plan: Plan, predictor: Predictor) -> Attribution:
     losses = {t.name: predictor.loss(t.name, t.type) for t in plan.tensors if t.action == "encode"}
     known = {name: loss for name, loss in losses.items() if loss is not None}
     total = sum(known.values())
+    guessed = tuple(t.name for t in plan.tensors if t.name in known and predictor.is_guess(t.name, t.type))
     nbytes = {t.name: t.nbytes for t in plan.tensors}
     members: dict[str, list[str]] = defaultdict(list)
     for name in known:
@@ -53,9 +56,10 @@ def attribute(plan: Plan, predictor: Predictor) -> Attribution:
         return Part(label, len(names), sum(nbytes[n] for n in names), share)
 
     return Attribution(
-        predictor.total(total),
+        predictor.total(total, sum(known[name] for name in guessed)),
         total,
         tuple(sorted((part(c, names) for c, names in members.items()), key=lambda p: -p.share)),
         tuple(sorted((part(n, [n]) for n in known), key=lambda p: -p.share)),
         tuple(name for name, loss in losses.items() if loss is None),
+        guessed,
     )

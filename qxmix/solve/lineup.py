@@ -176,9 +176,10 @@ def _types(side: Side) -> dict[str, int]:
 
 def _predicted(side: Side, predictor: Predictor) -> Prediction:
     """Sum over the tensors that the measurement knows; what stays F16 or F32 loses nothing that counts."""
-    losses = (
-        predictor.loss(name, entry.type)
+    known = [
+        (loss, predictor.is_guess(name, entry.type))
         for name, entry in side.entries.items()
         if name in predictor.errors and entry.type not in ("F32", "F64")
-    )
-    return predictor.total(sum(loss for loss in losses if loss is not None))
+        if (loss := predictor.loss(name, entry.type)) is not None
+    ]
+    return predictor.total(sum(loss for loss, _ in known), sum(loss for loss, is_guess in known if is_guess))

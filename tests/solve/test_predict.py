@@ -14,6 +14,7 @@ from qxmix.cli.main import main
 from qxmix.measurement import MeasuredTensor, Sensitivity, save_measurement
 from qxmix.plan import Split, make_plan
 from qxmix.recipe.load import load_recipe_text
+from qxmix.report.predicted import predicted_of
 from qxmix.resources import data_dir
 from qxmix.solve.attribute import attribute
 from qxmix.solve.base import unruled
@@ -84,6 +85,28 @@ def test_types_that_were_not_measured_are_estimated_from_those_that_were() -> No
     losses = [predictor.loss(name, kind) for kind in ("Q4_K", "Q4_0", "Q3_K")]
     assert None not in losses
     assert losses[0] < losses[1] < losses[2]  # type: ignore[operator]
+
+
+def test_a_type_that_was_not_measured_is_called_a_guess_within_twice_as_much() -> None:
+    model = small()
+    measurement = measurement_of(model)
+    assert "Q4_0" not in TYPES
+    rules = "default: q5_0\nrules:\n  - {category: ffn_down, type: q4_0}\n"
+    plan = make_plan(load_recipe_text(HEAD + rules, "mine"), header(model))
+    predictor = predictor_of(header(model), measurement)
+    found = attribute(plan, predictor)
+    names = [t.name for t in plan.tensors if "ffn_down" in t.name]
+    assert list(found.guessed) == names
+    guessed = sum(predictor.loss(n, "Q4_0") or 0.0 for n in names)
+    value, low, high = predictor.calibration.of(found.loss)
+    assert found.predicted.value == value
+    assert found.predicted.high == pytest.approx(high * (found.loss + guessed) / found.loss, rel=0.05)
+    assert found.predicted.low == pytest.approx(low * (found.loss - guessed / 2) / found.loss, rel=0.05)
+    shown = predicted_of(plan, measurement)
+    assert f"A guess for 6 tensors, like {names[0]}: their types were not measured" in shown.as_text()
+    assert shown.as_json()["guessed"] == names
+    measured = attribute(make_plan(load_recipe_text(HEAD + "default: q5_0\n", "mine"), header(model)), predictor)
+    assert not measured.guessed
 
 
 def test_without_sensitivities_it_is_called_a_guess() -> None:
