@@ -18,8 +18,8 @@ from qxmix.cli.sizes import Size
 from qxmix.cli.solve_options import Against, SelectorSize, SelectorTypes, Tie, candidate_types
 from qxmix.cli.streams import notice, write_text
 from qxmix.container.imatrix import load_imatrix
-from qxmix.errors import severity_order
-from qxmix.lint import lint
+from qxmix.errors import PlanError, severity_order
+from qxmix.lint import lint, refused
 from qxmix.processors import n_processors
 from qxmix.recipe import load_recipe
 from qxmix.recipe.model import TARGETS
@@ -128,6 +128,8 @@ def command(
         return
     source = _source(measurement, measure, matrix)
     solved = solve_for_machine(request, predictor, source) if use else solve_recipe(request, predictor, source)
+    if errors := refused(solved.plan.problems, strict=False):
+        raise PlanError(errors)
     if tries is not None and text is not None:
         solved = _refined(solved, source, text, (tries, chunks, first_chunk, text_ctx, threads))
     write_text(solved.text, output)

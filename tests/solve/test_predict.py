@@ -24,7 +24,7 @@ from qxmix.solve.predict import predictor_of
 from qxmix.solve.prior import load_prior
 from qxmix.solve.request import Budget, Limits, Request
 from qxmix.solve.worth import worth
-from tests.planning.models import Model, header, write
+from tests.planning.models import Model, header, write, write_imatrix
 from tests.planning.zoo import dense
 from tests.solve.measured import TYPES, measurement_of
 
@@ -193,3 +193,12 @@ def test_between_measured_layers_a_type_loses_alike_whatever_its_relative_error(
     found = predictor_of(header(model), replace(measurement, tensors=tuple(map(changed, measurement.tensors))))
     assert found.loss(name, "Q4_K") == pytest.approx(found.loss("blk.2.ffn_down.weight", "Q4_K"))
     assert found.sensitivities[name] == pytest.approx(2.0)
+
+
+def test_solve_writes_no_recipe_that_apply_would_refuse(tmp_path: Path) -> None:
+    model, other = small(), dense("llama", 6, 256, 512, 4, 2, head=64, n_vocab=2048)
+    path, matrix, out = write(model, tmp_path / "m.gguf"), write_imatrix(other, tmp_path / "i.dat"), tmp_path / "r.yaml"
+    done = CliRunner().invoke(main, ["solve", str(path), "--bpw", "5", "--imatrix", str(matrix), "-o", str(out)])
+    assert done.exit_code == 3
+    assert "is another model's: of its entries" in done.stderr
+    assert not out.exists()
