@@ -20,15 +20,18 @@ from qxmix.container.imatrix import load_imatrix
 from qxmix.errors import ModelFileError, RunError
 from qxmix.measurement import save_measurement
 from qxmix.processors import n_processors
+from qxmix.recipe.model import engines_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from qxmix.measure.model import OnProgress, Phase, Settings
+    from qxmix.measure.model import Job, OnProgress, Phase, Settings
     from qxmix.measurement import Measurement
     from qxmix.quants import Engine
     from qxmix.recipe.model import Target
 
+_N_LOOKED_AT = 3
+"""Matrices that are looked at for a lattice, the smallest: of a model that was trained on one all sit on it."""
 _LABELS = {
     "kernels": "compiling kernels",
     "errors": "errors",
@@ -123,6 +126,7 @@ def _measure(model: Path, imatrix: Path | None, output: Path, cache: Path | None
     job = make_job(header, load_imatrix(imatrix) if imatrix else None, settings)
     if output.is_dir() or not output.parent.is_dir():
         raise RunError(f"{output}: is a folder, or lies in none; give a file with -o")
+    _tell_of_lattices(job)
     journal = cache or output.with_name(f"{output.name}.partial")
     parting = f"Interrupted; the same command goes on from {journal}."
     with stoppable(lambda: parting), open_journal(journal) as results, _shown() as on_progress:
@@ -133,6 +137,22 @@ def _measure(model: Path, imatrix: Path | None, output: Path, cache: Path | None
     if settings.passage and not found.points:
         notice("no loss was measured")
     click.echo(summary(output, found))
+
+
+def _tell_of_lattices(job: Job) -> None:
+    """Say so where the smallest matrices sit on a lattice: a type that is not tried may keep every weight."""
+    from qxmix.measure.lattice import is_looked_at, lattice_of  # noqa: PLC0415 - see above
+
+    matrices = sorted((s for s in job.sources if is_looked_at(s.tensor)), key=lambda s: s.tensor.n_weights)
+    found = [lattice_of(source, engines_of(job.settings.target)) for source in matrices[:_N_LOOKED_AT]]
+    types = sorted({lattice.type for lattice in found if lattice and lattice.type})
+    if not all(found) or set(types) <= set(job.types):
+        return
+    notice(
+        f"{', '.join(lattice.tensor for lattice in found if lattice)}: the weights sit on a lattice, which "
+        f"{' and '.join(types)} would keep; qxmix inspect {job.header.path} --lattice tells of which tensors, and "
+        f"--types {','.join((*job.types, *(t for t in types if t not in job.types)))} tries it, too"
+    )
 
 
 def summary(output: Path, found: Measurement) -> str:
