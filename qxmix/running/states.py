@@ -13,6 +13,8 @@ from qxmix.running.facts import Facts
 from qxmix.running.model import LayerState, States, Unknown
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from qxmix.container.model import ModelHeader
     from qxmix.quants import Engine
 
@@ -75,7 +77,22 @@ def layer_states(header: ModelHeader, engine: Engine, *, latent: bool = True) ->
     if arch not in special and arch not in STANDARD | WITHOUT_CACHE:
         return Unknown(f"no formula for the cache of the architecture {arch!r} is known here")
     windowed = facts.has("attention.sliding_window_pattern")
-    return special.get(arch, _windowed if windowed else _every_token)(facts, n_kept, engine)
+    found = special.get(arch, _windowed if windowed else _every_token)(facts, n_kept, engine)
+    if isinstance(found, Unknown) or facts.has("attention.key_length"):
+        return found
+    return found._replace(layers=tuple(_as_wide_as_made(found.layers, header)))
+
+
+def _as_wide_as_made(layers: Iterable[LayerState], header: ModelHeader) -> Iterator[LayerState]:
+    """The states by the matrices that make keys and values.
+
+    Where no length of heads is given, the engines take an even share of the embedding, and refuse the model if its
+    matrices are wider: a header like that has lost the length.
+    """
+    n_rows = {t.name: t.n_rows for t in header.tensors}
+    for layer in layers:
+        key, value = (n_rows.get(f"blk.{layer.layer}.attn_{kind}.weight") for kind in "kv")
+        yield layer._replace(n_key=key, n_value=value) if layer.n_key and key and value else layer
 
 
 def _widths(facts: Facts) -> _Widths:

@@ -13,6 +13,8 @@ from qxmix.running.cache import cache_of, n_cells
 from qxmix.running.model import States, Unknown, Use
 from qxmix.running.place import running
 from qxmix.running.states import layer_states
+from tests.planning.models import header
+from tests.planning.zoo import dense
 from tests.running.models import TINY
 from tests.running.oracle import said
 
@@ -101,3 +103,13 @@ def test_a_type_that_does_not_divide_the_heads_is_told(tmp_path: Path) -> None:
     TINY["llama"].write(tmp_path / "m.gguf")
     cache = cache_of(read_header(tmp_path / "m.gguf"), Use("llama.cpp", 512, get("Q4_K")))
     assert "Q4_K does not hold keys or values of 128 weights a token" in cache.why_unknown
+
+
+def test_a_header_that_lost_the_length_of_heads_is_taken_by_its_matrices() -> None:
+    """GLM-4.6, for one, has 96 heads of 128 and an embedding of 5,120."""
+    lost = header(dense("glm4moe", 2, 512, 1024, 4, 2, head=192))
+    told = header(dense("glm4moe", 2, 512, 1024, 4, 2, head=192, attention__key_length=192, attention__value_length=192))
+    for of in (lost, told):
+        states = layer_states(of, "llama.cpp")
+        assert isinstance(states, States)
+        assert [(s.n_key, s.n_value) for s in states.layers] == [(384, 384)] * 2
