@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import numpy as np
@@ -197,7 +197,11 @@ def test_o_alone_is_refused(tmp_path: Path) -> None:
 def test_measure_tells_of_a_lattice_that_none_of_its_types_keeps(tmp_path: Path) -> None:
     q, scales = integers(4, 64)
     on = (q * scales).reshape(64, 512).astype(np.float16)
-    tensors = {Q: on, UP: on[::-1].copy(), OUT: np.random.default_rng(3).standard_normal((128, 512), np.float32)}
+    tensors: dict[str, NDArray[Any]] = {
+        Q: on,
+        UP: on[::-1].copy(),
+        OUT: np.random.default_rng(3).standard_normal((128, 512), np.float32),
+    }
     arguments = [str(tmp_path / "m.gguf"), "-o", str(tmp_path / "m.json"), "--rows", "8"]
     for more, told in ((OUT, False), ("blk.1.attn_k.weight", True)):
         write_model(tmp_path / "m.gguf", {**tensors, more: tensors[OUT] if more == OUT else on})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -108,7 +108,8 @@ def test_a_type_that_does_not_divide_the_heads_is_told(tmp_path: Path) -> None:
 def test_a_header_that_lost_the_length_of_heads_is_taken_by_its_matrices() -> None:
     """GLM-4.6, for one, has 96 heads of 128 and an embedding of 5,120."""
     lost = header(dense("glm4moe", 2, 512, 1024, 4, 2, head=192))
-    told = header(dense("glm4moe", 2, 512, 1024, 4, 2, head=192, attention__key_length=192, attention__value_length=192))
+    lengths: dict[str, Any] = {"attention__key_length": 192, "attention__value_length": 192}
+    told = header(dense("glm4moe", 2, 512, 1024, 4, 2, head=192, **lengths))
     for of in (lost, told):
         states = layer_states(of, "llama.cpp")
         assert isinstance(states, States)
