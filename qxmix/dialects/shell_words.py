@@ -9,6 +9,7 @@ from qxmix.errors import Problem, RecipeError
 from qxmix.recipe.tree import MAX_NBYTES
 
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_]\w*|\d+)([^}]*)\}|([A-Za-z_]\w*|[0-9@*]))")
+_DEFAULT = re.compile(r"\$\{\w+(:?)-([^$`'\"\\{}]*)\}")
 HEREDOC = re.compile(r"<<-?[ \t]*([\"'\\]?)(\w+)\1?[^\n]*\n(.*?)^\t*\2$", re.DOTALL | re.MULTILINE)
 """A here-document: its mark's quote, its mark, its text."""
 _SHOWN = 40
@@ -143,6 +144,10 @@ def _expansion(reader: Reader, parts: list[str], unknown: list[str]) -> int:
         return 0
     names = [m[1] or m[3] for m in _VARIABLE.finditer(inside)]
     value = next((reader.variables[n] for n in names if n in reader.variables), None)
+    default = _DEFAULT.fullmatch(inside)
+    if default and (value is None or (default[1] and not value.text and not value.unknown)):
+        parts.append(default[2])
+        return 0
     if value is None:
         unknown.append(inside if len(inside) <= _SHOWN else f"{inside[:_SHOWN]}...")
         parts.append(inside)

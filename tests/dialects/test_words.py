@@ -56,8 +56,12 @@ def error_of(text: str, suffix: str = ".sh", base: str | None = None, **given: s
         ("--tensor-type blk.[0-9].attn_v=q8_0" + FILES, "'[0-9]' in 'blk.[0-9].attn_v=q8_0'; put the word into single"),
         ("--tensor-type attn_{q,k}=q8_0" + FILES, "'{q,k}' in 'attn_{q,k}=q8_0'"),
         ("*.gguf o.gguf Q4_K_M", "'*' in '*.gguf'"),
-        ("$DIR/m.gguf $DIR/o.gguf Q4_K_M", "'$DIR' is not told"),
-        ("m.gguf o.gguf ${QUANT:-Q4_K_M}", "--set QUANT=VALUE"),
+        ("$IN o.gguf Q4_K_M", "'$IN' is not told"),
+        ("m.gguf o.gguf ${QUANT:-$OTHER}", "--set QUANT=VALUE"),
+        (
+            '"$IN" "$OUT" "$TYPE"',
+            "'$TYPE' is not told by this text; put its value in its place, or give it with --set T",
+        ),
         ("--imatrix <(cat x)" + FILES, "<(cat x)"),
         ("m.gguf o.gguf Q4_K_M > ~", "a shell cannot write to '~' and does not start the command"),
         ("m.gguf o.gguf Q4_K_M 2>~&1", "a shell cannot write to '~'"),
@@ -209,3 +213,59 @@ def test_lists_are_told_by_what_is_in_them() -> None:
     assert parse_source(text, Path("a.recipe"), None, None).dialect == "thireus"
     older = "## head\noutput_norm\\.weight=f32\ntoken_embd\\.weight=q8_0\nblk\\.(0|1)\\.ffn_up\\.weight=iq3_k\n"
     assert parse_source(older, Path("a.txt"), None, None).dialect == "thireus"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'DIR=${{1:-/models}}\n{c}{r} --imatrix "$DIR/i.dat" "$DIR/m.gguf" "$DIR/o.gguf" Q4_K_M',
+        "{c}{r} m.gguf o.gguf ${{QUANT:-Q4_K_M}}",
+        "{c}{r} m.gguf o.gguf ${{2-Q4_K_M}}",
+        "QUANT=\n{c}{r} m.gguf o.gguf ${{QUANT:-Q4_K_M}}",
+        'Q=${{Q:-Q4_K_M}}\n{c}{r} --imatrix $IMAT "$1" "$2" $Q "$N"',
+        "{c}{r} $DIR/m.gguf $DIR/o.gguf Q4_K_M $THREADS",
+    ],
+)
+def test_defaults_are_taken_and_names_of_files_not_asked_for(text: str) -> None:
+    options = "--tensor-type attn_v=q8_0 --tensor-type ffn_down=q6_k"
+    mix = parse_source(text.format(c=COMMAND, r=options), Path("x.sh"), None, None)
+    assert (mix.base, mix.has_imatrix, len(mix.rules)) == ("Q4_K_M", "--imatrix" in text, 2)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "source settings.sh\n",
+        "set -- Q8_0\n",
+        "if true; then QUANT=Q8_0; fi\n",
+        "[ -n x ] && QUANT=Q8_0\n",
+    ],
+)
+def test_a_default_is_not_taken_where_the_script_may_set_the_variable(before: str) -> None:
+    text = before + f"{COMMAND}--pure m.gguf o.gguf ${{{'1' if 'set --' in before else 'QUANT'}:-Q4_K_M}}"
+    assert "is not told by this text" in error_of(text)
+
+
+def test_a_default_of_an_argument_of_a_function_is_not_taken() -> None:
+    text = "f() {\n ./llama-quantize --pure m.gguf o.gguf ${1:-Q4_K_M}\n}\nf Q8_0\n"
+    assert "'${1:-Q4_K_M}' is not told" in error_of(text)
+
+
+def test_a_given_value_beats_a_default() -> None:
+    text = f"{COMMAND}--pure m.gguf o.gguf ${{QUANT:-Q4_K_M}}"
+    assert parse_source(text, Path("x.sh"), None, None, {"QUANT": "Q8_0"}).base == "Q8_0"
+
+
+def test_all_that_is_to_be_given_is_named_at_once() -> None:
+    command = (
+        '  ./llama-quantize --token-embedding-type "$EMB" --custom-q "$R" --imatrix "$I" "m.gguf" "$D/$q.gguf" $q\n'
+    )
+    given = "--set EMB=VALUE --set R=VALUE"
+    assert error_of(f"for q in Q4_K_M IQ4_XS; do\n{command}done\n").endswith(
+        f"over q (Q4_K_M, IQ4_XS); import it once for each value: --set q=Q4_K_M {given}"
+    )
+    message = error_of(command)
+    assert "'$EMB', '$R' and '$q' are not told by this text" in message
+    assert message.endswith(f"or give them with {given} --set q=VALUE")
+    values = {"EMB": "q8_0", "R": "attn_v=q8_0", "q": "IQ4_KS"}
+    assert parse_source(command, Path("x.sh"), None, None, values).base == "IQ4_KS"

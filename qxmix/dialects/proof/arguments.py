@@ -11,7 +11,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from qxmix.dialects.proof.faults import advice, lookalike, short, unknown
+from qxmix.dialects.proof.demand import check_told
+from qxmix.dialects.proof.faults import lookalike, short
 from qxmix.dialects.proof.mixes import number_prefix, read_mix, read_type
 from qxmix.errors import Problem, RecipeError
 
@@ -79,18 +80,16 @@ def split(call: Call, name: str, engine: Engine, base: str | None) -> Arguments:
     for argument in call.arguments:
         if found := lookalike(argument.text):
             raise _fail(name, argument, found)
+    check_told(call, name, engine, base, _takes_one)
     left = list(call.arguments)
     options: list[tuple[Argument, Argument | None]] = []
     while left and left[0].text.startswith("--"):
         option = left.pop(0)
-        if option.unknown:
-            raise _fail(name, option, unknown(option))
         value = None
         if _takes_one(option.text):
             if not left:
                 raise _fail(name, option, f"{option.text} lacks its value")
             value = left.pop(0)
-            _check_value(option, value, name)
         elif found := _equals(option.text):
             raise _fail(name, option, found)
         options.append((option, value))
@@ -116,22 +115,10 @@ def _equals(text: str) -> str:
     return ""
 
 
-def _check_value(option: Argument, value: Argument, name: str) -> None:
-    if not value.unknown:
-        return
-    plain = option.text == "--imatrix" and value.literal and not value.may_split
-    if not plain:
-        told = unknown(value)
-        if value.unknown.startswith(("$", "`", "~", "%", "<", ">", "@")):
-            told = f"the value of {option.text} is {short(value.unknown)}, which this text does not tell; "
-            told += advice(value.unknown)
-        raise _fail(name, value, told)
-
-
 def _positional(words: Sequence[Argument], name: str, engine: Engine, base: str | None) -> Argument | None:
     """``in.gguf [out.gguf] TYPE [nthreads]``; None where --base was given and there is no TYPE."""
     for word in words:
-        _check_file(word, name, last=word is words[-1])
+        _check_file(word, name)
     mixes = [i for i, w in enumerate(words) if i in (1, 2) and read_mix(w.text, engine)]
     if not mixes:
         _without_type(words, name, engine, base)
@@ -145,7 +132,7 @@ def _positional(words: Sequence[Argument], name: str, engine: Engine, base: str 
         )
         raise _fail(name, words[place], text)
     behind = words[place + 1 :]
-    if behind and not (behind[0].number or re.fullmatch(r"[0-9]{1,9}", behind[0].text)):
+    if behind and not (behind[0].unknown or re.fullmatch(r"[0-9]{1,9}", behind[0].text)):
         said = short(behind[0].text)
         text = f"'{said}' stands behind {words[place].text}, where only a number of threads may; remove it"
         raise _fail(name, behind[0], text)
@@ -154,15 +141,12 @@ def _positional(words: Sequence[Argument], name: str, engine: Engine, base: str 
     return words[place]
 
 
-def _check_file(word: Argument, name: str, *, last: bool) -> None:
-    """What cannot stand behind the options: other options, rules, and what may be several words."""
+def _check_file(word: Argument, name: str) -> None:
+    """What cannot stand behind the options: other options, and rules."""
     text = word.text
     if word.unknown:
-        counts = word.number and last and not word.literal
-        is_file = word.literal.lower().endswith(".gguf") and not word.may_split and not word.number
-        if not is_file and not counts:
-            raise _fail(name, word, unknown(word))
-    elif text.startswith("-") or ("=" in text and read_type(text.rpartition("=")[2], "ik_llama.cpp", loosely=True)):
+        return
+    if text.startswith("-") or ("=" in text and read_type(text.rpartition("=")[2], "ik_llama.cpp", loosely=True)):
         raise _fail(name, word, _stray(text))
 
 

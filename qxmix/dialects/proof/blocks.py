@@ -30,6 +30,28 @@ class Call:
     """Other programs that the text runs, ``python (line 3)``."""
     caveats: tuple[str, ...] = ()
     """Where the reading is what its author meant, and not what a shell does."""
+    loop: Loop | None = None
+    """The loop in which it stands, if no value was given for its variable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """A loop around ``llama-quantize`` whose variable has no given value."""
+
+    name: str
+    values: tuple[str, ...]
+    line: int
+    """Of ``llama-quantize``."""
+
+    def problem(self) -> str:
+        """What is wrong; what to give follows it."""
+        shown = ", ".join(self.values[:_SHOWN]) + (", ..." if len(self.values) > _SHOWN else "")
+        over = f" ({shown})" if self.values else ""
+        return f"llama-quantize stands in a loop over {self.name}{over}; import it once for each value: "
+
+    def option(self) -> str:
+        """The option that gives it its first value."""
+        return f"--set {self.name}={self.values[0] if self.values else 'VALUE'}"
 
 
 @dataclass(slots=True)
@@ -65,6 +87,9 @@ class State:
     """Variables that a shell sets no more."""
     follows: bool = False
     """The command before is sure to succeed, so that what stands behind its ``&&`` is run."""
+    sourced: bool = False
+    """Another file or a text was run, which may have set any variable."""
+    loop: Loop | None = None
     defines: bool = False
     """The next brace opens the body of a function."""
 
@@ -123,20 +148,14 @@ def open_loop(state: State, words: list[Token], expander: Expander) -> None:
     state.variables[name] = None
 
 
-def check_loops(state: State, line: int) -> None:
-    """Nothing runs more than once.
+def surely_unset(state: State, name: str) -> bool:
+    """Whether no value can have been set for a variable, so that a shell takes the default of ``${NAME:-default}``."""
+    inside = name.isdigit() and any(b.word == "function" for b in state.blocks)
+    return name not in state.variables and not state.sourced and not inside
 
-    Raises:
-        RecipeError: the place is in a loop whose variable has no given value.
 
-    """
-    loop = next((b for b in state.blocks if b.loop), None)
-    if loop is None:
-        return
-    values = loop.values or ("VALUE",)
-    shown = ", ".join(values[:_SHOWN]) + (", ..." if len(values) > _SHOWN else "")
-    over = f" ({shown})" if loop.values else ""
-    raise state.fail(
-        line, f"llama-quantize stands in a loop over {loop.loop}{over}; import it once for each value: "
-        f"--set {loop.loop}={values[0]}",
-    )  # fmt: skip
+def note_loop(state: State, line: int) -> None:
+    """Note the loop around a command that would run more than once."""
+    found = next((b for b in state.blocks if b.loop), None)
+    if found is not None:
+        state.loop = state.loop or Loop(found.loop, found.values, line)

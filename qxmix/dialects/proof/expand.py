@@ -18,6 +18,7 @@ _NAMED = re.compile(
     r"\$(?:\{([A-Za-z_]\w*|[0-9]+|[@*])((?:\[(?:[@*]|[0-9]{1,9})\])?)(:-.*|-.*|\^\^|,,)?\}|([A-Za-z_]\w*|[0-9@*]))\Z",
     re.DOTALL | re.ASCII,
 )
+_DEFAULT = re.compile(r":?-([^$`'\"\\~*?\[{}]*)")
 _GLOB = re.compile(r"[*?]|\[.+?\]")
 _BRACES = re.compile(r"\{[^{}]*(?:,|\.\.)[^{}]*\}")
 _BLANKS = re.compile(r"[ \t\n]+")
@@ -72,8 +73,12 @@ class _Fields:
 class Expander:
     """Puts variables in."""
 
-    def __init__(self, variables: Mapping[str, Value], substitute: Callable[[str, int], str | None]) -> None:
+    def __init__(
+        self, variables: Mapping[str, Value], substitute: Callable[[str, int], str | None],
+        is_unset: Callable[[str], bool] | None = None,
+    ) -> None:  # fmt: skip
         self._variables = variables
+        self._is_unset = is_unset
         self._substitute = substitute
 
     def words(self, token: Token) -> list[Argument]:
@@ -119,7 +124,10 @@ class Expander:
         found = _NAMED.match(written)
         if found is None:
             return None
-        value = self._variables.get(found[1] or found[4])
+        name, change = found[1] or found[4], found[3] or ""
+        if not found[2] and (default := _default(change)) is not None and self._takes_default(name, change):
+            return default
+        value = self._variables.get(name)
         index = found[2] or ""
         if index in ("[@]", "[*]"):
             value = (value,) if isinstance(value, str) else value
@@ -128,7 +136,11 @@ class Expander:
             value = value[at] if at < len(value) else ""
         elif index not in ("", "[0]"):
             return None
-        return self._changed(value, found[3] or "")
+        return self._changed(value, change)
+
+    def _takes_default(self, name: str, change: str) -> bool:
+        is_empty = self._variables.get(name) == "" and change.startswith(":")
+        return is_empty or (self._is_unset is not None and self._is_unset(name))
 
     def _changed(self, value: Value, change: str) -> Value:
         if isinstance(value, str) and change in ("^^", ",,"):
@@ -164,6 +176,12 @@ class Expander:
             fields.add_unknown(piece.text, may_split=True)
         else:
             _split(fields, value if isinstance(value, str) else " ".join(value))
+
+
+def _default(change: str) -> str | None:
+    """The default of ``${NAME:-default}`` or ``${NAME-default}``, if it is plain text."""
+    found = _DEFAULT.fullmatch(change)
+    return found[1] if found else None
 
 
 def _split(fields: _Fields, value: str) -> None:

@@ -51,7 +51,12 @@ def unknown(argument: Argument) -> str:
 
 def advice(written: str) -> str:
     """How to make an expansion known."""
-    found = re.fullmatch(r"\$\{?(\w+)(?::?-[^}]*|\^\^|,,)?\}?|\$env:(\w+)|%(\w+)%?", written)
-    if found:
-        return f"put its value in its place, or give it with --set {found[1] or found[2] or found[3]}=VALUE"
+    if name := name_of(written):
+        return f"put its value in its place, or give it with --set {name}=VALUE"
     return "put in its place what it stands for"
+
+
+def name_of(written: str) -> str:
+    """The variable that an expansion is of; empty for others."""
+    found = re.fullmatch(r"\$\{?(\w+)(?::?-[^}]*|\^\^|,,)?\}?|\$env:(\w+)|%(\w+)%?", written)
+    return (found[1] or found[2] or found[3]) if found else ""

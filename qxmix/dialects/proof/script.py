@@ -7,6 +7,7 @@ program or in a pipeline is not known, and a word that depends on it says so.
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING
 
 from qxmix.dialects.proof.blocks import (
@@ -15,10 +16,11 @@ from qxmix.dialects.proof.blocks import (
     Block,
     Call,
     State,
-    check_loops,
     keyword,
+    note_loop,
     open_loop,
     parenthesis,
+    surely_unset,
 )  # fmt: skip
 from qxmix.dialects.proof.expand import Argument, Expander, Value
 from qxmix.dialects.proof.filters import evaluate
@@ -96,7 +98,7 @@ def _call(state: State, caveats: tuple[str, ...]) -> Call | None:
     words, line = state.calls[0] if state.calls else (state.options, state.options_line)
     if state.left and state.left < line:
         raise state.fail(state.left, f"the script ends here, before llama-quantize on line {line}; remove the line")
-    return Call(tuple(words), line, bool(state.calls), tuple(state.skipped), caveats)
+    return Call(tuple(words), line, bool(state.calls), tuple(state.skipped), caveats, state.loop)
 
 
 def _run(state: State, tokens: list[Token], before: str, after: str) -> bool:
@@ -111,7 +113,7 @@ def _run(state: State, tokens: list[Token], before: str, after: str) -> bool:
         state.defines, words = True, words[2:]
     while words and (head := words[0].bare) in OPENING | CLOSING | _BETWEEN:
         if head in ("for", "select"):
-            open_loop(state, words, Expander(state.variables, _substitute(state)))
+            open_loop(state, words, _expander(state))
             return False
         if head == "case":
             state.blocks.append(Block(head, words[0].line, dict(state.variables)))
@@ -119,7 +121,7 @@ def _run(state: State, tokens: list[Token], before: str, after: str) -> bool:
         words = words[1:]
         keyword(state, head, tokens[0].line)
     guarded = ((before != "&&" or not state.follows) and before in ("&&", "||", "|", "|&")) or after in ("|", "|&", "&")
-    expander = Expander(state.variables, _substitute(state))
+    expander = _expander(state)
     n_calls = len(state.calls)
     first = next((i for i, w in enumerate(words) if not _assigned(w)), len(words))
     if first < len(words):
@@ -193,6 +195,7 @@ def _command(state: State, expander: Expander, tokens: list[Token], *, guarded: 
     elif head in _ANYTHING:
         for name in state.variables.keys() - state.given.keys():
             state.variables[name] = None
+        state.sourced = True
     elif head in _BUILTINS:
         _set_by_builtin(state, expander, head, tokens, guarded=guarded)
     elif head in state.functions:
@@ -223,7 +226,7 @@ def _program(state: State, words: list[Argument], line: int) -> None:
     """A command that runs a program: ours, the rest of one that was cut in two, or another."""
     found = arguments_of(words, state.name)
     if found is not None:
-        check_loops(state, line)
+        note_loop(state, line)
         state.calls.append((found, words[-len(found) - 1].line if found else line))
     elif words[0].text.startswith("--"):
         state.options += words
@@ -239,6 +242,9 @@ def _set_by_builtin(state: State, expander: Expander, head: str, tokens: list[To
     names = [t.bare for t in tokens[1:] if t.bare and re.fullmatch(r"[A-Za-z_]\w*", t.bare)]
     if head == "printf" and not any(t.bare == "-v" for t in tokens):
         return
+    if head == "set" and any(t.bare[:1] not in ("-", "+") or t.bare == "--" for t in tokens[1:]):
+        # What the script was started with is replaced.
+        names += "123456789"
     document = next((t for t in tokens if t.operator == "<<"), None)
     for name in names:
         state.variables[name] = None
@@ -247,6 +253,10 @@ def _set_by_builtin(state: State, expander: Expander, head: str, tokens: list[To
     if head == "read" and document is not None and is_text:
         text = expander.joined(document.heredoc)
         state.variables[names[0]] = None if text is None else text.strip(" \t\n")
+
+
+def _expander(state: State) -> Expander:
+    return Expander(state.variables, _substitute(state), partial(surely_unset, state))
 
 
 def _substitute(state: State) -> Callable[[str, int], str | None]:
