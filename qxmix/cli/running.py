@@ -43,8 +43,8 @@ def running_options(function: click.decorators.FC) -> click.decorators.FC:
     """``--ctx`` and what goes with it."""
     for option in (
         click.option("--parallel", type=click.IntRange(min=1), help="Sequences at a time.  [default: 1]"),
-        click.option("--ram", type=Size(), help="Memory of the machine, such as 128GiB."),
-        click.option("--vram", type=_Sizes(), help="Memory of each GPU, such as 24GiB,24GiB."),
+        click.option("--ram", type=Size(), help="Memory that is free on the machine: 120GiB of 128."),
+        click.option("--vram", type=_Sizes(), help="Memory that is free on each GPU: 23GiB,23GiB of two of 24."),
         click.option("--kv-type", type=_KvType(), help="Type of the cache, such as q8_0.  [default: f16]"),
         click.option("n_ctx", "--ctx", type=click.IntRange(min=1), help="Tell what running takes with this context."),
     ):

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from qxmix.solve.prior import Prior
 
 _LEAST = 1e-9
+_DRAFTS = 0.1
+"""Of layers that draft tokens for the others to check: they change no token, and only how often a draft is right."""
 _GUESS_WITHIN = 2.0
 """Factor that holds the error of a type that was not measured 19 times of 20: each of 24 types guessed from the others,
 on three models, 1.7 to 2.0."""
@@ -126,7 +128,12 @@ def predictor_of(header: ModelHeader, measurement: Measurement | None, engines: 
     facts = model_facts(header, has_imatrix=False)
     n_layer, tied = facts["n_layer"], bool(facts["tied"])
     assert isinstance(n_layer, int)
-    sensitivities = {t.name: prior.sensitivity(t.name, n_layer, tied=tied) for t in header.tensors}
+    drafting = {layer_of(t.name) for t in header.tensors if ".nextn." in t.name}
+    sensitivities = {
+        t.name: prior.sensitivity(t.name, n_layer - len(drafting), tied=tied)
+        * (_DRAFTS if layer_of(t.name) in drafting else 1.0)
+        for t in header.tensors
+    }
     if measurement is None:
         return Predictor("guess", UNITS["kld"], GUESSED, sensitivities, {}, {}, prior)
     errors = {t.name: {trial.type: trial.error for trial in t.trials} for t in measurement.tensors}

@@ -202,3 +202,12 @@ def test_solve_writes_no_recipe_that_apply_would_refuse(tmp_path: Path) -> None:
     assert done.exit_code == 3
     assert "is another model's: of its entries" in done.stderr
     assert not out.exists()
+
+
+def test_layers_that_draft_are_no_last_layers() -> None:
+    model = small()
+    drafting = replace(model, shapes={**model.shapes, "blk.5.nextn.eh_proj.weight": (1024, 512)})
+    plain, with_drafts = (predictor_of(header(m), None).sensitivities for m in (model, drafting))
+    at = "blk.{}.ffn_down.weight".format
+    assert with_drafts[at(4)] > plain[at(4)]  # the last of five layers, and not the fifth of six
+    assert with_drafts[at(5)] < 0.2 * with_drafts[at(4)]
