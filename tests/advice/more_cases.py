@@ -10,7 +10,7 @@ import qxmix
 from qxmix.demo import make_demo_imatrix, make_demo_model
 from qxmix.plan import Split
 from tests.advice.case import Case, of_recipe, of_script
-from tests.gguf_bytes import gguf, tensor, text_field
+from tests.gguf_bytes import dat, dat_entry, gguf, tensor, text_field
 from tests.planning.models import write_imatrix
 from tests.planning.zoo import dense
 
@@ -115,6 +115,11 @@ MORE = (
          "qxmix: 1\ntarget: llama.cpp\ndefault: q8_0\nallow_requantize: true\n"),
     Case("start from the F16 or BF16 model", "plan {r} {iq4_k}", "plan {r} {model}",
          "qxmix: 1\ntarget: llama.cpp\ndefault: keep\n"),
+    Case("no tensor has rows that {} allow; give --types", "measure {licensed} -o {tmp}/m3.json --types q4_k",
+         "measure {licensed} -o {tmp}/m3.json --types q4_0"),
+    Case("the importance matrix has {} values for it and {} columns x {} matrices need {}; use a matrix that was made "
+         "from this model", "plan {weighted_mix} {model} --imatrix {one_wrong} --strict",
+         "plan {weighted_mix} {model} --imatrix {imatrix}"),
     # Recipes.
     Case("the model has '{}' already; remove it, or choose another", "plan {r} {licensed}", "plan {r} {licensed}",
          _Q + "metadata: {rename: {general.name: general.license}}\n",
@@ -146,6 +151,8 @@ def prepare(folder: Path, paths: Mapping[str, Path]) -> dict[str, Path]:
     (folder / "nest" / "demo-one.gguf").mkdir(parents=True)
     made |= {"nest": folder / "nest", "zip": folder / "zip", "noise": folder / "noise", "moe_dat": folder / "moe.dat"}
     made["zip"].write_bytes(b"PK\3\4" + bytes(100))
+    made["one_wrong"] = folder / "one_wrong.dat"
+    made["one_wrong"].write_bytes(dat([dat_entry("blk.0.attn_v.weight", [1.0] * 99)]))
     made["noise"].write_bytes(bytes(range(256)) * 4)
     make_demo_imatrix(made["moe_dat"], moe=True)
     made["bare"].write_bytes(gguf())
@@ -155,7 +162,7 @@ def prepare(folder: Path, paths: Mapping[str, Path]) -> dict[str, Path]:
     fields = [text_field("general.architecture", "llama"), text_field("general.type", "adapter")]
     made["adapter"].write_bytes(gguf(fields, [tensor("blk.0.attn_q.weight.lora_a", (8, 8))], bytes(256)))
     fields = [text_field(f"general.{key}", "llama") for key in ("architecture", "name", "license")]
-    made["licensed"].write_bytes(gguf(fields, [tensor("blk.0.attn_q.weight", (32, 32))], bytes(4096)))
+    made["licensed"].write_bytes(gguf(fields, [tensor("blk.0.attn_q.weight", (32, 32))], 1024 * b"\0\0\x80?"))
     header = qxmix.read_header(paths["model"])
     recipe = folder / "iq4_k.yaml"
     recipe.write_text(_Q + "rules: [{category: attn_v, type: iq4_k}]\n")

@@ -247,9 +247,22 @@ def test_what_the_message_says_works(case: Case, files: dict[str, str], tmp_path
     assert not pattern(case.text).search(" ".join(done.output.split())), done.output
 
 
+TYPE_FILE = "the --tensor-type-file {} is not there; put it beside {}"
+
+
+def test_a_file_of_types_is_put_beside_its_script(demo_model: Path, tmp_path: Path) -> None:
+    script = tmp_path / "x.sh"
+    script.write_text("llama-quantize --tensor-type-file types.txt in.gguf out.gguf Q4_K_M\n")
+    words = ["import", str(script), "--model", str(demo_model)]
+    told = CliRunner().invoke(main, words)
+    assert (told.exit_code, bool(pattern(TYPE_FILE).search(told.output))) == (2, True)
+    (tmp_path / "types.txt").write_text("attn_v=q8_0\n")
+    assert CliRunner().invoke(main, words).exit_code == 0
+
+
 def test_every_advice_is_followed_or_listed_with_the_reason() -> None:
     """A new message with advice needs a case above; the list of those that have none may only become shorter."""
-    followed = {case.text for case in (*COMMANDS, *RECIPES, *SCRIPTS, *MORE)}
+    followed = {case.text for case in (*COMMANDS, *RECIPES, *SCRIPTS, *MORE)} | {TYPE_FILE}
     lines = UNFOLLOWED.read_text(encoding="utf-8").splitlines()
     listed = {line.partition("  ")[2] for line in lines if line and not line.startswith("#")}
     assert followed - advice() == set(), "no source has this text any more"

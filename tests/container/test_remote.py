@@ -46,6 +46,7 @@ def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
 @pytest.fixture
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(header, "FIRST_NBYTES", 4096)
+    monkeypatch.setattr(header, "SECOND_NBYTES", 16384)
 
 
 def told(address: str) -> str:

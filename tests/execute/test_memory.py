@@ -106,7 +106,9 @@ def test_memory_is_bounded_by_the_plan_and_not_by_the_model(tmp_path: Path) -> N
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
-@pytest.mark.parametrize("words", [["report"], ["several"], ["feedback"], ["processes"]], ids="-".join)
+@pytest.mark.parametrize(
+    "words", [["report"], ["several"], ["feedback"], ["processes"], ["several", "processes"]], ids="-".join
+)
 def test_no_option_takes_more_than_the_plan_says(words: list[str], tmp_path: Path) -> None:
     model = hollow_model(tmp_path / "model.gguf", 2)
     plan, *beside = plans_of(model, words)
