@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from qxmix.cli.streams import notice
-from qxmix.report.text import human_nbytes
+from qxmix.report.text import duration, human_nbytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -60,7 +60,7 @@ def shown() -> Iterator[OnProgress]:
 
         def on_progress(progress: Progress) -> None:
             left = estimate.left(progress, time.monotonic())
-            amount = _amount(progress) + (f", about {_duration(left)} left" if left is not None else "")
+            amount = _amount(progress) + (f", about {duration(left)} left" if left is not None else "")
             bar.update(task, description=_PHASES[progress.phase], completed=progress.share, total=1.0, amount=amount)
 
         yield on_progress
@@ -127,14 +127,9 @@ class _Lines:
             self._phase, self._last = progress.phase, now
         elif now - self._last >= QUIET_SECONDS:
             self._last = now
-            estimate = f", about {_duration(left)} left" if left is not None else ""
+            estimate = f", about {duration(left)} left" if left is not None else ""
             notice(f"{progress.share:4.0%}  {_amount(progress)}{estimate}, at {progress.text}")
 
 
 def _amount(progress: Progress) -> str:
     return f"{human_nbytes(progress.done_nbytes)} of {human_nbytes(progress.total_nbytes)}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, hours = round(seconds / 60), round(seconds / 3600, 1)
-    return f"{seconds:.0f} s" if minutes < 1 else f"{minutes} min" if minutes < 90 else f"{hours} h"  # noqa: PLR2004

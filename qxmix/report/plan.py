@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from qxmix.planning.effort import seconds
 from qxmix.planning.fallback import nominal_nbytes
 from qxmix.planning.memory import peak_nbytes
 from qxmix.planning.metadata import changes
@@ -14,7 +15,7 @@ from qxmix.quants import get
 from qxmix.report.groups import group, layer_ranges
 from qxmix.report.inspect import file_type_name
 from qxmix.report.problems import problem_line
-from qxmix.report.text import human_nbytes, is_longer_than_screen, table, wrapped
+from qxmix.report.text import duration, human_nbytes, is_longer_than_screen, table, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -85,18 +86,24 @@ def totals_text(plan: Plan, chunking: Chunking, output: str = "", *, terminal: b
     """Size, bits per weight, file type, memory."""
     files = f" in {len(plan.files)} files" if len(plan.files) > 1 else ""
     headers = sum(len(f.header) for f in plan.files)
+    memory = human_nbytes(peak_nbytes(plan, chunking))
     file_type = "no id describes it" if plan.file_type is None else f"{plan.file_type} {file_type_name(plan.file_type)}"
     lines = [
         f"Output       {sizes(plan.file_nbytes)}, {plan.file_nbytes:,} bytes{files}",
         f"  of which   {sizes(plan.data_nbytes)} tensors, {human_nbytes(headers)} header",
         f"Bits/weight  {plan.bpw:.4f} over all tensors, {plan.quantized_bpw:.4f} over the encoded ones",
         f"File type    {file_type}",
-        f"To apply     {human_nbytes(peak_nbytes(plan, chunking))} of memory at most, with {chunking.workers}",
+        f"To apply     {memory} of memory at most, with {chunking.workers}{about(plan.tensors, chunking)}",
         f"Written to   {output or default_name(plan)}",
     ]
     if len(plan.files) > 1:
         lines += [f"  {f.suffix.removeprefix('-')}  {sizes(f.nbytes)}, {f.nbytes:,} bytes" for f in plan.files]
     return "\n".join(wrapped(line, terminal=terminal) for line in lines)
+
+
+def about(tensors: Iterable[PlannedTensor], chunking: Chunking) -> str:
+    """``, about 3 min``: of encoders as fast as on the processor that they were measured on."""
+    return f", about {duration(max(1.0, sum(map(seconds, tensors)) / chunking.n_workers))}"
 
 
 def sizes(nbytes: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qxmix.planning.memory import peak_nbytes
-from qxmix.report.plan import problem_counts, sizes
+from qxmix.report.plan import about, problem_counts, sizes
 from qxmix.report.problems import problem_line
 from qxmix.report.text import human_nbytes, table, wrapped
 
@@ -33,12 +33,12 @@ def plans_text(plans: Sequence[Plan], outputs: Sequence[str], chunking: Chunking
     ]
     titles = ("recipe", ">bytes", ">bits/weight", "?problems", "written to")
     encoded = [t for plan in plans for t in plan.tensors if t.action == "encode"]
-    different = {(t.name, t.type, t.importance, t.search, t.feedback, t.symmetric, t.scale) for t in encoded}
+    different = {(t.name, t.type, t.importance, t.search, t.feedback, t.symmetric, t.scale): t for t in encoded}
     memory = human_nbytes(peak_nbytes(plans[0], chunking, beside=plans[1:]))
     totals = (
         f"Together     {sizes(sum(plan.file_nbytes for plan in plans))}",
         f"To encode    {len(encoded):,} tensors, {len(different):,} of them different and each of these once",
-        f"To apply     {memory} of memory at most, with {chunking.workers}",
+        f"To apply     {memory} of memory at most, with {chunking.workers}{about(different.values(), chunking)}",
     )
     parts = (
         "\n".join(problems),

@@ -150,3 +150,9 @@ def _drawn(columns: list[_Column]) -> str:
     # The box leaves lines of blanks above and below.
     lines = [line.rstrip() for line in capture.get().splitlines()]
     return "\n".join(line for line in lines if line)
+
+
+def duration(seconds: float) -> str:
+    """``40 s``, ``12 min``, ``3.5 h``."""
+    minutes, hours = round(seconds / 60), round(seconds / 3600, 1)
+    return f"{seconds:.0f} s" if minutes < 1 else f"{minutes} min" if minutes < 90 else f"{hours} h"  # noqa: PLR2004

@@ -116,7 +116,7 @@ def test_colours_and_the_end_of_a_long_plan(monkeypatch: pytest.MonkeyPatch) -> 
         assert plan_text(plan, Chunking(), terminal=True).count("Error: ") == times
     text = plan_text(plan, Chunking())
     assert "Written to   model-IQ4_KS.gguf" in text
-    assert "of memory at most, with 1 worker" in text
+    assert "of memory at most, with 1 worker, about 1 s" in text
 
 
 def test_numbers_stay_whole_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
