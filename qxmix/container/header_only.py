@@ -10,6 +10,7 @@ the file.  Keys that start with ``qxmix.`` are neither carried into an output no
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -68,7 +69,7 @@ def write_header(shards: Sequence[GgufFile], path: Path, *, overwrite: bool = Fa
 
     Args:
         shards: The model, all shards in order.
-        path: The file; it appears complete or not at all.
+        path: The file; it appears complete or not at all. A folder that is not there is made, as apply does.
         overwrite: Replace a file that exists.
 
     Returns:
@@ -81,6 +82,8 @@ def write_header(shards: Sequence[GgufFile], path: Path, *, overwrite: bool = Fa
     data = header_bytes(shards)
     if path.exists() and not overwrite:
         raise RunError(Problem(str(path), "exists already; give another -o, or --overwrite to replace it"))
+    with suppress(OSError):  # the file itself is refused next, and told with the reason
+        path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as file:
         file.write(data)
     return len(data)

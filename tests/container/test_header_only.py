@@ -119,6 +119,7 @@ def test_the_command(demo_model: Path, tmp_path: Path) -> None:
     assert run("plan", "pure/q4_0", "demo-f16-header.gguf").returncode == 0
     assert run("header", demo_model).returncode == 1
     assert run("header", demo_model, "--overwrite").returncode == 0
+    assert run("header", demo_model, "-o", "headers/of/demo.gguf").returncode == 0
     assert "is a shipped recipe" in run("header", "pure/q4_0").stderr
 
 
