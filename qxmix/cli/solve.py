@@ -127,9 +127,7 @@ def command(
         click.echo(curve_text(curve(request, predictor), predictor, terminal=sys.stdout.isatty()))
         return
     source = _source(measurement, measure, matrix)
-    solved = solve_for_machine(request, predictor, source) if use else solve_recipe(request, predictor, source)
-    if errors := refused(solved.plan.problems, strict=False):
-        raise PlanError(errors)
+    solved = _solved(request, predictor, source)
     if tries is not None and text is not None:
         solved = _refined(solved, source, text, (tries, chunks, first_chunk, text_ctx, threads))
     write_text(solved.text, output)
@@ -172,6 +170,15 @@ def _refuse_for_machine(use: Use | None, *, shares: bool, against: bool, as_curv
         raise click.UsageError(
             "--curve is of all sizes and asks for no machine; leave out --vram and --ram, or --curve"
         )
+
+
+def _solved(request: Request, predictor: Predictor, source: tuple[str, ...]) -> Solved:
+    """The recipe, if it is one that apply would take."""
+    solve = solve_for_machine if request.use else solve_recipe
+    solved = solve(request, predictor, source)
+    if errors := refused(solved.plan.problems, strict=False):
+        raise PlanError(errors)
+    return solved
 
 
 def _predictor(request: Request, measurement: Measurement | None, outside: Outside | None) -> Predictor:

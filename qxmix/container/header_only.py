@@ -10,6 +10,7 @@ the file.  Keys that start with ``qxmix.`` are neither carried into an output no
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
@@ -80,7 +81,7 @@ def write_header(shards: Sequence[GgufFile], path: Path, *, overwrite: bool = Fa
 
     """
     data = header_bytes(shards)
-    if path.exists() and not overwrite:
+    if os.path.exists(path) and not overwrite:  # noqa: PTH110 - Path.exists raises for a name that is too long
         raise RunError(Problem(str(path), "exists already; give another -o, or --overwrite to replace it"))
     with suppress(OSError):  # the file itself is refused next, and told with the reason
         path.parent.mkdir(parents=True, exist_ok=True)

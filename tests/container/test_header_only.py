@@ -88,8 +88,8 @@ def test_nothing_is_lost(header_file: Path, demo_model: Path, tmp_path: Path) ->
     before = header_file.read_bytes()
     with pytest.raises(RunError, match="exists already; give another -o, or --overwrite"):
         write_header(read_shards(demo_model), header_file)
-    with pytest.raises(RunError, match="cannot be written: No such file or directory"):
-        write_header(read_shards(demo_model), tmp_path / "nowhere" / "h.gguf")
+    with pytest.raises(RunError, match="cannot be written: File name too long"):
+        write_header(read_shards(demo_model), tmp_path / f"{'h' * 300}.gguf")
     assert header_file.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["h.gguf"]
 
