@@ -30,6 +30,14 @@ def test_a_table_says_how_many_times_the_engines_speed() -> None:
     assert "| Q4_0 | 6.0 | 0.50x | 5.00x |" in report.exhaustive_table(run)
 
 
+def test_what_feedback_does_is_told_as_a_change() -> None:
+    error = {"attn_q": {"3": 0.5}, "ffn_down": {"3": 0.9, "10": 1.0}}
+    run = report.Run({}, "", ({"type": "Q4_0", "error": error},))
+    speed = report.Run({}, "", ({"type": "Q4_0", "speed": {"imatrix": 60.0, "feedback": 30.0}},))
+    assert "| Q4_0 | -50.0 % | - | - | -5.1 % | +0.0 % | 30 | 0.50x |" in report.feedback_table(run, speed)
+    assert "| +0.0 % | - | - |" in report.feedback_table(run, None)
+
+
 def test_a_readme_without_a_place_for_a_table_is_refused() -> None:
     with pytest.raises(ValueError, match="no place <!-- speed: kernels -->"):
         report.filled("")

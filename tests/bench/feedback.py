@@ -1,9 +1,9 @@
 """What error feedback does to the error of the output, on text that took no part: a table per type, category and layer.
 
-``python -m tests.bench.feedback MODEL CALIBRATION HELD_OUT [TYPE...]``: a model, the moments it is encoded with, and
-moments of other text, both of ``qxmix imatrix make --moments``.  Figures are ``tr(E M E^T)`` within spans of 256
-columns for the moments M of the other text, with feedback over that with the importance alone, on a sample of rows: 1
-is no gain.
+``python -m tests.bench.feedback MODEL CALIBRATION HELD_OUT [TYPE...] [--json FILE]``: a model, the moments it is
+encoded with, and moments of other text, both of ``qxmix imatrix make --moments``.  Figures are ``tr(E M E^T)`` within
+spans of 256 columns for the moments M of the other text, with feedback over that with the importance alone, on a sample
+of rows: 1 is no gain.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from qxmix.quants.feedback.correlations import make_factors
 from qxmix.quants.feedback.options import Feedback
 from qxmix.quants.feedback.spans import SPAN, block_sizes
 from qxmix.recipe.categories import category_of, layer_of
+from tests.bench.machine import write_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from qxmix.container.model import TensorInfo
-    from qxmix.container.moments import SecondMoments
+    from qxmix.container.moments import Moments, SecondMoments
 
     Floats = NDArray[np.float32]
 
@@ -87,35 +88,46 @@ def weights_of(path: Path, tensor: TensorInfo, n_rows: int) -> Floats:
     return source.decode(source.read(rows))
 
 
+def measured(
+    model: Path, tensor: TensorInfo, types: Sequence[str], n_rows: int, moments: Sequence[Moments]
+) -> dict[str, float]:
+    """The gains of the types that fit a tensor."""
+    fitting = [name for name in types if tensor.n_cols % get(name).block_size == 0]
+    calibration, held = (read_second_moments(each, tensor.name) for each in moments)
+    return gains(weights_of(model, tensor, n_rows), fitting, calibration, held) if fitting else {}
+
+
 @click.command()
 @click.argument("model", type=Path)
 @click.argument("calibration", type=Path)
 @click.argument("held_out", type=Path)
 @click.argument("types", nargs=-1)
-@click.option("--layers", default="3,17,25", show_default=True, help="Layers to measure.")
+@click.option("--layers", help="Layers to measure, as 3,17,25; all of them without it.")
 @click.option("--rows", default=256, show_default=True, help="Rows of each tensor, about.")
-def main(model: Path, calibration: Path, held_out: Path, types: tuple[str, ...], layers: str, rows: int) -> None:
+@click.option("--json", "json_path", type=Path, help="Write the figures to this file, too.")
+def main(
+    model: Path, calibration: Path, held_out: Path, types: tuple[str, ...], layers: str | None, rows: int,
+    json_path: Path | None,
+) -> None:  # fmt: skip
     """Print the table."""
-    header = read_header(model)
-    wanted = [int(layer) for layer in layers.split(",")]
-    names = types or [t.name for t in QUANT_TYPES if t.feeds_back]
-    ours, theirs = load_moments(calibration), load_moments(held_out)
-    tensors = [t for t in header.tensors if layer_of(t.name) in wanted and t.name in ours.entries]
-    rows_of: dict[str, dict[str, list[float]]] = {name: {} for name in names}
-    for tensor in sorted(tensors, key=lambda t: (category_of(t.name), layer_of(t.name))):
-        fitting = [name for name in names if tensor.n_cols % get(name).block_size == 0]
-        if not fitting:
-            continue
-        found = gains(
-            weights_of(model, tensor, rows), fitting,
-            read_second_moments(ours, tensor.name), read_second_moments(theirs, tensor.name),
-        )  # fmt: skip
-        for name, gain in found.items():
-            rows_of[name].setdefault(category_of(tensor.name), []).append(gain)
-    for name, by_category in rows_of.items():
-        for category, values in by_category.items():
-            line = " ".join(f"{v:6.3f}" for v in values)
-            click.echo(f"{name:8} {category:12} {line}   mean {geometric_mean(values):.3f}")
+    wanted = {int(layer) for layer in layers.split(",")} if layers else None
+    names = types or tuple(t.name for t in QUANT_TYPES if t.feeds_back)
+    moments = load_moments(calibration), load_moments(held_out)
+    found: dict[str, dict[str, dict[int, float]]] = {name: {} for name in names}
+    for tensor in read_header(model).tensors:
+        layer, category = layer_of(tensor.name), category_of(tensor.name)
+        if tensor.name in moments[0].entries and layer is not None and (wanted is None or layer in wanted):
+            for name, gain in measured(model, tensor, names, rows, moments).items():
+                found[name].setdefault(category, {})[layer] = round(gain, 4)
+            click.echo(tensor.name, err=True)
+    for name, by_category in found.items():
+        for category, by_layer in by_category.items():
+            worst = max(by_layer, key=by_layer.__getitem__)
+            mean = geometric_mean(by_layer.values())
+            click.echo(f"{name:8} {category:12} mean {mean:.3f}, worst {by_layer[worst]:.3f} in layer {worst}")
+    if json_path is not None:
+        results = [{"type": name, "error": by_category} for name, by_category in found.items()]
+        write_run(json_path, "feedback", {"layers": layers or "all", "rows": rows}, results, "type")
 
 
 if __name__ == "__main__":

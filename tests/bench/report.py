@@ -9,15 +9,19 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from statistics import geometric_mean
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from qxmix.quants import QUANT_TYPES
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parents[2] / "README.md"
-FILES = ("kernels-avx2", "kernels-avx512", "apply-avx2")
+FILES = ("kernels-avx2", "kernels-avx512", "apply-avx2", "feedback", "feedback-speed")
 ENGINES = ("ik_llama.cpp", "llama.cpp")
 
 
@@ -103,14 +107,41 @@ def apply_table(run: Run) -> str:
     return "\n".join([_table(head, rows), "", f"{run.title}."])
 
 
+FED = (
+    ("q, k, v", ("attn_q", "attn_k", "attn_v")), ("attn_output", ("attn_output",)),
+    ("gate, up", ("ffn_gate", "ffn_up")), ("ffn_down", ("ffn_down",)),
+)  # fmt: skip
+"""Columns of the table of feedback: the categories whose tensors are averaged."""
+
+
+def _change(ratios: Iterable[float]) -> str:
+    found = list(ratios)
+    return f"{100 * (geometric_mean(found) - 1):+.1f} %" if found else "-"
+
+
+def feedback_table(run: Run, speeds: Run | None) -> str:
+    """The error of the output with feedback beside that with the importance alone, and the speed."""
+    speed = {r["type"]: r["speed"] for r in speeds.results} if speeds else {}
+    rows = []
+    errors = {r["type"]: r["error"] for r in run.results}
+    for name, error in ((t.name, errors[t.name]) for t in QUANT_TYPES if t.name in errors):
+        cells = [_change(v for c in of for v in error.get(c, {}).values()) for _, of in FED]
+        worst = max(v for by_layer in error.values() for v in by_layer.values())
+        fed = [_speed(speed[name]["feedback"]), _times(speed[name], "feedback", "imatrix")] if name in speed else []
+        rows.append([name, *cells, _change([worst]), *(fed or ["-", "-"])])
+    return _table(["type", *(title for title, _ in FED), "worst of all", "Mw/s", "times the speed without"], rows)
+
+
 def tables() -> dict[str, str]:
     """What stands between the README's markers, by their names; those that were measured."""
-    narrow, wide, apply = (load_run(name) for name in FILES)
+    narrow, wide, apply, fed, fed_speed = (load_run(name) for name in FILES)
     found = {"kernels": kernels_table(narrow, wide)} if narrow or wide else {}
     if narrow:
         found["exhaustive"] = exhaustive_table(narrow)
     if apply:
         found["apply"] = apply_table(apply)
+    if fed:
+        found["feedback"] = feedback_table(fed, fed_speed)
     return found
 
 

@@ -14,7 +14,7 @@ from qxmix.quants.common.simd import WIDTH, load, splat, store, where
 from qxmix.quants.common.superblock import SUPER
 from qxmix.quants.feedback.encoder import FeedbackType, feedback_encoder
 from qxmix.quants.feedback.nearest import nearest_affine
-from qxmix.quants.feedback.super import clamped_level, gather_blocks, putting, widest_blocks
+from qxmix.quants.feedback.super import AROUND, clamped_level, gather_blocks, putting, widest_blocks
 from qxmix.quants.jit import inlined, kernel, spliced
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ _FIRST, _N_STEPS = np.float32(-0.6), 6
 
 _HEURISTIC = SEARCHES.index("heuristic")
 
-_AROUND = np.array([0, 1, -1], dtype=np.float32)
 _MAGIC = np.float32(12582912.0)  # 1.5 * 2**23: adding it leaves no bits below one
 _INF = np.float32(np.inf)
 _0 = np.float32(0.0)
@@ -131,12 +130,12 @@ def _choose_multiples(x, w, nmax, most, unit, scale, minimum, found):
         middle, best = _multiple(load(scale, g), d, highest), splat(_INF)
         level, other = middle, _multiple(-low, dmin, highest)
         for a in range(3):
-            trial = min(max(middle + splat(_AROUND[a]), splat(_0)), highest)
+            trial = min(max(middle + splat(AROUND[a]), splat(_0)), highest)
             step = d * trial
             inverse = where(step != _0, _1 / step, splat(_0))
             center = _multiple(-_fitted(x, w, g, step, inverse, low, top), dmin, highest)
             for b in range(3):
-                second = min(max(center + splat(_AROUND[b]), splat(_0)), highest)
+                second = min(max(center + splat(AROUND[b]), splat(_0)), highest)
                 error = _error(x, w, g, step, inverse, -(dmin * second), top)
                 better = error < best
                 best, level = where(better, error, best), where(better, trial, level)

@@ -24,6 +24,9 @@ from qxmix.quants.jit import inlined, kernel, spliced
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+AROUND = np.array([0, 1, -1], dtype=np.float32)
+"""What is added to the nearest multiple of a unit to try those around it, the nearest first."""
+
 _0 = np.float32(0.0)
 _1 = np.float32(1.0)
 

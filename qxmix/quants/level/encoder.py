@@ -61,6 +61,8 @@ class LevelType:
     """The last sums add weights t and t + 16 first."""
     half: bool = True
     """d is a half, else a float32."""
+    coarse: bool = False
+    """Coarse scales beside the levels: error feedback tries three, and makes the largest a whole multiple."""
 
 
 def clamped(unit: int, low: int, high: int) -> tuple[Callable[..., np.float32], Callable[..., np.float32]]:

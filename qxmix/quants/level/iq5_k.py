@@ -59,6 +59,6 @@ def _put(data, at, flat, start):
 _UNIT, _LEVEL = clamped(32, -32, 31)
 _KIND = LevelType(
     TABLES, level_search(TABLES, 5, refit=True), BLOCK, NBYTES, 2.0, 0.25,
-    unit=_UNIT, level=_LEVEL, pack=_pack, skips=True,
+    unit=_UNIT, level=_LEVEL, pack=_pack, skips=True, coarse=True,
 )  # fmt: skip
-CODECS = {"IQ5_K": super_codec(_KIND, _put)}
+CODECS = {"IQ5_K": super_codec(_KIND, _put, version=4)}

@@ -151,6 +151,20 @@ class Tables:
     unit: Callable[[Sequence[np.float32]], np.float32]
     level: Callable[[np.float32], int]
     exact: Callable[[int], np.float32] | None = None
+    n_tried: int = 1
+    """How many multiples around the nearest one; with several, the largest scale is a whole multiple."""
+
+    def step(self, multiple: np.float32, unit: np.float32, side: int, xs: Floats, ws: Floats) -> np.float32:
+        """The step of the multiple with the least error."""
+        steps = [F(unit * F(self.level(F(multiple + F(i))))) for i in (0, 1, -1)[: self.n_tried]]
+        errors = []
+        for step in steps:
+            rounding, error = at_level(self.tables[side], step), F(0)
+            for x, w in zip(xs, ws, strict=True):
+                miss = F(x - rounding(x)[0])
+                error = F(error + F(w * F(miss * miss)))
+            errors.append(error)
+        return steps[errors.index(min(errors))]
 
     def units(self, row: Floats, importance: Floats) -> tuple[np.float32, list[Floats]]:
         ws, found = [], []
@@ -163,6 +177,8 @@ class Tables:
                 for p in widest(row[part], self.block, self.n_searched)
             ]
         d = F(ROOM * self.unit(found))
+        if self.n_tried > 1 and d:
+            d = F(extreme(found) / F(self.level(F(extreme(found) / d))))
         return half(d) if self.half else d, ws
 
     def decoded(self, row: Floats, importance: Floats, factors: NDArray[np.float32]) -> list[np.float32]:
@@ -172,7 +188,7 @@ class Tables:
 
             def find(j: int, now: Floats, own: Sequence[Floats] = ws[n * i : n * i + n]) -> Rounding:
                 scale, side = self.search(now, own[j])
-                step = F(unit * F(self.level(F((F(F(1) / unit) if unit else F(0)) * scale))))
+                step = self.step(F((F(F(1) / unit) if unit else F(0)) * scale), unit, side, now, own[j])
                 exact = None if self.exact is None else lambda code: F(self.exact(code) + F(side))  # type: ignore[misc]
                 return at_level(self.tables[side], step, exact)
 
@@ -192,7 +208,7 @@ def two_tables(name: str) -> Tables:
     return Tables(
         kind.block, 2 if name.endswith("S") else 6, name not in {"IQ4_KS", "IQ5_KS"}, kind.tables,
         search, weighed, partial(levels.unit, name), partial(levels.level, name),
-        levels.cubic if name == "IQ6_K" else None,
+        levels.cubic if name == "IQ6_K" else None, 3 if name == "IQ5_K" else 1,
     )  # fmt: skip
 
 
