@@ -24,7 +24,7 @@ SWEPT = (
 """A few of each family: what makes kernels for several types is run by one of them, but for ``UNSWEPT``."""
 UNSWEPT = {
     "feedback.k_super.scaled_feedback", "k_quants.linear_k.linear_encoder", "feedback.level_super.level_rows_feedback",
-    "level.four_levels.four_level_type",
+    "level.four_levels.four_level_type", "feedback.level_super._find_among_three",
 }  # fmt: skip
 """Compiling these takes another minute: the whole sweep, ``python -m tests.quants.bounds.sweep``, has them."""
 
