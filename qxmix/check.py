@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import escape
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from qxmix.plan import make_plan
 from qxmix.planning.lock import check_lock
 from qxmix.planning.view import ModelView
 from qxmix.recipe import load_recipe
+from qxmix.recipe.model import Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from qxmix.container.model import ModelHeader
     from qxmix.plan import Plan
-    from qxmix.recipe.model import Recipe
 
 _SUFFIXES = {".yaml", ".yml"}
 _SKIPPED = {".git", ".venv", "venv", "node_modules", "__pycache__"}
@@ -46,7 +46,7 @@ class Checked:
     @property
     def exit_code(self) -> int:
         """2 for an invalid recipe, 3 for a plan that breaks a policy or a lock, else 0."""
-        if not self.problems:
+        if all(p.severity == "note" for p in self.problems):
             return 0
         return PlanError.exit_code if self.model else RecipeError.exit_code
 
@@ -99,17 +99,46 @@ def check(recipes: Sequence[Path], models: Sequence[ModelHeader]) -> Iterator[Ch
 
     """
     views = [(ModelView(model), header_sha256(model)) for model in models]
-    for path in recipes:
-        try:
-            recipe = load_recipe(path, validated=True)
-        except RecipeError as error:
-            yield Checked(path, "", error.problems)
+    loaded = [(path, _loaded(path)) for path in recipes]
+    for path, recipe in loaded:
+        if not isinstance(recipe, Recipe):
+            yield Checked(path, "", recipe)
             continue
+        notes = _same_name(path, recipe, loaded)
         if not models:
-            yield Checked(path, "", ())
+            yield Checked(path, "", notes)
         locks = dict(_locks_of(path))
         for view, digest in views:
-            yield _on_model(path, recipe, view, locks.get(digest))
+            found = _on_model(path, recipe, view, locks.get(digest))
+            yield replace(found, problems=(*notes, *found.problems))
+            notes = ()
+
+
+def _loaded(path: Path) -> Recipe | tuple[Problem, ...]:
+    """The recipe, or what is wrong with it."""
+    try:
+        return load_recipe(path, validated=True)
+    except RecipeError as error:
+        return error.problems
+
+
+def _same_name(
+    path: Path, recipe: Recipe, loaded: Sequence[tuple[Path, Recipe | tuple[Problem, ...]]]
+) -> tuple[Problem, ...]:
+    """A note where a recipe before this one, in its folder, has its name.
+
+    It is no warning: the two may be for two models.
+    """
+    for other, its in loaded:
+        if other == path:
+            break
+        if isinstance(its, Recipe) and other.parent == path.parent and its.name == recipe.name:
+            text = (
+                f"has the name of {other.name}, '{recipe.name}'; of one model both would be written to one file: give "
+                "it another 'name:'"
+            )
+            return (Problem(str(path), text, "note"),)
+    return ()
 
 
 def _on_model(path: Path, recipe: Recipe, view: ModelView, lock: Path | None) -> Checked:

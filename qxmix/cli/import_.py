@@ -60,11 +60,12 @@ def command(
     if _is_gguf(source):
         if dialect or base or given:
             raise click.UsageError("a GGUF has the types of all its tensors; leave out --dialect and --base, and --set")
-        text, proof = recover(open_model(source), cast("Engine | None", target), open_model(model) if model else None)
+        on = open_model(model) if model else None
+        text, proof = recover(open_model(source), cast("Engine | None", target), on, output.stem if output else "")
     else:
         header = open_model(model) if model else None
         mix = _read(source, cast("Dialect | None", dialect), base, _values(given), header)
-        name = "imported" if source == _STDIN else source.stem
+        name = output.stem if output else "imported" if source == _STDIN else source.stem
         text, proof = _translate(mix, name, cast("Engine", target or mix.engine), header)
     write_text(text, output)
     if proof is None:

@@ -63,7 +63,7 @@ def open_recipes(names: Sequence[str]) -> tuple[tuple[Recipe, ...], bool]:
 
     found: list[Recipe] = []
     problems: list[Problem] = []
-    for name in chain.from_iterable(map(_recipes_of, names)):
+    for name in chain.from_iterable(map(recipes_of, names)):
         try:
             found.append(load_recipe(name))
         except RecipeError as error:
@@ -73,7 +73,7 @@ def open_recipes(names: Sequence[str]) -> tuple[tuple[Recipe, ...], bool]:
     return tuple(found), len(names) > 1 or Path(names[0]).is_dir()
 
 
-def _recipes_of(name: str) -> Sequence[str | Path]:
+def recipes_of(name: str) -> Sequence[str | Path]:
     """The recipes in a folder; anything else is one by itself."""
     if not os.path.isdir(name):  # noqa: PTH112 - Path.is_dir raises where a name is too long
         return (name,)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qxmix.cli.sizes import Size
+from qxmix.cli.sizes import Size, Tokens
 from qxmix.quants import get
 from qxmix.recipe.limits import kv_type
 
@@ -46,7 +46,7 @@ def running_options(function: click.decorators.FC) -> click.decorators.FC:
         click.option("--ram", type=Size(), help="Memory that is free on the machine: 120GiB of 128."),
         click.option("--vram", type=_Sizes(), help="Memory that is free on each GPU: 23GiB,23GiB of two of 24."),
         click.option("--kv-type", type=_KvType(), help="Type of the cache, such as q8_0.  [default: f16]"),
-        click.option("n_ctx", "--ctx", type=click.IntRange(min=1), help="Tell what running takes with this context."),
+        click.option("n_ctx", "--ctx", type=Tokens(), help="Tell what running takes with this context: 32768, 32k."),
     ):
         function = option(function)
     return function

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from qxmix.recipe.sizes import HUB_NBYTES, parse_size
+from qxmix.recipe.sizes import HUB_NBYTES, parse_size, parse_tokens
 
 
 class Size(click.ParamType[int]):
@@ -21,6 +21,19 @@ class Size(click.ParamType[int]):
         if nbytes < 1:
             self.fail("must be at least one byte", param, ctx)
         return nbytes
+
+
+class Tokens(click.ParamType[int]):
+    """A length of context such as ``32768`` or ``32k``."""
+
+    name = "tokens"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Tokens."""
+        try:
+            return parse_tokens(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class FileSize(Size):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from itertools import chain
 
 import click
 
 from qxmix.cli.complete import complete_recipes
+from qxmix.cli.inputs import recipes_of
 from qxmix.errors import RecipeError
 from qxmix.recipe import load_recipe
 from qxmix.report.text import wrapped
@@ -23,12 +25,13 @@ from qxmix.report.text import wrapped
 )
 @click.pass_context
 def command(ctx: click.Context, recipes: tuple[str, ...]) -> None:
-    """Check each RECIPE (a file, or the name of a shipped one) and all it extends.
+    """Check each RECIPE (a file, a folder of them, or the name of a shipped one) and all it extends.
 
     Prints every problem of every recipe; exit code 2 if there is one.
     """
     bad = n_problems = 0
-    for name in recipes:
+    names = tuple(chain.from_iterable(map(recipes_of, recipes)))
+    for name in names:
         try:
             recipe = load_recipe(name, validated=True)
         except RecipeError as error:
@@ -39,7 +42,7 @@ def command(ctx: click.Context, recipes: tuple[str, ...]) -> None:
         else:
             rules = f"{len(recipe.rules)} {'rule' if len(recipe.rules) == 1 else 'rules'}"
             click.echo(f"{name}: valid, {rules}, default {recipe.default}, target {recipe.target}")
-    if n_problems > 1 or (bad and len(recipes) > 1):
-        of = f" in {bad} of {len(recipes)} recipes" if len(recipes) > 1 else ""
+    if n_problems > 1 or (bad and len(names) > 1):
+        of = f" in {bad} of {len(names)} recipes" if len(names) > 1 else ""
         click.echo(f"{n_problems:,} {'error' if n_problems == 1 else 'errors'}{of}", err=True)
     ctx.exit(RecipeError.exit_code if bad else 0)

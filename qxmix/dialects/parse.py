@@ -38,7 +38,9 @@ _RULES = re.compile(
     r"[^\s=,\"'<>;]+=\w+(?:[,\s]+[^\s=,\"'<>;]+=\w+)*,?|[^=\"';|<>-][^=\"';|<>]*=\w+,?)"
 )
 """A line with rules alone: several in a row, or one whose pattern may have spaces in it."""
+_TYPE = re.compile(r"[^\s=]=(\w+)")
 _COMMAND = re.compile(r"quantize|(?:^|\s)-+[a-z]|[\u2010-\u2015\u2212][a-z]")
+_RECIPE = re.compile(r"\{?\s*[\"']?qxmix[\"']?\s*:\s")
 _NEVER = re.compile(r"norm|bias")
 _EVERYTHING = (".*", "", ".", "weight", ".+")
 _NO_EFFECT = "--attn-qkv-type"
@@ -86,6 +88,9 @@ def parse_source(
     if (at := text.find("\0")) >= 0:
         where = f"{path}:{text.count(chr(10), 0, at) + 1}"
         raise RecipeError(Problem(where, "there is a NUL character, at which a shell stops; remove it"))
+    if any(_RECIPE.match(r) for r in _said(text)):
+        told = "is a qxmix recipe already; 'qxmix plan RECIPE MODEL' shows what it makes of a model"
+        raise RecipeError(Problem(str(path), told))
     call = None if dialect == "thireus" or _is_list(text) else call_of(text, str(path), path.suffix.lower(), known)
     if call is None:
         mix = _from_list(text, path, dialect, base, header)
@@ -108,6 +113,11 @@ def _is_list(text: str) -> bool:
 
 def _all_rules(text: str) -> bool:
     return all(_RULES.fullmatch(r) for r in _said(text))
+
+
+def _has_rules(text: str) -> bool:
+    """Whether a text that holds no command has rules in it: all lines look like some, or a type stands in one."""
+    return _all_rules(text) or any(find(kind) for kind in _TYPE.findall(text))
 
 
 def _from_call(
@@ -200,6 +210,9 @@ def _from_list(
         # A list pasted with its variable: custom="...".
         value = next(iter(read_script(body, str(path)).variables.values()))
         body, line = value.text, value.first_line
+    if not _has_rules(body):
+        told = "no llama-quantize command found in it, and nothing that looks like a rule 'pattern=type'"
+        raise RecipeError(Problem(str(path), told))
     found = dialect or _told(body, path, base)
     engine: Engine = "llama.cpp" if found == "llama.cpp" else "ik_llama.cpp"
     rules = parse_items(body, str(path), line, engine, notes)

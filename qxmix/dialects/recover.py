@@ -34,13 +34,16 @@ _FEW = 3
 """As many layers are shorter as numbers."""
 
 
-def recover(header: ModelHeader, target: Engine | None, model: ModelHeader | None = None) -> tuple[str, Proof]:
+def recover(
+    header: ModelHeader, target: Engine | None, model: ModelHeader | None = None, name: str = ""
+) -> tuple[str, Proof]:
     """Rules that give every tensor of a file the type it has, and the proof of it.
 
     Args:
         header: The file.
         target: The engine; None: llama.cpp if it knows all the file's types.
         model: What to prove it on; None: the file itself.
+        name: The recipe's; without it the file's.
 
     """
     engine = target or _engine(header)
@@ -54,7 +57,7 @@ def recover(header: ModelHeader, target: Engine | None, model: ModelHeader | Non
         f"# Recovered from the types of {recipe_name(header.path.name)}.",
         "# The recipe that it was made by may have said the same in other words.",
         "qxmix: 1",
-        f"name: {quoted(recipe_name(header.path.stem))}",
+        f"name: {quoted(recipe_name(name or header.path.stem))}",
         f"target: {engine}",
         f"default: {default.lower()}",
     ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from qxmix.errors import Place, Problem
 from qxmix.quants import find
 from qxmix.recipe.model import Limits
-from qxmix.recipe.sizes import parse_size
+from qxmix.recipe.sizes import parse_size, parse_tokens
 
 if TYPE_CHECKING:
     from qxmix.recipe.tree import Node
@@ -55,7 +55,7 @@ def read_limits(name: str, parts: dict[str, Node], problems: list[Problem]) -> L
         given.say("kv_type", str(error))
     bpw = float(cast("float", parts["max_bpw"].value)) if "max_bpw" in parts else None
     size, ram = (next(iter(given.sizes(key)), None) for key in ("max_size", "max_ram"))
-    ctx = int(cast("int", parts["ctx"].value)) if "ctx" in parts else 0
+    ctx = parse_tokens(cast("str | int", parts["ctx"].value)) if "ctx" in parts else 0
     parallel = int(cast("int", parts["parallel"].value)) if "parallel" in parts else 1
     return Limits(bpw, size, given.sizes("max_vram"), ram, ctx, kind, parallel)
 
@@ -77,7 +77,13 @@ class _Given(NamedTuple):
             return ()
         value = self.parts[key].value
         written = [cast("str | int", n.value) for n in value] if isinstance(value, list) else [cast("str | int", value)]
+        found = []
         for text in written:
-            if parse_size(text) == 0:
+            try:
+                found.append(parse_size(text))
+            except ValueError as error:
+                self.say(key, str(error))
+                continue
+            if found[-1] == 0:
                 self.say(key, f"'{text}' is no size {'a model' if key == 'max_size' else 'memory'} can have")
-        return tuple(map(parse_size, written))
+        return tuple(found)

@@ -10,6 +10,9 @@ HUB_NBYTES = 200 * 1000**3
 """Bytes of a file above which Hugging Face's hub asks to split it; above 500 GB it takes none.
 
 Source: ``docs/hub/storage-limits.md`` of huggingface/hub-docs at 003e04e; its older states have 20 and 50 GB."""
+_FORGOTTEN = 1000
+"""Plain numbers below are meant in GiB: no model, no memory and no file has so few bytes."""
+_TOKENS = re.compile(r"([0-9]{1,12})\s*([kKmM]?)\Z")
 _PREFIXES = ((1, "K"), (2, "M"), (3, "G"), (4, "T"))
 
 
@@ -17,7 +20,7 @@ def parse_size(text: str | int) -> int:
     """Bytes of ``350GiB``, ``24GB`` (10^9), ``1.5g`` (as llama.cpp: 2^30) or a plain number.
 
     Raises:
-        ValueError: it is not a size.
+        ValueError: it is not a size, or so few bytes that the unit was forgotten.
 
     """
     found = _SIZE.match(str(text).strip())
@@ -29,7 +32,23 @@ def parse_size(text: str | int) -> int:
     whole, _, part = found[1].partition(".")
     # Exact for any number of digits, which a float is not.
     exact: int = int(whole + part) * base**power // 10 ** len(part)
+    if 0 < exact < _FORGOTTEN and not unit:
+        raise ValueError(f"{found[0]} is {exact} bytes; did you mean {found[0]}GiB?")
     return exact
+
+
+def parse_tokens(text: str | int) -> int:
+    """Tokens of ``32k`` (32,768), ``1m`` or a plain number.
+
+    Raises:
+        ValueError: it is no number of tokens, or none at all.
+
+    """
+    found = _TOKENS.match(str(text).strip())
+    n_tokens = int(found[1]) * 1024 ** _POWERS.get(found[2].lower(), 0) if found else 0
+    if n_tokens < 1:
+        raise ValueError(f"'{text}' is no number of tokens; write one like 32768 or 32k")
+    return n_tokens
 
 
 def size_text(nbytes: int) -> str:

@@ -22,12 +22,13 @@ def checked_text(results: Sequence[Checked], *, terminal: bool) -> str:
         lines += [wrapped(f"{p.severity.capitalize()}{on}: {p}", terminal=terminal) for p in r.problems]
     rows = [[str(r.recipe), r.model, "" if r.nbytes is None else human_nbytes(r.nbytes), _verdict(r)] for r in results]
     summary = table(("recipe", "model", ">size", "result"), rows, terminal=terminal) if rows else ""
-    bad = len({r.recipe for r in results if r.problems})
+    bad = len({r.recipe for r in results if r.exit_code})
     n_recipes = len({r.recipe for r in results})
     if not n_recipes:
         return "No recipe is here: a recipe is a .yaml file with a line 'qxmix: 1'."
     word = "recipe" if n_recipes == 1 else "recipes"
-    total = f"{bad} of {n_recipes} {word} with problems." if bad else f"{n_recipes} {word}, nothing to say."
+    fine = "no errors or warnings" if lines else "nothing to say"
+    total = f"{bad} of {n_recipes} {word} with problems." if bad else f"{n_recipes} {word}, {fine}."
     if any(p.id == "lock" for r in results for p in r.problems):
         total += " A lock whose change is meant is written anew by 'qxmix plan RECIPE MODEL --lock FILE'."
     return "\n\n".join(part for part in ("\n".join(lines), summary, wrapped(total, terminal=terminal)) if part)
@@ -35,7 +36,7 @@ def checked_text(results: Sequence[Checked], *, terminal: bool) -> str:
 
 def _verdict(result: Checked) -> str:
     n_errors = sum(p.severity == "error" for p in result.problems)
-    n_warnings = len(result.problems) - n_errors
+    n_warnings = sum(p.severity == "warning" for p in result.problems)
     counts = [f"{n} {word}{'s' * (n > 1)}" for n, word in ((n_errors, "error"), (n_warnings, "warning")) if n]
     return ", ".join(counts) or ("as locked" if result.locked else "ok")
 
