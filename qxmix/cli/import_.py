@@ -57,15 +57,14 @@ def command(
     if output is not None and output.exists():
         raise RunError(f"{output} exists; choose another name or remove it")
     proof: Proof | None
+    header, name = open_model(model) if model else None, output.stem if output else ""
     if _is_gguf(source):
         if dialect or base or given:
             raise click.UsageError("a GGUF has the types of all its tensors; leave out --dialect and --base, and --set")
-        on = open_model(model) if model else None
-        text, proof = recover(open_model(source), cast("Engine | None", target), on, output.stem if output else "")
+        text, proof = recover(open_model(source), cast("Engine | None", target), header, name)
     else:
-        header = open_model(model) if model else None
         mix = _read(source, cast("Dialect | None", dialect), base, _values(given), header)
-        name = output.stem if output else "imported" if source == _STDIN else source.stem
+        name = name or ("imported" if source == _STDIN else source.stem)
         text, proof = _translate(mix, name, cast("Engine", target or mix.engine), header)
     write_text(text, output)
     if proof is None:
