@@ -81,15 +81,13 @@ class Fill(Protocol):
 
 
 class PackGrid(Protocol):
-    """Stores a super-block of a grid type at ``packed[at:]``.
+    """Stores a super-block of a grid type at ``packed[at:]``, all but its scale.
 
-    ``d`` its scale, ``ls`` (n_blocks,) uint8 4-bit scales, ``chosen`` (n_groups,) int32 grid indices, ``signs`` (32,)
+    ``ls`` (n_blocks,) uint8 4-bit scales, ``chosen`` (n_groups,) int32 grid indices, ``signs`` (32,)
     uint8 a bit a weight.
     """
 
-    def __call__(
-        self, packed: Bytes, at: int, d: Floating, ls: Bytes, chosen: NDArray[np.int32], signs: Bytes, /
-    ) -> None: ...
+    def __call__(self, packed: Bytes, at: int, ls: Bytes, chosen: NDArray[np.int32], signs: Bytes, /) -> None: ...
 
 
 class PackLevels(Protocol):

@@ -13,6 +13,8 @@ Source: ``block_q8_0`` and ``quantize_row_q8_0_ref`` of ggml; both engines and t
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from qxmix.quants.block32.encoder import BLOCK
@@ -21,6 +23,9 @@ from qxmix.quants.common.numerics import load_half, store_half
 from qxmix.quants.common.simd import WIDTH, store_bytes
 from qxmix.quants.feedback.block32 import whole_range_feedback
 from qxmix.quants.jit import inlined, kernel
+
+if TYPE_CHECKING:
+    from qxmix.quants.codec import Decoder
 
 BLOCK_NBYTES = 34
 
@@ -58,17 +63,24 @@ def _pack(packed, at, scale, _minimum, low, high):
     store_bytes(packed, at + 2 + WIDTH, high - _127)
 
 
-@kernel
-def _decode(packed, rows):
-    data, flat = packed.ravel(), rows.ravel()
-    signed = data.view(np.int8)
-    for block in range(rows.size // BLOCK):
-        at, to = block * BLOCK_NBYTES, block * BLOCK
-        d = load_half(data, at)
-        for e in range(BLOCK):
-            flat[to + e] = d * np.float32(signed[at + 2 + e])
+def signed_decoder(n: int) -> Decoder:
+    """Build the decoder of blocks of a half and ``n`` signed bytes."""
+
+    @kernel
+    def decode(packed, rows):
+        data, flat = packed.ravel(), rows.ravel()
+        signed = data.view(np.int8)
+        for block in range(rows.size // n):
+            at, to = block * (2 + n), block * n
+            d = load_half(data, at)
+            for e in range(n):
+                flat[to + e] = d * np.float32(signed[at + 2 + e])
+
+    return decode
 
 
 CODECS = {
-    "Q8_0": Codec(decode=_decode, encode=_encode, feedback=whole_range_feedback(127, BLOCK_NBYTES, _pack)),
+    "Q8_0": Codec(
+        decode=signed_decoder(BLOCK), encode=_encode, feedback=whole_range_feedback(127, BLOCK_NBYTES, _pack)
+    ),
 }

@@ -17,6 +17,14 @@ LANES = 64
 
 
 @spliced
+def fill_lanes(x, first, value):
+    """Set the lanes ``first ..`` of ``x`` (n, LANES), behind the last block."""
+    for e in range(x.shape[0]):
+        for k in range(first, LANES):
+            x[e, k] = np.float32(value)
+
+
+@spliced
 def load_blocks(flat, first, n_blocks, x):
     """Lay blocks ``first .. first + n_blocks`` of ``flat`` side by side in ``x`` (n, LANES); lanes beyond are zero."""
     n = x.shape[0]
@@ -24,9 +32,7 @@ def load_blocks(flat, first, n_blocks, x):
         at = (first + k) * n
         for e in range(n):
             x[e, k] = flat[at + e]
-    for e in range(n):
-        for k in range(n_blocks, LANES):
-            x[e, k] = np.float32(0.0)
+    fill_lanes(x, n_blocks, 0.0)
 
 
 @spliced
@@ -38,9 +44,7 @@ def load_importance(columns, first, n_blocks, w):
         at = ((first + k) % blocks_per_row) * n
         for e in range(n):
             w[e, k] = columns[at + e]
-    for e in range(n):
-        for k in range(n_blocks, LANES):
-            w[e, k] = np.float32(1.0)
+    fill_lanes(w, n_blocks, 1.0)
 
 
 @kernel

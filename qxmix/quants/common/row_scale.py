@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qxmix.quants.common.lanes import LANES
+from qxmix.quants.common.lanes import LANES, fill_lanes
 from qxmix.quants.common.numerics import load_half
 from qxmix.quants.common.superblock import SUPER
 from qxmix.quants.jit import inlined, kernel
@@ -19,8 +19,6 @@ from qxmix.quants.jit import inlined, kernel
 if TYPE_CHECKING:
     from qxmix.quants.codec import Decoder
     from qxmix.quants.contracts import PutRow
-
-_0 = np.float32(0.0)
 
 
 @kernel
@@ -31,9 +29,7 @@ def load_rows(rows, first, n_rows, column, x):
         row = rows[first + k]
         for e in range(n):
             x[e, k] = row[column + e]
-    for e in range(n):
-        for k in range(n_rows, LANES):
-            x[e, k] = _0
+    fill_lanes(x, n_rows, 0.0)
 
 
 @kernel
@@ -71,10 +67,10 @@ def load_float(data, at):
     return np.uint32(bits).view(np.float32)
 
 
-def row_decoder(nbytes: int, put: PutRow, *, half: bool) -> Decoder:
-    """Build the decoder of rows that start with a scale, a half or a float32, then super-blocks of ``nbytes`` bytes.
+def row_decoder(nbytes: int, put: PutRow, *, half: bool, block: int = SUPER) -> Decoder:
+    """Build the decoder of rows that start with a scale, a half or a float32, then blocks of ``nbytes`` bytes.
 
-    ``put(data, at, d, row, start)`` decodes the super-block at ``data[at:]`` to ``row[start:]``; ``d`` is the scale.
+    ``put(data, at, d, row, start)`` decodes the block at ``data[at:]`` to ``row[start:]``; ``d`` is the scale.
     """
     meta_nbytes = 2 if half else 4
 
@@ -83,7 +79,7 @@ def row_decoder(nbytes: int, put: PutRow, *, half: bool) -> Decoder:
         for r in range(rows.shape[0]):
             data, row = packed[r], rows[r]
             d = load_half(data, 0) if half else load_float(data, 0)
-            for i in range(rows.shape[1] // SUPER):
-                put(data, meta_nbytes + nbytes * i, d, row, SUPER * i)
+            for i in range(rows.shape[1] // block):
+                put(data, meta_nbytes + nbytes * i, d, row, block * i)
 
     return decode

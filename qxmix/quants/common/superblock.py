@@ -121,13 +121,14 @@ def pack_two_bits(code, shift, packed, at):
 
 
 @inlined
-def pack_nibbles(code, packed, at):
-    """The low 4 bits of the codes (256, LANES) as field F64 from row ``at``."""
-    for g in range(4):
-        for t in range(32):
+def pack_nibbles(code, packed, at, apart=32):
+    """The low 4 bits of the codes (256, LANES) as field F64 from row ``at``; of F128 codes are 64 ``apart``."""
+    for g in range(128 // apart):
+        for t in range(apart):
+            e = 2 * apart * g + t
             for k in range(LANES):
-                low, high = code[64 * g + t, k] & np.uint8(15), code[64 * g + 32 + t, k] & np.uint8(15)
-                packed[at + 32 * g + t, k] = np.uint8(low | high << 4)
+                low, high = code[e, k] & np.uint8(15), code[e + apart, k] & np.uint8(15)
+                packed[at + apart * g + t, k] = np.uint8(low | high << 4)
 
 
 @inlined

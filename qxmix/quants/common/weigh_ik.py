@@ -6,12 +6,17 @@ alone.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.simd import WIDTH, load, root, splat, store, where
 from qxmix.quants.common.superblock import SUPER
-from qxmix.quants.jit import inlined, kernel
+from qxmix.quants.jit import inlined, kernel, spliced
+
+if TYPE_CHECKING:
+    from qxmix.quants.contracts import WeighLanes
 
 _TINY = np.float32(1e-9)
 _0 = np.float32(0.0)
@@ -65,3 +70,17 @@ def weigh_plain(x, w, factor, share, n_lanes=LANES):
         for e in range(SUPER):
             value = load(x, e * LANES + g)
             store(w, e * LANES + g, floor + value * value)
+
+
+def weigh_lanes(block: int, factor: float, share: float) -> WeighLanes:
+    """Build the weights of a search: ``weigh_cleaned`` where there are importances, else ``weigh_plain``."""
+    factor32, share32 = np.float32(factor), np.float32(share)
+
+    @spliced
+    def weigh(x, w, n_lanes, weighted):
+        if weighted:
+            weigh_cleaned(x, w, block, factor32, n_lanes)
+        else:
+            weigh_plain(x, w, factor32, share32, n_lanes)
+
+    return weigh

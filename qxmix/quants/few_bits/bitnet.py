@@ -18,15 +18,23 @@ d is the largest magnitude of the row; what is below half of it is 0.  Source: `
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from qxmix.quants.block32.e2m1 import largest_bits
 from qxmix.quants.codec import Codec
-from qxmix.quants.common.numerics import load_half, store_half
+from qxmix.quants.common.numerics import store_half
+from qxmix.quants.common.row_scale import row_decoder, store_float
 from qxmix.quants.interleaved.bit_fields import PAIRS, quads
 from qxmix.quants.interleaved.interleave import interleaved
 from qxmix.quants.interleaved.moves import Unit
 from qxmix.quants.jit import inlined, kernel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qxmix.quants.contracts import PutRow
 
 BLOCK = 64
 ONE_NBYTES = 13
@@ -57,83 +65,71 @@ def _digit_of(byte, place):
     return np.float32(np.int32((np.uint32(3) * rest) >> np.uint32(8)) - 1)
 
 
-@kernel
-def _encode_1(rows, _columns, packed, _search):
-    flat, out, n = rows.ravel(), packed.ravel(), rows.shape[1]
-    digit = np.empty(BLOCK, np.uint8)
-    at = 0
-    for r in range(rows.shape[0]):
-        d = np.uint32(largest_bits(flat, r * n, n)).view(np.float32)
-        store_half(out, at, d)
-        at += 2
-        for of in range(r * n, r * n + n, BLOCK):
-            _digits(flat, of, _HALF * d, digit)
-            last, power = np.uint32(0), np.uint32(1)
-            for i in range(4):
-                for m in range(3):
-                    number = np.uint32(0)
-                    for j in range(4, -1, -1):
-                        number = np.uint32(number * np.uint32(3) + np.uint32(digit[16 * i + 5 * m + j]))
-                    out[at + 3 * i + m] = _in_byte(number)
-                last = np.uint32(last + power * np.uint32(digit[16 * i + 15]))
-                power = np.uint32(power * np.uint32(3))
-            out[at + 12] = _in_byte(last)
-            at += ONE_NBYTES
+@inlined
+def _pack_1(digit, out, at):
+    last, power = np.uint32(0), np.uint32(1)
+    for i in range(4):
+        for m in range(3):
+            number = np.uint32(0)
+            for j in range(4, -1, -1):
+                number = np.uint32(number * np.uint32(3) + np.uint32(digit[16 * i + 5 * m + j]))
+            out[at + 3 * i + m] = _in_byte(number)
+        last = np.uint32(last + power * np.uint32(digit[16 * i + 15]))
+        power = np.uint32(power * np.uint32(3))
+    out[at + 12] = _in_byte(last)
 
 
-@kernel
-def _decode_1(packed, rows):
-    for r in range(rows.shape[0]):
-        data, x = packed[r], rows[r]
-        d = load_half(data, 0)
-        for block in range(len(x) // BLOCK):
-            at, to = 2 + block * ONE_NBYTES, block * BLOCK
-            for i in range(4):
-                for m in range(3):
-                    for j in range(5):
-                        x[to + 16 * i + 5 * m + j] = d * _digit_of(data[at + 3 * i + m], j)
-                x[to + 16 * i + 15] = d * _digit_of(data[at + 12], i)
+@inlined
+def _put_1(data, at, d, x, to):
+    for i in range(4):
+        for m in range(3):
+            for j in range(5):
+                x[to + 16 * i + 5 * m + j] = d * _digit_of(data[at + 3 * i + m], j)
+        x[to + 16 * i + 15] = d * _digit_of(data[at + 12], i)
 
 
-@kernel
-def _encode_2(rows, _columns, packed, _search):
-    flat, out, n = rows.ravel(), packed.ravel(), rows.shape[1]
-    digit = np.empty(BLOCK, np.uint8)
-    at = 0
-    for r in range(rows.shape[0]):
-        d = np.uint32(largest_bits(flat, r * n, n)).view(np.float32)
-        bits = np.float32(d).view(np.uint32)
+@inlined
+def _pack_2(digit, out, at):
+    for t in range(TWO_NBYTES):
+        out[at + t] = digit[t] | digit[t + 16] << 2 | digit[t + 32] << 4 | digit[t + 48] << 6
+
+
+@inlined
+def _put_2(data, at, d, x, to):
+    for t in range(TWO_NBYTES):
         for i in range(4):
-            out[at + i] = np.uint8((bits >> np.uint32(8 * i)) & np.uint32(255))
-        at += 4
-        for of in range(r * n, r * n + n, BLOCK):
-            _digits(flat, of, _HALF * d, digit)
-            for t in range(TWO_NBYTES):
-                out[at + t] = digit[t] | digit[t + 16] << 2 | digit[t + 32] << 4 | digit[t + 48] << 6
-            at += TWO_NBYTES
+            x[to + 16 * i + t] = d * np.float32(((np.int32(data[at + t]) >> (2 * i)) & 3) - 1)
 
 
-@kernel
-def _decode_2(packed, rows):
-    for r in range(rows.shape[0]):
-        data, x = packed[r], rows[r]
-        bits = np.uint32(0)
-        for i in range(4):
-            bits |= np.uint32(data[i]) << np.uint32(8 * i)
-        d = np.uint32(bits).view(np.float32)
-        for block in range(len(x) // BLOCK):
-            at, to = 4 + block * TWO_NBYTES, block * BLOCK
-            for t in range(TWO_NBYTES):
-                for i in range(4):
-                    x[to + 16 * i + t] = d * np.float32(((np.int32(data[at + t]) >> (2 * i)) & 3) - 1)
+def _codec(nbytes: int, pack: Callable[..., None], put: PutRow, *, half: bool) -> Codec:
+    """The codec of rows that start with a scale, a half or a float32, then blocks of ``nbytes`` bytes."""
+
+    @kernel
+    def encode(rows, _columns, packed, _search):
+        flat, out, n = rows.ravel(), packed.ravel(), rows.shape[1]
+        digit = np.empty(BLOCK, np.uint8)
+        at = 0
+        for r in range(rows.shape[0]):
+            d = np.uint32(largest_bits(flat, r * n, n)).view(np.float32)
+            if half:
+                store_half(out, at, d)
+            else:
+                store_float(out, at, d)
+            at += 2 if half else 4
+            for of in range(r * n, r * n + n, BLOCK):
+                _digits(flat, of, _HALF * d, digit)
+                pack(digit, out, at)
+                at += nbytes
+
+    return Codec(decode=row_decoder(nbytes, put, half=half, block=BLOCK), encode=encode)
 
 
 _E = np.arange(BLOCK)
-_IQ2_BN = Codec(decode=_decode_2, encode=_encode_2)
+_IQ2_BN = _codec(TWO_NBYTES, _pack_2, _put_2, half=False)
 _PLAIN_2 = (8 * (_E % 16) + 2 * (_E // 16))[:, None] + np.arange(2)
 
 CODECS = {
-    "IQ1_BN": Codec(decode=_decode_1, encode=_encode_1),
+    "IQ1_BN": _codec(ONE_NBYTES, _pack_1, _put_1, half=True),
     "IQ2_BN": _IQ2_BN,
     "IQ2_BN_R4": interleaved(_IQ2_BN, Unit(4, TWO_NBYTES, ((_PLAIN_2, quads(0, 4, BLOCK, 2, PAIRS)),), meta_nbytes=4)),
 }

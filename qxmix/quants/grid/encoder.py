@@ -6,14 +6,16 @@ grid point.  Signs are stored apart: eight bits per eight weights, or seven wher
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qxmix.quants.codec import Codec, at_factor
 from qxmix.quants.common.lanes import row_mean_squares, usable_importance
-from qxmix.quants.common.numerics import finite_or_0, nint
+from qxmix.quants.common.numerics import finite_or_0, nint, store_half
 from qxmix.quants.common.simd import WIDTH
 from qxmix.quants.grid.grids import grid_points, load_grid
+from qxmix.quants.grid.packing import grid_decoder
 from qxmix.quants.grid.search import SUPER_BLOCK, grid_snap, grid_sums, trial_codes
 from qxmix.quants.jit import inlined, kernel
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qxmix.quants.codec import Columns, Packed, Rows, ScaledEncoder
-    from qxmix.quants.contracts import PackGrid
+    from qxmix.quants.contracts import PackGrid, PutGrid
 
 OFF_GRID, ALL_IF_OFF, ALWAYS, ROUNDS = 0, 1, 2, 3
 """Which groups are rounded again with the scale that was found: those off the grid; all of a block that has one; all;
@@ -143,7 +145,7 @@ def start_at_max(_x, _w, _wx, largest, live, top, reach, scale):
 def grid_encoder(
     name: str, *, n: int, block: int, n_wanted: int, trials: int, trial_step: float, eps: float, even: bool,
     floor: float, sigma_factor: float, again: int, start: Callable[..., None], fit: Callable[..., np.float32],
-    pack: PackGrid, block_nbytes: int,
+    pack: PackGrid, nbytes: int,
 ) -> ScaledEncoder:  # fmt: skip
     """Build the encoder of a grid type for any factor of the d that it stores.
 
@@ -151,7 +153,7 @@ def grid_encoder(
     weights are ``importance * sqrt(sigma2 + x * x)`` or, without, ``floor * sigma2 + x * x``, where ``sigma2`` is
     ``sigma_factor`` times the mean square of the super-block.  ``start(x, w, wx, largest, live, top, reach, scale)``
     sets the scale around which trials are made, ``fit(d, rows, at, w, values, chosen, signs, ls)`` gives the d to
-    store, and ``pack`` stores a super-block.
+    store, and ``pack`` stores what follows it in a super-block of ``nbytes`` bytes.
     """
     round_trials, snap, sums = trial_codes(n), grid_snap(n), grid_sums(n)
     top = np.float32(2 * (3 if n == 8 else 8) - 1)  # noqa: PLR2004 - three levels or eight
@@ -237,10 +239,17 @@ def grid_encoder(
                    index, offsets, neighbours)  # fmt: skip
             d = _finish(live, per_block, block // 8, even, index, scale, chosen, signs, ls)
             d = fit(d, flat, at, w, values, chosen, signs, ls)
-            pack(out, block_at * block_nbytes, d * factor, ls, chosen, signs)
+            store_half(out, block_at * nbytes, d * factor)
+            pack(out, block_at * nbytes, ls, chosen, signs)
 
     def encode_rows(rows: Rows, columns: Columns, packed: Packed, factor: np.float32) -> None:
         grid = load_grid(name, n_wanted)
         encode(rows, columns, packed, factor, grid_points(name), grid.index, grid.offsets, grid.neighbours)
 
     return encode_rows
+
+
+def grid_codecs(name: str, *, factor: float, nbytes: int, put: PutGrid, **kind: Any) -> dict[str, Codec]:
+    """Build the codec of a grid type: ``grid_encoder`` of ``kind``, at the reference's ``factor``, and its decoder."""
+    encode = grid_encoder(name, nbytes=nbytes, **kind)
+    return {name: Codec(decode=grid_decoder(name, nbytes, put), encode=at_factor(encode, factor), scaled=encode)}

@@ -18,18 +18,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from qxmix.quants.codec import Codec, at_factor
-from qxmix.quants.common.numerics import load_half, store_half
-from qxmix.quants.grid.encoder import OFF_GRID, grid_encoder, start_at_max
-from qxmix.quants.grid.packing import grid_decoder, put_group, store_nibbles, take_nibble
+from qxmix.quants.common.numerics import load_half
+from qxmix.quants.grid.encoder import OFF_GRID, grid_codecs, start_at_max
+from qxmix.quants.grid.packing import put_group, step_of, store_nibbles, take_nibble
 from qxmix.quants.jit import inlined
 
 BLOCK_NBYTES = 82
 
 
 @inlined
-def _pack(packed, at, d, ls, chosen, signs):
-    store_half(packed, at, d)
+def _pack(packed, at, ls, chosen, signs):
     for j in range(8):
         high = 0
         for k in range(4):
@@ -45,8 +43,7 @@ def _pack(packed, at, d, ls, chosen, signs):
 def _put(data, at, values, flat, to):
     d = load_half(data, at)
     for g in range(32):
-        nibble = np.float32(take_nibble(data, at + 74, g >> 1))
-        scale = d * (np.float32(0.5) + nibble) * np.float32(0.25)
+        scale = step_of(d, take_nibble(data, at + 74, g >> 1), 0.25)
         high = (np.uint32(data[at + 66 + (g >> 2)]) >> (2 * (g & 3))) & 3
         point = np.uint32(data[at + 2 + g]) | (high << 8)
         put_group(flat, to + 8 * g, scale, values, point, data[at + 34 + g])
@@ -57,11 +54,8 @@ def _fit(d, _rows, _at, _w, _values, _chosen, _signs, _ls):
     return d * np.float32(0.9875)
 
 
-_ENCODE = grid_encoder(
+CODECS = grid_codecs(
     "IQ2_S", n=8, block=16, n_wanted=1, trials=9, trial_step=0.1, eps=1e-8, even=False, floor=0.25,
-    sigma_factor=2.0, again=OFF_GRID, start=start_at_max, fit=_fit, pack=_pack,
-    block_nbytes=BLOCK_NBYTES,
+    sigma_factor=2.0, again=OFF_GRID, start=start_at_max, fit=_fit, pack=_pack, put=_put,
+    nbytes=BLOCK_NBYTES, factor=1.0,
 )  # fmt: skip
-CODECS = {
-    "IQ2_S": Codec(decode=grid_decoder("IQ2_S", BLOCK_NBYTES, _put), encode=at_factor(_ENCODE, 1.0), scaled=_ENCODE)
-}

@@ -19,10 +19,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from qxmix.quants.codec import Codec, at_factor
-from qxmix.quants.common.numerics import load_half, store_half
-from qxmix.quants.grid.encoder import ROUNDS, grid_encoder
-from qxmix.quants.grid.packing import eighth_sign, grid_decoder, put_group, store_nibbles, take_nibble
+from qxmix.quants.common.numerics import load_half
+from qxmix.quants.grid.encoder import ROUNDS, grid_codecs
+from qxmix.quants.grid.packing import eighth_sign, put_group, step_of, store_nibbles, take_nibble
 from qxmix.quants.jit import inlined, kernel
 
 BLOCK = 16
@@ -100,8 +99,7 @@ def _fit(d, rows, at, w, values, chosen, signs, ls):
 
 
 @inlined
-def _pack(packed, at, d, ls, chosen, signs):
-    store_half(packed, at, d)
+def _pack(packed, at, ls, chosen, signs):
     for g in range(2 * N_BLOCKS):
         word = np.uint32(chosen[g]) | (np.uint32(signs[g] & 127) << np.uint32(9))
         packed[at + 2 + 2 * g] = np.uint8(word & np.uint32(255))
@@ -113,17 +111,13 @@ def _pack(packed, at, d, ls, chosen, signs):
 def _put(data, at, values, flat, to):
     d = load_half(data, at)
     for g in range(32):
-        nibble = np.float32(take_nibble(data, at + 66, g >> 1))
-        scale = d * (np.float32(0.5) + nibble) * np.float32(0.25)
+        scale = step_of(d, take_nibble(data, at + 66, g >> 1), 0.25)
         word = np.uint32(data[at + 2 + 2 * g]) | (np.uint32(data[at + 3 + 2 * g]) << np.uint32(8))
         put_group(flat, to + 8 * g, scale, values, word & np.uint32(511), eighth_sign(word >> np.uint32(9)))
 
 
-_ENCODE = grid_encoder(
+CODECS = grid_codecs(
     "IQ2_XS", n=8, block=BLOCK, n_wanted=2, trials=7, trial_step=0.1, eps=1e-15, even=True, floor=0.25,
-    sigma_factor=1.0, again=ROUNDS, start=_start_at_split, fit=_fit, pack=_pack,
-    block_nbytes=BLOCK_NBYTES,
+    sigma_factor=1.0, again=ROUNDS, start=_start_at_split, fit=_fit, pack=_pack, put=_put,
+    nbytes=BLOCK_NBYTES, factor=1.0,
 )  # fmt: skip
-CODECS = {
-    "IQ2_XS": Codec(decode=grid_decoder("IQ2_XS", BLOCK_NBYTES, _put), encode=at_factor(_ENCODE, 1.0), scaled=_ENCODE)
-}

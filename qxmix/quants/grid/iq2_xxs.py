@@ -19,10 +19,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from qxmix.quants.codec import Codec, at_factor
-from qxmix.quants.common.numerics import load_half, nint, store_half
-from qxmix.quants.grid.encoder import ALWAYS, as_found, grid_encoder
-from qxmix.quants.grid.packing import eighth_sign, grid_decoder, load_word, put_group, store_sign_word
+from qxmix.quants.common.numerics import nint
+from qxmix.quants.grid.encoder import ALWAYS, as_found, grid_codecs
+from qxmix.quants.grid.packing import put_group, put_words, store_sign_word
 from qxmix.quants.jit import inlined, kernel
 
 BLOCK = 32
@@ -108,8 +107,7 @@ def _start_at_fit(x, w, wx, largest, live, _top, reach, scale):
 
 
 @inlined
-def _pack(packed, at, d, ls, chosen, signs):
-    store_half(packed, at, d)
+def _pack(packed, at, ls, chosen, signs):
     for b in range(8):
         for k in range(4):
             packed[at + 2 + 8 * b + k] = np.uint8(chosen[4 * b + k])
@@ -117,21 +115,12 @@ def _pack(packed, at, d, ls, chosen, signs):
 
 
 @inlined
-def _put(data, at, values, flat, to):
-    d = load_half(data, at)
-    for b in range(8):
-        word = load_word(data, at + 6 + 8 * b)
-        scale = d * (np.float32(0.5) + np.float32(word >> np.uint32(28))) * np.float32(0.25)
-        for k in range(4):
-            signs = eighth_sign((word >> np.uint32(7 * k)) & np.uint32(127))
-            put_group(flat, to + 32 * b + 8 * k, scale, values, data[at + 2 + 8 * b + k], signs)
+def _put_eight(data, at, e, scale, signs, values, flat, to):
+    put_group(flat, to, scale, values, data[at + 2 + 8 * (e // 4) + e % 4], signs)
 
 
-_ENCODE = grid_encoder(
+CODECS = grid_codecs(
     "IQ2_XXS", n=8, block=BLOCK, n_wanted=2, trials=6, trial_step=0.1, eps=1e-15, even=True, floor=0.25,
     sigma_factor=1.0, again=ALWAYS, start=_start_at_fit, fit=as_found, pack=_pack,
-    block_nbytes=BLOCK_NBYTES,
+    put=put_words(6, 8, 0.25, _put_eight), nbytes=BLOCK_NBYTES, factor=1.0,
 )  # fmt: skip
-CODECS = {
-    "IQ2_XXS": Codec(decode=grid_decoder("IQ2_XXS", BLOCK_NBYTES, _put), encode=at_factor(_ENCODE, 1.0), scaled=_ENCODE)
-}

@@ -21,18 +21,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from qxmix.quants.codec import Codec, at_factor
-from qxmix.quants.common.numerics import load_half, store_half
-from qxmix.quants.grid.encoder import ALL_IF_OFF, as_found, grid_encoder, start_at_max
-from qxmix.quants.grid.packing import grid_decoder, put_group, store_nibbles, take_nibble
+from qxmix.quants.common.numerics import load_half
+from qxmix.quants.grid.encoder import ALL_IF_OFF, as_found, grid_codecs, start_at_max
+from qxmix.quants.grid.packing import put_group, store_nibbles, take_nibble
 from qxmix.quants.jit import inlined
 
 BLOCK_NBYTES = 110
 
 
 @inlined
-def _pack(packed, at, d, ls, chosen, signs):
-    store_half(packed, at, d)
+def _pack(packed, at, ls, chosen, signs):
     for b in range(8):
         high = 0
         for k in range(8):
@@ -53,11 +51,8 @@ def _put(data, at, values, flat, to):
         put_group(flat, to + 4 * g, scale, values, point, np.uint32(data[at + 74 + (g >> 1)]) >> (4 * (g & 1)))
 
 
-_ENCODE = grid_encoder(
+CODECS = grid_codecs(
     "IQ3_S", n=4, block=32, n_wanted=3, trials=9, trial_step=0.2, eps=1e-45, even=False, floor=0.0,
-    sigma_factor=2.0, again=ALL_IF_OFF, start=start_at_max, fit=as_found, pack=_pack,
-    block_nbytes=BLOCK_NBYTES,
+    sigma_factor=2.0, again=ALL_IF_OFF, start=start_at_max, fit=as_found, pack=_pack, put=_put,
+    nbytes=BLOCK_NBYTES, factor=1.033,
 )  # fmt: skip
-CODECS = {
-    "IQ3_S": Codec(decode=grid_decoder("IQ3_S", BLOCK_NBYTES, _put), encode=at_factor(_ENCODE, 1.033), scaled=_ENCODE)
-}

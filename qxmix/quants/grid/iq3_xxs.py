@@ -19,18 +19,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from qxmix.quants.codec import Codec, at_factor
-from qxmix.quants.common.numerics import load_half, store_half
-from qxmix.quants.grid.encoder import OFF_GRID, as_found, grid_encoder, start_at_max
-from qxmix.quants.grid.packing import eighth_sign, grid_decoder, load_word, put_group, store_sign_word
+from qxmix.quants.grid.encoder import OFF_GRID, as_found, grid_codecs, start_at_max
+from qxmix.quants.grid.packing import put_group, put_words, store_sign_word
 from qxmix.quants.jit import inlined
 
 BLOCK_NBYTES = 98
 
 
 @inlined
-def _pack(packed, at, d, ls, chosen, signs):
-    store_half(packed, at, d)
+def _pack(packed, at, ls, chosen, signs):
     for g in range(64):
         packed[at + 2 + g] = np.uint8(chosen[g])
     for b in range(8):
@@ -38,25 +35,13 @@ def _pack(packed, at, d, ls, chosen, signs):
 
 
 @inlined
-def _put(data, at, values, flat, to):
-    d = load_half(data, at)
-    for b in range(8):
-        word = load_word(data, at + 66 + 4 * b)
-        scale = d * (np.float32(0.5) + np.float32(word >> np.uint32(28))) * np.float32(0.5)
-        for k in range(4):
-            signs = eighth_sign((word >> np.uint32(7 * k)) & np.uint32(127))
-            g = 8 * b + 2 * k
-            put_group(flat, to + 4 * g, scale, values, data[at + 2 + g], signs)
-            put_group(flat, to + 4 * g + 4, scale, values, data[at + 3 + g], signs >> 4)
+def _put_eight(data, at, e, scale, signs, values, flat, to):
+    put_group(flat, to, scale, values, data[at + 2 + 2 * e], signs)
+    put_group(flat, to + 4, scale, values, data[at + 3 + 2 * e], signs >> 4)
 
 
-_ENCODE = grid_encoder(
+CODECS = grid_codecs(
     "IQ3_XXS", n=4, block=32, n_wanted=2, trials=15, trial_step=0.2, eps=1e-8, even=True, floor=0.0,
     sigma_factor=2.0, again=OFF_GRID, start=start_at_max, fit=as_found, pack=_pack,
-    block_nbytes=BLOCK_NBYTES,
+    put=put_words(66, 4, 0.5, _put_eight), nbytes=BLOCK_NBYTES, factor=1.0125,
 )  # fmt: skip
-CODECS = {
-    "IQ3_XXS": Codec(
-        decode=grid_decoder("IQ3_XXS", BLOCK_NBYTES, _put), encode=at_factor(_ENCODE, 1.0125), scaled=_ENCODE
-    )
-}

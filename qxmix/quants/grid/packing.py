@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qxmix.quants.common.numerics import load_half
 from qxmix.quants.grid.grids import grid_points
 from qxmix.quants.grid.search import SUPER_BLOCK
 from qxmix.quants.jit import inlined, kernel
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qxmix.quants.codec import Decoder, Packed, Rows
     from qxmix.quants.contracts import PutGrid
 
@@ -58,11 +61,37 @@ def take_nibble(data, at, i):
 
 
 @inlined
+def step_of(d, code, factor):
+    """Scale of a block from its 4-bit code: ``d * (0.5 + code) * factor``."""
+    return d * (np.float32(0.5) + np.float32(code)) * np.float32(factor)
+
+
+@inlined
 def put_group(flat, to, scale, values, point, signs):
     """Decode one group: ``scale`` times grid point, negated where ``signs`` has a bit."""
     for i in range(values.shape[1]):
         v = scale * values[point, i]
         flat[to + i] = -v if (signs >> i) & 1 else v
+
+
+def put_words(first: int, apart: int, factor: float, put_eight: Callable[..., None]) -> PutGrid:
+    """Build the ``put`` of a type whose block b has a sign word at ``first + apart * b``, with its scale on top.
+
+    ``put_eight(data, at, e, scale, signs, values, flat, to)`` decodes the ``e``-th eight weights to ``flat[to:]``.
+    """
+
+    @inlined
+    def put(data, at, values, flat, to):
+        d = load_half(data, at)
+        for b in range(8):
+            word = load_word(data, at + first + apart * b)
+            scale = step_of(d, word >> np.uint32(28), factor)
+            for k in range(4):
+                e = 4 * b + k
+                signs = eighth_sign((word >> np.uint32(7 * k)) & np.uint32(127))
+                put_eight(data, at, e, scale, signs, values, flat, to + 8 * e)
+
+    return put
 
 
 def grid_decoder(name: str, block_nbytes: int, put: PutGrid) -> Decoder:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qxmix.quants.codec import Codec
-from qxmix.quants.common.lanes import LANES, load_blocks, load_importance
+from qxmix.quants.common.lanes import LANES, load_blocks, load_importance, sum_of_squares
 from qxmix.quants.common.numerics import load_half, nint, store_half
 from qxmix.quants.grid.grids import grid_points, load_grid
 from qxmix.quants.grid.iq1_m import search_halves
@@ -57,16 +57,6 @@ _0 = np.float32(0.0)
 _1 = np.float32(1.0)
 _15 = np.float32(15.0)
 _HALF = np.float32(0.5)
-
-
-@inlined
-def _squares(x, total):
-    """Sum of the squares of each lane, in element order."""
-    for k in range(LANES):
-        total[k] = _0
-    for e in range(x.shape[0]):
-        for k in range(LANES):
-            total[k] += x[e, k] * x[e, k]
 
 
 @kernel
@@ -107,7 +97,7 @@ def _encode_s(rows, columns, packed, _values, index, offsets, neighbours):
         load_blocks(flat, first, n, x)
         if weighted:
             load_importance(columns, first, n, w)
-        _squares(x, squares)
+        sum_of_squares(x, squares)
         for k in range(LANES):
             sigma2[k] = np.float32(1.5) * squares[k] / np.float32(BLOCK)
         _weigh(x, w, sigma2, weighted)
@@ -146,8 +136,8 @@ def _encode_m(rows, columns, packed, values, index, offsets, neighbours):
         load_blocks(flat, first, n, x)
         if weighted:
             load_importance(columns, first, n, w)
-        _squares(x[:HALF], squares[0])
-        _squares(x[HALF:], squares[1])
+        sum_of_squares(x[:HALF], squares[0])
+        sum_of_squares(x[HALF:], squares[1])
         for k in range(LANES):
             both = squares[0, k] + squares[1, k]
             sigma2[k] = np.float32(1.5) * both / np.float32(BLOCK)
@@ -182,31 +172,32 @@ def _put(x, to, step, values, point, minus):
         x[to + i] = step * (values[point, i] + (-DELTA if minus else DELTA))
 
 
-@kernel
-def _decode_s(packed, rows, values):
-    for r in range(rows.shape[0]):
-        data, x = packed[r], rows[r]
-        d = load_half(data, 0)
-        for b in range(len(x) // BLOCK):
-            at = 2 + b * S_NBYTES
-            high = np.int32(data[at + 4]) | np.int32(data[at + 5]) << 8
-            step = d * np.float32(2 * (high >> 12 & 7) + 1)
-            for g in range(4):
-                point = np.int32(data[at + g]) | (high >> 3 * g & 7) << 8
-                _put(x, BLOCK * b + 8 * g, step, values, point, high >> 15)
+@inlined
+def _put_s(data, at, d, x, to, values):
+    high = np.int32(data[at + 4]) | np.int32(data[at + 5]) << 8
+    step = d * np.float32(2 * (high >> 12 & 7) + 1)
+    for g in range(4):
+        _put(x, to + 8 * g, step, values, np.int32(data[at + g]) | (high >> 3 * g & 7) << 8, high >> 15)
 
 
-@kernel
-def _decode_m(packed, rows, values):
-    for r in range(rows.shape[0]):
-        data, x = packed[r], rows[r]
-        d = load_half(data, 0)
-        for b in range(len(x) // BLOCK):
-            at = 2 + b * M_NBYTES
-            for g in range(4):
-                step = d * np.float32(np.int32(data[at + 6]) >> 4 * (g // 2) & 15)
-                nibble = np.int32(data[at + 4 + g // 2]) >> 4 * (g % 2) & 15
-                _put(x, BLOCK * b + 8 * g, step, values, np.int32(data[at + g]) | (nibble & 7) << 8, nibble & 8)
+@inlined
+def _put_m(data, at, d, x, to, values):
+    for g in range(4):
+        step = d * np.float32(np.int32(data[at + 6]) >> 4 * (g // 2) & 15)
+        nibble = np.int32(data[at + 4 + g // 2]) >> 4 * (g % 2) & 15
+        _put(x, to + 8 * g, step, values, np.int32(data[at + g]) | (nibble & 7) << 8, nibble & 8)
+
+
+def _decoder(nbytes: int, put_block: Callable[..., None]) -> Callable[..., None]:
+    @kernel
+    def decode(packed, rows, values):
+        for r in range(rows.shape[0]):
+            data, x = packed[r], rows[r]
+            d = load_half(data, 0)
+            for b in range(len(x) // BLOCK):
+                put_block(data, 2 + b * nbytes, d, x, BLOCK * b, values)
+
+    return decode
 
 
 def _plain(encode: Callable[..., None], decode: Callable[..., None]) -> Codec:
@@ -225,6 +216,6 @@ _S = Unit(4, S_NBYTES, (_INDEX, (span(4, 2), runs(16, 4, 2, 2))), meta_nbytes=2)
 _M = Unit(4, M_NBYTES, (_INDEX, (span(4, 2), runs(16, 4, 2, 1)), (span(6, 1), runs(24, 4, 1, 1))), meta_nbytes=2)
 
 CODECS = {
-    "IQ1_S_R4": interleaved(_plain(_encode_s, _decode_s), _S),
-    "IQ1_M_R4": interleaved(_plain(_encode_m, _decode_m), _M),
+    "IQ1_S_R4": interleaved(_plain(_encode_s, _decoder(S_NBYTES, _put_s)), _S),
+    "IQ1_M_R4": interleaved(_plain(_encode_m, _decoder(M_NBYTES, _put_m)), _M),
 }

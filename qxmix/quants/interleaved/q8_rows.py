@@ -24,8 +24,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qxmix.quants.block32.e2m1 import largest_bits
+from qxmix.quants.block32.q8_0 import signed_decoder
 from qxmix.quants.codec import Codec
-from qxmix.quants.common.numerics import load_half, store_half
+from qxmix.quants.common.numerics import store_half
+from qxmix.quants.common.row_scale import load_float
 from qxmix.quants.common.simd import WIDTH, load, store_word
 from qxmix.quants.common.simd_few import bytes_of_bits
 from qxmix.quants.interleaved.bit_fields import runs, span
@@ -131,26 +133,11 @@ def _decode_rows(meta_nbytes: int) -> Decoder:
     def decode(packed, rows):
         n = rows.shape[1]
         for r in range(rows.shape[0]):
-            data = packed[r].view(np.int8)
-            bits = np.uint32(0)
-            for i in range(4):
-                bits |= np.uint32(packed[r, i]) << np.uint32(8 * i)
-            d = np.uint32(bits).view(np.float32)
+            data, d = packed[r].view(np.int8), load_float(packed[r], 0)
             for e in range(n):
                 rows[r, e] = d * np.float32(data[meta_nbytes + e])
 
     return decode
-
-
-@kernel
-def _decode_q8_k(packed, rows):
-    data, flat = packed.ravel(), rows.ravel()
-    signed = data.view(np.int8)
-    for block in range(rows.size // SUPER):
-        at, to = block * Q8_K_NBYTES, block * SUPER
-        d = load_half(data, at)
-        for e in range(SUPER):
-            flat[to + e] = d * np.float32(signed[at + 2 + e])
 
 
 _Q8_KV_R8 = Unit(ROWS, 32, ((span(0, 32), runs(0, ROWS, 32, 4)),), meta_nbytes=4)
@@ -159,5 +146,5 @@ _Q8_K_R8 = Unit(ROWS, 258, ((span(0, 2), runs(0, ROWS, 2, 2)), (span(2, 256), ru
 CODECS = {
     "Q8_KV": Codec(decode=_decode_rows(8), encode=_encode_row),
     "Q8_KV_R8": Codec(decode=interleaved_decoder(_decode_rows(4), _Q8_KV_R8), encode=_encode_q8_kv_r8),
-    "Q8_K_R8": Codec(decode=interleaved_decoder(_decode_q8_k, _Q8_K_R8), encode=_encode_q8_k_r8),
+    "Q8_K_R8": Codec(decode=interleaved_decoder(signed_decoder(SUPER), _Q8_K_R8), encode=_encode_q8_k_r8),
 }

@@ -23,7 +23,7 @@ from qxmix.quants.codec import SEARCHES, Codec, search_decides
 from qxmix.quants.common.lanes import LANES, weigh_by_square
 from qxmix.quants.common.numerics import half_round, load_half, nint
 from qxmix.quants.common.search import ZERO_BLOCK, best_linear, linear_search, scan_linear
-from qxmix.quants.common.superblock import largest_scale, pack_two_bits, put_half, super_decoder
+from qxmix.quants.common.superblock import largest_scale, pack_nibbles, pack_two_bits, put_half, super_decoder
 from qxmix.quants.feedback.k_super import scaled_feedback
 from qxmix.quants.feedback.nearest import nearest_linear
 from qxmix.quants.jit import inlined, spliced
@@ -38,15 +38,6 @@ NMAX = 32
 
 _0 = np.float32(0.0)
 _1 = np.float32(1.0)
-
-
-@spliced
-def _pack_low(code, packed, at):
-    for g in range(2):
-        for t in range(64):
-            for k in range(LANES):
-                low, high = code[128 * g + t, k] & np.uint8(15), code[128 * g + 64 + t, k] & np.uint8(15)
-                packed[at + 64 * g + t, k] = np.uint8(low | high << 4)
 
 
 @spliced
@@ -81,7 +72,7 @@ def _finish(x, _w, _weighted, _method, scales, code, packed):
             scales[j, k] = level if amax[k] >= ZERO_BLOCK else _0
             packed[192 + j, k] = np.uint8(np.int32(scales[j, k]) & 255)
     round_linear(x, d, scales, NMAX, code)
-    _pack_low(code, packed, 0)
+    pack_nibbles(code, packed, 0, 64)
     pack_two_bits(code, np.uint8(4), packed, 128)
     _clear_zero(amax, packed)
 
@@ -123,7 +114,7 @@ def _feedback(scan: FindLevels) -> FeedbackEncoder:
             for k in range(LANES):
                 block[192 + j, k] = np.uint8(np.int32(found[0, j, k]) & 255)
         put_half(block, 208, unit[0])
-        _pack_low(codes, block, 0)
+        pack_nibbles(codes, block, 0, 64)
         pack_two_bits(codes, np.uint8(4), block, 128)
 
     return scaled_feedback(

@@ -18,7 +18,7 @@ from qxmix.quants.common.numerics import nint
 from qxmix.quants.common.row_encoder import clear_lanes, row_encoder, units_by
 from qxmix.quants.common.simd import WIDTH, gather, load, splat, store, store_bytes, where
 from qxmix.quants.common.superblock import SUPER, largest_scale, put_half, super_encoder
-from qxmix.quants.common.weigh_ik import weigh_cleaned, weigh_plain
+from qxmix.quants.common.weigh_ik import weigh_lanes
 from qxmix.quants.jit import inlined, kernel, spliced
 from qxmix.quants.level.two_tables import TwoTables, entry_of
 
@@ -153,17 +153,7 @@ def _settle_super(kind: LevelType) -> Callable[..., None]:
 
 def weigh_of(kind: LevelType) -> WeighLanes:
     """Build the weights of a type's search."""
-    block, variance, share = kind.block, np.float32(kind.variance), np.float32(kind.share)
-
-    @inlined
-    def weigh(x, w, n_lanes, weighted):
-        """Weights of super-blocks, from the importances in ``w`` if there are any."""
-        if weighted:
-            weigh_cleaned(x, w, block, variance, n_lanes)
-        else:
-            weigh_plain(x, w, variance, share, n_lanes)
-
-    return weigh
+    return weigh_lanes(kind.block, kind.variance, kind.share)
 
 
 def encode_super(kind: LevelType) -> ScaledEncoder:
@@ -172,7 +162,7 @@ def encode_super(kind: LevelType) -> ScaledEncoder:
     block, nbytes, skips = kind.block, kind.nbytes, kind.skips
 
     @spliced
-    def weigh_lanes(x, w, weighted):
+    def weigh_all(x, w, weighted):
         weigh(x, w, LANES, weighted)
 
     @spliced
@@ -198,7 +188,7 @@ def encode_super(kind: LevelType) -> ScaledEncoder:
         if skips:
             clear_lanes(packed, largest)
 
-    return super_encoder(nbytes, 0, weigh_lanes, fill)
+    return super_encoder(nbytes, 0, weigh_all, fill)
 
 
 def encode_rows(kind: LevelType) -> Encoder:

@@ -27,7 +27,7 @@ from qxmix.quants.common.row_encoder import row_encoder, units_by
 from qxmix.quants.common.row_scale import load_float
 from qxmix.quants.common.simd import WIDTH, gather, load, splat, store, store_bytes, where
 from qxmix.quants.common.superblock import SUPER
-from qxmix.quants.common.weigh_ik import weigh_cleaned, weigh_plain
+from qxmix.quants.common.weigh_ik import weigh_lanes
 from qxmix.quants.jit import inlined, kernel, spliced
 from qxmix.quants.level.encoder import odd_level, odd_unit
 from qxmix.quants.level.even_codes import (
@@ -48,22 +48,13 @@ BLOCK = 32
 N_BLOCKS = SUPER // BLOCK
 NBYTES = 128
 META_NBYTES = 4
-VARIANCE = np.float32(2.0)
+VARIANCE = 2.0
 """Of the variance of a super-block, what counts in a weight."""
 _SHIFT = TABLES.shift
 
 _0 = np.float32(0.0)
 _1 = np.float32(1.0)
 _16 = np.float32(16.0)
-
-
-@spliced
-def _weigh(x, w, n_lanes, weighted):
-    """Weights of super-blocks, from importances if there are any."""
-    if weighted:
-        weigh_cleaned(x, w, BLOCK, VARIANCE, n_lanes)
-    else:
-        weigh_plain(x, w, VARIANCE, _0, n_lanes)
 
 
 @inlined
@@ -176,7 +167,7 @@ def _decode(packed, rows):
 
 
 _ENCODE = row_encoder(
-    block=BLOCK, nbytes=NBYTES, half=False, n_found=1, weigh=_weigh, search=search_even, units=units_by(odd_unit),
-    settle=_settle, last=_last,
+    block=BLOCK, nbytes=NBYTES, half=False, n_found=1, weigh=weigh_lanes(BLOCK, VARIANCE, 0.0), search=search_even,
+    units=units_by(odd_unit), settle=_settle, last=_last,
 )  # fmt: skip
 CODECS = {"IQ4_KSS": Codec(decode=_decode, encode=at_factor(_ENCODE, 1.01), scaled=_ENCODE)}
