@@ -22,7 +22,7 @@ explains less.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -122,17 +122,7 @@ def _keep(survive, left, right, bound, lines, kept, n_kept):
     return full
 
 
-def exhaustive_search(
-    nearest: Callable[..., object], index_of: Callable[..., float], *, mirrored: bool
-) -> Callable[..., None]:
-    """Build the exhaustive search over levels.
-
-    ``nearest(y, low, high)`` is the level nearest to each lane of a vector y, ``index_of(y, low, high)`` the index of
-    that nearest to a scalar; low and high are the first and the last level.  ``mirrored``: without these two the levels
-    are the same on both sides of zero, so that below full range one sign of the scale does for both.
-    """
-    try_steps, apply_steps = stepping(index_of)
-
+def _measuring(nearest: Callable[..., object]) -> Callable[..., Any]:
     @inlined
     def sums(block, t, low, high):
         n = block.shape[0] // 3
@@ -153,6 +143,16 @@ def exhaustive_search(
         store(lines, WIDTH, where(s2 > _0, (s1 * s1) / s2, splat(_0)))
         store(lines, 2 * WIDTH, s2)
 
+    @inlined
+    def at_scale(block, s, sign, low, high, lines):
+        store(lines, 3 * WIDTH, s)
+        explained(block, lines[3], sign, low, high, lines)
+        return load(lines, 0), load(lines, WIDTH), load(lines, 2 * WIDTH)
+
+    return at_scale
+
+
+def _visiting(try_steps: Callable[..., None]) -> Callable[..., None]:
     @kernel
     def visit(x, w, g, block, best, levels, kept, n_kept, found):
         """Go through the kept intervals whose bound exceeds what the best known rounding explains; forget them all."""
@@ -162,12 +162,10 @@ def exhaustive_search(
                     try_steps(x, w, g + k, block, k, levels, kept[k, i], found[k])
             n_kept[k] = 0
 
-    @inlined
-    def at_scale(block, s, sign, low, high, lines):
-        store(lines, 3 * WIDTH, s)
-        explained(block, lines[3], sign, low, high, lines)
-        return load(lines, 0), load(lines, WIDTH), load(lines, 2 * WIDTH)
+    return visit
 
+
+def _scanning(at_scale: Callable[..., Any], visit: Callable[..., None]) -> Callable[..., None]:
     @kernel
     def scan(x, w, g, block, energy, start, sign, levels, best, lines, kept, n_kept, found):
         """From the scale ``start`` to ever finer ones of this sign, while any may be better than the best known."""
@@ -191,6 +189,22 @@ def exhaustive_search(
                 active = active & (energies - _clamped(block, finer, top) > known * _MARGIN)
             s, here, ahead = finer, there, splat(_0)
         store(best, 0, known)
+
+    return scan
+
+
+def exhaustive_search(
+    nearest: Callable[..., object], index_of: Callable[..., float], *, mirrored: bool
+) -> Callable[..., None]:
+    """Build the exhaustive search over levels.
+
+    ``nearest(y, low, high)`` is the level nearest to each lane of a vector y, ``index_of(y, low, high)`` the index of
+    that nearest to a scalar; low and high are the first and the last level.  ``mirrored``: without these two the levels
+    are the same on both sides of zero, so that below full range one sign of the scale does for both.
+    """
+    try_steps, apply_steps = stepping(index_of)
+    at_scale, visit = _measuring(nearest), _visiting(try_steps)
+    scan = _scanning(at_scale, visit)
 
     @kernel
     def search(x, w, levels, scale, q):

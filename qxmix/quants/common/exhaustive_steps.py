@@ -15,9 +15,7 @@ _MORE = 1.0 + 1e-13
 """What is better by less than the sums are rounded is not better: of equals the first one stays, of signs the plus."""
 
 
-def stepping(index_of: Callable[..., float]) -> tuple[Callable[..., None], Callable[..., None]]:
-    """Build ``try_steps`` and ``apply_steps`` for the levels of which ``index_of(y, low, high)`` finds the nearest."""
-
+def _finding(index_of: Callable[..., float]) -> Callable[..., int]:
     @inlined
     def code(y, low, high, last):
         """Index of the nearest level; 0 for NaN, which error feedback can make of weights near the largest float."""
@@ -48,6 +46,10 @@ def stepping(index_of: Callable[..., float]) -> tuple[Callable[..., None], Calla
                 j += way
         return n_steps
 
+    return find_steps
+
+
+def _trying(find_steps: Callable[..., int]) -> Callable[..., None]:
     @kernel
     def try_steps(x, w, k, block, lane, levels, interval, found):
         """Try all roundings of lane k in an interval of inverse scales; keep the best of all in ``found``.
@@ -73,6 +75,10 @@ def stepping(index_of: Callable[..., float]) -> tuple[Callable[..., None], Calla
                 found[0], found[1] = s1, s2
                 found[2], found[3], found[4] = interval[0], interval[1], i + 1.0
 
+    return try_steps
+
+
+def _applying(find_steps: Callable[..., int]) -> Callable[..., None]:
     @kernel
     def apply_steps(block, lane, levels, found, q, k):
         """Levels of the rounding that is kept in ``found`` into lane k of ``q``."""
@@ -85,4 +91,10 @@ def stepping(index_of: Callable[..., float]) -> tuple[Callable[..., None], Calla
         for e in range(n):
             q[e, k] = levels[at[e]]
 
-    return try_steps, apply_steps
+    return apply_steps
+
+
+def stepping(index_of: Callable[..., float]) -> tuple[Callable[..., None], Callable[..., None]]:
+    """Build ``try_steps`` and ``apply_steps`` for the levels of which ``index_of(y, low, high)`` finds the nearest."""
+    find_steps = _finding(index_of)
+    return _trying(find_steps), _applying(find_steps)

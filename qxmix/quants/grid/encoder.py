@@ -69,6 +69,16 @@ def _prepare(rows, at, columns, col, sigma2, floor, even, n, x, w, wx, waux, ene
 
 
 @kernel
+def _set_trials(tops, reach, inverse, step):
+    """Both (n_blocks, lanes): the scale that takes each block's ``reach`` to each of ``tops``, and its inverse."""
+    for b in range(len(reach)):
+        for t in range(len(tops)):
+            reciprocal = tops[t] / reach[b]
+            inverse[b, t] = finite_or_0(reciprocal)
+            step[b, t] = _1 / reciprocal
+
+
+@kernel
 def _accept(s1, s2, n_trials, live, groups_per_block, code, snapped, scale, best, chosen, on_grid):
     """Scale, and codes of all groups, of the trial that explains most; trials in order, as rounding makes it matter.
 
@@ -142,28 +152,10 @@ def start_at_max(_x, _w, _wx, largest, live, top, reach, scale):
         scale[b] = largest[b] / top
 
 
-def grid_encoder(
-    name: str, *, n: int, block: int, n_wanted: int, trials: int, trial_step: float, eps: float, even: bool,
-    floor: float, sigma_factor: float, again: int, start: Callable[..., None], fit: Callable[..., np.float32],
-    pack: PackGrid, nbytes: int,
-) -> ScaledEncoder:  # fmt: skip
-    """Build the encoder of a grid type for any factor of the d that it stores.
-
-    ``trials`` scales on either side, ``trial_step`` apart in units of the top level; blocks below ``eps`` are zero;
-    weights are ``importance * sqrt(sigma2 + x * x)`` or, without, ``floor * sigma2 + x * x``, where ``sigma2`` is
-    ``sigma_factor`` times the mean square of the super-block.  ``start(x, w, wx, largest, live, top, reach, scale)``
-    sets the scale around which trials are made, ``fit(d, rows, at, w, values, chosen, signs, ls)`` gives the d to
-    store, and ``pack`` stores what follows it in a super-block of ``nbytes`` bytes.
-    """
+def _refining(n: int, block: int, again: int) -> Callable[..., None]:
+    """Build the kernel that rounds a super-block once more, ``again`` being what of it."""
     round_trials, snap, sums = trial_codes(n), grid_snap(n), grid_sums(n)
-    top = np.float32(2 * (3 if n == 8 else 8) - 1)  # noqa: PLR2004 - three levels or eight
-    n_trials = 2 * trials + 1
-    lanes = -(-n_trials // 16) * 16
-    # lanes beyond the last trial repeat it and are not looked at
-    steps = np.minimum(np.arange(lanes) - trials, trials).astype(np.float32)
-    trial_tops = top + steps * np.float32(trial_step)
-    n_blocks, n_groups, per_block = SUPER_BLOCK // block, SUPER_BLOCK // n, block // n
-    smallest, floor32, sigma32 = np.float32(eps), np.float32(floor), np.float32(sigma_factor)
+    n_blocks, per_block = SUPER_BLOCK // block, block // n
 
     @kernel
     def refine(snapping, w, wx, energy, live, inverse, step, code, snapped, chosen, on_grid, s1, s2, scale, best,
@@ -199,6 +191,32 @@ def grid_encoder(
                     for g in range(b * per_block, (b + 1) * per_block):
                         chosen[g] = snapped[g, 0]
 
+    return refine
+
+
+def grid_encoder(
+    name: str, *, n: int, block: int, n_wanted: int, trials: int, trial_step: float, eps: float, even: bool,
+    floor: float, sigma_factor: float, again: int, start: Callable[..., None], fit: Callable[..., np.float32],
+    pack: PackGrid, nbytes: int,
+) -> ScaledEncoder:  # fmt: skip
+    """Build the encoder of a grid type for any factor of the d that it stores.
+
+    ``trials`` scales on either side, ``trial_step`` apart in units of the top level; blocks below ``eps`` are zero;
+    weights are ``importance * sqrt(sigma2 + x * x)`` or, without, ``floor * sigma2 + x * x``, where ``sigma2`` is
+    ``sigma_factor`` times the mean square of the super-block.  ``start(x, w, wx, largest, live, top, reach, scale)``
+    sets the scale around which trials are made, ``fit(d, rows, at, w, values, chosen, signs, ls)`` gives the d to
+    store, and ``pack`` stores what follows it in a super-block of ``nbytes`` bytes.
+    """
+    round_trials, snap, sums, refine = trial_codes(n), grid_snap(n), grid_sums(n), _refining(n, block, again)
+    top = np.float32(2 * (3 if n == 8 else 8) - 1)  # noqa: PLR2004 - three levels or eight
+    n_trials = 2 * trials + 1
+    lanes = -(-n_trials // 16) * 16
+    # lanes beyond the last trial repeat it and are not looked at
+    steps = np.minimum(np.arange(lanes) - trials, trials).astype(np.float32)
+    trial_tops = top + steps * np.float32(trial_step)
+    n_blocks, n_groups, per_block = SUPER_BLOCK // block, SUPER_BLOCK // n, block // n
+    smallest, floor32, sigma32 = np.float32(eps), np.float32(floor), np.float32(sigma_factor)
+
     @kernel
     def encode(rows, columns, packed, factor, values, index, offsets, neighbours):
         flat, out = rows.ravel(), packed.ravel()
@@ -226,11 +244,7 @@ def grid_encoder(
             for b in range(n_blocks):
                 live[b] = largest[b] >= smallest
             start(x, w, wx, largest, live, top, reach, scale)
-            for b in range(n_blocks):
-                for t in range(lanes):
-                    reciprocal = trial_tops[t] / reach[b]
-                    inverse[b, t] = finite_or_0(reciprocal)
-                    step[b, t] = _1 / reciprocal
+            _set_trials(trial_tops, reach, inverse, step)
             round_trials(snapping, inverse, lanes, live, per_block, code)
             snap(snapping, energy, step, n_trials, live, per_block, code, snapped, index, offsets, neighbours)
             sums(w, wx, snapped, lanes, live, per_block, s1, s2)

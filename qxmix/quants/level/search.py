@@ -15,7 +15,7 @@ IQ6_K 4.7 to 6.7 times with SSE2 alone.
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -113,42 +113,7 @@ def _try_four(x, g, terms, trials, sums, at):
     store(sums, to + 7 * WIDTH, b3)
 
 
-def level_search(
-    tables: TwoTables, reach: int, *, stride: int = 1, refit: bool = False, careful: bool = False
-) -> Callable[..., None]:
-    """Build the search of ik_llama.cpp for a pair of tables.
-
-    Args:
-        tables: The levels.
-        reach: A scan tries this many scales on either side of the full range.
-        stride: How far apart they are.
-        refit: The scale found is fitted once more to the levels nearest to it.
-        careful: A start whose levels are all zero counts nothing; without it the block has no scale to compare with.
-
-    """
-    offsets = _offsets(reach, stride)
-    parts = _parts(tables, offsets)
-    n_trials, start, lowest, shift = len(offsets), reach + 1, tables.levels[0], tables.shift
-    prepare, entry, level_at = _prepare(tables), entry_of(tables), tables.high
-
-    @inlined
-    def scan(x, w, g, mx, terms, trials, sums):
-        """Sums of all trials of the four scans: table, mirrored, shifted, shifted and mirrored."""
-        for side in range(2):
-            down, up = 2 * side * n_trials * WIDTH, (2 * side + 1) * n_trials * WIDTH
-            for t in range(n_trials):
-                inverse = (offsets[t] + (lowest + np.float32(side) * shift)) / mx
-                # The reference starts with the sign of the mirrored scan.
-                inverse = -(_1 / (-mx / lowest)) if t == start and side == 0 else inverse
-                store(trials, down + t * WIDTH, inverse)
-                store(trials, up + t * WIDTH, -inverse)
-        for i in range(4):
-            for first, last in parts:
-                at, end = (i * n_trials + first) * WIDTH, (i * n_trials + last - 1) * WIDTH
-                prepare(x, w, g, np.float32(i // 2), trials, at, end, terms)
-                for t in range(at, end, _AT_ONCE * WIDTH):
-                    _try_four(x, g, terms, trials, sums, t)
-
+def _choosing(n_trials: int, start: int, lowest: np.float32, *, careful: bool) -> Callable[..., Any]:
     @inlined
     def choose(mx, sums):
         """Scale and table of the trial that explains most; of equals the one that the reference tries first."""
@@ -169,6 +134,12 @@ def level_search(
                     side = where(better, splat(np.float32(i // 2)), side)
         return d, side
 
+    return choose
+
+
+def _fitting(tables: TwoTables) -> Callable[..., Any]:
+    entry, level_at = entry_of(tables), tables.high
+
     @inlined
     def fit(x, w, g, d, side):
         inverse = _1 / d
@@ -179,6 +150,45 @@ def level_search(
             weighted = load(w, e * LANES + g) * level
             s1, s2 = s1 + weighted * v, s2 + weighted * level
         return where((d != _0) & (s2 > _0), s1 / s2, d)
+
+    return fit
+
+
+def level_search(
+    tables: TwoTables, reach: int, *, stride: int = 1, refit: bool = False, careful: bool = False
+) -> Callable[..., None]:
+    """Build the search of ik_llama.cpp for a pair of tables.
+
+    Args:
+        tables: The levels.
+        reach: A scan tries this many scales on either side of the full range.
+        stride: How far apart they are.
+        refit: The scale found is fitted once more to the levels nearest to it.
+        careful: A start whose levels are all zero counts nothing; without it the block has no scale to compare with.
+
+    """
+    offsets = _offsets(reach, stride)
+    parts = _parts(tables, offsets)
+    n_trials, start, lowest, shift = len(offsets), reach + 1, tables.levels[0], tables.shift
+    prepare, fit, choose = _prepare(tables), _fitting(tables), _choosing(n_trials, start, lowest, careful=careful)
+
+    @inlined
+    def scan(x, w, g, mx, terms, trials, sums):
+        """Sums of all trials of the four scans: table, mirrored, shifted, shifted and mirrored."""
+        for side in range(2):
+            down, up = 2 * side * n_trials * WIDTH, (2 * side + 1) * n_trials * WIDTH
+            for t in range(n_trials):
+                inverse = (offsets[t] + (lowest + np.float32(side) * shift)) / mx
+                # The reference starts with the sign of the mirrored scan.
+                inverse = -(_1 / (-mx / lowest)) if t == start and side == 0 else inverse
+                store(trials, down + t * WIDTH, inverse)
+                store(trials, up + t * WIDTH, -inverse)
+        for i in range(4):
+            for first, last in parts:
+                at, end = (i * n_trials + first) * WIDTH, (i * n_trials + last - 1) * WIDTH
+                prepare(x, w, g, np.float32(i // 2), trials, at, end, terms)
+                for t in range(at, end, _AT_ONCE * WIDTH):
+                    _try_four(x, g, terms, trials, sums, t)
 
     @kernel
     def search(x, w, found):
