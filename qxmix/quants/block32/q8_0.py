@@ -29,10 +29,7 @@ if TYPE_CHECKING:
 
 BLOCK_NBYTES = 34
 
-_0 = np.float32(0.0)
-_1 = np.float32(1.0)
-_HALF = np.float32(0.5)
-_127 = np.float32(127.0)
+_0, _1, _HALF, _127 = np.float32(0.0), np.float32(1.0), np.float32(0.5), np.float32(127.0)
 
 
 @kernel

@@ -37,11 +37,8 @@ if TYPE_CHECKING:
     from qxmix.quants.contracts import PutRow
 
 BLOCK = 64
-ONE_NBYTES = 13
-TWO_NBYTES = 16
-
-_0 = np.float32(0.0)
-_HALF = np.float32(0.5)
+ONE_NBYTES, TWO_NBYTES = 13, 16
+_0, _HALF = np.float32(0.0), np.float32(0.5)
 _POWERS = np.array([81, 27, 9, 3, 1], dtype=np.uint8)
 
 

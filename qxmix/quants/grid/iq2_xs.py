@@ -25,7 +25,6 @@ from qxmix.quants.grid.packing import eighth_sign, put_group, step_of, store_nib
 from qxmix.quants.jit import inlined, kernel
 
 BLOCK = 16
-BLOCK_NBYTES = 74
 N_BLOCKS = 16
 
 _0 = np.float32(0.0)
@@ -111,13 +110,13 @@ def _pack(packed, at, ls, chosen, signs):
 def _put(data, at, values, flat, to):
     d = load_half(data, at)
     for g in range(32):
-        scale = step_of(d, take_nibble(data, at + 66, g >> 1), 0.25)
         word = np.uint32(data[at + 2 + 2 * g]) | (np.uint32(data[at + 3 + 2 * g]) << np.uint32(8))
+        scale = step_of(d, take_nibble(data, at + 66, g >> 1), 0.25)
         put_group(flat, to + 8 * g, scale, values, word & np.uint32(511), eighth_sign(word >> np.uint32(9)))
 
 
 CODECS = grid_codecs(
     "IQ2_XS", n=8, block=BLOCK, n_wanted=2, trials=7, trial_step=0.1, eps=1e-15, even=True, floor=0.25,
     sigma_factor=1.0, again=ROUNDS, start=_start_at_split, fit=_fit, pack=_pack, put=_put,
-    nbytes=BLOCK_NBYTES, factor=1.0,
+    nbytes=74, factor=1.0,
 )  # fmt: skip

@@ -26,8 +26,6 @@ from qxmix.quants.grid.encoder import ALL_IF_OFF, as_found, grid_codecs, start_a
 from qxmix.quants.grid.packing import put_group, store_nibbles, take_nibble
 from qxmix.quants.jit import inlined
 
-BLOCK_NBYTES = 110
-
 
 @inlined
 def _pack(packed, at, ls, chosen, signs):
@@ -54,5 +52,5 @@ def _put(data, at, values, flat, to):
 CODECS = grid_codecs(
     "IQ3_S", n=4, block=32, n_wanted=3, trials=9, trial_step=0.2, eps=1e-45, even=False, floor=0.0,
     sigma_factor=2.0, again=ALL_IF_OFF, start=start_at_max, fit=as_found, pack=_pack, put=_put,
-    nbytes=BLOCK_NBYTES, factor=1.033,
+    nbytes=110, factor=1.033,
 )  # fmt: skip

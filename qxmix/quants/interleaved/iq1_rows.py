@@ -53,10 +53,7 @@ ZEROS = 1029
 TINY = np.float32(1e-14)
 """Squares, or squares times weights, that sum up to less say nothing."""
 
-_0 = np.float32(0.0)
-_1 = np.float32(1.0)
-_15 = np.float32(15.0)
-_HALF = np.float32(0.5)
+_0, _1, _HALF, _15 = np.float32(0.0), np.float32(1.0), np.float32(0.5), np.float32(15.0)
 
 
 @kernel

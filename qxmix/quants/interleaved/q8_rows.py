@@ -43,9 +43,7 @@ Q8_K_NBYTES = 258
 ROWS = 8
 """Rows of a group of the interleaved types."""
 
-_0 = np.float32(0.0)
-_1 = np.float32(1.0)
-_127 = np.float32(127.0)
+_0, _1, _127 = np.float32(0.0), np.float32(1.0), np.float32(127.0)
 _MAGIC = np.float32(12582912.0)
 _MAGIC_BITS = np.uint32(0x4B400000)
 
