@@ -21,8 +21,9 @@ import numpy as np
 from qxmix.quants.codec import Codec, at_factor
 from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.levels import IQ3_LEVELS
-from qxmix.quants.common.numerics import load_half, nint
+from qxmix.quants.common.numerics import nint
 from qxmix.quants.common.row_encoder import row_encoder, units_by
+from qxmix.quants.common.row_scale import row_decoder
 from qxmix.quants.common.simd import WIDTH, load, splat, store, store_bytes, where
 from qxmix.quants.common.superblock import SUPER
 from qxmix.quants.common.weigh_ik import weigh_cleaned
@@ -31,9 +32,7 @@ from qxmix.quants.level.pair_grid import POINTS, distance, index_of, nearest_poi
 
 BLOCK = 32
 N_BLOCKS = SUPER // BLOCK
-NBYTES = 86
-META = 2
-NMAX = 32
+NBYTES, NMAX = 86, 32
 REACH = 5
 """Trial scales take the largest to the lowest level less and plus up to this much."""
 VARIANCE = np.float32(2.25)
@@ -188,27 +187,24 @@ def _last(s1, s2, d, factor):
     return factor * (s1 / s2 if s2 > _0 else d)
 
 
-@kernel
-def _decode(packed, rows):
-    for r in range(rows.shape[0]):
-        data, row = packed[r], rows[r]
-        d = load_half(data, 0)
-        for b in range(rows.shape[1] // SUPER):
-            at = META + NBYTES * b
-            for j in range(N_BLOCKS):
-                low = (np.int32(data[at + 2 + j % 4]) >> (4 * (j // 4))) & 15
-                high = (np.int32(data[at + j // 4]) >> (2 * (j % 4))) & 3
-                step = d * np.float32((low | high << 4) - NMAX)
-                for t in range(BLOCK // 2):
-                    point = (np.int32(data[at + 6 + 16 * (j // 2) + t]) >> (4 * (j % 2))) & 15
-                    point |= ((np.int32(data[at + 70 + t]) >> j) & 1) << 4
-                    to = SUPER * b + BLOCK * j + 2 * t
-                    row[to] = step * POINTS[point, 0]
-                    row[to + 1] = step * POINTS[point, 1]
+@inlined
+def _put(data, at, d, row, start):
+    for j in range(N_BLOCKS):
+        low = (np.int32(data[at + 2 + j % 4]) >> (4 * (j // 4))) & 15
+        high = (np.int32(data[at + j // 4]) >> (2 * (j % 4))) & 3
+        step = d * np.float32((low | high << 4) - NMAX)
+        for t in range(BLOCK // 2):
+            point = (np.int32(data[at + 6 + 16 * (j // 2) + t]) >> (4 * (j % 2))) & 15
+            point |= ((np.int32(data[at + 70 + t]) >> j) & 1) << 4
+            to = start + BLOCK * j + 2 * t
+            row[to] = step * POINTS[point, 0]
+            row[to + 1] = step * POINTS[point, 1]
 
 
 _ENCODE = row_encoder(
     block=BLOCK, nbytes=NBYTES, half=True, n_found=1, weigh=_weigh, search=_search, units=units_by(_unit),
     settle=_settle, last=_last,
 )  # fmt: skip
-CODECS = {"IQ2_KL": Codec(decode=_decode, encode=at_factor(_ENCODE, 1.025), scaled=_ENCODE)}
+CODECS = {
+    "IQ2_KL": Codec(decode=row_decoder(NBYTES, _put, half=True), encode=at_factor(_ENCODE, 1.025), scaled=_ENCODE)
+}
