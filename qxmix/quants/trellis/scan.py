@@ -22,15 +22,6 @@ def _add(sums, w, u, q, squares, at):
     return add_rough_product(sums[0], w, splat(squares[at])), add_rough_product(sums[1], u, splat(q[at]))
 
 
-@inlined
-def _four(w0, w1, w2, w3, u0, u1, u2, u3, q, squares, i):
-    """A and B of the first four weights of groups; the others come behind."""
-    s = w0 * splat(squares[i]), u0 * splat(q[i])
-    s = _add(s, w1, u1, q, squares, i + WIDTH)
-    s = _add(s, w2, u2, q, squares, i + 2 * WIDTH)
-    return _add(s, w3, u3, q, squares, i + 3 * WIDTH)
-
-
 @kernel
 def sums8(w, u, q, squares, at, sums):
     """A and B of the chunk of code vectors at ``at`` for 16 groups, to ``sums`` (2, WIDTH, WIDTH)."""
@@ -40,7 +31,10 @@ def sums8(w, u, q, squares, at, sums):
     u4, u5, u6, u7 = load(u, 4 * WIDTH), load(u, 5 * WIDTH), load(u, 6 * WIDTH), load(u, 7 * WIDTH)
     for j in range(WIDTH):
         i = at + j
-        s = _four(w0, w1, w2, w3, u0, u1, u2, u3, q, squares, i)
+        s = w0 * splat(squares[i]), u0 * splat(q[i])
+        s = _add(s, w1, u1, q, squares, i + WIDTH)
+        s = _add(s, w2, u2, q, squares, i + 2 * WIDTH)
+        s = _add(s, w3, u3, q, squares, i + 3 * WIDTH)
         s = _add(s, w4, u4, q, squares, i + 4 * WIDTH)
         s = _add(s, w5, u5, q, squares, i + 5 * WIDTH)
         s = _add(s, w6, u6, q, squares, i + 6 * WIDTH)
@@ -90,7 +84,10 @@ def sums4(w, u, q, squares, at, sums):
     u0, u1, u2, u3 = load(u, 0), load(u, WIDTH), load(u, 2 * WIDTH), load(u, 3 * WIDTH)
     for j in range(WIDTH):
         i = at + j
-        s = _four(w0, w1, w2, w3, u0, u1, u2, u3, q, squares, i)
+        s = w0 * splat(squares[i]), u0 * splat(q[i])
+        s = _add(s, w1, u1, q, squares, i + WIDTH)
+        s = _add(s, w2, u2, q, squares, i + 2 * WIDTH)
+        s = _add(s, w3, u3, q, squares, i + 3 * WIDTH)
         store(sums, j * WIDTH, s[0])
         store(sums, (WIDTH + j) * WIDTH, s[1])
 
