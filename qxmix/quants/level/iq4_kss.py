@@ -24,7 +24,7 @@ import numpy as np
 from qxmix.quants.codec import Codec, at_factor
 from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.row_encoder import row_encoder, units_by
-from qxmix.quants.common.row_scale import row_decoder
+from qxmix.quants.common.row_scale import load_float
 from qxmix.quants.common.simd import WIDTH, gather, load, splat, store, store_bytes, where
 from qxmix.quants.common.superblock import SUPER
 from qxmix.quants.common.weigh_ik import weigh_lanes
@@ -47,6 +47,7 @@ from qxmix.quants.level.iq4_k import BOTH, TABLES
 BLOCK = 32
 N_BLOCKS = SUPER // BLOCK
 NBYTES = 128
+META_NBYTES = 4
 VARIANCE = 2.0
 """Of the variance of a super-block, what counts in a weight."""
 _SHIFT = TABLES.shift
@@ -145,25 +146,28 @@ def _last(s1, s2, d, factor):
     return (s1 / s2) * factor if s2 > _0 else d
 
 
-@inlined
-def _put(data, at, d, row, to):
-    scale = np.int32(0)
-    for k in range(8):
-        scale |= (np.int32(data[at + 2 * k]) & 1) << k
-    step, table = d * np.float32((scale & 254) - 127), 16 * (scale & 1)
-    for k in range(8):
-        word = np.int32(data[at + 2 * k]) & 0xFE | np.int32(data[at + 2 * k + 1]) << 8
-        word ^= word >> 1
-        e = to + 2 * k
-        row[e] = step * BOTH[table + (word & 15)]
-        row[e + HALF] = step * BOTH[table + (word >> 4 & 15)]
-        row[e + 1] = step * BOTH[table + (word >> 8 & 15)]
-        row[e + 1 + HALF] = step * BOTH[table + (word >> 12)]
+@kernel
+def _decode(packed, rows):
+    for r in range(rows.shape[0]):
+        data, row = packed[r], rows[r]
+        d = load_float(data, 0)
+        for j in range(rows.shape[1] // BLOCK):
+            at, scale = META_NBYTES + 16 * j, np.int32(0)
+            for k in range(8):
+                scale |= (np.int32(data[at + 2 * k]) & 1) << k
+            step, table = d * np.float32((scale & 254) - 127), 16 * (scale & 1)
+            for k in range(8):
+                word = np.int32(data[at + 2 * k]) & 0xFE | np.int32(data[at + 2 * k + 1]) << 8
+                word ^= word >> 1
+                to = BLOCK * j + 2 * k
+                row[to] = step * BOTH[table + (word & 15)]
+                row[to + HALF] = step * BOTH[table + (word >> 4 & 15)]
+                row[to + 1] = step * BOTH[table + (word >> 8 & 15)]
+                row[to + 1 + HALF] = step * BOTH[table + (word >> 12)]
 
 
 _ENCODE = row_encoder(
     block=BLOCK, nbytes=NBYTES, half=False, n_found=1, weigh=weigh_lanes(BLOCK, VARIANCE, 0.0), search=search_even,
     units=units_by(odd_unit), settle=_settle, last=_last,
 )  # fmt: skip
-_DECODE = row_decoder(NBYTES // N_BLOCKS, _put, half=False, block=BLOCK)
-CODECS = {"IQ4_KSS": Codec(decode=_DECODE, encode=at_factor(_ENCODE, 1.01), scaled=_ENCODE)}
+CODECS = {"IQ4_KSS": Codec(decode=_decode, encode=at_factor(_ENCODE, 1.01), scaled=_ENCODE)}
