@@ -17,9 +17,9 @@ from tests.quants.bounds.kernels import TYPES, factories_of
 from tests.quants.bounds.planted import WAYS
 
 SWEPT = (
-    "F32", "F16", "BF16", "Q5_1", "Q5_0", "Q8_0", "IQ4_NL", "MXFP4", "NVFP4", "Q4_K", "IQ2_S", "IQ1_S", "IQ4_K",
+    "F32", "F16", "BF16", "Q5_1", "Q5_0", "Q8_0", "IQ4_NL", "MXFP4", "NVFP4", "Q4_K", "IQ3_XXS", "IQ1_S", "IQ4_K",
     "IQ2_KL", "IQ1_KT", "Q1_0", "TQ1_0", "TQ2_0", "Q2_0", "IQ1_BN", "IQ2_BN", "Q8_KV", "Q8_K_R8", "Q5_0_R4",
-    "Q4_K_R4", "IQ4_K_R4", "IQ2_S_R4",
+    "Q4_K_R4", "IQ4_K_R4", "IQ2_S_R4", "IQ1_S_R4",
 )  # fmt: skip
 """A few of each family: what makes kernels for several types is run by one of them, but for ``UNSWEPT``."""
 UNSWEPT = {
