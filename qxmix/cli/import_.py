@@ -64,14 +64,18 @@ def command(
         text, proof = recover(open_model(source), cast("Engine | None", target), header, name)
     else:
         mix = _read(source, cast("Dialect | None", dialect), base, _values(given), header)
-        name = name or ("imported" if source == _STDIN else source.stem)
-        text, proof = _translate(mix, name, cast("Engine", target or mix.engine), header)
+        text, proof = _translate(mix, name or _name_of(source), cast("Engine", target or mix.engine), header)
     write_text(text, output)
     if proof is None:
         click.echo("Not proved on a model; --model MODEL compares every type.", err=True)
         return
     _show(proof)
     ctx.exit(PlanError.exit_code if proof.different else 0)
+
+
+def _name_of(source: Path) -> str:
+    """The name of a recipe that is printed: its source's."""
+    return "imported" if source == _STDIN else source.stem
 
 
 def _translate(mix: SourceMix, name: str, target: Engine, header: ModelHeader | None) -> tuple[str, Proof | None]:
