@@ -65,7 +65,7 @@ def feedback_problems(plan: Plan, drafts: list[Draft]) -> Iterator[Problem]:
     """Moments that are another model's, have other shapes or lack a tensor, and feedback that does nothing."""
     wanting = [d for d in drafts if d.encodes and wanted_feedback(plan.recipe, d.rule) is not None]
     able = [d for d in wanting if has_feedback(d.quant_type) and not d.symmetric]
-    unable = (d for d in wanting if not has_feedback(d.quant_type))
+    unable = (d for d in wanting if not has_feedback(d.quant_type) or d.symmetric)
     yield from _without_feedback(unsilenced(plan.recipe, unable, "feedback-type"))
     if plan.moments is None:
         if able:
@@ -87,7 +87,7 @@ def feedback_problems(plan: Plan, drafts: list[Draft]) -> Iterator[Problem]:
 def _without_feedback(drafts: Iterable[Draft]) -> Iterator[Problem]:
     by_type: dict[str, list[Draft]] = defaultdict(list)
     for draft in drafts:
-        by_type[draft.type].append(draft)
+        by_type[f"{draft.type} with symmetric levels" if draft.symmetric else draft.type].append(draft)
     for type_name, members in by_type.items():
         text = f"'feedback' changes nothing: {type_name} has none, and {_names(members)} are encoded without"
         yield Problem(members[0].tensor.name, text, "note", "feedback-type")

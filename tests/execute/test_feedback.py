@@ -286,6 +286,15 @@ def test_what_a_plan_says_of_moments(tmp_path: Path, moments: Path) -> None:
         "blk.1.attn_q.weight are encoded without")  # fmt: skip
 
 
+def test_symmetric_levels_have_no_feedback(tmp_path: Path, moments: Path) -> None:
+    plan = plan_of(tmp_path, RECIPE + "rules: [{match: attn_q, type: q4_0, symmetric: true}]\n", moments)
+    assert not any(t.feedback for t in plan.tensors if "attn_q" in t.name)
+    assert any(t.feedback for t in plan.tensors)
+    assert problems_of(plan)["feedback-type"] == (
+        "note: blk.0.attn_q.weight: 'feedback' changes nothing: Q4_0 with symmetric levels has none, and "
+        "blk.0.attn_q.weight and blk.1.attn_q.weight are encoded without")  # fmt: skip
+
+
 def test_a_rule_decides_for_itself(tmp_path: Path, moments: Path) -> None:
     rules = "rules: [{match: 'blk.0.attn_q', type: q4_0, feedback: %s}]\n"
     options = {
