@@ -22,7 +22,7 @@ def command(names: tuple[str, ...], *, every: bool) -> None:
 
     Compiled kernels are kept in $NUMBA_CACHE_DIR, else in the user's cache folder, else in a temporary folder.
     """
-    from qxmix.quants.jit import cache_dir  # noqa: PLC0415 - numba, not needed for --help
+    from qxmix.quants.stamp import cache_dir  # noqa: PLC0415 - LLVM, not needed for --help
     from qxmix.quants.warmup import Kernel, every_kernel, pending, warm  # noqa: PLC0415
 
     if every and names:

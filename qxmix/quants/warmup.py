@@ -23,7 +23,7 @@ from qxmix.quants import QUANT_TYPES, codec_of, get
 from qxmix.quants.codec import SEARCHES
 from qxmix.quants.feedback.correlations import make_factors
 from qxmix.quants.feedback.options import Feedback
-from qxmix.quants.jit import kernel_dir
+from qxmix.quants.stamp import kernel_dir
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -5,13 +5,20 @@ With ``NUMBA_BOUNDSCHECK=1`` an access outside of its array is an ``IndexError``
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llvmlite import ir
-from numba.core import cgutils, types
-from numba.extending import intrinsic
 
-from qxmix.quants.common.vector import DOUBLES, FLOATS, MASK, OF, WIDTH, Vector, call, extreme, repeat
+from qxmix.quants.common.width import WIDTH
+from qxmix.quants.jit import Late, intrinsic
+
+if TYPE_CHECKING:
+    from numba.core import cgutils, types
+
+    from qxmix.quants.common import vector as vec
+else:
+    cgutils, types = Late("numba.core.cgutils"), Late("numba.core.types")
+    vec = Late("qxmix.quants.common.vector")
 
 __all__ = ["WIDTH"]
 
@@ -28,8 +35,8 @@ def _check_lanes(context: Any, builder: Any, array_type: Any, array: Any, index:
     """Check an index that is a vector of floats, before a NaN among them becomes some integer."""
     if context.enable_boundscheck:
         n = context.make_array(array_type)(context, builder, array).nitems
-        end = repeat(builder, builder.sitofp(n, ir.FloatType()), FLOATS)
-        start = repeat(builder, ir.Constant(ir.FloatType(), 0.0), FLOATS)
+        end = vec.repeat(builder, builder.sitofp(n, ir.FloatType()), vec.FLOATS)
+        start = vec.repeat(builder, ir.Constant(ir.FloatType(), 0.0), vec.FLOATS)
         within = builder.and_(builder.fcmp_ordered(">=", index, start), builder.fcmp_ordered("<", index, end))
         bits = ir.IntType(WIDTH)
         bad = builder.icmp_unsigned("!=", builder.bitcast(within, bits), ir.Constant(bits, -1))
@@ -37,7 +44,7 @@ def _check_lanes(context: Any, builder: Any, array_type: Any, array: Any, index:
             context.call_conv.return_user_exc(builder, IndexError, ("index of a lane is out of bounds",))
 
 
-def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any, vector: Vector) -> Any:
+def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any, vector: vec.Vector) -> Any:
     _check(context, builder, array_type, array, index, WIDTH)
     data = context.make_array(array_type)(context, builder, array).data
     return builder.bitcast(builder.gep(data, [index]), vector.llvm.as_pointer())
@@ -46,7 +53,7 @@ def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any
 @intrinsic
 def load(typing_context, array, index):
     """Elements ``index .. index + WIDTH`` of the flat contents of a C-contiguous float or uint32 array."""
-    vector = OF[array.dtype]
+    vector = vec.OF[array.dtype]
 
     def build(context, builder, sig, args):
         at = _pointer(context, builder, sig.args[0], args[0], args[1], vector)
@@ -70,8 +77,8 @@ def store(typing_context, array, index, vector):
 @intrinsic
 def splat(typing_context, value):
     """The scalar in every lane."""
-    vector = OF[value]
-    return vector(value), lambda context, builder, sig, args: repeat(builder, args[0], vector)
+    vector = vec.OF[value]
+    return vector(value), lambda context, builder, sig, args: vec.repeat(builder, args[0], vector)
 
 
 @intrinsic
@@ -83,13 +90,13 @@ def where(typing_context, mask, a, b):
 @intrinsic
 def widen(typing_context, vector):
     """The float32 lanes as float64."""
-    return DOUBLES(vector), lambda context, builder, sig, args: builder.fpext(args[0], DOUBLES.llvm)
+    return vec.DOUBLES(vector), lambda context, builder, sig, args: builder.fpext(args[0], vec.DOUBLES.llvm)
 
 
 @intrinsic
 def narrow(typing_context, vector):
     """The float64 lanes rounded to float32."""
-    return FLOATS(vector), lambda context, builder, sig, args: builder.fptrunc(args[0], FLOATS.llvm)
+    return vec.FLOATS(vector), lambda context, builder, sig, args: builder.fptrunc(args[0], vec.FLOATS.llvm)
 
 
 @intrinsic
@@ -102,13 +109,13 @@ def gather(typing_context, table, index):
         at = builder.fptosi(args[1], ir.VectorType(ir.IntType(32), WIDTH))
         pointers = builder.gep(data, [at], source_etype=ir.FloatType())
         pointers.type = ir.VectorType(ir.PointerType(), WIDTH)  # LLVM's rule for an index that is a vector
-        kinds = [pointers.type, ir.IntType(32), MASK.llvm, FLOATS.llvm]
+        kinds = [pointers.type, ir.IntType(32), vec.MASK.llvm, vec.FLOATS.llvm]
         name = f"llvm.masked.gather.v{WIDTH}f32.v{WIDTH}p0"
-        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(FLOATS.llvm, kinds), name)
-        every, none = ir.Constant(MASK.llvm, [1] * WIDTH), ir.Constant(FLOATS.llvm, ir.Undefined)
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vec.FLOATS.llvm, kinds), name)
+        every, none = ir.Constant(vec.MASK.llvm, [1] * WIDTH), ir.Constant(vec.FLOATS.llvm, ir.Undefined)
         return builder.call(function, [pointers, ir.Constant(ir.IntType(32), 4), every, none])
 
-    return FLOATS(table, index), build
+    return vec.FLOATS(table, index), build
 
 
 @intrinsic
@@ -129,7 +136,7 @@ def store_bytes(typing_context, array, index, vector):
 @intrinsic
 def truncate(typing_context, vector):
     """Each lane without its fraction, toward zero."""
-    return vector(vector), lambda context, builder, sig, args: call(builder, "llvm.trunc", list(args))
+    return vector(vector), lambda context, builder, sig, args: vec.call(builder, "llvm.trunc", list(args))
 
 
 @intrinsic
@@ -169,7 +176,7 @@ def _folded(builder: Any, value: Any, sign: str) -> Any:
     while n > 1:
         n //= 2
         halves = [ir.Constant(ir.VectorType(ir.IntType(32), n), list(range(at, at + n))) for at in (0, n)]
-        value = extreme(sign)(builder, [builder.shuffle_vector(value, value, half) for half in halves])
+        value = vec.extreme(sign)(builder, [builder.shuffle_vector(value, value, half) for half in halves])
     return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
 
 
@@ -188,7 +195,7 @@ def greatest_lane(typing_context, vector):
 @intrinsic
 def root(typing_context, vector):
     """Square root of each lane."""
-    return vector(vector), lambda context, builder, sig, args: call(builder, "llvm.sqrt", list(args))
+    return vector(vector), lambda context, builder, sig, args: vec.call(builder, "llvm.sqrt", list(args))
 
 
 def _product_sum(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -196,7 +203,7 @@ def _product_sum(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     total, a, b = args
     triple, _, features = context.codegen().magic_tuple()
     if "+fma" in features.split(",") or triple.startswith(("aarch64", "arm64")):
-        return call(builder, "llvm.fma", [a, b, total])
+        return vec.call(builder, "llvm.fma", [a, b, total])
     return builder.fadd(total, builder.fmul(a, b))
 
 

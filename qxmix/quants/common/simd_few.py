@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llvmlite import ir
-from numba.core import cgutils, errors, types
-from numba.extending import intrinsic
 
-from qxmix.quants.common.vector import FLOATS, WIDTH, WORDS, extreme
+from qxmix.quants.common.width import WIDTH
+from qxmix.quants.jit import Late, intrinsic
+
+if TYPE_CHECKING:
+    from numba.core import cgutils, errors, types
+
+    from qxmix.quants.common import vector as vec
+else:
+    cgutils, errors, types = Late("numba.core.cgutils"), Late("numba.core.errors"), Late("numba.core.types")
+    vec = Late("qxmix.quants.common.vector")
 
 _INT = ir.IntType(32)
 _HALF = WIDTH // 2
@@ -26,7 +33,7 @@ def bytes_of_bits(typing_context, vector):
         at = [ir.Constant(ir.IntType(32), i) for i in range(WIDTH // 4)]
         return context.make_tuple(builder, result, [builder.extract_element(words, i) for i in at])
 
-    return result(FLOATS), build
+    return result(vec.FLOATS), build
 
 
 @intrinsic
@@ -40,9 +47,9 @@ def load_halfwords(typing_context, array, index):
                 cgutils.do_boundscheck(context, builder, at, array.nitems)
         narrow = ir.VectorType(ir.IntType(16), WIDTH)
         at = builder.bitcast(builder.gep(array.data, [args[1]]), narrow.as_pointer())
-        return builder.zext(builder.load(at, align=2), WORDS.llvm)
+        return builder.zext(builder.load(at, align=2), vec.WORDS.llvm)
 
-    return WORDS(array, types.intp), build
+    return vec.WORDS(array, types.intp), build
 
 
 def _lanes(builder: Any, value: Any, first: int, n: int) -> Any:
@@ -65,7 +72,7 @@ def _selected(builder: Any, table: Any, index: Any, n_entries: int) -> Any:
         for i in range(n_entries)
     ]
     for bit in range(n_entries.bit_length() - 1):
-        mask = ir.Constant(WORDS.llvm, [1 << bit] * WIDTH)
+        mask = ir.Constant(vec.WORDS.llvm, [1 << bit] * WIDTH)
         set_ = builder.icmp_unsigned("!=", builder.and_(index, mask), every)
         pairs = zip(entries[::2], entries[1::2], strict=True)
         entries = [builder.select(set_, odd, even) for even, odd in pairs]
@@ -90,13 +97,13 @@ def _chosen(context: Any, builder: Any, n_entries: int, table: Any, index: Any) 
 @intrinsic
 def of_four(typing_context, table, index):
     """Of a table of four, repeated in all lanes, the entries at the lowest two bits of each lane of ``index``."""
-    return FLOATS(FLOATS, WORDS), lambda context, builder, sig, args: _chosen(context, builder, 4, *args)
+    return vec.FLOATS(vec.FLOATS, vec.WORDS), lambda context, builder, sig, args: _chosen(context, builder, 4, *args)
 
 
 @intrinsic
 def of_eight(typing_context, table, index):
     """Of a table of eight, given twice, the entries at the lowest three bits of each lane of ``index``."""
-    return FLOATS(FLOATS, WORDS), lambda context, builder, sig, args: _chosen(context, builder, 8, *args)
+    return vec.FLOATS(vec.FLOATS, vec.WORDS), lambda context, builder, sig, args: _chosen(context, builder, 8, *args)
 
 
 @intrinsic
@@ -105,14 +112,15 @@ def spread_lane(typing_context, vector, lane):
     if not isinstance(lane, types.scalars.IntegerLiteral):
         raise errors.RequireLiteralValue("the lane must be a constant")
     at = ir.Constant(ir.VectorType(_INT, WIDTH), [lane.literal_value] * WIDTH)
-    return FLOATS(FLOATS, lane), lambda context, builder, sig, args: builder.shuffle_vector(args[0], args[0], at)
+    signature = vec.FLOATS(vec.FLOATS, lane)
+    return signature, lambda context, builder, sig, args: builder.shuffle_vector(args[0], args[0], at)
 
 
 @intrinsic
 def two_least(typing_context, least, second):
     """The least and the second least of all lanes, each of which holds two, neither a NaN, in order."""
     result = types.containers.UniTuple(types.float32, 2)
-    less, more = extreme("<"), extreme(">")
+    less, more = vec.extreme("<"), vec.extreme(">")
 
     def build(context, builder, sig, args):
         (a, b), n = args, WIDTH
@@ -124,4 +132,4 @@ def two_least(typing_context, least, second):
         first = ir.Constant(_INT, 0)
         return context.make_tuple(builder, result, [builder.extract_element(v, first) for v in (a, b)])
 
-    return result(FLOATS, FLOATS), build
+    return result(vec.FLOATS, vec.FLOATS), build

@@ -21,13 +21,12 @@ from numba.core import cgutils, types
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin, models, register_model
 
+from qxmix.quants.common.width import WIDTH
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     Emit = Callable[[Any, list[Any]], Any]
-
-WIDTH = 16
-"""Lanes of a vector; divides ``LANES``."""
 
 _ELEMENT = {
     types.float32: ir.FloatType(),

@@ -7,12 +7,11 @@ import re
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING
 
-from numba.core.registry import CPUDispatcher
-
 from qxmix.quants import QUANT_TYPES, codec_of
+from qxmix.quants.jit import Function
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 PACKAGE = "qxmix.quants."
 TYPES = tuple(t.name for t in QUANT_TYPES if t.codec)
@@ -27,12 +26,12 @@ def kernels_of(name: str) -> frozenset[str]:
         if id(value) not in seen:
             seen[id(value)] = value
             left += _parts(value)
-    return frozenset(_name(v.py_func) for v in seen.values() if isinstance(v, CPUDispatcher))
+    return frozenset(_name(v.py_func) for v in seen.values() if isinstance(v, Function))
 
 
 def _parts(value: object) -> Iterator[object]:
     """What a value is made of or refers to, within the package."""
-    if isinstance(value, CPUDispatcher):
+    if isinstance(value, Function):
         yield value.py_func
     elif isinstance(value, FunctionType) and value.__module__.startswith(PACKAGE):
         yield from (cell.cell_contents for cell in value.__closure__ or ())
@@ -53,7 +52,7 @@ def _names(code: CodeType) -> Iterator[str]:
             yield from _names(inner)
 
 
-def _name(function: FunctionType) -> str:
+def _name(function: Callable[..., object]) -> str:
     """The name without what tells the kernels of a factory apart."""
     plain = re.sub(r"_[0-9a-f]{16}\Z", "", function.__qualname__).replace(".<locals>", "")
     return f"{function.__module__.removeprefix(PACKAGE)}.{plain}"

@@ -1,0 +1,160 @@
+"""Where compiled kernels are kept, under names that say what they were made of.
+
+numba itself looks only at the source file of the function it caches, so a change in ``search.py`` would leave a stale
+``q4_0`` behind; here the stamp covers every module of this package that the kernel's module imports, and those of the
+functions that a factory made the kernel of.  Nothing here imports numba.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import hashlib
+import os
+import re
+import sys
+import tempfile
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from types import FunctionType
+from typing import TYPE_CHECKING
+
+import llvmlite
+import numpy as np
+from llvmlite import binding
+
+from qxmix.errors import RunError
+from qxmix.resources import cache_homes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_PACKAGE = Path(__file__).parent
+_IMPORT = re.compile(rb"^[ \t]*((?:from|import)\b(?:\([^)]*\)|\\\n|[^\n(;])*)", re.MULTILINE)
+
+
+@cache
+def cache_dir() -> Path:
+    """Where compiled kernels are kept: ``NUMBA_CACHE_DIR``, the user's cache folder, or a temporary folder.
+
+    The folder is made; the first of the three that can be written is taken.
+
+    Raises:
+        RunError: none can.
+
+    """
+    given = os.environ.get("NUMBA_CACHE_DIR")
+    kept = [home / "kernels" for home in cache_homes()]
+    for path in [Path(given), *kept] if given else kept:
+        # Code that another user could have written is not run.
+        with contextlib.suppress(OSError):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=path):
+                if str(path) == given or not hasattr(os, "getuid") or path.stat().st_uid == os.getuid():
+                    return path
+    raise RunError("no folder can keep the compiled kernels: set NUMBA_CACHE_DIR to one that may be written")
+
+
+_KEEPING = frozenset({"machine_code", "object_file", "runtime", "stamp"})
+"""Modules that say how code is kept, not what it is: a change of them compiles nothing anew."""
+
+
+def within_package(function: Callable[..., object]) -> str:
+    """The module of a function below ``qxmix.quants``: ``grid.iq2_s``."""
+    return function.__module__.removeprefix(f"{__package__}.")
+
+
+def imported_modules(source: bytes, module: str) -> set[str]:
+    """Modules of this package, ``common.lanes``, that a module may import: in any form, and not only on its top level.
+
+    What ``from a import b`` names may be a module or not; both ``a`` and ``a.b`` are in the result.  Only lines that
+    look like an import are parsed: a parse of whole files takes 4 ms each, and most kernels are made of twenty.
+    """
+    package = f"{__package__}.{module}".split(".")
+    found: set[str] = set()
+    for text in _IMPORT.findall(source):
+        try:
+            (statement,) = ast.parse(text).body
+        except (SyntaxError, ValueError):  # a line of a docstring
+            continue
+        if isinstance(statement, ast.Import):
+            found |= {alias.name for alias in statement.names}
+        elif isinstance(statement, ast.ImportFrom):
+            above = package[: -statement.level] if statement.level else []
+            of = ".".join([*above, *filter(None, [statement.module])])
+            found |= {of, *(f"{of}.{alias.name}" for alias in statement.names)}
+    prefix = f"{__package__}."
+    return {name.removeprefix(prefix) for name in found if name.startswith(prefix)}
+
+
+@cache
+def _sources(module: str) -> frozenset[Path]:
+    """Source files of a module of this package and of those it imports from it, directly or not."""
+    found: set[Path] = set()
+    seen, todo = {module, *_KEEPING}, [module]
+    while todo:
+        name = todo.pop()
+        path = _PACKAGE.joinpath(*name.split(".")).with_suffix(".py")
+        if path.exists():
+            found.add(path)
+            new = imported_modules(path.read_bytes(), name) - seen
+            seen |= new
+            todo += new
+    return frozenset(found)
+
+
+@cache
+def source_stamp(module: str) -> str:
+    """Digest of the sources that a kernel of ``qxmix.quants.<module>`` is compiled from, and of numba's version."""
+    digest = hashlib.sha256(_compiler())
+    for path in sorted(_sources(module)):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def kernel_dir(module: str) -> Path:
+    """Where the compiled kernels of ``qxmix.quants.<module>`` are kept.
+
+    The stamp is part of the name: two installations with different kernels do not overwrite each other.  So is the
+    processor: numba writes its index before the code, and on a shared disk two machines could mix them up.  And so is
+    whether bounds are checked, which numba itself does not look at.
+    """
+    return cache_dir() / f"{module}-{source_stamp(module)}-{_processor()}{'-checked' if checks_bounds() else ''}"
+
+
+@cache
+def _compiler() -> bytes:
+    """The versions of numba and llvmlite; numba's is read beside it, as importing it takes longer than what follows."""
+    spec = find_spec("numba")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).with_name("_version.py").read_bytes() + str(llvmlite.__version__).encode()
+
+
+def checks_bounds() -> bool:
+    """Whether kernels are compiled with a check of each index (``NUMBA_BOUNDSCHECK=1``)."""
+    if "numba.core.config" in sys.modules:
+        return bool(sys.modules["numba.core.config"].BOUNDSCHECK)
+    return os.environ.get("NUMBA_BOUNDSCHECK", "0") not in {"", "0"}
+
+
+@cache
+def _processor() -> str:
+    """Digest of the processor and of its features that code is compiled for."""
+    told = [os.environ.get(name) for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")]
+    found = (binding.get_process_triple(), binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten())
+    return hashlib.sha256(repr((found, told)).encode()).hexdigest()[:12]
+
+
+def identity(value: object) -> object:
+    """What a value that a kernel closes over means to the compiled code, equal from process to process."""
+    function = getattr(value, "py_func", value)
+    if isinstance(function, FunctionType):
+        cells = tuple(identity(cell.cell_contents) for cell in function.__closure__ or ())
+        # A factory's kernel has the stamp of the factory's module, which does not know what it was called with.
+        stamp = source_stamp(within_package(function))
+        return stamp, function.__qualname__, function.__code__.co_firstlineno, cells
+    if isinstance(value, np.ndarray):
+        return value.dtype.str, value.shape, value.tobytes()
+    return repr(value)

@@ -1,0 +1,121 @@
+"""Kernels as machine code of their own: the same bytes without numba, and numba wherever that is not certain."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from numba.core.runtime import nrtdynmod
+
+from qxmix.quants import runtime
+from qxmix.quants.machine_code import kinds
+from qxmix.quants.object_file import needs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KERNELS = """
+import sys
+import numpy as np
+from qxmix.quants.jit import kernel
+
+@kernel
+def scratch(x, n, factor, out):
+    room = np.empty((2, 3, n), np.float32)  # memory, and a new shape of it
+    for i in range(n):
+        room[1, 2, i] = x[i] * factor
+    flat = room.reshape(6, -1)
+    for i in range(n):
+        out[i] = flat[5, i] + np.float32(flat.shape[1])
+
+@kernel
+def returns(x, n, factor, out):
+    return n
+
+@kernel
+def sine(x, n, factor, out):
+    out[0] = np.sin(x[0])
+
+@kernel
+def sorts(x, n, factor, out):
+    y = np.sort(x)
+    for i in range(n):
+        out[i] = y[i]
+
+out = np.zeros(4, np.float32)
+found = globals()[sys.argv[1]](np.arange(4, dtype=np.float32), int(sys.argv[2]), np.float32(2), out)
+print(found, out.tolist(), "numba" in sys.modules)
+"""
+
+
+def call(tmp_path: Path, name: str, n: int, **environment: str) -> str:
+    script = tmp_path / "kernels_of_test.py"
+    script.write_text(KERNELS)
+    env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "kernels"), **environment}
+    command = [sys.executable, str(script), name, str(n)]
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
+
+
+def test_a_kernel_with_scratch_needs_no_numba_the_second_time(tmp_path: Path) -> None:
+    assert call(tmp_path, "scratch", 4) == "None [4.0, 6.0, 8.0, 10.0] True"
+    assert call(tmp_path, "scratch", 4) == "None [4.0, 6.0, 8.0, 10.0] False"
+    assert call(tmp_path, "scratch", 0) == "None [0.0, 0.0, 0.0, 0.0] False"
+    assert call(tmp_path, "scratch", 1 << 55).startswith("MemoryError: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("returns", "4 [0.0, 0.0, 0.0, 0.0]"),
+        ("sine", "None [0.0, 0.0, 0.0, 0.0]"),
+        ("sorts", "None [0.0, 1.0, 2.0, 3.0]"),
+    ],
+)
+def test_what_needs_more_stays_with_numba(tmp_path: Path, name: str, expected: str) -> None:
+    for _ in range(2):
+        assert call(tmp_path, name, 4) == f"{expected} True"
+    assert not list(tmp_path.rglob("*.code"))
+
+
+def test_with_a_setting_of_numba_that_changes_code_numba_is_used(tmp_path: Path) -> None:
+    call(tmp_path, "scratch", 4)
+    for name, value in (("NUMBA_OPT", "1"), ("NUMBA_BOUNDSCHECK", "1"), ("NUMBA_CPU_NAME", "generic")):
+        assert call(tmp_path, "scratch", 4, **{name: value}) == "None [4.0, 6.0, 8.0, 10.0] True"
+    (tmp_path / ".numba_config.yaml").write_text("opt: 1\n")
+    assert call(tmp_path, "scratch", 4).endswith("True")
+
+
+def test_a_file_of_another_kernel_is_not_run(tmp_path: Path) -> None:
+    """A changed byte anywhere, and numba is asked; its answer is kept."""
+    call(tmp_path, "scratch", 4)
+    (path,) = tmp_path.rglob("*.code")
+    whole = path.read_bytes()
+    for at in (0, 20, 60, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        assert call(tmp_path, "scratch", 4) == "None [4.0, 6.0, 8.0, 10.0] True"
+        assert path.read_bytes() == whole
+
+
+def test_arguments_of_other_kinds() -> None:
+    x = np.zeros((2, 3), np.float32)
+    frozen = x[:1]
+    frozen.flags.writeable = False
+    odd = np.zeros(9, np.uint8)[1:].view(np.float32)
+    assert kinds((x, x[0], frozen, 1, 1.0, np.float32(1), np.float64(1), np.int64(1))) == (
+        *("f4 2 w", "f4 1 w", "f4 2 r", "int", "float", "float32", "float", "int"),
+    )
+    for other in (x[:, 1], x.T, odd, x.astype(">f4"), x[0, 0:1].reshape(()), True, 1 << 63, np.uint8(1), None, "x"):
+        assert kinds((x, other)) is None
+
+
+def test_the_header_of_memory_is_numbas() -> None:
+    assert str(nrtdynmod._meminfo_struct_type) == runtime.MEMINFO
+
+
+def test_other_object_files_are_not_read() -> None:
+    assert needs(b"\xcf\xfa\xed\xfe" + bytes(100)) is None
