@@ -8,14 +8,12 @@ this machine is called without numba (``machine_code``).
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 from functools import cached_property
 from importlib import import_module
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from qxmix.errors import RunError
 from qxmix.quants import machine_code
 from qxmix.quants.stamp import identity
 
@@ -164,6 +162,3 @@ def intrinsic(function: Callable[..., object]) -> Callable[..., Any]:
 if sys.byteorder != "little":  # pragma: no cover - no such machine runs the engines
     msg = "qxmix packs little-endian fields by their bytes in memory and needs a little-endian machine"
     raise ImportError(msg)
-if os.environ.get("NUMBA_DISABLE_JIT", "0") not in {"", "0"}:
-    msg = "qxmix's kernels exist only as compiled code: unset NUMBA_DISABLE_JIT"
-    raise RunError(msg)

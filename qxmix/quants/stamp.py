@@ -158,3 +158,8 @@ def identity(value: object) -> object:
     if isinstance(value, np.ndarray):
         return value.dtype.str, value.shape, value.tobytes()
     return repr(value)
+
+
+if os.environ.get("NUMBA_DISABLE_JIT", "0") not in {"", "0"}:
+    msg = "qxmix's kernels exist only as compiled code: unset NUMBA_DISABLE_JIT"
+    raise RunError(msg)
