@@ -24,6 +24,7 @@ import contextlib
 import ctypes
 import hashlib
 import os
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -69,16 +70,22 @@ def kinds(arguments: tuple[object, ...]) -> tuple[str, ...] | None:
 
 
 def _kind(value: object) -> str:
-    if isinstance(value, np.ndarray):
-        name, flags = value.dtype.str, value.flags
-        if name[0] == ">" or name[1:] not in _ARRAYS or not flags.c_contiguous or not flags.aligned or not value.ndim:
-            return ""
-        return f"{name[1:]} {value.ndim} {'w' if flags.writeable else 'r'}"
+    if type(value) is np.ndarray:
+        flags = value.flags
+        if flags.carray:
+            return _array_kind(value.dtype, value.ndim, "w")
+        return _array_kind(value.dtype, value.ndim, "r") if flags.c_contiguous and flags.aligned else ""
     if type(value) is int or type(value) is np.int64:
         return "int" if -_INT64 <= value < _INT64 else ""
     if type(value) is float or type(value) is np.float64:
         return "float"
     return "float32" if type(value) is np.float32 else ""
+
+
+@cache
+def _array_kind(dtype: np.dtype[Any], n_dims: int, access: str) -> str:
+    order, name = dtype.str[0], dtype.str[1:]
+    return f"{name} {n_dims} {access}" if order != ">" and name in _ARRAYS and n_dims else ""
 
 
 def path_of(function: Callable[..., object], kinds: tuple[str, ...]) -> Path | None:
@@ -120,8 +127,10 @@ def load(path: Path, kinds: tuple[str, ...]) -> Callable[..., None] | None:
 
     def call(*arguments: Any) -> None:
         result, error = ctypes.c_void_p(), ctypes.c_void_p()
-        values = [v for pack, argument in zip(packs, arguments, strict=True) for v in pack(argument)]
-        if function(ctypes.byref(result), ctypes.byref(error), *values):
+        values: list[Any] = [ctypes.byref(result), ctypes.byref(error)]
+        for pack, argument in zip(packs, arguments, strict=True):
+            values += pack(argument)
+        if function(*values):
             # Kernels raise nothing, and numba's code only where it gets no memory.
             raise MemoryError("a kernel found no memory for its scratch")
 
@@ -180,9 +189,10 @@ def _types(kinds: tuple[str, ...]) -> list[Any]:
     return found
 
 
-def _pack_array(array: Any) -> list[Any]:
-    return [None, None, array.size, array.itemsize, array.ctypes.data, *array.shape, *array.strides]
+def _pack_array(array: Any) -> tuple[Any, ...]:
+    at = array.__array_interface__["data"][0]  # a third of the time of array.ctypes.data
+    return (None, None, array.size, array.itemsize, at, *array.shape, *array.strides)
 
 
-def _pack_scalar(value: Any) -> list[Any]:
-    return [value]
+def _pack_scalar(value: Any) -> tuple[Any, ...]:
+    return (value,)
