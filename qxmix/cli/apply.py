@@ -171,10 +171,11 @@ def _show_plans(outputs: Outputs, options: Options, *, as_json: bool, several: b
 
 
 def _tell_names(outputs: Outputs) -> None:
-    """Who wants a card publishes: what is wrong with the files' names is told."""
-    for _, path in outputs:
-        for fault in name_faults(path.name):
-            notice(wrapped(f"Warning: {path.name}: {fault}", terminal=sys.stderr.isatty()))
+    """Who wants a card may publish: one line says if files' names are not as the hub has them."""
+    n_odd = sum(any(name_faults(path.name)) for _, path in outputs)
+    if n_odd:
+        told = f"{n_odd} of {len(outputs)} names of files are not as the hub has them; 'qxmix lint --publish' tells why"
+        notice(wrapped(f"Note: {told}", terminal=sys.stderr.isatty()))
 
 
 def _echo_json(found: Sequence[object], *, several: bool) -> None:

@@ -54,8 +54,8 @@ def command(
 
     With --model the types that the source's engine chooses are compared with the recipe's; exit code 3 if one differs.
     """
-    if output is not None and output.exists():
-        raise RunError(f"{output} exists; choose another name or remove it")
+    if output is not None:
+        _refuse(output)
     proof: Proof | None
     header, name = open_model(model) if model else None, output.stem if output else ""
     if _is_gguf(source):
@@ -71,6 +71,14 @@ def command(
         return
     _show(proof)
     ctx.exit(PlanError.exit_code if proof.different else 0)
+
+
+def _refuse(output: Path) -> None:
+    """Refuse what cannot be written, before the source is read."""
+    if output.exists():
+        raise RunError(f"{output} exists; choose another name or remove it")
+    if not output.parent.is_dir():
+        raise RunError(f"{output}: there is no folder {output.parent}; make it first, or give another name")
 
 
 def _name_of(source: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -12,9 +12,6 @@ from qxmix.cli.main import main
 from qxmix.recipe import load_recipe
 from qxmix.recipe.sizes import parse_size, parse_tokens
 from tests.planning.models import Model, facts, write
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SHAPES = {"token_embd.weight": (256, 64), **{f"blk.{i}.attn_q.weight": (256, 64) for i in range(3)}}
 MODEL = Model("llama", facts(4, 256, 8, 2), SHAPES)
@@ -36,6 +33,35 @@ def test_a_recipe_that_is_imported_is_named_after_its_file(tmp_path: Path) -> No
     write(MODEL, tmp_path / "m.gguf")
     run("import", tmp_path / "m.gguf", "-o", tmp_path / "back.yaml")
     assert load_recipe(tmp_path / "back.yaml").name == "back"
+
+
+def test_a_folder_that_is_not_there_is_named_before_the_source_is_read(tmp_path: Path) -> None:
+    said = run("import", tmp_path / "none.sh", "-o", tmp_path / "no" / "x.yaml", code=1)
+    assert f"there is no folder {tmp_path / 'no'}; make it first" in " ".join(said.split())
+
+
+def test_a_card_says_once_that_names_are_odd(tmp_path: Path) -> None:
+    write(MODEL, tmp_path / "m.gguf")
+    arguments = ("apply", "pure/q8_0", "pure/q4_0", tmp_path / "m.gguf", "-o", tmp_path, "--dry-run", "--card")
+    done = CliRunner().invoke(main, [str(a) for a in (*arguments, tmp_path / "card.md")])
+    told = " ".join(done.stderr.split())
+    assert "Warning" not in told.replace("Warning: output", "")
+    assert told.count("2 of 2 names of files are not as the hub has them; 'qxmix lint --publish' tells why") == 1
+
+
+def test_the_first_recipe_of_the_readme_keeps_to_its_limit(tmp_path: Path) -> None:
+    shapes = {"token_embd.weight": (576, 49152)}
+    for i in range(30):
+        widths = {"attn_q": 576, "attn_k": 192, "attn_v": 192, "attn_output": 576, "ffn_gate": 1536, "ffn_up": 1536}
+        shapes |= {f"blk.{i}.{part}.weight": (576, n) for part, n in widths.items()}
+        shapes[f"blk.{i}.ffn_down.weight"] = (1536, 576)
+    write(Model("llama", facts(30, 576, 9, 3), shapes), tmp_path / "m.gguf")
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    start = text.index("# my-mix.yaml")
+    (tmp_path / "my-mix.yaml").write_text(text[start : text.index("```", start)])
+    said = run("plan", tmp_path / "my-mix.yaml", tmp_path / "m.gguf")
+    assert "Q6_K -> Q6_0" in said
+    assert "Bits/weight  5.97" in said
 
 
 def test_two_recipes_of_one_name(tmp_path: Path) -> None:
