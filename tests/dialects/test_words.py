@@ -57,6 +57,9 @@ def error_of(text: str, suffix: str = ".sh", base: str | None = None, **given: s
         ("--tensor-type attn_{q,k}=q8_0" + FILES, "'{q,k}' in 'attn_{q,k}=q8_0'"),
         ("*.gguf o.gguf Q4_K_M", "'*' in '*.gguf'"),
         ("$IN o.gguf Q4_K_M", "'$IN' is not told"),
+        ("m.gguf $OUT Q4_K_M", "'$OUT' is not told"),
+        ("m.gguf Q4_K_M $N", "'$N' is not told"),
+        ("--imatrix $IMAT" + FILES, "the value of --imatrix is $IMAT"),
         ("m.gguf o.gguf ${QUANT:-$OTHER}", "--set QUANT=VALUE"),
         (
             '"$IN" "$OUT" "$TYPE"',
@@ -222,8 +225,8 @@ def test_lists_are_told_by_what_is_in_them() -> None:
         "{c}{r} m.gguf o.gguf ${{QUANT:-Q4_K_M}}",
         "{c}{r} m.gguf o.gguf ${{2-Q4_K_M}}",
         "QUANT=\n{c}{r} m.gguf o.gguf ${{QUANT:-Q4_K_M}}",
-        'Q=${{Q:-Q4_K_M}}\n{c}{r} --imatrix $IMAT "$1" "$2" $Q "$N"',
-        "{c}{r} $DIR/m.gguf $DIR/o.gguf Q4_K_M $THREADS",
+        'Q=${{Q:-Q4_K_M}}\n{c}{r} --imatrix "$IMAT" "$1" "$2" $Q "$N"',
+        "{c}{r} $DIR/m.gguf $DIR/o.gguf Q4_K_M $(nproc)",
     ],
 )
 def test_defaults_are_taken_and_names_of_files_not_asked_for(text: str) -> None:

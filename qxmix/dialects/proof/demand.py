@@ -1,7 +1,7 @@
 """Which words of a call a recipe hangs on though the text does not tell them; all of them in one error.
 
 Where the matrix, the input and the output lie is nothing that a recipe says: their names may be unknown as long as each
-is one word.  ``$A`` without quotes may be several, and what stands first may then be options.
+is one word.  ``$A`` without quotes may be several, or none, so that the words behind it move up.
 """
 
 from __future__ import annotations
@@ -97,21 +97,23 @@ def _positional(words: Sequence[Argument], engine: Engine, base: str | None) -> 
         # What stands where a TYPE belongs is one, unless it is a file.
         last = min(2, len(words) - 1)
         place = last if words[last].unknown and not _is_gguf(words[last]) else None
-    return [w for i, w in enumerate(words) if w.unknown and (i == place or not _is_known_kind(w, i))]
+    return [
+        w for i, w in enumerate(words) if w.unknown and (i == place or not _is_known_kind(w, last=i + 1 == len(words)))
+    ]
 
 
-def _is_known_kind(word: Argument, place: int) -> bool:
+def _is_known_kind(word: Argument, *, last: bool) -> bool:
     """Whether a word is a file or the number of threads, whatever its value."""
     if word.number:
-        return not word.literal
-    return _is_one_word(word) and (place > 0 or not word.may_split or _is_gguf(word))
+        return last and not word.literal
+    return _is_one_word(word) and (not word.may_split or _is_gguf(word))
 
 
 def _is_one_word(word: Argument) -> bool:
-    """Whether it is one word to everyone who writes scripts, quoted or not."""
+    """Whether it is one word: quoted, or variables with a text beside them, so that it cannot vanish."""
     if word.unknown.startswith(("<", ">")):
         return False
-    return not word.may_split or _SCALARS.fullmatch(word.text) is not None
+    return not word.may_split or (bool(word.literal) and _SCALARS.fullmatch(word.text) is not None)
 
 
 def _is_gguf(word: Argument) -> bool:
