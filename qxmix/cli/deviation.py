@@ -21,10 +21,11 @@ from qxmix.report.deviation import deviations_json, deviations_text
 @click.option("--imatrix", type=click.Path(path_type=str), help="Importance matrix for the weighted error.")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), help="Workers. Default: one per processor.")
 @click.option("--executor", default="threads", show_default=True, help="As for apply.")
+@click.option("every", "--all", is_flag=True, help="Show every tensor, not only those that moved most.")
 @click.option("as_json", "--json", is_flag=True, help="Print one JSON object (schemas/deviation.schema.json).")
 def command(
     output: str, source: str, imatrix: str | None, jobs: int | None, executor: str,
-    *, as_json: bool,
+    *, every: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure how far the weights of OUTPUT, whoever wrote it, are from those of SOURCE.
 
@@ -38,6 +39,6 @@ def command(
     if as_json:
         click.echo(json.dumps(deviations_json(str(header.path), str(model.path), moved), indent=1))
     elif moved:
-        click.echo(deviations_text(moved, terminal=sys.stdout.isatty()))
+        click.echo(deviations_text(moved, every=every, terminal=sys.stdout.isatty()))
     else:
         click.echo("All tensors have the same types in both files")

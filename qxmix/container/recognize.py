@@ -13,10 +13,14 @@ if TYPE_CHECKING:
 
 HEAD_NBYTES = 1024
 """How many bytes from the start of a file tell what it is."""
+PARTIAL = ".partial"
+"""What the name of an output has at its end until an apply has finished it."""
 
 _CONVERT = "convert the model's folder with llama.cpp's convert_hf_to_gguf.py and give the .gguf file it writes"
 _AGAIN = "download or convert it again"
 _IMATRIX = "give the file that llama-imatrix wrote (.dat or .gguf)"
+_UNFINISHED = ("is what an interrupted apply has made so far", "the same command with --resume goes on with it")
+_ZEROS = ("starts with zeros: a file whose writing was interrupted", "download or make it again")
 
 _STARTS: tuple[tuple[bytes, str, str], ...] = (
     (b"version https://git-lfs", "is a Git LFS pointer, not the file itself", "run `git lfs pull` in its folder"),
@@ -104,7 +108,7 @@ def _kind(path: Path, data: bytes, nbytes: int) -> tuple[str, str]:
         if data.startswith(start):
             return kind, remedy
     if not any(data):
-        return "starts with zeros: a file whose writing was interrupted", "download or make it again"
+        return _UNFINISHED if path.suffix == PARTIAL else _ZEROS
     if looks_like_recipe(path, data):
         return "is a recipe", "where a command takes recipe and model, the recipe comes first"
     if _PRINTABLE.issuperset(data):

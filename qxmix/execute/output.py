@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from qxmix.container.layout import output_path
 from qxmix.container.parse import parse_gguf
+from qxmix.container.recognize import PARTIAL
 from qxmix.errors import Problem, RunError
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def name_output(plan: Plan, output: Path) -> Output:
         raise RunError(Problem(given, explain(error))) from error
     except RuntimeError as error:  # what Python before 3.13 makes of ELOOP
         raise RunError(Problem(given, explain(OSError(errno.ELOOP, os.strerror(errno.ELOOP))))) from error
-    partials = tuple(final.with_name(final.name + ".partial") for final in finals)
+    partials = tuple(final.with_name(final.name + PARTIAL) for final in finals)
     return Output(finals, partials, output.with_name(output.name + ".journal"))
 
 

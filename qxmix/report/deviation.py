@@ -13,14 +13,18 @@ if TYPE_CHECKING:
 
     from qxmix.execute.deviation import Deviation, Moved
 
+_N_TENSORS = 20
+"""Tensors that are shown, where not all are asked for."""
 _FIGURES = (">weighted RMSE", ">relative error", "?>cosine")
 
 
-def deviations_text(moved: Sequence[Moved], *, terminal: bool = False) -> str:
-    """One line per tensor, the largest relative error first; then one per category, and one per type."""
+def deviations_text(moved: Sequence[Moved], *, every: bool = False, terminal: bool = False) -> str:
+    """A line for each of the tensors with the largest relative error, or for all; one per category, one per type."""
     tensors = sorted(moved, key=lambda m: m.deviation.relative_error, reverse=True)
     rows = [(m.name, m.type, *_figures(m.deviation), _worst(m.deviation)) for m in tensors]
-    parts = [table(("tensor", "type", *_FIGURES, "?worst rows"), rows, terminal=terminal)]
+    shown = rows if every else rows[:_N_TENSORS]
+    more = f"\n... and {len(rows) - len(shown):,} tensors with less; --json has all" if len(shown) < len(rows) else ""
+    parts = [table(("tensor", "type", *_FIGURES, "?worst rows"), shown, terminal=terminal) + more]
     for title, key in (("category", _category), ("type", _type)):
         sums = [(name, f"{n:,}", *_figures(d)) for name, n, d in _together(moved, key)]
         parts.append(table((title, ">tensors", *_FIGURES), sums, terminal=terminal))

@@ -12,6 +12,9 @@ import jsonschema
 import pytest
 from referencing import Registry, Resource
 
+from qxmix.execute.deviation import Deviation, Moved
+from qxmix.report.deviation import deviations_text
+
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 
 
@@ -76,6 +79,12 @@ def test_tables(pair: tuple[Path, Any], demo_moe_model: Path) -> None:
     assert "blk.0.attn_k.weight" in tensors
     assert {line.split()[0] for line in types.split("\n")} == {"type", "Q4_0", "Q8_0", "Q8_0_R8"}
     assert categories.startswith("category")
+    assert "\n... and" not in text
+    sums = [Deviation((1.0, 1.0, float(i), 1000.0, 1000.0, 1000.0), ()) for i in range(30)]
+    moved = [Moved(f"blk.{i}.attn_k.weight", "F16", "Q4_0", d) for i, d in enumerate(sums)]
+    short, whole = deviations_text(moved), deviations_text(moved, every=True)
+    assert short.partition("\n\n")[0].endswith("\n... and 10 tensors with less; --json has all")
+    assert ("blk.10." in short, "blk.9." in short, "blk.9." in whole) == (True, False, True)
     assert "same types" in run("deviation", demo_moe_model, demo_moe_model).stdout
 
 

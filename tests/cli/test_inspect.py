@@ -147,6 +147,16 @@ def test_a_gguf_imatrix(tmp_path: Path) -> None:
     assert "1 entries, 4 values, 3 chunks\nmeasured on 'a.txt', 'b.txt'" in inspect(path).stdout
 
 
+def test_what_an_interrupted_apply_left_is_told(tmp_path: Path) -> None:
+    partial = tmp_path / "m.gguf.partial"
+    partial.write_bytes(bytes(4096))
+    go_on = "the same command with --resume goes on with it\n"
+    done = inspect(partial, code=1)
+    assert done.stderr == f"Error: {partial}: is what an interrupted apply has made so far; {go_on}"
+    done = inspect(tmp_path / "m.gguf", code=1)
+    assert done.stderr == f"Error: {tmp_path}/m.gguf: no such file; an apply of it was interrupted: {go_on}"
+
+
 def test_errors_have_one_line_and_code_1(tmp_path: Path) -> None:
     done = inspect(tmp_path / "none.gguf", code=1)
     assert done.stderr == f"Error: {tmp_path}/none.gguf: no such file; check the path of the model\n"
