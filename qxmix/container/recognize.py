@@ -19,7 +19,9 @@ PARTIAL = ".partial"
 _CONVERT = "convert the model's folder with llama.cpp's convert_hf_to_gguf.py and give the .gguf file it writes"
 _AGAIN = "download or convert it again"
 _IMATRIX = "give the file that llama-imatrix wrote (.dat or .gguf)"
-_UNFINISHED = ("is what an interrupted apply has made so far", "the same command with --resume goes on with it")
+_UNFINISHED = (
+    "is what an apply has made so far", "wait for it, or if it was interrupted give the same command --resume",
+)  # fmt: skip
 _ZEROS = ("starts with zeros: a file whose writing was interrupted", "download or make it again")
 
 _STARTS: tuple[tuple[bytes, str, str], ...] = (

@@ -110,8 +110,8 @@ def _missing_text(path: Path, role: str) -> str:
         return f"is a link to {show(str(path.readlink()), 200)}, which does not exist; download the {role} again"
     if not path.parent.is_dir():
         return f"no such file, nor is there a folder {show(str(path.parent), 200)}; check the path of the {role}"
-    if path.with_name(f"{path.name}{PARTIAL}").exists():
-        return "no such file; an apply of it was interrupted: the same command with --resume goes on with it"
+    if role == "model" and path.with_name(f"{path.name}{PARTIAL}").exists():
+        return "no such file yet; an apply is at it, or was interrupted and goes on with --resume"
     there = list(islice(path.parent.iterdir(), _COMPARED))
     shards = [p.name for p in there if p.name.startswith(f"{path.stem}-00001-of-")]
     # By the stem: two short names with the same suffix would always be alike.

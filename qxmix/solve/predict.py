@@ -101,8 +101,8 @@ class Predictor:
 
     def is_guess(self, name: str, type_name: str) -> bool:
         """Whether the errors of the tensor were measured, and not in this type."""
-        measured = self.errors.get(name)
-        return bool(measured) and type_name not in (measured or ())
+        measured = self.errors.get(name, {})
+        return bool(measured) and type_name not in measured
 
     def total(self, loss: float, guessed: float = 0.0) -> Prediction:
         """The divergence of a model the losses of whose tensors have this sum.

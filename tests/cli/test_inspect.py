@@ -150,11 +150,14 @@ def test_a_gguf_imatrix(tmp_path: Path) -> None:
 def test_what_an_interrupted_apply_left_is_told(tmp_path: Path) -> None:
     partial = tmp_path / "m.gguf.partial"
     partial.write_bytes(bytes(4096))
-    go_on = "the same command with --resume goes on with it\n"
     done = inspect(partial, code=1)
-    assert done.stderr == f"Error: {partial}: is what an interrupted apply has made so far; {go_on}"
+    assert done.stderr == (
+        f"Error: {partial}: is what an apply has made so far; wait for it, or if it was "
+        "interrupted give the same command --resume\n"
+    )
     done = inspect(tmp_path / "m.gguf", code=1)
-    assert done.stderr == f"Error: {tmp_path}/m.gguf: no such file; an apply of it was interrupted: {go_on}"
+    told = "no such file yet; an apply is at it, or was interrupted and goes on with --resume"
+    assert done.stderr == f"Error: {tmp_path}/m.gguf: {told}\n"
 
 
 def test_errors_have_one_line_and_code_1(tmp_path: Path) -> None:
