@@ -105,6 +105,8 @@ MORE = (
          "plan {mix} {model} --lattice {foreign_lattice}", "inspect {model} --lattice -o {tmp}/l2.json"),
     Case("an interrupted apply of this plan is here; go on with --resume, or start over with --overwrite",
          "apply {mix} {model} -o {cut}", "apply {mix} {model} -o {cut} --resume"),
+    Case("wait for it, or if it was interrupted give the same command --resume", "verify {cut3}.partial",
+         "apply {mix} {model} -o {cut3} --resume"),
     Case(". Give --overwrite instead to start over", "apply {mix2} {model} -o {cut2} --resume",
          "apply {mix2} {model} -o {cut2} --overwrite"),
     Case("it is an adapter, whose tensors the engines never quantize; merge it into its model and quantize that",
@@ -145,8 +147,9 @@ MORE = (
 
 def prepare(folder: Path, paths: Mapping[str, Path]) -> dict[str, Path]:
     """The files that these need, besides those of the others."""
-    names = ("bare", "foreign", "old_lattice", "foreign_lattice", "adapter", "iq4_k", "cut", "cut2", "moe", "licensed")
-    made = {name: folder / f"{name}.gguf" for name in names} | {"empty": folder / "empty"}
+    names = ("bare", "foreign", "old_lattice", "foreign_lattice", "adapter", "iq4_k", "moe", "licensed")
+    cuts = ("cut", "cut2", "cut3")
+    made = {name: folder / f"{name}.gguf" for name in names + cuts} | {"empty": folder / "empty"}
     made["empty"].mkdir()
     (folder / "nest" / "demo-one.gguf").mkdir(parents=True)
     made |= {"nest": folder / "nest", "zip": folder / "zip", "noise": folder / "noise", "moe_dat": folder / "moe.dat"}
@@ -170,7 +173,7 @@ def prepare(folder: Path, paths: Mapping[str, Path]) -> dict[str, Path]:
     plan = qxmix.make_plan(qxmix.load_recipe(paths["mix"]), header, split=Split(max_tensors=20))
     qxmix.apply(plan, folder / "split.gguf")
     shards = sorted(folder.glob("split-*.gguf"))
-    for name in ("cut", "cut2"):
+    for name in cuts:
         with suppress(InterruptedError):
             qxmix.apply(qxmix.make_plan(qxmix.load_recipe(paths["mix"]), header), made[name], on_progress=_stop)
     make_demo_model(made["moe"], moe=True)
