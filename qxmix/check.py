@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from glob import escape
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from qxmix.container.identity import header_sha256
+from qxmix.container.model import ModelHeader
 from qxmix.container.recognize import HEAD_NBYTES, looks_like_recipe
 from qxmix.errors import PlanError, Problem, QxmixError, RecipeError
 from qxmix.lint import examined
-from qxmix.plan import make_plan
+from qxmix.plan import Plan, make_plan
 from qxmix.planning.lock import check_lock
 from qxmix.planning.view import ModelView
 from qxmix.recipe import load_recipe
 from qxmix.recipe.model import Recipe
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
-
-    from qxmix.container.model import ModelHeader
-    from qxmix.plan import Plan
 
 _SUFFIXES = {".yaml", ".yml"}
 _SKIPPED = {".git", ".venv", "venv", "node_modules", "__pycache__"}

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from qxmix.container.header import read_header
+from qxmix.container.imatrix import Imatrix
+from qxmix.container.model import ModelHeader
 from qxmix.container.remote.address import is_remote
 from qxmix.errors import Problem, QxmixError, RecipeError
-from qxmix.plan import make_plan
+from qxmix.plan import Plan, make_plan
 from qxmix.quants import find
 from qxmix.recipe import load_recipe
 from qxmix.recipe.once import LARGEST, stream_of
 from qxmix.recipe.revision import extracted, revision_of
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from qxmix.container.imatrix import Imatrix
-    from qxmix.container.model import ModelHeader
-    from qxmix.plan import Plan
 
 LARGEST_JSON = LARGEST
 """Largest plan or lock file that is read, in bytes; the plan of a 1,000-tensor model has half a MB."""

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from qxmix.container.source import show
 from qxmix.errors import PlanError
 from qxmix.planning import bits
+from qxmix.planning.choose import Chooser
 from qxmix.planning.gate import kept_by_recipe, never_quantized, unreadable
+from qxmix.planning.kept import Kept
 from qxmix.planning.make import make_chooser
+from qxmix.planning.model import Plan, PlannedTensor
 from qxmix.planning.view import ModelView
 from qxmix.recipe import conditions
 from qxmix.recipe.categories import category_of, name_parts
-from qxmix.recipe.layers import layers_text
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from qxmix.planning.choose import Chooser
-    from qxmix.planning.kept import Kept
-    from qxmix.planning.model import Plan, PlannedTensor
-    from qxmix.recipe.layers import LayerSelector
-    from qxmix.recipe.model import Rule
+from qxmix.recipe.layers import LayerSelector, layers_text
+from qxmix.recipe.model import Rule
 
 
 class Tried(NamedTuple):

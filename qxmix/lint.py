@@ -8,6 +8,7 @@ a recipe or a rule silences it with a reason.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,14 +19,11 @@ from qxmix.planning.silence import is_silenced
 from qxmix.planning.view import ModelView
 from qxmix.quants import get
 from qxmix.recipe.categories import layer_of, part_of
-from qxmix.recipe.model import DEFAULT
+from qxmix.recipe.model import DEFAULT, Rule
 from qxmix.recipe.patterns import search
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
     from qxmix.plan import Plan, PlannedTensor
-    from qxmix.recipe.model import Rule
 
 _NEARLY_ALL = 0.9
 """Share of a part's layers from which on the rest looks forgotten rather than meant."""

@@ -6,16 +6,15 @@ place, and :func:`fill` puts them in.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import qxmix
 from qxmix.container.fields import make_field
 from qxmix.container.gguf_format import ValueType
+from qxmix.container.imatrix import Imatrix
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from qxmix.container.imatrix import Imatrix
     from qxmix.container.moments import Moments
 
 RECIPE = "qxmix.recipe"

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from qxmix.errors import Problem
+from qxmix.plan import Plan
 from qxmix.planning.naming import default_name
 from qxmix.quants import QUANT_TYPES
 from qxmix.recipe.sizes import HUB_NBYTES
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from qxmix.plan import Plan
 
 _ODD = re.compile(r"[^A-Za-z0-9._-]")
 _SIZE = re.compile(r"(?:^|-)(?:\d+x)?\d+(?:\.\d+)?[KMBTQ](?=[-.]|$)", re.IGNORECASE)

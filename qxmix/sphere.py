@@ -10,18 +10,13 @@ stays a float.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qxmix import quants
-from qxmix.quants.codec import SEARCHES, Search
+from qxmix.quants.codec import SEARCHES, BlockSearch, Search
 from qxmix.quants.common.lanes import LANES
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from qxmix.quants.codec import BlockSearch
 
 
 @dataclass(frozen=True, slots=True, repr=False)

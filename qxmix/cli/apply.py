@@ -6,8 +6,8 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -25,9 +25,10 @@ from qxmix.execute.find_factors import find_factors
 from qxmix.execute.options import Options
 from qxmix.execute.output import name_output
 from qxmix.execute.preflight import Wanted, preflight
+from qxmix.execute.result import Progress, Result
 from qxmix.execute.run import apply_all
 from qxmix.lint import examined
-from qxmix.plan import make_plan
+from qxmix.plan import Plan, make_plan
 from qxmix.planning.lock import check_lock
 from qxmix.planning.naming import default_name
 from qxmix.processors import n_processors
@@ -38,13 +39,7 @@ from qxmix.report.plans import plans_text
 from qxmix.report.result import result_json, results_text
 from qxmix.report.text import wrapped
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from qxmix.execute.result import Progress, Result
-    from qxmix.plan import Plan
-
-    Outputs = Sequence[tuple[Plan, Path]]
+Outputs = Sequence[tuple[Plan, Path]]
 
 
 @click.command("apply")

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from pathlib import Path
 
 from qxmix.cli.inputs import open_measurement
 from qxmix.diff import side_of
 from qxmix.errors import Problem, RunError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from qxmix.plan import Plan, Split
+from qxmix.plan import Plan, Split
 
 
 def card_of(outputs: Sequence[tuple[Plan, Path]], card: Path, measure: Path | None, split: Split) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -13,9 +13,6 @@ from qxmix.cli.inputs import open_model
 from qxmix.container.remote.address import is_remote
 from qxmix.errors import QxmixError
 from qxmix.report.check import checked_json, checked_text
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 
 @click.command("check")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -14,16 +13,14 @@ from qxmix.cli.inputs import EngineName, open_measurement, open_model, read_text
 from qxmix.cli.progress import chunks_shown
 from qxmix.cli.running import running_options, use_of
 from qxmix.container.imatrix import load_imatrix
+from qxmix.container.model import ModelHeader
+from qxmix.quants import Engine, QuantType
 from qxmix.report.lineup import lineup_chart, lineup_json, lineup_markdown, lineup_text, sorted_entrants
 from qxmix.report.look import check_picture
 from qxmix.report.picture import draw_losses
 from qxmix.report.text import wrapped
 from qxmix.solve.lineup import Entrant, evaluate_all, line_up, with_running
 from qxmix.solve.predict import predictor_of
-
-if TYPE_CHECKING:
-    from qxmix.container.model import ModelHeader
-    from qxmix.quants import Engine, QuantType
 
 
 @click.command("compare")

@@ -6,7 +6,7 @@ import json
 import sys
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import click
 
@@ -15,12 +15,9 @@ from qxmix.cli.inputs import EngineName, open_model, read_text
 from qxmix.cli.streams import notice
 from qxmix.container.imatrix import load_imatrix
 from qxmix.experiment.model import ORDER, TYPES, Case, Experiment
-from qxmix.quants import find
+from qxmix.quants import Engine, find
+from qxmix.quants.codec import Search
 from qxmix.report.experiment import experiment_json, experiment_markdown, experiment_text
-
-if TYPE_CHECKING:
-    from qxmix.quants import Engine
-    from qxmix.quants.codec import Search
 
 
 @click.command("compare-search")

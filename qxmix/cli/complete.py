@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
+
+import click
 
 from qxmix.quants import ENGINES, QUANT_TYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    import click
     from click.shell_completion import CompletionItem
 
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from qxmix.demo.files import DemoFiles, make_demo_files
 from qxmix.errors import RunError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 @click.command("demo")

@@ -12,6 +12,8 @@ import click
 
 from qxmix.cli.inputs import EngineName, open_model, read_text
 from qxmix.cli.progress import chunks_shown
+from qxmix.quants import Engine
+from qxmix.report.chart import Chart
 from qxmix.report.evaluated import (
     as_object,
     embedded_chart,
@@ -25,8 +27,6 @@ from qxmix.report.picture import draw_losses
 
 if TYPE_CHECKING:
     from qxmix.engines.evaluate import Settings
-    from qxmix.quants import Engine
-    from qxmix.report.chart import Chart
 
 
 @click.command("eval")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -13,10 +12,8 @@ from qxmix.container.imatrix import load_imatrix
 from qxmix.dialects.export import export
 from qxmix.errors import RunError
 from qxmix.plan import make_plan
+from qxmix.quants import Engine
 from qxmix.recipe import load_recipe
-
-if TYPE_CHECKING:
-    from qxmix.quants import Engine
 
 
 @click.command("export")

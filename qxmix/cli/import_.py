@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import click
 
@@ -13,19 +13,16 @@ from qxmix.cli.complete import complete_mixes
 from qxmix.cli.inputs import EngineName, open_model
 from qxmix.cli.streams import write_text
 from qxmix.container.gguf_format import MAGIC
+from qxmix.container.model import ModelHeader
+from qxmix.dialects.model import Dialect, SourceMix
 from qxmix.dialects.parse import parse_source, read_source
-from qxmix.dialects.prove import inherited, prove
+from qxmix.dialects.prove import Proof, inherited, prove
 from qxmix.dialects.recover import recover
 from qxmix.dialects.write import recipe_text
 from qxmix.errors import PlanError, RunError
+from qxmix.quants import Engine
 from qxmix.recipe.tree import MAX_NBYTES, read_text
 from qxmix.report.plan import sizes
-
-if TYPE_CHECKING:
-    from qxmix.container.model import ModelHeader
-    from qxmix.dialects.model import Dialect, SourceMix
-    from qxmix.dialects.prove import Proof
-    from qxmix.quants import Engine
 
 _STDIN = Path("-")
 MAX_SHOWN = 20

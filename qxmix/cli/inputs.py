@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -11,16 +12,14 @@ from typing import TYPE_CHECKING, ClassVar
 import click
 
 from qxmix.container.header import read_header
+from qxmix.container.model import ModelHeader
 from qxmix.container.recognize import HEAD_NBYTES, looks_like_recipe
 from qxmix.container.remote.address import is_remote
 from qxmix.errors import ModelFileError, Problem, QxmixError, RecipeError
 from qxmix.quants import ENGINES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from qxmix.container.imatrix import Imatrix
-    from qxmix.container.model import ModelHeader
     from qxmix.container.moments import Moments
     from qxmix.measurement import Measurement
     from qxmix.recipe.model import Recipe

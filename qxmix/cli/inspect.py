@@ -21,11 +21,10 @@ from qxmix.container.source import opened
 from qxmix.container.weights import require_weights
 from qxmix.container.whole_file import whole_file
 from qxmix.processors import n_processors
-from qxmix.quants import ENGINES
+from qxmix.quants import ENGINES, Engine
 from qxmix.report.inspect import imatrix_facts, imatrix_text, model_facts, model_text
 
 if TYPE_CHECKING:
-    from qxmix.quants import Engine
     from qxmix.recipe.model import Target
 
 

@@ -6,12 +6,9 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from types import FrameType
+from types import FrameType
 
 SAME_SECONDS = 0.3
 """A second signal within this time is the same wish: ``timeout`` sends to the process and to its group."""

@@ -6,7 +6,6 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -14,10 +13,10 @@ from qxmix.cli.complete import complete_recipes
 from qxmix.cli.inputs import open_measurement, open_model
 from qxmix.cli.plan import exit_code
 from qxmix.container.imatrix import load_imatrix
-from qxmix.errors import severity_order
+from qxmix.errors import Problem, severity_order
 from qxmix.lint import examined
 from qxmix.measurement.lattice import load_lattices
-from qxmix.plan import make_plan
+from qxmix.plan import Plan, make_plan
 from qxmix.planning.lattice import with_lattices
 from qxmix.publish import publish_problems
 from qxmix.recipe import load_recipe
@@ -25,10 +24,6 @@ from qxmix.recipe.problem_ids import IDS
 from qxmix.report.plan import headline, problem_counts, problems_text
 from qxmix.report.problems import problem_json
 from qxmix.report.text import table, wrapped
-
-if TYPE_CHECKING:
-    from qxmix.errors import Problem
-    from qxmix.plan import Plan
 
 
 def _print_ids(ctx: click.Context, _param: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's signature

@@ -7,8 +7,8 @@ import errno
 import gc
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import click
 
@@ -18,9 +18,6 @@ from qxmix.cli.interrupt import Interrupted
 from qxmix.cli.lazy import LazyGroup
 from qxmix.errors import Problem, QxmixError
 from qxmix.report.problems import problem_json, problem_line
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 COMMANDS = {
     "solve": ("solve", "Find the types that lose least within a size."),

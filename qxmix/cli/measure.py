@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,17 +19,13 @@ from qxmix.cli.progress import QUIET_SECONDS
 from qxmix.cli.streams import notice
 from qxmix.container.imatrix import load_imatrix
 from qxmix.errors import ModelFileError, RunError
-from qxmix.measurement import save_measurement
+from qxmix.measurement import Measurement, save_measurement
 from qxmix.processors import n_processors
-from qxmix.recipe.model import engines_of
+from qxmix.quants import Engine
+from qxmix.recipe.model import Target, engines_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from qxmix.measure.model import Job, OnProgress, Phase, Settings
-    from qxmix.measurement import Measurement
-    from qxmix.quants import Engine
-    from qxmix.recipe.model import Target
 
 _N_LOOKED_AT = 3
 """Matrices that are looked at for a lattice, the smallest: of a model that was trained on one all sit on it."""

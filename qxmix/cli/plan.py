@@ -16,18 +16,17 @@ from qxmix.cli.sizes import FileSize
 from qxmix.container.imatrix import load_imatrix
 from qxmix.errors import PlanError
 from qxmix.lint import examined, refused
-from qxmix.plan import Split, make_plan
+from qxmix.plan import Plan, Split, make_plan
 from qxmix.planning.lock import write_lock
 from qxmix.planning.memory import Chunking
 from qxmix.planning.scales import to_find
 from qxmix.processors import n_processors
+from qxmix.quants import QuantType
 from qxmix.recipe import load_recipe
 from qxmix.report.plan import plan_text
 from qxmix.running.use import use_within
 
 if TYPE_CHECKING:
-    from qxmix.plan import Plan
-    from qxmix.quants import QuantType
     from qxmix.running.model import Use
 
 

@@ -8,29 +8,28 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qxmix.cli.inputs import open_measurement
+from qxmix.cli.plan import Asked
 from qxmix.explain import explain
 from qxmix.lint import examined
 from qxmix.measurement.lattice import load_lattices
+from qxmix.plan import Plan
 from qxmix.planning.lattice import with_lattices
 from qxmix.report.explain import explanation_text
 from qxmix.report.heat_map import map_text
 from qxmix.report.plan_json import plan_json
 from qxmix.report.plan_markdown import plan_markdown
 from qxmix.report.running import running_json, running_text
+from qxmix.running.model import Running
 from qxmix.running.place import running
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from qxmix.cli.plan import Asked
-    from qxmix.plan import Plan
     from qxmix.report.page.insight import Insight
     from qxmix.report.predicted import Predicted
-    from qxmix.running.model import Running
 
 
 def answer(plan: Plan, asked: Asked, plan_text: Callable[[Plan], str]) -> tuple[Plan, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,6 @@ from qxmix.cli.streams import notice
 from qxmix.report.text import duration, human_nbytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from qxmix.execute.result import OnProgress, Progress
 
 QUIET_SECONDS = 30.0

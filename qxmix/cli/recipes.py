@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -17,16 +17,12 @@ from qxmix.errors import Problem, RecipeError
 from qxmix.plan import make_plan
 from qxmix.planning.outline import outline, outline_of
 from qxmix.planning.view import ModelView
-from qxmix.quants import find
-from qxmix.recipe import load_recipe, shipped_names, shipped_path
+from qxmix.quants import QuantType, find
+from qxmix.recipe import Recipe, load_recipe, shipped_names, shipped_path
 from qxmix.report.running import SUMMARY, running_json, summary
 from qxmix.report.text import human_nbytes, table, wrapped
+from qxmix.running.model import Use
 from qxmix.running.place import running
-
-if TYPE_CHECKING:
-    from qxmix.quants import QuantType
-    from qxmix.recipe import Recipe
-    from qxmix.running.model import Use
 
 _USE = (
     "'qxmix recipes NAME' prints one, to start your own from; 'qxmix plan NAME MODEL' shows what it makes of a model."

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 from qxmix.cli.sizes import Size, Tokens
-from qxmix.quants import get
+from qxmix.quants import Engine, QuantType, get
 from qxmix.recipe.limits import kv_type
+from qxmix.recipe.model import Recipe
 
 if TYPE_CHECKING:
-    from qxmix.quants import Engine, QuantType
-    from qxmix.recipe.model import Recipe
     from qxmix.running.model import Use
 
 

@@ -17,33 +17,27 @@ from qxmix.cli.running import running_options, use_of
 from qxmix.cli.sizes import Size
 from qxmix.cli.solve_options import Against, SelectorSize, SelectorTypes, Tie, candidate_types
 from qxmix.cli.streams import notice, write_text
-from qxmix.container.imatrix import load_imatrix
+from qxmix.container.imatrix import Imatrix, load_imatrix
 from qxmix.errors import PlanError, severity_order
 from qxmix.lint import lint, refused
 from qxmix.processors import n_processors
+from qxmix.quants import QuantType
 from qxmix.recipe import load_recipe
-from qxmix.recipe.model import TARGETS
+from qxmix.recipe.model import TARGETS, Recipe, Target
 from qxmix.report.solve import curve_text, solved_text
 from qxmix.report.text import wrapped
+from qxmix.running.model import Use
 from qxmix.solve.against import random_chooser
 from qxmix.solve.base import unruled
 from qxmix.solve.curve import curve
 from qxmix.solve.machine import keeps_to_machine, solve_for_machine
-from qxmix.solve.make import solve_recipe
-from qxmix.solve.outside import is_outside, read_outside
-from qxmix.solve.predict import predictor_from, predictor_of
-from qxmix.solve.request import Budget, Limits, Request
+from qxmix.solve.make import Solved, solve_recipe
+from qxmix.solve.outside import Outside, is_outside, read_outside
+from qxmix.solve.predict import Predictor, predictor_from, predictor_of
+from qxmix.solve.request import Bound, Budget, Limits, Request, Share
 
 if TYPE_CHECKING:
-    from qxmix.container.imatrix import Imatrix
     from qxmix.measurement import Measurement
-    from qxmix.quants import QuantType
-    from qxmix.recipe.model import Recipe, Target
-    from qxmix.running.model import Use
-    from qxmix.solve.make import Solved
-    from qxmix.solve.outside import Outside
-    from qxmix.solve.predict import Predictor
-    from qxmix.solve.request import Bound, Share
 
 
 @click.command("solve")

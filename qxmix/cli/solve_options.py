@@ -8,6 +8,7 @@ import click
 
 from qxmix.quants import QUANT_TYPES, get
 from qxmix.recipe.categories import CATEGORIES
+from qxmix.recipe.model import Recipe
 from qxmix.recipe.patterns import pattern_error
 from qxmix.recipe.sizes import parse_size
 from qxmix.solve.prior import load_prior
@@ -15,7 +16,6 @@ from qxmix.solve.request import REST, Bound, Selector, Share, known_type
 
 if TYPE_CHECKING:
     from qxmix.measurement import Measurement
-    from qxmix.recipe.model import Recipe
 
 _TIES = {
     "gate+up": (("ffn_gate", "ffn_up"),),

@@ -5,15 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, TextIO
 
 import click
 import click.utils
 
 from qxmix.errors import RunError
-
-if TYPE_CHECKING:
-    from typing import TextIO
 
 
 def open_missing() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from qxmix.container.gguf_format import (
@@ -25,12 +26,10 @@ from qxmix.container.gguf_format import (
 )
 from qxmix.container.model import MetadataField, Scalar, value_of
 from qxmix.errors import RunError
+from qxmix.quants import Engine
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from qxmix.container.imatrix import Imatrix
-    from qxmix.quants import Engine
 
 _DERIVED_PREFIXES = ("split.", "quantize.imatrix.", "qxmix.")
 """Keys that describe the making of the file they stand in: never carried over, only written anew."""

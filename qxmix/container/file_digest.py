@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from qxmix.container.source import FileBytes
+from qxmix.container.source import FileBytes
 
 _PIECE_NBYTES = 4 << 20
 

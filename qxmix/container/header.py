@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from qxmix.container.gguf_format import GENERAL_TYPE
 from qxmix.container.model import ModelHeader
-from qxmix.container.parse import parse_gguf
+from qxmix.container.parse import GgufFile, parse_gguf
 from qxmix.container.remote.address import is_remote
 from qxmix.container.shards import with_all_shards
 from qxmix.container.source import bad_file
-
-if TYPE_CHECKING:
-    from os import PathLike
-
-    from qxmix.container.parse import GgufFile
 
 
 def read_header(path: str | PathLike[str]) -> ModelHeader:

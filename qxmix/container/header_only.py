@@ -11,22 +11,21 @@ the file.  Keys that start with ``qxmix.`` are neither carried into an output no
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from qxmix.container.fields import make_field
 from qxmix.container.gguf_format import ARRAY_HEAD, FILE_HEAD, MAGIC, U32, U64, VERSION, ValueType, pad
 from qxmix.container.layout import OutputTensor, table_entry
+from qxmix.container.model import MetadataField
 from qxmix.container.source import DAMAGED, bad_file
 from qxmix.container.whole_file import whole_file
 from qxmix.errors import Problem, RunError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from qxmix.container.model import MetadataField
     from qxmix.container.parse import GgufFile
 
 KEY = "qxmix.header_only"

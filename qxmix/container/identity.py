@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
 
 from qxmix.container import header_only
-
-if TYPE_CHECKING:
-    from qxmix.container.model import ModelHeader
+from qxmix.container.model import ModelHeader
 
 
 def header_sha256(header: ModelHeader) -> str:

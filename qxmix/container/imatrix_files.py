@@ -17,11 +17,12 @@ importance is their quotient; a matrix that saw no data (count 0) gets 1 everywh
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from struct import Struct
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qxmix.container.file_digest import file_digest
 from qxmix.container.gguf_format import (
@@ -35,17 +36,11 @@ from qxmix.container.gguf_format import (
     ValueType,
 )
 from qxmix.container.imatrix import Imatrix
+from qxmix.container.model import TensorInfo
 from qxmix.container.parse import GgufFile, parse_opened
 from qxmix.container.reader import Cursor, read_strings
 from qxmix.container.recognize import HEAD_NBYTES, looks_like_dat, problem_with_imatrix_start
 from qxmix.container.source import FileBytes, bad_file, opened, show
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from qxmix.container.model import TensorInfo
 
 _I32 = Struct("<i")
 _CALLS_AND_VALUES = Struct("<ii")

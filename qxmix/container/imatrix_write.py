@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qxmix.container.fields import make_field
 from qxmix.container.gguf_format import (
@@ -16,22 +19,14 @@ from qxmix.container.gguf_format import (
     MAX_I32,
     ValueType,
 )
+from qxmix.container.imatrix import Imatrix
 from qxmix.container.imatrix_files import COUNTS, SUMS
 from qxmix.container.layout import OutputTensor, lay_out
+from qxmix.container.model import MetadataField
 from qxmix.container.source import show, show_path
 from qxmix.container.whole_file import whole_file
 from qxmix.errors import Problem, RunError
 from qxmix.quants import get
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-    from typing import BinaryIO
-
-    from numpy.typing import NDArray
-
-    from qxmix.container.imatrix import Imatrix
-    from qxmix.container.model import MetadataField
 
 Format = Literal["gguf", "dat"]
 

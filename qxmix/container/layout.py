@@ -6,8 +6,10 @@ of the output to the byte before any weight is read, and workers can write in an
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 from qxmix.container.fields import make_field
 from qxmix.container.gguf_format import (
@@ -25,13 +27,8 @@ from qxmix.container.gguf_format import (
     ValueType,
     pad,
 )
+from qxmix.container.model import MetadataField, ModelHeader
 from qxmix.errors import PlanError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from pathlib import Path
-
-    from qxmix.container.model import MetadataField, ModelHeader
 
 MAX_SHARDS = 0xFFFF
 """``split.count`` is a u16."""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 from qxmix.container.gguf_format import ARRAY_HEAD, INTEGERS, SCALARS, U32, U64
 from qxmix.quants import QuantType, by_id
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
 
 Scalar = int | float | bool | str
 

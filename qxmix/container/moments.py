@@ -25,22 +25,20 @@ halves hold; the moments themselves reach from 3e-8 to 6e4, and as halves were n
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from qxmix.container.model import TensorInfo
 from qxmix.quants.feedback.options import Feedback
 from qxmix.quants.feedback.spans import SPAN, block_sizes, packed_size
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from os import PathLike
-
     import numpy as np
     from numpy.typing import NDArray
-
-    from qxmix.container.model import TensorInfo
 
 DEFAULT_DAMP = Feedback().damp
 """What is added to the diagonal before a block is factorized, as a share of its mean."""

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qxmix.container.fields import make_field
 from qxmix.container.file_digest import file_digest
 from qxmix.container.gguf_format import GENERAL_TYPE, MAGIC, ValueType, pad
 from qxmix.container.layout import OutputTensor, lay_out
+from qxmix.container.model import MetadataField, TensorInfo
 from qxmix.container.moments import (
     DEFAULT_DAMP,
     MOMENTS_BLOCK,
@@ -27,15 +31,6 @@ from qxmix.container.reader import read_strings
 from qxmix.container.source import FileBytes, bad_file, opened, show
 from qxmix.quants import get
 from qxmix.quants.feedback.correlations import pack_correlations
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-    from typing import Any, BinaryIO
-
-    from numpy.typing import NDArray
-
-    from qxmix.container.model import MetadataField, TensorInfo
 
 KIND = "moments"
 _BLOCK_SIZE, _DATASETS = "moments.block_size", "moments.datasets"

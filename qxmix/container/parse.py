@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import struct
 from math import prod
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 from qxmix.container.gguf_format import (
     DEFAULT_ALIGNMENT,
@@ -23,13 +24,8 @@ from qxmix.container.header_only import Shard, bounds, read_shards
 from qxmix.container.model import MetadataField, Scalar, TensorInfo, field_of, value_of
 from qxmix.container.reader import MIN_FIELD_NBYTES, Cursor, read_metadata
 from qxmix.container.recognize import HEAD_NBYTES, problem_with_start
-from qxmix.container.source import DAMAGED, bad_file, opened, show
+from qxmix.container.source import DAMAGED, FileBytes, bad_file, opened, show
 from qxmix.quants import by_id
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from qxmix.container.source import FileBytes
 
 _MIN_TENSOR_NBYTES = 8 + 1 + 4 + 4 + 8
 _MAX_WEIGHTS = (1 << 63) - 1

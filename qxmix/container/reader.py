@@ -9,16 +9,11 @@ from __future__ import annotations
 
 import struct
 from itertools import repeat
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from qxmix.container.gguf_format import ARRAY_HEAD, MAX_ARRAY_DEPTH, SCALARS, U32, U64, ValueType
 from qxmix.container.model import MetadataField, Scalar
-from qxmix.container.source import DAMAGED, bad_file, show
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from qxmix.container.source import FileBytes
+from qxmix.container.source import DAMAGED, FileBytes, bad_file, show
 
 WINDOW_NBYTES = 1 << 20
 """Bytes that are read at a time."""

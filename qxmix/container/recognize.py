@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import re
 import string
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from qxmix.container.gguf_format import FILE_HEAD, MAGIC, READABLE_VERSIONS, U32, U64
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 HEAD_NBYTES = 1024
 """How many bytes from the start of a file tell what it is."""

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
 
 from qxmix.container.gguf_format import MAGIC, SPLIT_COUNT, SPLIT_NO, SPLIT_TENSORS_COUNT, pad
 from qxmix.container.layout import shard_suffix
 from qxmix.container.model import field_of
 from qxmix.container.parse import GgufFile, parse_gguf
 from qxmix.container.source import bad_file, show
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 _SHARD_NAME = re.compile(r"(?P<stem>.+)-(?P<no>\d{5})-of-(?P<count>\d{5})\.gguf", re.DOTALL)
 _LISTED = 3

@@ -7,18 +7,18 @@ that ends the process there.  A plan of DeepSeek's header takes the same time ei
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qxmix.container.recognize import PARTIAL
 from qxmix.errors import ModelFileError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from io import FileIO
-    from pathlib import Path
 
 DAMAGED = "the file is damaged: download or convert it again"
 _SHOWN = 60

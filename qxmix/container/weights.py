@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from qxmix.container.model import ModelHeader
 from qxmix.container.source import bad_file
-
-if TYPE_CHECKING:
-    from qxmix.container.model import ModelHeader
 
 
 def require_weights(header: ModelHeader) -> None:

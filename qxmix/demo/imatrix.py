@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qxmix.demo.numbers import uniform
 from qxmix.demo.shapes import DENSE, MOE
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from numpy.typing import NDArray
 
 N_CALLS = 8
 """Chunks of text that the file claims per entry."""

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qxmix.demo.numbers import heavy_tailed
 from qxmix.demo.shapes import DENSE, MOE, DemoShape
 from qxmix.demo.vocabulary import N_BYTES, N_CONTROL, make_vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from gguf import GGUFWriter
-    from numpy.typing import NDArray
 
 DEMO_SEED = 295
 """The seed of the demo's weights."""

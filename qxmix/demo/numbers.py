@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING
 from zlib import crc32
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from numpy.typing import NDArray
 
 _BELL_STD = np.float32(37837.0)
 """Standard deviation of the sum of four uniform 16-bit integers: sqrt(4 * (2**32 - 1) / 12), rounded."""

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from qxmix.dialects.mixes import mix_name
+from qxmix.dialects.model import Dialect, SourceMix, TypeFlag
 from qxmix.dialects.plain import shell_text
 from qxmix.dialects.shell import read_script
+from qxmix.dialects.shell_words import Word
 from qxmix.errors import Problem, RecipeError
-from qxmix.quants import find
+from qxmix.quants import Engine, find
 from qxmix.quants.quant_type import LEAST_FACTOR, MOST_FACTOR
 from qxmix.recipe.remedies import near
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from qxmix.dialects.model import Dialect, SourceMix, TypeFlag
-    from qxmix.dialects.shell_words import Word
-    from qxmix.quants import Engine
 
 _FLAGS: dict[str, TypeFlag] = {
     "--token-embedding-type": "token_embd",

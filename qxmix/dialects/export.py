@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from qxmix.dialects.items import spelled
 from qxmix.dialects.mixes import FLOATS, default_type, mix_of
@@ -13,15 +13,10 @@ from qxmix.dialects.patterns import name_patterns
 from qxmix.dialects.proof.arguments import Reading
 from qxmix.dialects.proof.decide import source_types
 from qxmix.errors import PlanError, Problem
+from qxmix.plan import Plan, PlannedTensor
 from qxmix.planning.gate import never_quantized
-from qxmix.quants import get
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from qxmix.plan import Plan, PlannedTensor
-    from qxmix.quants import Engine
-    from qxmix.recipe.encoding import Factor
+from qxmix.quants import Engine, get
+from qxmix.recipe.encoding import Factor
 
 _PLAIN_BASE = "Q8_0"
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from qxmix.dialects.ecmascript import ecmascript_fault
 from qxmix.dialects.model import SourceRule
 from qxmix.errors import Problem, RecipeError
-from qxmix.quants import QUANT_TYPES, find
+from qxmix.quants import QUANT_TYPES, Engine, find
 from qxmix.recipe.patterns import pattern_error
 from qxmix.recipe.remedies import near
-
-if TYPE_CHECKING:
-    from qxmix.quants import Engine
 
 _IK_CASE = re.compile(r"Q\d_K\Z|Q8_KV")
 _ALIEN_GROUP = re.compile(r"(?<!\\)\(\?(?![:=!])")

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from qxmix.dialects.model import MIX_FLAGS
-from qxmix.quants import ENGINES, QUANT_TYPES, find, get
+from qxmix.dialects.model import MIX_FLAGS, TypeFlag
+from qxmix.quants import ENGINES, QUANT_TYPES, Engine, find, get
 from qxmix.recipe.load import shipped_names
-
-if TYPE_CHECKING:
-    from qxmix.dialects.model import TypeFlag
-    from qxmix.quants import Engine
 
 _ALIASES = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M", "Q1_0_G128": "Q1_0"}
 _DEFAULTS = {

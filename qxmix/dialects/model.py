@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from qxmix.quants import Engine
 
+if TYPE_CHECKING:
     from qxmix.dialects.proof.arguments import Reading
-    from qxmix.quants import Engine
 
 Dialect = Literal["llama.cpp", "ik_llama.cpp", "thireus"]
 DIALECTS: tuple[Dialect, ...] = ("llama.cpp", "ik_llama.cpp", "thireus")

@@ -4,33 +4,28 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from qxmix.container.model import ModelHeader
 from qxmix.container.source import show
 from qxmix.dialects.command import Command, engine_of, find_command, options_of, switches_of
 from qxmix.dialects.items import parse_items
 from qxmix.dialects.mixes import mix_name
 from qxmix.dialects.model import Dialect, SourceMix, SourceRule
 from qxmix.dialects.plain import shell_text
+from qxmix.dialects.proof.arguments import Reading
+from qxmix.dialects.proof.blocks import Call
 from qxmix.dialects.proof.source import arguments_of_call, call_of, read_call, read_list
 from qxmix.dialects.shell import read_script
+from qxmix.dialects.shell_words import Word
 from qxmix.errors import Problem, RecipeError
 from qxmix.planning.gate import never_quantized
-from qxmix.quants import find
+from qxmix.quants import Engine, find
 from qxmix.recipe.patterns import search
 from qxmix.recipe.tree import MAX_NBYTES, read_text
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from qxmix.container.model import ModelHeader
-    from qxmix.dialects.proof.arguments import Reading
-    from qxmix.dialects.proof.blocks import Call
-    from qxmix.dialects.shell_words import Word
-    from qxmix.quants import Engine
 
 _ASSIGNED = re.compile(r"(\s*#.*\n)*\s*\w+=[\"']")
 _RULES = re.compile(

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
 
 from qxmix.recipe.categories import block_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 _DIGITS = 10
 _PLAIN = re.compile(r"[a-z0-9_]")

@@ -5,18 +5,14 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from qxmix.container.model import ModelHeader
+from qxmix.dialects.model import SourceMix
 from qxmix.dialects.proof.decide import EMPTY_IMATRIX, source_types
-from qxmix.plan import make_plan
+from qxmix.plan import Plan, make_plan
 from qxmix.quants import find
 from qxmix.recipe import load_recipe
 from qxmix.recipe.problem_ids import IDS
-
-if TYPE_CHECKING:
-    from qxmix.container.model import ModelHeader
-    from qxmix.dialects.model import SourceMix
-    from qxmix.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)

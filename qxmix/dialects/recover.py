@@ -5,25 +5,20 @@ from __future__ import annotations
 import re
 import tempfile
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from qxmix.container.model import ModelHeader, TensorInfo
 from qxmix.dialects.prove import Proof
 from qxmix.dialects.write import quoted, recipe_name
 from qxmix.plan import make_plan
 from qxmix.planning.facts import model_facts
 from qxmix.planning.gate import never_quantized, unreadable
-from qxmix.quants import find
+from qxmix.quants import Engine, find
 from qxmix.recipe import load_recipe
 from qxmix.recipe.categories import block_of
 from qxmix.recipe.layers import LayerSelector, holds, layers_text, parse_terms
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from qxmix.container.model import ModelHeader, TensorInfo
-    from qxmix.quants import Engine
 
 _SUBSTITUTES = {
     "IQ4_NL": "a type below 4.5 bits", "Q4_0": "Q2_K or Q3_K", "Q5_0": "Q4_K", "Q5_1": "Q5_K", "Q6_0": "Q5_K",

@@ -9,13 +9,10 @@ newlines for commas.  What a shell really makes of the text is the proof's to sa
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from qxmix.dialects.shell_words import ENDS, HEREDOC, Reader, Word, read_word
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(\+?)=")
 

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterator
 
 from qxmix.dialects.mixes import FLOATS, MANY_EXPERTS, asked_flags, default_type, file_type, shipped_recipe
+from qxmix.dialects.model import SourceMix
 from qxmix.errors import Problem, RecipeError
-from qxmix.quants import get
+from qxmix.quants import Engine, get
 from qxmix.recipe.patterns import search
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
-
-    from qxmix.dialects.model import SourceMix
-    from qxmix.quants import Engine
 
 _ORDER = {
     "llama.cpp": "Patterns are searched in the name, the first that is found decides; the flags beat them.",

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qxmix.container.identity import header_sha256
 from qxmix.container.imatrix import Imatrix
+from qxmix.container.model import ModelHeader
 from qxmix.container.moments import SecondMoments
 from qxmix.container.moments_files import pack_correlations
 from qxmix.engines.chunks import cut
@@ -23,17 +25,8 @@ from qxmix.engines.gather import Shape, State, States
 from qxmix.engines.session import Observed, Session
 from qxmix.errors import ModelFileError, Problem, RunError
 from qxmix.planning.gate import never_quantized
-from qxmix.quants import ENGINES
+from qxmix.quants import ENGINES, Engine
 from qxmix.recipe.categories import category_of, layer_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from qxmix.container.model import ModelHeader
-    from qxmix.quants import Engine
 
 _ENGINE: Engine = "ik_llama.cpp"
 _KEEP_SECONDS = 10.0

@@ -9,22 +9,19 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import BinaryIO, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qxmix.engines.frames import Message, receive, receive_payload, send
 from qxmix.engines.library import open_library
 from qxmix.engines.model import LoadedModel
 from qxmix.engines.observe import Consumer, Observer, make_consumer
 from qxmix.engines.reference import Reference
+from qxmix.engines.weights import Weights
 from qxmix.errors import QxmixError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from qxmix.engines.weights import Weights
-    from qxmix.quants import Engine
+from qxmix.quants import Engine
 
 
 class _Service:

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qxmix.engines.scores import Positions, log_softmax, score
-from qxmix.engines.session import ROWS_PER_SLICE
+from qxmix.engines.session import ROWS_PER_SLICE, Session
 from qxmix.errors import ModelFileError, Problem
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from numpy.typing import NDArray
-
-    from qxmix.engines.session import Session
-
-    Reference = NDArray[np.float64] | None
+Reference = NDArray[np.float64] | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,24 +6,19 @@ llama.cpp runs them: ik_llama.cpp 0.1.5 computes BERT wrongly.  On four sentence
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qxmix.container.header import read_header
+from qxmix.container.model import ModelHeader
 from qxmix.engines.evaluate import Settings, check_types, checked_text
 from qxmix.engines.session import Session
 from qxmix.errors import ModelFileError, Problem
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from qxmix.container.model import ModelHeader
-    from qxmix.quants import Engine
+from qxmix.quants import Engine
 
 ENGINE: Engine = "llama.cpp"
 """Who runs encoders, unless somebody else is asked for."""

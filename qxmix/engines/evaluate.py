@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from qxmix.container.header import read_header
+from qxmix.container.model import ModelHeader
 from qxmix.engines.chunks import cut, score_chunk
 from qxmix.engines.scores import Positions, Summary, summarize
 from qxmix.engines.session import Session
 from qxmix.errors import ModelFileError, Problem
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
-
-    from qxmix.container.model import ModelHeader
-    from qxmix.quants import Engine
+from qxmix.quants import Engine
 
 N_UBATCH = 512
 """Tokens that an engine computes at a time, its own default; results differ in the fifth digit with it."""

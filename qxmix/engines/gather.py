@@ -12,24 +12,20 @@ n_cols) and ``LEADER/counts`` (n_matrices,) as float64, and with moments ``LEADE
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
+from typing import Any, NamedTuple, Self, cast
 from zipfile import BadZipFile
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qxmix.container.moments import MOMENTS_BLOCK, block_sizes
 from qxmix.container.source import show_path
 from qxmix.container.whole_file import whole_file
+from qxmix.engines.frames import Message
 from qxmix.errors import Problem, RunError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from numpy.typing import NDArray
-
-    from qxmix.engines.frames import Message
 
 
 class Shape(NamedTuple):

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import ctypes
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qxmix.engines.library import Batch, context_params, model_params, open_library
+from qxmix.engines.observe import Observer
 from qxmix.engines.twins import TwinFinder
 from qxmix.engines.weights import Weights
 from qxmix.errors import RunError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
-
-    from qxmix.engines.observe import Observer
-    from qxmix.quants import Engine
+from qxmix.quants import Engine
 
 _TWINS_N_CTX = 32
 """Tokens of the context that tensors are looked for in; the caches of some models want that many."""

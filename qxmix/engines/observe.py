@@ -12,22 +12,17 @@ The second input of a matrix product is what an importance matrix is made of.  W
 
 from __future__ import annotations
 
-from ctypes import c_bool
+from collections.abc import Iterator
+from ctypes import CDLL, c_bool
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from qxmix.engines.library import EvalCallback, ask_for_each_operation
+import numpy as np
+from numpy.typing import NDArray
+
+from qxmix.engines.frames import Message
+from qxmix.engines.library import EvalCallback, Opaque, ask_for_each_operation
 from qxmix.engines.tensors import TensorStruct, array_of, check_layout
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from ctypes import CDLL
-
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from qxmix.engines.frames import Message
-    from qxmix.engines.library import Opaque
 
 _OPS = {
     b"MUL_MAT": ((0,), 1, None),

@@ -11,17 +11,13 @@ against the plain formula this differs by less than 1e-11 nats and takes a seven
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qxmix.engines.scores import log_softmax
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
 
 _ROWS = 2
 

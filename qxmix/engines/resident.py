@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 
+from qxmix.container.model import ModelHeader, TensorInfo
 from qxmix.container.source import opened
+from qxmix.engines.chunks import Chunks
 from qxmix.engines.memory import available_nbytes
 from qxmix.engines.session import Session
 from qxmix.errors import ModelFileError, Problem, RunError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
-    from numpy.typing import NDArray
-
-    from qxmix.container.model import ModelHeader, TensorInfo
-    from qxmix.engines.chunks import Chunks
-    from qxmix.quants import Engine
+from qxmix.quants import Engine
 
 _SMALLER_BASE = "give a smaller base of the same model, such as its Q8_0"
 SLICE_NBYTES = 1 << 24

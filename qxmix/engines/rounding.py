@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
+from qxmix.engines.frames import Message
 from qxmix.quants.inputs import INPUT_BLOCKS
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from qxmix.engines.frames import Message
 
 
 class Rounder:

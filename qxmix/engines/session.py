@@ -8,24 +8,20 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Self, cast
+from types import TracebackType
+from typing import BinaryIO, Self, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qxmix.engines.frames import Message, receive, receive_payload, send
 from qxmix.engines.library import library_path
 from qxmix.errors import RunError
 from qxmix.processors import n_processors
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from types import TracebackType
-
-    from numpy.typing import NDArray
-
-    from qxmix.quants import Engine
+from qxmix.quants import Engine
 
 ROWS_PER_SLICE = 16
 """Rows of logits that are held at a time: with 256,000 tokens 16 MB, twice that as float64."""

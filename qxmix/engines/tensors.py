@@ -11,18 +11,13 @@ A version that lays it out otherwise is found out by asking the engine for the s
 from __future__ import annotations
 
 import ctypes
-from ctypes import c_char, c_int32, c_int64, c_size_t, c_void_p
-from typing import TYPE_CHECKING
+from ctypes import CDLL, c_char, c_int32, c_int64, c_size_t, c_void_p
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qxmix.engines.library import PACKAGES
 from qxmix.errors import RunError
-
-if TYPE_CHECKING:
-    from ctypes import CDLL
-
-    from numpy.typing import NDArray
 
 F32, I32 = 0, 26
 """Ids of the types of activations and of expert numbers."""

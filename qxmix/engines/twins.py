@@ -7,16 +7,11 @@ reads them twice: what finds a tensor by name finds the one where tokens are loo
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from ctypes import CDLL
 
-from qxmix.engines.library import EvalCallback, ask_for_each_operation
+from qxmix.engines.library import EvalCallback, Opaque, ask_for_each_operation
 from qxmix.engines.tensors import TensorStruct, check_layout
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from ctypes import CDLL
-
-    from qxmix.engines.library import Opaque
 
 
 class TwinFinder:

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from qxmix.engines.session import EngineProcess
-from qxmix.quants import QUANT_TYPES
-
-if TYPE_CHECKING:
-    from qxmix.quants import Engine
+from qxmix.quants import QUANT_TYPES, Engine
 
 
 def runnable_types(engine: Engine) -> list[str]:

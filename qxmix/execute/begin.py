@@ -5,19 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import qxmix
 from qxmix.errors import Problem, RunError
 from qxmix.execute import journal, kernels
 from qxmix.execute import output as files
+from qxmix.execute.aids import Aids
 from qxmix.execute.journal import Recorded
+from qxmix.execute.output import Output
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from qxmix.execute.aids import Aids
-    from qxmix.execute.output import Output
     from qxmix.plan import Plan
 
 

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import re
 import uuid
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
 
 from qxmix import provenance
+from qxmix.container.model import MetadataField, ModelHeader, TensorInfo
 from qxmix.container.parse import parse_start
 from qxmix.errors import ModelFileError, Problem
 from qxmix.execute import digests
 from qxmix.execute.task import Task
 from qxmix.execute.work import run_task
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from qxmix.container.model import MetadataField, ModelHeader, TensorInfo
-    from qxmix.plan import Plan
+from qxmix.plan import Plan
 
 _DIGEST = re.compile("[0-9a-f]{64}")
 _FLOATS = {"F32", "F16", "BF16", "F64"}

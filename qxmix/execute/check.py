@@ -6,19 +6,18 @@ program may have written into the unfinished file.  So the process that answers 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qxmix.errors import Problem, RunError
 from qxmix.execute.drive import drive
 from qxmix.execute.ledger import Ledger
+from qxmix.execute.result import TensorResult
+from qxmix.execute.task import Task, TaskResult
 from qxmix.execute.tasks import reading_target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from pathlib import Path
-
-    from qxmix.execute.result import TensorResult
-    from qxmix.execute.task import Task, TaskResult
     from qxmix.execute.workers import Pool
     from qxmix.plan import Plan
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from qxmix import provenance
 from qxmix.container.header import read_header
 from qxmix.errors import QxmixError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from qxmix.execute.output import Output
-    from qxmix.plan import Plan
+from qxmix.execute.output import Output
+from qxmix.plan import Plan
 
 _LATE = (provenance.SOURCE_SHA256, provenance.DATA_SHA256, provenance.TENSOR_KEYS, provenance.TENSOR_SHA256)
 

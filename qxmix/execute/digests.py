@@ -8,13 +8,11 @@ its leaves in order; a model's *root* is the SHA-256 over the names and digests 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection, Iterable, Sequence
 from math import ceil
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
-
-    from qxmix.container.model import TensorInfo
+from qxmix.container.model import TensorInfo
 
 T = TypeVar("T")
 

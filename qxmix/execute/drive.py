@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from typing import TYPE_CHECKING
 
@@ -11,8 +11,6 @@ from qxmix.execute.task import Bundle, Task, TaskResult
 from qxmix.execute.work import run_bundle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from qxmix.execute.workers import Pool
 
 OnResult = Callable[[Task, TaskResult], None]

@@ -7,20 +7,17 @@ from collections import OrderedDict
 from concurrent.futures import Future
 from functools import lru_cache
 from threading import Lock
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from qxmix.container.moments import entry_digest, read_entry_of
+from qxmix.container.moments import MomentsEntry, SecondMoments, entry_digest, read_entry_of
 from qxmix.errors import ModelFileError, Problem, RunError
 from qxmix.planning.memory import FACTORS_KEPT
+from qxmix.quants.codec import Columns, Factors
 from qxmix.quants.feedback.correlations import make_factors
+from qxmix.quants.feedback.options import Feedback
 from qxmix.quants.feedback.spans import SPAN
-
-if TYPE_CHECKING:
-    from qxmix.container.moments import MomentsEntry, SecondMoments
-    from qxmix.quants.codec import Columns, Factors
-    from qxmix.quants.feedback.options import Feedback
 
 
 class MomentsOf(NamedTuple):

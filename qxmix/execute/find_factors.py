@@ -5,20 +5,16 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 from qxmix import quants
-from qxmix.container.moments import read_second_moments
+from qxmix.container.moments import SecondMoments, read_second_moments
 from qxmix.container.weights import require_weights
 from qxmix.execute.sample import sample_rows
 from qxmix.execute.source import Source
+from qxmix.planning.model import Plan, PlannedTensor
 from qxmix.planning.scales import to_find, with_factors
 from qxmix.processors import n_processors
 from qxmix.quants.factor import Second, best_factor, explained
-
-if TYPE_CHECKING:
-    from qxmix.container.moments import SecondMoments
-    from qxmix.planning.model import Plan, PlannedTensor
 
 N_ROWS = 64
 """Rows of a tensor that are looked at."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,17 +11,14 @@ from qxmix.errors import Problem, RunError
 from qxmix.execute import journal, reuse
 from qxmix.execute import output as files
 from qxmix.execute.check import check_data
-from qxmix.execute.result import Progress
+from qxmix.execute.result import Progress, TensorResult
 from qxmix.execute.workers import open_pool
 from qxmix.processors import n_processors
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from qxmix.execute.job import Job, Pass
     from qxmix.execute.ledger import Roots
     from qxmix.execute.options import Options
-    from qxmix.execute.result import TensorResult
 
 
 def write_headers(job: Job, tensors: tuple[TensorResult, ...], roots: Roots) -> None:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING, Self
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from qxmix.errors import Problem, RunError
 from qxmix.execute.aids import REFUSALS
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-    from types import TracebackType
 
 FLUSH_NBYTES = 64 << 20
 """Output after which a flush begins.  It also bounds what a power cut can take."""

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from qxmix.execute import journal
+from qxmix.execute.aids import Aids
+from qxmix.execute.output import Output
 from qxmix.execute.result import OnProgress, Phase, Progress
+from qxmix.execute.task import Task, TaskResult
 from qxmix.execute.tasks import make_tasks
+from qxmix.planning.memory import Chunking
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from qxmix.execute.aids import Aids
     from qxmix.execute.flush import Flusher
     from qxmix.execute.journal import Recorded
     from qxmix.execute.ledger import Ledger
     from qxmix.execute.options import Options
-    from qxmix.execute.output import Output
     from qxmix.execute.reuse import Older
-    from qxmix.execute.task import Task, TaskResult
     from qxmix.plan import Plan
-    from qxmix.planning.memory import Chunking
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from math import lcm
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from qxmix import quants
+from qxmix.planning.model import PlannedTensor
 from qxmix.quants.codec import SEARCHES, encoder_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from qxmix.plan import Plan
-    from qxmix.planning.model import PlannedTensor
     from qxmix.quants.warmup import Kernel
 
 

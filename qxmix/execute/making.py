@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Hashable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qxmix import quants
 from qxmix.execute.deviation import row_sums, summarize
 from qxmix.execute.factors import factors_of
 from qxmix.execute.scales import check_scales
 from qxmix.execute.task import Bundle, Task, TaskResult
-from qxmix.quants.codec import Codec, encoder_for
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
-
-    from numpy.typing import NDArray
-
-    from qxmix.quants.codec import Packed, Rows
+from qxmix.quants.codec import Codec, Packed, Rows, encoder_for
 
 
 class Making:

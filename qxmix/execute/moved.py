@@ -4,31 +4,23 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
+from collections.abc import Iterator
 from math import lcm
-from typing import TYPE_CHECKING
 
-from qxmix.container.imatrix import find_importance
+from qxmix.container.imatrix import Imatrix, find_importance
+from qxmix.container.model import ModelHeader, TensorInfo
 from qxmix.container.weights import require_weights
 from qxmix.errors import ModelFileError, Problem
 from qxmix.execute.deviation import Deviation, Moved, total
-from qxmix.execute.digests import leaves
+from qxmix.execute.digests import Leaf, leaves
 from qxmix.execute.drive import drive
-from qxmix.execute.result import Progress
-from qxmix.execute.task import Task
+from qxmix.execute.result import OnProgress, Progress
+from qxmix.execute.task import Task, TaskResult
 from qxmix.execute.workers import open_pool
 from qxmix.planning.importance import is_exempt
 from qxmix.planning.memory import CHUNK_NBYTES
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from qxmix.container.imatrix import Imatrix
-    from qxmix.container.model import ModelHeader, TensorInfo
-    from qxmix.execute.digests import Leaf
-    from qxmix.execute.result import OnProgress
-    from qxmix.execute.task import TaskResult
-
-    Pair = tuple[TensorInfo, TensorInfo]
+Pair = tuple[TensorInfo, TensorInfo]
 
 
 def moved_weights(

@@ -10,21 +10,19 @@ import ctypes
 import errno
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qxmix.container.layout import output_path
+from qxmix.container.layout import OutputFile, output_path
 from qxmix.container.parse import parse_gguf
 from qxmix.container.recognize import PARTIAL
 from qxmix.errors import Problem, RunError
+from qxmix.execute.aids import Aids
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from qxmix.container.layout import OutputFile
-    from qxmix.execute.aids import Aids
     from qxmix.plan import Plan
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
 from pathlib import Path
@@ -14,13 +15,10 @@ import numpy as np
 
 from qxmix.container.weights import require_weights
 from qxmix.errors import ModelFileError, PlanError, Problem, RunError
-from qxmix.execute.output import decimal, explain
+from qxmix.execute.output import Output, decimal, explain
 from qxmix.lint import examined, refused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from qxmix.execute.output import Output
     from qxmix.plan import Plan
 
 

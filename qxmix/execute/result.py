@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 from qxmix.errors import Problem
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from qxmix.execute.deviation import Deviation
-    from qxmix.execute.scales import Flaw
+from qxmix.execute.deviation import Deviation
+from qxmix.execute.scales import Flaw
 
 Phase = Literal["kernels", "verify", "compare", "work", "check", "sync", "done", "hash", "derive", "measure"]
 

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,12 +23,10 @@ from qxmix.container.header import read_header
 from qxmix.container.moments import moments_digest
 from qxmix.errors import ModelFileError, Problem, RunError
 from qxmix.execute.output import file_errors
+from qxmix.execute.result import TensorResult
 from qxmix.quants.codec import SEARCHES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from qxmix.execute.result import TensorResult
     from qxmix.plan import Plan, PlannedTensor
 
 _N_NAME_PARTS = 3

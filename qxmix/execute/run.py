@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,17 +26,15 @@ from qxmix.execute.job import Job, Pass
 from qxmix.execute.ledger import Ledger, Roots
 from qxmix.execute.open_files import allow_open_files
 from qxmix.execute.options import Options
+from qxmix.execute.output import Output
 from qxmix.execute.preflight import Wanted, preflight
 from qxmix.execute.result import OnProgress, Result, TensorResult, carried_over
+from qxmix.execute.task import Bundle, Task, TaskResult
 from qxmix.execute.tasks import make_bundles, reading_target, refuse_too_little_memory
 from qxmix.execute.unchanged import Reused, copy_unchanged
 from qxmix.execute.workers import Pool, open_pool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from qxmix.execute.output import Output
-    from qxmix.execute.task import Bundle, Task, TaskResult
     from qxmix.plan import Plan
 
 

@@ -7,15 +7,12 @@ their own periods, and a fixed stride could see one row of each head.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from math import lcm
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from qxmix.container.model import TensorInfo
 from qxmix.quants import get
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from qxmix.container.model import TensorInfo
 
 _GOLDEN = 0.6180339887498949
 _LANES_WEIGHTS = 64 * 256

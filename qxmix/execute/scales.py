@@ -7,17 +7,13 @@ types of ik_llama.cpp.  Positions: the block structures in ``ggml-common.h`` of 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qxmix import quants
 from qxmix.errors import ModelFileError, Problem
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from qxmix.quants.quant_type import QuantType
+from qxmix.quants.quant_type import QuantType
 
 _FLOATS = frozenset({"F32", "F16", "BF16"})
 """Types whose numbers are the weights themselves."""

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from qxmix.container.imatrix import importance_of
+from qxmix.container.imatrix import Imatrix, importance_of
+from qxmix.container.model import TensorInfo
 from qxmix.errors import ModelFileError, Problem, RunError
 from qxmix.quants import codec_of, get
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from qxmix.container.imatrix import Imatrix
-    from qxmix.container.model import TensorInfo
     from qxmix.execute.sample import Rows
 
 

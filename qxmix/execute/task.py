@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-if TYPE_CHECKING:
-    from qxmix.execute.deviation import Deviation
-    from qxmix.execute.factors import MomentsOf
-    from qxmix.execute.scales import Flaw
+from qxmix.execute.deviation import Deviation
+from qxmix.execute.factors import MomentsOf
+from qxmix.execute.scales import Flaw
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qxmix.container.moments import moments_digest
+from qxmix.container.imatrix import Imatrix
+from qxmix.container.moments import Moments, moments_digest
 from qxmix.execute.digests import Leaf, leaves
 from qxmix.execute.factors import MomentsOf
 from qxmix.execute.task import Bundle, Task
-from qxmix.planning.memory import Memory
+from qxmix.planning.memory import Chunking, Memory
 from qxmix.quants.codec import SEARCHES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
-
-    from qxmix.container.imatrix import Imatrix
-    from qxmix.container.moments import Moments
     from qxmix.plan import Plan, PlannedTensor
-    from qxmix.planning.memory import Chunking
 
 
 def make_tasks(plan: Plan, targets: Sequence[Path], chunking: Chunking, run: str) -> Iterator[Task]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -10,13 +11,11 @@ from qxmix.errors import Problem
 from qxmix.execute.digests import Gathered, combine
 from qxmix.execute.drive import drive
 from qxmix.execute.reuse import tensor_key
+from qxmix.execute.task import Task, TaskResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from qxmix.execute.job import Job, Pass
     from qxmix.execute.reuse import Older, Stored
-    from qxmix.execute.task import Task, TaskResult
     from qxmix.execute.workers import Pool
     from qxmix.plan import Plan
 

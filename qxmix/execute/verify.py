@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from hashlib import sha256
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from os import PathLike
+from typing import NamedTuple
 
 from qxmix import provenance
-from qxmix.container.imatrix import load_imatrix
-from qxmix.container.moments import load_moments
+from qxmix.container.imatrix import Imatrix, load_imatrix
+from qxmix.container.model import ModelHeader, TensorInfo
+from qxmix.container.moments import Moments, load_moments
 from qxmix.errors import ModelFileError, Problem
 from qxmix.execute import digests, kernels
 from qxmix.execute.carried import (
@@ -22,26 +25,15 @@ from qxmix.execute.carried import (
 )
 from qxmix.execute.drive import drive
 from qxmix.execute.find_factors import find_factors
-from qxmix.execute.result import Progress
+from qxmix.execute.result import OnProgress, Progress
+from qxmix.execute.task import Task, TaskResult
 from qxmix.execute.tasks import make_tasks
-from qxmix.execute.workers import open_pool
-from qxmix.plan import make_plan
+from qxmix.execute.workers import Pool, open_pool
+from qxmix.plan import Plan, make_plan
 from qxmix.planning import effort
 from qxmix.planning.memory import Chunking
 from qxmix.recipe.load import load_recipe_text
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from os import PathLike
-
-    from qxmix.container.imatrix import Imatrix
-    from qxmix.container.model import ModelHeader, TensorInfo
-    from qxmix.container.moments import Moments
-    from qxmix.execute.result import OnProgress
-    from qxmix.execute.task import Task, TaskResult
-    from qxmix.execute.workers import Pool
-    from qxmix.plan import Plan
-    from qxmix.recipe.model import Recipe
+from qxmix.recipe.model import Recipe
 
 
 class Verification(NamedTuple):

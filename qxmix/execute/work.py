@@ -7,11 +7,13 @@ here or on another machine that sees the same files.  Only digests travel back.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qxmix import quants
 from qxmix.errors import ModelFileError, Problem, RunError
@@ -21,13 +23,7 @@ from qxmix.execute.making import distinct
 from qxmix.execute.output import explain
 from qxmix.execute.scales import first_flaw
 from qxmix.execute.task import Bundle, Task, TaskResult
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from qxmix.quants.codec import Packed, Rows
+from qxmix.quants.codec import Packed, Rows
 
 COPY_STEP_NBYTES = 128 << 10
 """Bytes that a copy moves at once, unless a row group is longer.  Two workers that write one file wait for each

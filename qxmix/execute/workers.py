@@ -5,20 +5,18 @@ from __future__ import annotations
 import re
 import signal
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing.context import SpawnContext
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from multiprocessing.process import BaseProcess
+from typing import Any, NamedTuple, TypeVar
 
 from qxmix.errors import RunError
 from qxmix.execute import stop
 from qxmix.processors import n_processors
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from multiprocessing.process import BaseProcess
 
 T = TypeVar("T")
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
-from qxmix.quants.codec import SEARCHES
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from qxmix.container.imatrix import Imatrix
-    from qxmix.container.model import ModelHeader
-    from qxmix.quants import Engine
-    from qxmix.quants.codec import Search
+from qxmix.container.imatrix import Imatrix
+from qxmix.container.model import ModelHeader
+from qxmix.quants import Engine
+from qxmix.quants.codec import SEARCHES, Search
 
 TYPES = ("Q4_0", "Q5_0", "Q6_0", "Q3_K", "Q6_K", "IQ4_NL", "IQ4_XS")
 """Those of the pull request, in its order: types whose scales can be searched in more than one way."""

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from hashlib import sha256
 from itertools import groupby
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import qxmix
-from qxmix.engines.evaluate import Settings, evaluate
+from qxmix.engines.evaluate import Evaluated, Settings, evaluate
 from qxmix.errors import PlanError, RunError
 from qxmix.execute import kernels
 from qxmix.execute.run import apply
-from qxmix.experiment.model import Outcome
+from qxmix.experiment.model import Case, Experiment, Outcome
 from qxmix.experiment.state import State
-from qxmix.plan import make_plan
+from qxmix.plan import Plan, make_plan
 from qxmix.recipe import load_recipe
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from qxmix.engines.evaluate import Evaluated
-    from qxmix.experiment.model import Case, Experiment
-    from qxmix.plan import Plan
-
-    OnStep = Callable[[int, int, str], None]
-    """Called with the number of steps done, of all, and what comes next; a file made or evaluated is a step."""
+OnStep = Callable[[int, int, str], None]
+"""Called with the number of steps done, of all, and what comes next; a file made or evaluated is a step."""
 
 
 def run_experiment(experiment: Experiment, on_step: OnStep) -> tuple[Outcome, ...]:

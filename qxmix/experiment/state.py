@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from qxmix.errors import RunError
 from qxmix.experiment.model import Outcome
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 NAME = "done.jsonl"
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from qxmix.container.imatrix import Imatrix
 from qxmix.importance.coverage import unseen_matrices
 from qxmix.importance.stats import similarity
 from qxmix.recipe.categories import category_of, layer_of
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from qxmix.container.imatrix import Imatrix
 
 
 class EntryChange(NamedTuple):

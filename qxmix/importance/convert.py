@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from math import ceil
 from typing import TYPE_CHECKING
@@ -11,8 +12,6 @@ import numpy as np
 from qxmix.importance.coverage import unseen_matrices
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from qxmix.container.imatrix import Imatrix
     from qxmix.container.imatrix_write import Format
 

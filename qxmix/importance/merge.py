@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
+from qxmix.container.imatrix import Imatrix
 from qxmix.container.source import show, show_path
 from qxmix.errors import ModelFileError, Problem
 from qxmix.importance.convert import CHUNK_SIZE, as_tokens
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from numpy.typing import NDArray
-
-    from qxmix.container.imatrix import Imatrix
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,11 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from qxmix.container.imatrix import Imatrix
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from qxmix.container.imatrix import Imatrix
 
 
 def with_prior(imatrix: Imatrix, n_tokens: int) -> Imatrix:

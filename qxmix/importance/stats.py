@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
+from qxmix.container.imatrix import Imatrix
 from qxmix.recipe.categories import category_of, layer_of
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from qxmix.container.imatrix import Imatrix
 
 CARRIED = 0.9
 """The share of the importance whose columns are counted."""

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
 
+from qxmix.container.imatrix import Imatrix
+from qxmix.container.model import ModelHeader, TensorInfo
 from qxmix.errors import ModelFileError, Problem, RecipeError
 from qxmix.planning.gate import never_quantized
 from qxmix.planning.importance import find_entry
 from qxmix.planning.loading import why_not_run
-from qxmix.quants import ENGINES, QUANT_TYPES, find, get
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from qxmix.container.imatrix import Imatrix
-    from qxmix.container.model import ModelHeader, TensorInfo
-    from qxmix.quants import Engine
-    from qxmix.recipe.model import Target
+from qxmix.quants import ENGINES, QUANT_TYPES, Engine, find, get
+from qxmix.recipe.model import Target
 
 _DEFAULT: dict[Target, tuple[str, ...]] = {
     "ik_llama.cpp": (

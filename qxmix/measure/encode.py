@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import groupby
 from math import fsum, sqrt
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from qxmix.execute.sample import Rows
+from qxmix.execute.source import Source
 from qxmix.quants import codec_of, get
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from qxmix.execute.sample import Rows
-    from qxmix.execute.source import Source
 
 _GRADIENT = 0
 """Index of the default search in ``SEARCHES``."""

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future
 from itertools import islice
-from typing import TYPE_CHECKING
 
-from qxmix.execute.sample import pieces, sample_rows
+from qxmix.execute.sample import Rows, pieces, sample_rows
+from qxmix.execute.source import Source
 from qxmix.measure.encode import Sums, errors, total
-from qxmix.measure.journal import key_of
+from qxmix.measure.journal import Journal, key_of
+from qxmix.measure.model import Job
 from qxmix.measurement import MeasuredTensor, Trial
 from qxmix.quants import codec_of, get
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from concurrent.futures import Executor, Future
-
-    from qxmix.execute.sample import Rows
-    from qxmix.execute.source import Source
-    from qxmix.measure.journal import Journal
-    from qxmix.measure.model import Job
 
 _AHEAD = 3
 """Pieces in flight per worker."""

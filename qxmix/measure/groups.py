@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import exp, log
-from typing import TYPE_CHECKING
 
 from qxmix.measurement import Sensitivity
 from qxmix.recipe.categories import layer_of, part_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 _EXPERT = re.compile(r"(ffn_\w+)\.\d+\.weight$")
 """Experts that are tensors of their own: ``blk.3.ffn_up.17.weight``."""

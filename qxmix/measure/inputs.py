@@ -8,21 +8,17 @@ engine rounds in smaller blocks, 0.0052 and 0.0057.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, cast
+from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qxmix.engines.session import Observed, Session
 from qxmix.execute.sample import sample_rows
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from qxmix.execute.source import Source
-    from qxmix.measure.sensitivity import Bench
-    from qxmix.measurement import MeasuredTensor
+from qxmix.execute.source import Source
+from qxmix.measure.sensitivity import Bench
+from qxmix.measurement import MeasuredTensor
 
 N_CHUNKS = 2
 """Chunks that are observed: a thousand tokens tell the mean of squares to a few percent."""

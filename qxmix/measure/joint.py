@@ -6,12 +6,9 @@ comes to a given share of the way from the smallest types to the largest.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from qxmix.measurement import MeasuredTensor, Trial
+from qxmix.measurement import MeasuredTensor, Trial
 
 SHARES = (0.15, 0.35, 0.6)
 """Where between the smallest and the largest size."""

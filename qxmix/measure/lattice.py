@@ -12,27 +12,21 @@ trials, has to be less than e^-100.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from qxmix.container.model import TensorInfo
 from qxmix.execute.sample import sample_rows
+from qxmix.execute.source import Source
 from qxmix.measurement.lattice import Lattice
-from qxmix.quants import codec_of, get
-from qxmix.quants.codec import SEARCHES
+from qxmix.quants import Engine, codec_of, get
+from qxmix.quants.codec import SEARCHES, Rows
 from qxmix.quants.lattice import fit_groups
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
-
-    from qxmix.container.model import TensorInfo
-    from qxmix.execute.source import Source
-    from qxmix.quants import Engine
-    from qxmix.quants.codec import Rows
-
-    Floats = NDArray[np.float64]
+Floats = NDArray[np.float64]
 
 ROUNDING = {"BF16": (2.0**-8, 2.0**-134), "F16": (2.0**-11, 2.0**-25), "F32": (2.0**-22, 2.0**-150)}
 """Largest error of storing a weight: as a share of it, and where it is subnormal.  A float32 may be a rounded product

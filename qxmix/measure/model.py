@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from qxmix.container.imatrix import Imatrix
+from qxmix.container.model import ModelHeader, TensorInfo
+from qxmix.quants import Engine
+from qxmix.recipe.model import Target
 
-    from qxmix.container.imatrix import Imatrix
-    from qxmix.container.model import ModelHeader, TensorInfo
+if TYPE_CHECKING:
     from qxmix.execute.source import Source
     from qxmix.measure.score import Passage
-    from qxmix.quants import Engine
-    from qxmix.recipe.model import Target
 
 Phase = Literal["kernels", "errors", "base", "sensitivities", "joint"]
 

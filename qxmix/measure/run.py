@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from qxmix.container.identity import header_sha256
+from qxmix.container.imatrix import Imatrix
+from qxmix.container.model import ModelHeader
 from qxmix.container.weights import require_weights
 from qxmix.engines.embed import is_encoder
 from qxmix.errors import ModelFileError, Problem
@@ -19,22 +21,11 @@ from qxmix.measure.candidates import choose_tensors, choose_types, types_of
 from qxmix.measure.errors import estimate, measure_errors, n_sampled
 from qxmix.measure.inputs import with_input_errors
 from qxmix.measure.joint import SHARES
-from qxmix.measure.journal import key_of
-from qxmix.measure.model import Job
-from qxmix.measure.score import engine_version, open_scorer
+from qxmix.measure.journal import Journal, key_of
+from qxmix.measure.model import Job, OnProgress, Phase, Settings
+from qxmix.measure.score import Passage, Scorer, engine_version, open_scorer
 from qxmix.measure.sensitivity import Bench, measure_joint, measure_points, plan_passes, with_sensitivities
-from qxmix.measurement import MeasuredModel, Measurement, Run
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from qxmix.container.imatrix import Imatrix
-    from qxmix.container.model import ModelHeader
-    from qxmix.measure.journal import Journal
-    from qxmix.measure.model import OnProgress, Phase, Settings
-    from qxmix.measure.score import Passage, Scorer
-    from qxmix.measurement import JointPoint, MeasuredTensor, Metric
-
+from qxmix.measurement import JointPoint, MeasuredModel, MeasuredTensor, Measurement, Metric, Run
 
 _WAY = 2
 """Of measuring a loss; raised when the same weights give another one (2: tied embeddings are the output, too)."""

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import version
+from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
+from qxmix.container.model import ModelHeader
 from qxmix.engines.chunks import cut
 from qxmix.engines.embed import ENGINE, distances, embed, is_encoder, lines_of
 from qxmix.engines.library import PACKAGES
 from qxmix.engines.resident import Resident
+from qxmix.quants import Engine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from contextlib import AbstractContextManager
-    from types import TracebackType
-
-    from numpy.typing import NDArray
-
-    from qxmix.container.model import ModelHeader
     from qxmix.measurement import Metric
-    from qxmix.quants import Engine
 
 
 class Passage(NamedTuple):

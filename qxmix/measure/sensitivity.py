@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from math import fsum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from qxmix.errors import ModelFileError, Problem, RunError
 from qxmix.execute.sample import Rows
+from qxmix.execute.source import Source
 from qxmix.measure.groups import fill, groups_of, in_order
 from qxmix.measure.joint import SHARES, choices
-from qxmix.measure.journal import key_of
+from qxmix.measure.journal import Journal, key_of
+from qxmix.measure.model import Job
+from qxmix.measure.score import Scorer
 from qxmix.measure.swap import BASE_TYPES, Swap
-from qxmix.measurement import JointPoint, Point, Sensitivity
+from qxmix.measurement import JointPoint, MeasuredTensor, Point, Sensitivity
 from qxmix.quants import codec_of, get
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from concurrent.futures import Executor
-
-    from qxmix.execute.source import Source
-    from qxmix.measure.journal import Journal
-    from qxmix.measure.model import Job
-    from qxmix.measure.score import Scorer
-    from qxmix.measurement import MeasuredTensor
 
 _CHECK_EVERY = 32
 """Passes after which the base's logits are compared: three in a hundred."""

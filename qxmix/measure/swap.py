@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from qxmix.execute.sample import PIECE_WEIGHTS, Rows
+from qxmix.execute.source import Source
 from qxmix.measure.encode import Sums, decoded, encoded, sums_of, total
 from qxmix.quants import get
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from concurrent.futures import Executor, Future
-
-    from qxmix.execute.source import Source
 
 BASE_TYPES = ("F32", "F16", "BF16", "Q8_0")
 """Types of a base that hold what other types decode to closely enough."""

@@ -7,11 +7,14 @@ of a second.  Figures have six digits: more than a sample of rows or tokens can 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from math import isfinite
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from qxmix.container.identity import header_sha256
+from qxmix.container.model import ModelHeader
 from qxmix.errors import ModelFileError, Problem
 from qxmix.measurement.model import (
     METRICS,
@@ -29,11 +32,7 @@ from qxmix.quants import ENGINES
 from qxmix.recipe.model import TARGETS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     from qxmix.container.imatrix import Imatrix
-    from qxmix.container.model import ModelHeader
 
 VERSION = 1
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from qxmix.container.identity import header_sha256
+from qxmix.container.model import ModelHeader
 from qxmix.errors import ModelFileError, Problem
 from qxmix.quants import find
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from qxmix.container.model import ModelHeader
 
 VERSION = 1
 

@@ -8,11 +8,10 @@ the error being that of the weights and that of the inputs, which an engine roun
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-if TYPE_CHECKING:
-    from qxmix.quants import Engine
-    from qxmix.recipe.model import Target
+from qxmix.quants import Engine
+from qxmix.recipe.model import Target
 
 Metric = Literal["kld", "cosine"]
 """What a loss is: the mean Kullback-Leibler divergence of the base's next token from ours, in nats, or for an encoder

@@ -6,12 +6,10 @@ than asking a single tensor a single question.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Hashable, Iterable, Sequence
+from typing import TypeVar
 
-if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Sequence
-
-    T = TypeVar("T", bound=Hashable)
+T = TypeVar("T", bound=Hashable)
 
 Tensors = int
 """A set of tensors."""

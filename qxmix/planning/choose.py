@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from qxmix.container.imatrix import Imatrix
 from qxmix.planning import bits
+from qxmix.planning.bits import Tensors
 from qxmix.planning.importance import has_importance
-from qxmix.planning.view import Kind
+from qxmix.planning.kept import Kept
+from qxmix.planning.view import Kind, ModelView
 from qxmix.recipe import conditions
-from qxmix.recipe.model import DEFAULT
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from qxmix.container.imatrix import Imatrix
-    from qxmix.planning.bits import Tensors
-    from qxmix.planning.kept import Kept
-    from qxmix.planning.view import ModelView
-    from qxmix.recipe.conditions import Condition, FactValue
-    from qxmix.recipe.layers import LayerSelector
-    from qxmix.recipe.model import Adjust, Recipe, Rule
+from qxmix.recipe.conditions import Condition, FactValue
+from qxmix.recipe.layers import LayerSelector
+from qxmix.recipe.model import DEFAULT, Adjust, Recipe, Rule
 
 
 class Choice(NamedTuple):

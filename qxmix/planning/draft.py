@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from qxmix.container.imatrix import Imatrix
+from qxmix.container.model import TensorInfo
+from qxmix.errors import Problem
 from qxmix.planning import bits
-from qxmix.planning.fallback import effective_type
+from qxmix.planning.bits import Tensors
+from qxmix.planning.choose import Choice, Decisions
+from qxmix.planning.fallback import Step, Types, effective_type
 from qxmix.planning.feedback import find_feedback, fitting_entry, wanted_feedback
 from qxmix.planning.importance import find_entry
 from qxmix.planning.kept import Kept, Why
 from qxmix.planning.model import PlannedTensor
 from qxmix.planning.scales import is_symmetric, wanted_factor
-from qxmix.recipe.model import KEEP
+from qxmix.planning.view import ModelView
+from qxmix.quants import QuantType
+from qxmix.recipe.model import KEEP, Fallback, Policy, Recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from qxmix.container.imatrix import Imatrix
-    from qxmix.container.model import TensorInfo
     from qxmix.container.moments import Moments
-    from qxmix.errors import Problem
-    from qxmix.planning.bits import Tensors
-    from qxmix.planning.choose import Choice, Decisions
-    from qxmix.planning.fallback import Step, Types
-    from qxmix.planning.view import ModelView
-    from qxmix.quants import QuantType
-    from qxmix.recipe.model import Fallback, Policy, Recipe
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,9 @@ an apply is.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from qxmix.planning.model import PlannedTensor
 from qxmix.quants.feedback.spans import SPAN
 from qxmix.quants.speeds import speed
-
-if TYPE_CHECKING:
-    from qxmix.planning.model import PlannedTensor
 
 _BYTES_PER_SECOND = 1e9
 """Read, hashed and written by one thread; SHA-256 takes most of it."""

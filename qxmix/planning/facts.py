@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from qxmix.container.model import ModelHeader, TensorInfo
 from qxmix.recipe.categories import name_parts
-
-if TYPE_CHECKING:
-    from qxmix.container.model import ModelHeader, TensorInfo
-    from qxmix.recipe.conditions import FactValue
+from qxmix.recipe.conditions import FactValue
 
 MAIN_STACK = "blk"
 """What the layers of a language model are called."""

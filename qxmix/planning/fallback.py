@@ -7,15 +7,12 @@ of the plan.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
+from qxmix.container.model import TensorInfo
 from qxmix.quants import Engine, QuantType, get
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from qxmix.container.model import TensorInfo
-    from qxmix.recipe.model import Fallback, Policy
+from qxmix.recipe.model import Fallback, Policy
 
 _NEVER_INTERLEAVED = frozenset({"token_embd.weight", "per_layer_token_embd.weight"})
 """Rows of these are looked up one by one, which an interleaved type cannot serve (ik_llama.cpp issue 296)."""

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from qxmix.container.imatrix import twins_of
+from qxmix.container.model import TensorInfo
 from qxmix.errors import Problem
 from qxmix.planning.importance import is_exempt, of_no_tensor
-from qxmix.planning.model import TensorFeedback
+from qxmix.planning.model import Plan, TensorFeedback
 from qxmix.planning.silence import unsilenced
+from qxmix.quants import QuantType
+from qxmix.quants.feedback.options import Feedback
+from qxmix.recipe.model import Recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from qxmix.container.model import TensorInfo
     from qxmix.container.moments import Moments
     from qxmix.planning.draft import Draft
-    from qxmix.planning.model import Plan
-    from qxmix.quants import QuantType
-    from qxmix.quants.feedback.options import Feedback
-    from qxmix.recipe.model import Recipe
 
 
 def wanted_feedback(recipe: Recipe, rule: int | None) -> Feedback | None:

@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
 
 from qxmix.errors import Problem, severity_order
-from qxmix.planning.draft import names_of
-from qxmix.planning.fallback import nominal_nbytes
+from qxmix.planning.choose import Chooser, Decisions
+from qxmix.planning.draft import Draft, names_of
+from qxmix.planning.fallback import Step, Types, nominal_nbytes
 from qxmix.planning.feedback import feedback_problems
 from qxmix.planning.loading import loading_problems, unloadable, where
 from qxmix.planning.memory_limits import memory_problems
 from qxmix.planning.metadata import edited
+from qxmix.planning.model import Plan, Split
 from qxmix.planning.rule_findings import expect_problems, rule_problems
 from qxmix.planning.scales import scale_problems
 from qxmix.planning.silence import unsilenced
 from qxmix.planning.unweighted import importance_problems
 from qxmix.planning.words import human_size
+from qxmix.quants import QuantType
 from qxmix.recipe.categories import part_of
+from qxmix.recipe.model import Recipe
 from qxmix.resources import data_dir
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from qxmix.planning.choose import Chooser, Decisions
-    from qxmix.planning.draft import Draft
-    from qxmix.planning.fallback import Step, Types
-    from qxmix.planning.model import Plan, Split
-    from qxmix.quants import QuantType
-    from qxmix.recipe.model import Recipe
 
 _PLAIN = ("F32", "F16", "BF16", "F64")
 _TRANSFORMS = ("prism.hadamard.", "general.tensor_extra.")

@@ -6,15 +6,11 @@ llama.cpp's ``llama-quant.cpp`` (August 2026).  Substrings, unless they are comp
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from qxmix.container.model import TensorInfo
 from qxmix.planning.kept import Kept, Why
+from qxmix.quants import Engine
+from qxmix.recipe.model import Recipe
 from qxmix.recipe.patterns import search
-
-if TYPE_CHECKING:
-    from qxmix.container.model import TensorInfo
-    from qxmix.quants import Engine
-    from qxmix.recipe.model import Recipe
 
 _WHOLE = frozenset({"position_embd.weight", "token_types.weight"})
 

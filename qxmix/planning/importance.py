@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Collection
 
-from qxmix.container.imatrix import find_importance
+from qxmix.container.imatrix import Imatrix, find_importance
+from qxmix.container.model import TensorInfo
 from qxmix.container.source import show
+from qxmix.errors import Problem, Severity
 from qxmix.importance.coverage import all_unseen
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
-
-    from qxmix.container.imatrix import Imatrix
-    from qxmix.container.model import TensorInfo
-    from qxmix.errors import Problem, Severity
-    from qxmix.planning.model import Plan
-    from qxmix.quants import Engine, QuantType
-    from qxmix.recipe.model import Recipe
+from qxmix.planning.model import Plan
+from qxmix.quants import Engine, QuantType
+from qxmix.recipe.model import Recipe
 
 _EXEMPT = frozenset({"token_embd.weight", "per_layer_token_embd.weight", "output.weight"})
 """They see tokens, or are not collected; no engine asks for theirs."""

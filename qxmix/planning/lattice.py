@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from qxmix.errors import Problem, severity_order
+from qxmix.measurement.lattice import Lattice
+from qxmix.planning.model import Plan, PlannedTensor
 from qxmix.planning.silence import is_silenced
 from qxmix.quants import get
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from qxmix.measurement.lattice import Lattice
-    from qxmix.planning.model import Plan, PlannedTensor
 
 
 def with_lattices(plan: Plan, lattices: Iterable[Lattice]) -> Plan:

@@ -10,22 +10,16 @@ from __future__ import annotations
 
 import shlex
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
 
-from qxmix.errors import Problem
-from qxmix.planning.draft import names_of
+from qxmix.errors import Place, Problem
+from qxmix.planning.draft import Draft, names_of
 from qxmix.planning.fallback import misfit
 from qxmix.planning.silence import unsilenced
+from qxmix.quants import QuantType
 from qxmix.quants.table import UNREADABLE
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from qxmix.errors import Place
-    from qxmix.planning.draft import Draft
-    from qxmix.quants import QuantType
-    from qxmix.recipe.model import Recipe
+from qxmix.recipe.model import Recipe
 
 _I2_S = 36
 

@@ -7,16 +7,13 @@ an equal file, which belongs beside the recipe under version control.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 from qxmix.container.identity import header_sha256
 from qxmix.errors import PlanError, Problem
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from qxmix.planning.model import Plan
+from qxmix.planning.model import Plan
 
 VERSION = 1
 _MOST_TENSORS_NAMED = 5

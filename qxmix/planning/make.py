@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from qxmix.container.imatrix import Imatrix
+from qxmix.container.model import ModelHeader
 from qxmix.importance.prior import with_prior
 from qxmix.planning import bits
+from qxmix.planning.bits import Tensors
 from qxmix.planning.choose import Chooser, Decisions
 from qxmix.planning.draft import drafts_of, planned
 from qxmix.planning.fallback import Types
@@ -16,13 +19,10 @@ from qxmix.planning.model import Plan, Split
 from qxmix.planning.sizes import file_type_of, nbytes_by_type, place
 from qxmix.planning.tie import tie
 from qxmix.planning.view import ModelView
+from qxmix.recipe.model import Recipe
 
 if TYPE_CHECKING:
-    from qxmix.container.imatrix import Imatrix
-    from qxmix.container.model import ModelHeader
     from qxmix.container.moments import Moments
-    from qxmix.planning.bits import Tensors
-    from qxmix.recipe.model import Recipe
 
 
 def make_plan(

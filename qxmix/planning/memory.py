@@ -9,18 +9,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import lcm
 from typing import TYPE_CHECKING, NamedTuple
 
 from qxmix.errors import PlanError
+from qxmix.planning.model import Plan, PlannedTensor
 from qxmix.quants import find
 from qxmix.quants.feedback.spans import SPAN, block_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from qxmix.container.moments import Moments
-    from qxmix.planning.model import Plan, PlannedTensor
 
 BASE_NBYTES = 224 << 20
 """Resident size of a process before it holds any weights: Python, NumPy, Numba and LLVM with kernels loaded."""

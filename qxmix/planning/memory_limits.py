@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from qxmix.errors import Problem
+from qxmix.planning.model import Plan
 from qxmix.planning.words import human_size
 from qxmix.running.use import use_within
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from qxmix.planning.model import Plan
     from qxmix.running.model import Placed, Running
 
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from qxmix.container.fields import make_field, renamed
 from qxmix.container.gguf_format import INTEGERS, ValueType
-from qxmix.container.model import Scalar, field_of
+from qxmix.container.model import MetadataField, ModelHeader, Scalar, field_of
 from qxmix.errors import Problem, RunError
-from qxmix.recipe.metadata import why_structural
-
-if TYPE_CHECKING:
-    from qxmix.container.model import MetadataField, ModelHeader
-    from qxmix.recipe.metadata import MetadataEdit, MetadataValue
-    from qxmix.recipe.model import Recipe
+from qxmix.recipe.metadata import MetadataEdit, MetadataValue, why_structural
+from qxmix.recipe.model import Recipe
 
 _USUAL = {
     **dict.fromkeys(("general.tags", "general.languages", "general.datasets"), ValueType.ARRAY),

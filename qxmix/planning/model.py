@@ -5,18 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from qxmix.container.imatrix import Imatrix
+from qxmix.container.layout import OutputFile
+from qxmix.container.model import ModelHeader, TensorInfo
+from qxmix.errors import Problem
+from qxmix.planning.kept import Kept
+from qxmix.quants import QuantType
+from qxmix.quants.feedback.options import Feedback
+from qxmix.recipe.encoding import Factor
+from qxmix.recipe.model import Recipe
+
 if TYPE_CHECKING:
-    from qxmix.container.imatrix import Imatrix
-    from qxmix.container.layout import OutputFile
-    from qxmix.container.model import ModelHeader, TensorInfo
     from qxmix.container.moments import Moments
-    from qxmix.errors import Problem
-    from qxmix.planning.kept import Kept
-    from qxmix.quants import QuantType
     from qxmix.quants.codec import Search
-    from qxmix.quants.feedback.options import Feedback
-    from qxmix.recipe.encoding import Factor
-    from qxmix.recipe.model import Recipe
 
 
 class Split(NamedTuple):

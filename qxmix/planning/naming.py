@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from qxmix.planning.model import Plan
+from qxmix.planning.model import Plan
 
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 _ENCODING = re.compile(

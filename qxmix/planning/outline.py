@@ -7,27 +7,22 @@ hundred recipes is thus told in the time of ten plans.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from qxmix.container.layout import file_nbytes
-from qxmix.planning.draft import groups, planned
+from qxmix.errors import Problem
+from qxmix.planning.draft import Draft, groups, planned
 from qxmix.planning.fallback import Types
 from qxmix.planning.findings import type_errors
 from qxmix.planning.make import decide, make_plan
 from qxmix.planning.metadata import edited
+from qxmix.planning.model import Plan
 from qxmix.planning.rule_findings import expect_problems
 from qxmix.planning.sizes import fields_of, file_type_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from qxmix.errors import Problem
-    from qxmix.planning.draft import Draft
-    from qxmix.planning.model import Plan
-    from qxmix.planning.view import ModelView
-    from qxmix.quants import QuantType
-    from qxmix.recipe.model import Recipe
+from qxmix.planning.view import ModelView
+from qxmix.quants import QuantType
+from qxmix.recipe.model import Recipe
 
 _NO_IMATRIX = "imatrix-missing"
 

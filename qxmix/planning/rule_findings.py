@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from qxmix.errors import Problem
 from qxmix.planning import bits
+from qxmix.planning.bits import Tensors
+from qxmix.planning.choose import Chooser, Decisions
+from qxmix.planning.model import Plan
 from qxmix.recipe.categories import layer_of, part_of
 from qxmix.recipe.layers import layers_text
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from qxmix.planning.bits import Tensors
-    from qxmix.planning.choose import Chooser, Decisions
-    from qxmix.planning.model import Plan
-    from qxmix.recipe.model import Expect, Recipe, Rule
+from qxmix.recipe.model import Expect, Recipe, Rule
 
 _HUGGING_FACE = re.compile(r"_proj\b|self_attn|\blayers\b|lm_head|embed_tokens|\bmlp\b")
 """Parts of names that tensors have before a model is converted to GGUF."""

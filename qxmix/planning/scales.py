@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qxmix.errors import Problem
+from qxmix.planning.model import Plan, PlannedTensor
 from qxmix.planning.silence import unsilenced
-from qxmix.recipe.encoding import factor_of
+from qxmix.quants import QuantType
+from qxmix.recipe.encoding import Factor, factor_of
+from qxmix.recipe.model import Recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
     from qxmix.planning.draft import Draft
-    from qxmix.planning.model import Plan, PlannedTensor
-    from qxmix.quants import QuantType
-    from qxmix.recipe.encoding import Factor
-    from qxmix.recipe.model import Recipe
 
 
 def is_symmetric(recipe: Recipe, rule: int | None, quant_type: QuantType | None) -> bool:

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from qxmix.container.fields import output_metadata
 from qxmix.container.gguf_format import GENERAL_FILE_TYPE, MAX_U32
-from qxmix.container.layout import OutputTensor, kept_split, lay_out, split_by_size
+from qxmix.container.imatrix import Imatrix
+from qxmix.container.layout import OutputFile, OutputTensor, kept_split, lay_out, split_by_size
+from qxmix.container.model import MetadataField, ModelHeader
 from qxmix.planning.metadata import edited
-from qxmix.planning.model import PlannedTensor
+from qxmix.planning.model import PlannedTensor, Split
 from qxmix.provenance import provenance
-from qxmix.quants import ENGINES
+from qxmix.quants import ENGINES, QuantType
+from qxmix.recipe.model import Recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from qxmix.container.imatrix import Imatrix
-    from qxmix.container.layout import OutputFile
-    from qxmix.container.model import MetadataField, ModelHeader
     from qxmix.container.moments import Moments
-    from qxmix.planning.model import Split
-    from qxmix.quants import QuantType
-    from qxmix.recipe.model import Recipe
 
 
 def file_type_of(recipe: Recipe, header: ModelHeader, nbytes: Mapping[QuantType, int], *, encodes: bool) -> int | None:

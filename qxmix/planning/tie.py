@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from qxmix.planning.draft import Draft
 from qxmix.planning.fallback import Step, misfit
+from qxmix.quants import QuantType
 from qxmix.recipe.categories import name_parts
-
-if TYPE_CHECKING:
-    from qxmix.planning.draft import Draft
-    from qxmix.quants import QuantType
-    from qxmix.recipe.model import Recipe
+from qxmix.recipe.model import Recipe
 
 
 def tie(recipe: Recipe, drafts: list[Draft]) -> list[Draft]:

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from qxmix.container.imatrix import Imatrix
 from qxmix.errors import Problem, Severity
 from qxmix.importance.coverage import THIN_SHARE, coverage, numbers
-from qxmix.planning.draft import names_of
+from qxmix.planning.draft import Draft, names_of
 from qxmix.planning.importance import missing_is, of_no_tensor
+from qxmix.planning.model import Plan
 from qxmix.planning.silence import is_silenced, unsilenced
-from qxmix.recipe.model import ImatrixPolicy
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from qxmix.container.imatrix import Imatrix
-    from qxmix.planning.draft import Draft
-    from qxmix.planning.model import Plan
-    from qxmix.quants import QuantType
-    from qxmix.recipe.model import Recipe
+from qxmix.quants import QuantType
+from qxmix.recipe.model import ImatrixPolicy, Recipe
 
 _MOST_TENSORS = 6
 """Tensors with unseen or thin experts that are named before the rest is counted; ``imatrix stats`` names all."""

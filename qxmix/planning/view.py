@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from qxmix.container.layout import OutputTensor, table_entry
+from qxmix.container.model import ModelHeader, TensorInfo
+from qxmix.errors import Place
 from qxmix.planning import bits
+from qxmix.planning.bits import Tensors
 from qxmix.planning.facts import MAIN_STACK, count_layers, model_facts, tensor_facts
 from qxmix.planning.fallback import is_looked_up
 from qxmix.planning.gate import never_quantized, unreadable
+from qxmix.planning.kept import Kept
+from qxmix.quants import Engine
 from qxmix.recipe import layers
 from qxmix.recipe.categories import block_of, category_of, name_parts
+from qxmix.recipe.conditions import FactValue
+from qxmix.recipe.layers import LayerSelector
 from qxmix.recipe.literals import required, sequences
+from qxmix.recipe.model import NameTest
 from qxmix.recipe.patterns import search
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from qxmix.container.model import ModelHeader, TensorInfo
-    from qxmix.errors import Place
-    from qxmix.planning.bits import Tensors
-    from qxmix.planning.kept import Kept
-    from qxmix.quants import Engine
-    from qxmix.recipe.conditions import FactValue
-    from qxmix.recipe.layers import LayerSelector
-    from qxmix.recipe.model import NameTest
 
 
 @dataclass(frozen=True, slots=True)

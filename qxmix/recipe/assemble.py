@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qxmix.errors import Place, Problem
@@ -13,9 +15,6 @@ from qxmix.recipe.bundle import join
 from qxmix.recipe.model import Recipe, Rule, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from qxmix.recipe.tree import Node
 
 _INHERITED_BY_PURE = ("default", "fallback", "target")

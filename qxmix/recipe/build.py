@@ -9,6 +9,7 @@ from qxmix.errors import Place, Problem
 from qxmix.quants import find
 from qxmix.recipe import conditions, layers
 from qxmix.recipe.categories import CATEGORIES
+from qxmix.recipe.conditions import Condition
 from qxmix.recipe.encoding import read_feedback, read_scales
 from qxmix.recipe.layers import LayerSelector
 from qxmix.recipe.limits import read_limits
@@ -28,7 +29,6 @@ from qxmix.recipe.problem_ids import IDS
 from qxmix.recipe.remedies import instead, near, unknown_type
 
 if TYPE_CHECKING:
-    from qxmix.recipe.conditions import Condition
     from qxmix.recipe.tree import Node
 
 T = TypeVar("T")

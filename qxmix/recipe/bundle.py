@@ -7,10 +7,7 @@ line that numbers it and says which documents its ``extends`` names, in order; n
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from collections.abc import Sequence
 
 _HEAD = r"# qxmix recipe, file (\d+) of (\d+)(?:, extends ([\d ]+))?(, no last newline)?\n"
 _FIRST = re.compile(_HEAD)

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import operator
 import re
-from typing import TYPE_CHECKING, Literal, NamedTuple
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, NamedTuple
 
 FactValue = int | str | bool | None
 Op = Literal["==", "!=", "<", "<=", ">", ">=", "%", "!%"]

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from qxmix.errors import Place
 from qxmix.quants import find
 from qxmix.recipe.remedies import near
-from qxmix.recipe.schema import recipe_schema, resolved
+from qxmix.recipe.schema import Schema, recipe_schema, resolved
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
     from jsonschema import ValidationError
 
-    from qxmix.recipe.schema import Schema
     from qxmix.recipe.tree import Node
 
 _KINDS = {

@@ -17,10 +17,8 @@ tests of ``llama_tensor_get_type``): of 30 layers the last eighth is 26 to 29.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Literal, NamedTuple
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from typing import Literal, NamedTuple
 
 By = Literal["layer", "ordinal", "layer_if_experts"]
 BYS: tuple[By, ...] = ("layer", "ordinal", "layer_if_experts")

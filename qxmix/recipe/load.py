@@ -6,21 +6,18 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from qxmix.errors import Place, Problem, RecipeError
 from qxmix.recipe import bundle
 from qxmix.recipe.assemble import RecipeFile, assemble
 from qxmix.recipe.build import items
 from qxmix.recipe.faults import check
+from qxmix.recipe.model import Recipe
 from qxmix.recipe.once import stream_of
 from qxmix.recipe.remedies import near
 from qxmix.recipe.schema import fits
 from qxmix.recipe.tree import MAX_NBYTES, Node, parse, read_text
 from qxmix.resources import data_dir
-
-if TYPE_CHECKING:
-    from qxmix.recipe.model import Recipe
 
 MAX_FILES = 32
 """Most files one recipe may extend, directly and through others."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from qxmix.errors import Place, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from qxmix.recipe.tree import Node
 
 MetadataValue = str | int | float | bool | tuple[str, ...]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+from qxmix.errors import Place
+from qxmix.quants import Engine
 
-    from qxmix.errors import Place
-    from qxmix.quants import Engine
+if TYPE_CHECKING:
     from qxmix.quants.feedback.options import Feedback
     from qxmix.recipe.conditions import Condition
     from qxmix.recipe.encoding import Scales

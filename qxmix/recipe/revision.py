@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import posixpath
 import subprocess
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from qxmix.errors import Place, Problem, RecipeError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 _RECIPES = (".yaml", ".yml")
 _LARGEST = 1 << 20

@@ -6,17 +6,15 @@ not plain data, and depth, aliases and repeated keys are checked while the tree 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from qxmix.errors import Place, Problem, RecipeError
 from qxmix.recipe.yaml_errors import explain
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 MAX_NBYTES = 2 << 20
 """Largest recipe file, in bytes; the largest recipe seen in the wild has 2,200 lines and 80 KB."""

@@ -7,10 +7,8 @@ indented too far, a colon without a space on the line above, or a text with a co
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import yaml
+import yaml
 
 _ALWAYS = (
     ("scanning an alias", "a text that starts with '*' needs quotes"),

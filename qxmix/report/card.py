@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import qxmix
-from qxmix.recipe import shipped_names, shipped_path
+from qxmix.plan import Plan
+from qxmix.recipe import Recipe, shipped_names, shipped_path
 from qxmix.report.lineup import lineup_markdown, sorted_entrants
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from qxmix.plan import Plan
-    from qxmix.recipe import Recipe
     from qxmix.solve.lineup import Entrant
 
 

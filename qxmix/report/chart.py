@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, log10
-from typing import TYPE_CHECKING
 
 from qxmix.report.look import FONT_SIZE
 from qxmix.report.text import human_nbytes
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 WIDTH, HEIGHT = 860, 380
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 20, 15, 45

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
+from qxmix.check import Checked
 from qxmix.report.problems import problem_json
 from qxmix.report.text import human_nbytes, table, wrapped
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from qxmix.check import Checked
 
 
 def checked_text(results: Sequence[Checked], *, terminal: bool) -> str:

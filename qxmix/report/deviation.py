@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
-from qxmix.execute.deviation import total
+from qxmix.execute.deviation import Deviation, Moved, total
 from qxmix.recipe.categories import category_of
 from qxmix.report.text import table
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from qxmix.execute.deviation import Deviation, Moved
 
 _N_TENSORS = 20
 """Tensors that are shown, where not all are asked for."""

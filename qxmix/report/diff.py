@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from qxmix.diff import Change, Diff, Entry, Side
 from qxmix.recipe.categories import part_of
 from qxmix.report.groups import layer_ranges
 from qxmix.report.text import human_nbytes, markdown, table, wrapped
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from qxmix.diff import Change, Diff, Entry, Side
     from qxmix.solve.predict import Prediction
 
 

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qxmix.report.chart import Point, chart
+from qxmix.quants import Engine
+from qxmix.report.chart import Chart, Point, chart
 from qxmix.report.text import table
 from qxmix.solve.predict import UNITS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     from qxmix.engines.embed import Embedded
     from qxmix.engines.evaluate import Evaluated
-    from qxmix.quants import Engine
-    from qxmix.report.chart import Chart
 
 
 def embedded_object(result: Embedded, engine: Engine) -> dict[str, object]:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import groupby
-from typing import TYPE_CHECKING
 
+from qxmix.experiment.model import Outcome
 from qxmix.report.text import table
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from qxmix.experiment.model import Outcome
 
 
 def experiment_json(outcomes: Sequence[Outcome]) -> list[dict[str, object]]:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from qxmix.explain import Explanation, Step, Tried
+from qxmix.planning.model import Plan, PlannedTensor
+from qxmix.recipe.encoding import Factor
 from qxmix.recipe.model import SEARCHES
 from qxmix.report.text import human_nbytes, wrapped
-
-if TYPE_CHECKING:
-    from qxmix.explain import Explanation, Step, Tried
-    from qxmix.planning.model import Plan, PlannedTensor
-    from qxmix.recipe.encoding import Factor
-
 
 _SYMMETRIC = "Levels: evenly around zero, without a search"
 MANY = 40

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from qxmix.recipe.categories import layer_of, part_of
 from qxmix.recipe.layers import layers_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from qxmix.planning.model import Plan, PlannedTensor
 
 MAX_LAYERS_LENGTH = 24

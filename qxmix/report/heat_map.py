@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from qxmix.planning.model import Plan, PlannedTensor
 from qxmix.recipe.categories import name_parts
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from qxmix.planning.model import Plan, PlannedTensor
 
 SCALE = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 16.0, 32.0)
 """Bits per weight at which a step of the colours begins; what is below the first is the first, too."""

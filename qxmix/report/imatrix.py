@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from qxmix.container.source import show_path
-from qxmix.importance.coverage import THIN_SHARE, numbers
+from qxmix.importance.coverage import THIN_SHARE, Coverage, numbers
 from qxmix.report.text import table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
     from qxmix.container.imatrix import Imatrix
     from qxmix.importance.compare import Comparison, EntryChange
-    from qxmix.importance.coverage import Coverage
     from qxmix.importance.stats import EntryStats
 
     _Table = tuple[tuple[str, ...], list[tuple[str, ...]]]

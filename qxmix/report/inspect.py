@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from qxmix.container.gguf_format import GENERAL_FILE_TYPE, ValueType
+from qxmix.container.imatrix import Imatrix
+from qxmix.container.model import MetadataField, ModelHeader, TensorInfo
 from qxmix.container.source import show, show_path
 from qxmix.importance.coverage import coverage
 from qxmix.quants import ENGINES, QUANT_TYPES
 from qxmix.report.imatrix import about_json, coverage_json, coverage_lines
 from qxmix.report.text import human_nbytes, table
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from qxmix.container.imatrix import Imatrix
-    from qxmix.container.model import MetadataField, ModelHeader, TensorInfo
 
 _MIXES = {
     11: "Q3_K_S", 12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M",

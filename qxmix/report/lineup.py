@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from qxmix.report.chart import Point, chart
+from qxmix.report.chart import Chart, Point, chart
 from qxmix.report.running import SUMMARY, running_json, summary
 from qxmix.report.text import table
 from qxmix.solve.predict import UNITS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from qxmix.report.chart import Chart
     from qxmix.solve.lineup import Entrant
 
 

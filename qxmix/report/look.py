@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import logging
 from importlib import import_module
+from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from qxmix.errors import RunError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-    from types import ModuleType
-
     from matplotlib.figure import Figure
 
 FONTS = ("Inter", "Helvetica Neue", "Arial", "DejaVu Sans", "sans-serif")

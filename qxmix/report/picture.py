@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qxmix.errors import RunError
+from qxmix.report.chart import Chart, Mark
 from qxmix.report.look import BAR, FAINT, FONT_SIZE, INK, PAPER, pyplot, save_picture
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from matplotlib.axes import Axes
-
-    from qxmix.report.chart import Chart, Mark
 
 _PER_INCH = 96
 """Units of the layout: pixels of a page."""

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from qxmix.errors import Problem
 from qxmix.planning.effort import seconds
 from qxmix.planning.fallback import nominal_nbytes
-from qxmix.planning.memory import peak_nbytes
+from qxmix.planning.kept import Kept
+from qxmix.planning.memory import Chunking, peak_nbytes
 from qxmix.planning.metadata import changes
+from qxmix.planning.model import Plan, PlannedTensor
 from qxmix.planning.naming import default_name
 from qxmix.quants import get
 from qxmix.report.groups import group, layer_ranges
 from qxmix.report.inspect import file_type_name
 from qxmix.report.problems import problem_line
 from qxmix.report.text import duration, human_nbytes, is_longer_than_screen, table, wrapped
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from qxmix.errors import Problem
-    from qxmix.planning.kept import Kept
-    from qxmix.planning.memory import Chunking
-    from qxmix.planning.model import Plan, PlannedTensor
 
 
 def plan_text(plan: Plan, chunking: Chunking, *, every: bool = False, output: str = "", terminal: bool = False) -> str:

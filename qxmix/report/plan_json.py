@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
+from qxmix.container.imatrix import Imatrix
 from qxmix.importance.coverage import coverage
-from qxmix.planning.memory import peak_nbytes
+from qxmix.planning.memory import Chunking, peak_nbytes
 from qxmix.planning.metadata import changes
+from qxmix.planning.model import Plan, PlannedTensor
 from qxmix.recipe.model import SEARCHES
 from qxmix.report.imatrix import coverage_json
 from qxmix.report.problems import problem_json
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from qxmix.container.imatrix import Imatrix
-    from qxmix.planning.memory import Chunking
-    from qxmix.planning.model import Plan, PlannedTensor
 
 Json = dict[str, object]
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from qxmix.planning.model import Plan
 from qxmix.report.groups import group
 from qxmix.report.plan import change, count_weights, sizes
 from qxmix.report.text import human_nbytes, markdown
-
-if TYPE_CHECKING:
-    from qxmix.planning.model import Plan
 
 
 def plan_markdown(plan: Plan) -> str:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-from qxmix.planning.memory import peak_nbytes
+from qxmix.plan import Plan
+from qxmix.planning.memory import Chunking, peak_nbytes
 from qxmix.report.plan import about, problem_counts, sizes
 from qxmix.report.problems import problem_line
 from qxmix.report.text import human_nbytes, table, wrapped
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from qxmix.plan import Plan
-    from qxmix.planning.memory import Chunking
 
 
 def plans_text(plans: Sequence[Plan], outputs: Sequence[str], chunking: Chunking, *, terminal: bool = False) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from qxmix.plan import Plan
 from qxmix.report.text import human_nbytes, table
-from qxmix.solve.attribute import Attribution, attribute
+from qxmix.solve.attribute import Attribution, Part, attribute
 from qxmix.solve.predict import Predictor, predictor_of
 
 if TYPE_CHECKING:
     from qxmix.measurement import Measurement
-    from qxmix.plan import Plan
-    from qxmix.solve.attribute import Part
 
 N_TENSORS = 8
 """Tensors that are named."""

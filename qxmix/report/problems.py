@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
+from qxmix.errors import Problem, Severity
 from qxmix.report.text import wrapped
-
-if TYPE_CHECKING:
-    from qxmix.errors import Problem, Severity
 
 _SEVERITIES: dict[Severity, tuple[str, str]] = {
     "error": ("Error", "\x1b[1;31m"),

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from qxmix.execute.deviation import Moved
+from qxmix.execute.result import Result, TensorResult
+from qxmix.plan import Plan
 from qxmix.report.deviation import deviation_json, deviations_text
 from qxmix.report.problems import problem_json
 from qxmix.report.text import human_nbytes, wrapped
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from qxmix.execute.result import Result, TensorResult
     from qxmix.execute.verify import Verification
-    from qxmix.plan import Plan
 
 _NAMED = 3
 """Most tensors with the same problem that are named."""

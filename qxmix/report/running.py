@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from qxmix.report.text import human_nbytes, table, wrapped
-from qxmix.running.model import PARTS
-
-if TYPE_CHECKING:
-    from qxmix.running.model import Cache, Placed, Running
-
+from qxmix.running.model import PARTS, Cache, Placed, Running
 
 _SPLIT = (
     "What is on which device follows the engines' rules and sums to the whole; it was not tried on GPUs. CUDA0 is what "

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from qxmix.report.plan import sizes
 from qxmix.report.text import human_nbytes, table, wrapped
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from qxmix.solve.curve import CurvePoint
-    from qxmix.solve.make import Solved
-    from qxmix.solve.predict import Predictor
+from qxmix.solve.curve import CurvePoint
+from qxmix.solve.make import Solved
+from qxmix.solve.predict import Predictor
 
 _SAID = {
     "measured": "",

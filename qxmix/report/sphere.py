@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qxmix.report.look import QUANTITY, pyplot, save_picture
 from qxmix.report.text import table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     from qxmix.sphere import Sphere
 
 _DPI = 96

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
+from qxmix.quants import QuantType
 from qxmix.recipe.model import SEARCHES
 from qxmix.report.text import table, wrapped
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from qxmix.quants import QuantType
-
 
 _READS = {"ignored": "", "optional": "helps", "required": "needed"}
 

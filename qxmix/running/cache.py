@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from qxmix.running.model import Cache, Unknown
+from qxmix.container.model import ModelHeader
+from qxmix.running.model import Cache, LayerState, States, Unknown, Use
 from qxmix.running.states import layer_states
-
-if TYPE_CHECKING:
-    from qxmix.container.model import ModelHeader
-    from qxmix.running.model import LayerState, States, Use
 
 PADDING = 256
 """Both engines round a context up to it; without flash attention ik_llama.cpp rounds to 32."""

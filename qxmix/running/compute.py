@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from qxmix.container.model import ModelHeader
 from qxmix.running.facts import Facts
-
-if TYPE_CHECKING:
-    from qxmix.container.model import ModelHeader
-    from qxmix.running.model import Use
+from qxmix.running.model import Use
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from qxmix.running.model import Placed
-
-if TYPE_CHECKING:
-    from qxmix.running.model import Part
-    from qxmix.running.parts import Key
+from qxmix.running.model import Part, Placed
+from qxmix.running.parts import Key
 
 
 @dataclass(slots=True)

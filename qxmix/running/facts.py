@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from qxmix.container.model import MetadataField, ModelHeader
 from qxmix.container.reader import read_numbers
-
-if TYPE_CHECKING:
-    from qxmix.container.model import MetadataField, ModelHeader
 
 
 class Facts:

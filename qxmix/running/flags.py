@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from qxmix.running.device import Device
-    from qxmix.running.model import Use
-    from qxmix.running.parts import Stage
+from qxmix.running.device import Device
+from qxmix.running.model import Use
+from qxmix.running.parts import Stage
 
 _EVERYTHING = 999
 """What people write for all layers; some models have more than 99."""

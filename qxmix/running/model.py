@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-if TYPE_CHECKING:
-    from qxmix.quants import Engine, QuantType
+from qxmix.quants import Engine, QuantType
 
 Part = Literal["embeddings", "output", "attention", "shared experts", "experts", "feed-forward", "other"]
 PARTS: tuple[Part, ...] = ("embeddings", "attention", "feed-forward", "shared experts", "experts", "output", "other")

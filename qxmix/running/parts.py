@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from qxmix.container.model import ModelHeader
 from qxmix.recipe.categories import category_of, layer_of
+from qxmix.running.model import Part
 from qxmix.running.states import WITHOUT_CACHE
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from qxmix.container.model import ModelHeader
-    from qxmix.running.model import Part
 
 Key = tuple[int | None, "Part"]
 """A layer, None outside of layers, and a part of it."""

@@ -12,24 +12,18 @@ Several GPUs have whole layers, one after the other, as many as ``-ts`` says (``
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING
 
+from qxmix.container.model import ModelHeader
 from qxmix.running.cache import cache_of
 from qxmix.running.compute import compute_estimate
 from qxmix.running.device import Device
 from qxmix.running.flags import flags_of
-from qxmix.running.model import Running
-from qxmix.running.parts import by_layer, n_copied, sizes_of, stages
+from qxmix.running.model import Cache, Running, Use
+from qxmix.running.parts import Key, Stage, by_layer, n_copied, sizes_of, stages
 from qxmix.running.states import may_do_without_latent
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from qxmix.container.model import ModelHeader
-    from qxmix.running.model import Cache, Use
-    from qxmix.running.parts import Key, Stage
 
 
 def running(header: ModelHeader, nbytes: Mapping[str, int], use: Use) -> Running:

@@ -7,16 +7,13 @@ load small models of some of these architectures is held equal by tests; one tha
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
+from qxmix.container.model import ModelHeader
+from qxmix.quants import Engine
 from qxmix.running.facts import Facts
 from qxmix.running.model import LayerState, States, Unknown
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from qxmix.container.model import ModelHeader
-    from qxmix.quants import Engine
 
 WITHOUT_CACHE = frozenset(
     "bert modern-bert neo-bert nomic-bert nomic-bert-moe jina-bert-v2 jina-bert-v3 gemma-embedding t5encoder dream "  # noqa: SIM905 - a line for each would fill the page

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qxmix.quants import get
+from qxmix.quants import Engine, get
+from qxmix.recipe.model import Limits
 
 if TYPE_CHECKING:
-    from qxmix.quants import Engine
-    from qxmix.recipe.model import Limits
     from qxmix.running.model import Use
 
 

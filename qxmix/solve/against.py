@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from qxmix.solve.model import Item, Option, Solution
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from qxmix.solve.shares import Room
+from qxmix.solve.shares import Room
 
 
 def random_chooser(seed: int) -> Callable[[Sequence[Item], Room], Solution | None]:

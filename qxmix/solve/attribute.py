@@ -6,10 +6,10 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from qxmix.plan import Plan
 from qxmix.recipe.categories import category_of
 
 if TYPE_CHECKING:
-    from qxmix.plan import Plan
     from qxmix.solve.predict import Prediction, Predictor
 
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from qxmix.recipe.load import load_recipe_text
-
-if TYPE_CHECKING:
-    from qxmix.recipe.model import Recipe, Target
+from qxmix.recipe.model import Recipe, Target
 
 
 def unruled(target: Target) -> Recipe:

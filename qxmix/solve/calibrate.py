@@ -7,11 +7,9 @@ rises, so the best choice stays the best.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import exp, log, sqrt
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from typing import NamedTuple
 
 _FLATTEST, _STEEPEST = 0.6, 1.6
 """Bounds of the slope: beyond them it is noise of few points."""

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from qxmix.quants import get
 from qxmix.recipe.model import KEEP
 from qxmix.recipe.sizes import size_text
+from qxmix.solve.items import Choices
+from qxmix.solve.model import Solution
+from qxmix.solve.request import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from qxmix.running.model import Use
-    from qxmix.solve.items import Choices
-    from qxmix.solve.model import Solution
     from qxmix.solve.predict import Predictor
-    from qxmix.solve.request import Request
 
 _BASES = {
     "measured": "",

@@ -9,10 +9,10 @@ from qxmix.plan import make_plan
 from qxmix.solve.items import choices_of
 from qxmix.solve.make import settled_loss
 from qxmix.solve.relax import relax, staircase
+from qxmix.solve.request import Request
 
 if TYPE_CHECKING:
     from qxmix.solve.predict import Prediction, Predictor
-    from qxmix.solve.request import Request
 
 N_POINTS = 24
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from qxmix.recipe.model import KEEP
+from qxmix.solve.model import Item, Solution
 from qxmix.solve.search import TOLERANCE
 from qxmix.solve.shares import Room, solve_within
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from qxmix.solve.model import Item, Solution
 
 ROUGHLY = 0.01
 """Tolerance while sets of types are compared."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from qxmix.container.gguf_format import pad
+from qxmix.container.model import TensorInfo
 from qxmix.errors import PlanError, Problem
+from qxmix.plan import Plan, PlannedTensor
 from qxmix.planning.fallback import misfit
 from qxmix.planning.importance import find_entry, missing_is
 from qxmix.planning.kept import Why
@@ -15,14 +17,7 @@ from qxmix.quants import get
 from qxmix.recipe.categories import name_parts, part_of
 from qxmix.recipe.model import KEEP
 from qxmix.solve.model import Item, Option, undominated
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from qxmix.container.model import TensorInfo
-    from qxmix.plan import Plan, PlannedTensor
-    from qxmix.solve.request import Limits, Request, Share
-
+from qxmix.solve.request import Limits, Request, Share
 
 _PLAIN = frozenset({"F64", "F32", "F16", "BF16"})
 

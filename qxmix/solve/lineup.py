@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qxmix.container.imatrix import Imatrix
+from qxmix.container.model import ModelHeader
 from qxmix.diff import Side, kind_of, load_side
+from qxmix.plan import Plan
+from qxmix.running.model import Running, Use
 from qxmix.running.place import running
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from qxmix.container.imatrix import Imatrix
-    from qxmix.container.model import ModelHeader
     from qxmix.engines.evaluate import Settings
-    from qxmix.plan import Plan
-    from qxmix.running.model import Running, Use
     from qxmix.solve.predict import Prediction, Predictor
 
 

@@ -9,29 +9,22 @@ that are the output count twice, the budget shrinks by what was lacking, until p
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from qxmix.errors import PlanError
 from qxmix.plan import make_plan
 from qxmix.planning.memory_limits import runs_of
 from qxmix.running.cache import cache_of
 from qxmix.running.compute import compute_estimate
+from qxmix.running.model import Use
 from qxmix.running.parts import key_of, stages
 from qxmix.solve.few import ROUGHLY
-from qxmix.solve.items import choices_of
-from qxmix.solve.make import room_of, solve_recipe
-from qxmix.solve.request import Names, Share
+from qxmix.solve.items import Choices, choices_of
+from qxmix.solve.make import Solved, room_of, solve_recipe
+from qxmix.solve.predict import Predictor
+from qxmix.solve.request import Names, Request, Share
 from qxmix.solve.shares import solve_within
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from qxmix.running.model import Use
-    from qxmix.solve.items import Choices
-    from qxmix.solve.make import Solved
-    from qxmix.solve.predict import Predictor
-    from qxmix.solve.request import Request
 
 _MOST_TRIES = 8
 """Times that budgets shrink."""

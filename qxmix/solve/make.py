@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from qxmix.container.gguf_format import pad
 from qxmix.errors import PlanError
-from qxmix.plan import make_plan
+from qxmix.plan import Plan, PlannedTensor, make_plan
 from qxmix.planning.facts import model_facts
 from qxmix.planning.kept import Why
 from qxmix.recipe.load import load_recipe_text
@@ -17,13 +17,12 @@ from qxmix.solve.comment import comment_lines
 from qxmix.solve.few import solve_alike, solve_few
 from qxmix.solve.items import Choices, choices_of, share_of
 from qxmix.solve.model import Item, Solution
+from qxmix.solve.request import Request
 from qxmix.solve.shares import Room
 from qxmix.solve.write import Fate, recipe_text
 
 if TYPE_CHECKING:
-    from qxmix.plan import Plan, PlannedTensor
     from qxmix.solve.predict import Predictor
-    from qxmix.solve.request import Request
 
 _MOST_PLANS = 4
 """Plans that are made to learn how long the header is, which holds the recipe."""

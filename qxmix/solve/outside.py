@@ -16,19 +16,15 @@ from __future__ import annotations
 
 import csv
 import struct
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, isfinite, log
+from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
 
 from qxmix.errors import ModelFileError, Problem
 from qxmix.quants import by_id, find, get
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
-
-    from qxmix.solve.prior import Prior
+from qxmix.solve.prior import Prior
 
 MAGIC = struct.pack("<Q", 0x4250572D5631)
 MISSING = 404.0

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import exp, log
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from qxmix.container.model import ModelHeader, TensorInfo
 from qxmix.errors import ModelFileError
 from qxmix.planning.facts import model_facts
-from qxmix.quants import ENGINES
+from qxmix.quants import ENGINES, Engine
 from qxmix.quants.inputs import INPUT_BLOCKS, input_block
 from qxmix.recipe.categories import layer_of, part_of
 from qxmix.solve.calibrate import GUESSED, UNCALIBRATED, Calibration, calibrate
+from qxmix.solve.outside import Outside
 from qxmix.solve.outside import sensitivities as sensitivities_of
-from qxmix.solve.prior import load_prior
+from qxmix.solve.prior import Prior, load_prior
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from qxmix.container.model import ModelHeader, TensorInfo
     from qxmix.measurement import MeasuredTensor, Measurement, Sensitivity
-    from qxmix.quants import Engine
-    from qxmix.solve.outside import Outside
-    from qxmix.solve.prior import Prior
 
 _LEAST = 1e-9
 _DRAFTS = 0.1

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import exp, log
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from qxmix.quants import get
 from qxmix.recipe.categories import category_of, layer_of
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 PATH = Path(__file__).parent / "prior.json"
 

@@ -7,16 +7,14 @@ least sure about are tried in the resident engine, and those stay whose loss is 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import erf, exp, fsum, pi, sqrt
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+import numpy as np
+from numpy.typing import NDArray
 
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from qxmix.solve.model import Item, Option
+from qxmix.solve.model import Item, Option
 
 SURE = 2.33
 """Standard errors by which the mean must fall: one chance in a hundred that a swap without effect stays."""

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
-from typing import TYPE_CHECKING
 
+from qxmix.measure.score import Passage
 from qxmix.solve.make import Solved, solve_recipe
+from qxmix.solve.model import Item, Solution
 from qxmix.solve.refine import Refined, refine
+from qxmix.solve.shares import Room
 from qxmix.solve.stage import ResidentStage
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from qxmix.measure.score import Passage
-    from qxmix.solve.model import Item, Solution
-    from qxmix.solve.shares import Room
 
 _TEXT_NBYTES = 512
 """Bytes that the recipe may grow by when layers of a part get types of their own."""

@@ -8,14 +8,12 @@ are the optimum; the first that does not fit is taken in part.  One sort answers
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from qxmix.solve.model import Item, Option
+from qxmix.solve.model import Item, Option
 
 
 class Step(NamedTuple):

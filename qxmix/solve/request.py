@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from qxmix.container.imatrix import Imatrix
+from qxmix.container.model import ModelHeader
+from qxmix.plan import Split
 from qxmix.quants import find, get
 from qxmix.recipe.categories import CATEGORIES, category_of
+from qxmix.recipe.model import Recipe
 from qxmix.recipe.patterns import search
 
 if TYPE_CHECKING:
-    from qxmix.container.imatrix import Imatrix
-    from qxmix.container.model import ModelHeader
-    from qxmix.plan import Split
-    from qxmix.recipe.model import Recipe
     from qxmix.running.model import Use
 
 REST = "rest"

@@ -11,14 +11,11 @@ One large tensor can make the relaxation a poor guide, as a part of it is no cho
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from qxmix.solve.model import Found, Item, Solution
 from qxmix.solve.relax import Relaxed, Staircase, fixed, relax, staircase
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 TOLERANCE = 5e-4
 """Share of the loss by which a choice may be above the least possible one before the search goes on."""

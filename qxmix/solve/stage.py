@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Self
+from types import TracebackType
+from typing import Self
 
+import numpy as np
+from numpy.typing import NDArray
+
+from qxmix.container.imatrix import Imatrix
+from qxmix.container.model import ModelHeader
 from qxmix.errors import RunError
 from qxmix.execute.source import Source
-from qxmix.measure.score import KldScorer, open_scorer
+from qxmix.measure.score import KldScorer, Passage, open_scorer
 from qxmix.measure.swap import Swap
 from qxmix.planning.importance import find_entry
+from qxmix.quants import Engine
 from qxmix.recipe.model import KEEP
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from types import TracebackType
-
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from qxmix.container.imatrix import Imatrix
-    from qxmix.container.model import ModelHeader
-    from qxmix.measure.score import Passage
-    from qxmix.quants import Engine
 
 
 class ResidentStage:

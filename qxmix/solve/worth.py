@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qxmix.errors import Problem
-from qxmix.plan import Split, make_plan
+from qxmix.errors import Place, Problem
+from qxmix.plan import Plan, Split, make_plan
 from qxmix.solve.base import unruled
 from qxmix.solve.items import choices_of
+from qxmix.solve.model import Item, Option
 from qxmix.solve.relax import hull, relax, staircase
 from qxmix.solve.request import Budget, Limits, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from qxmix.errors import Place
-    from qxmix.plan import Plan
-    from qxmix.solve.model import Item, Option
     from qxmix.solve.predict import Predictor
 
 _MUCH = 4.0

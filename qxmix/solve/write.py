@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,10 @@ from qxmix.dialects.recover import layer_text
 from qxmix.dialects.write import quoted, recipe_name
 from qxmix.quants import get
 from qxmix.recipe.categories import name_parts
+from qxmix.recipe.model import Recipe
 from qxmix.recipe.sizes import size_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from qxmix.recipe.model import Recipe
     from qxmix.running.model import Use
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,6 @@ from qxmix.cli.streams import notice
 from qxmix.container.source import show_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from qxmix.container.imatrix import Imatrix
 
 

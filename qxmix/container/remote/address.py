@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, TypeGuard
 from urllib.parse import quote, unquote, urlsplit
 
 from qxmix.errors import ModelFileError, Problem
-
-if TYPE_CHECKING:
-    from typing import TypeGuard
 
 _SCHEMES = ("https://", "http://", "hf://")
 

@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
-from qxmix.container.remote.address import is_remote, remote_error
+from qxmix.container.remote.address import Address, is_remote, remote_error
 from qxmix.errors import ModelFileError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import ModuleType
-
     from requests import PreparedRequest, Response
-
-    from qxmix.container.remote.address import Address
 
 TIMEOUT_SECONDS = 30.0
 """Without an answer, or without another byte of it."""

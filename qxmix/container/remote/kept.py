@@ -6,15 +6,11 @@ import hashlib
 import json
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+from qxmix.container.remote.address import Address
 from qxmix.container.remote.ask import Part
 from qxmix.resources import cache_home
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from qxmix.container.remote.address import Address
 
 
 def load_part(address: Address) -> Part | None:

@@ -8,6 +8,7 @@ case and drops an option with an unknown one without a word, which is an error h
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,13 +16,11 @@ from qxmix.dialects.proof.demand import check_told
 from qxmix.dialects.proof.faults import lookalike, short
 from qxmix.dialects.proof.mixes import number_prefix, read_mix, read_type
 from qxmix.errors import Problem, RecipeError
+from qxmix.quants import Engine
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from qxmix.dialects.proof.blocks import Call
     from qxmix.dialects.proof.expand import Argument
-    from qxmix.quants import Engine
 
 SWITCHES = frozenset({
     "--pure", "--leave-output-tensor", "--allow-requantize", "--ignore-imatrix-rules", "--symmetric-q40",

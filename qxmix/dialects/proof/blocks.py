@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from qxmix.dialects.proof.expand import Argument, Expander, Value
+from qxmix.dialects.proof.lexer import Token
 from qxmix.errors import Problem, RecipeError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from qxmix.dialects.proof.expand import Argument, Expander, Value
-    from qxmix.dialects.proof.lexer import Token
 
 OPENING = frozenset({"if", "while", "until", "case", "for", "select", "{"})
 CLOSING = frozenset({"fi", "done", "esac", "}"})

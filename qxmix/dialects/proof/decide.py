@@ -6,6 +6,7 @@ Written apart from the translation to a recipe, so that the two can be held agai
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 import regex
 
 from qxmix.container.imatrix import Imatrix
+from qxmix.container.model import ModelHeader, TensorInfo
 from qxmix.dialects.proof.mixes import default_type
 from qxmix.errors import Place, Problem, RecipeError
 from qxmix.plan import make_plan
@@ -22,16 +24,12 @@ from qxmix.planning.fallback import Types, effective_type
 from qxmix.planning.gate import never_quantized
 from qxmix.quants import get
 from qxmix.recipe import load_recipe
-from qxmix.recipe.model import Fallback
+from qxmix.recipe.conditions import FactValue
+from qxmix.recipe.model import Fallback, Recipe
 from qxmix.recipe.patterns import search
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
-
-    from qxmix.container.model import ModelHeader, TensorInfo
     from qxmix.dialects.proof.arguments import Reading
-    from qxmix.recipe.conditions import FactValue
-    from qxmix.recipe.model import Recipe
 
     Facts = Mapping[str, FactValue]
 

@@ -7,18 +7,17 @@ is one word.  ``$A`` without quotes may be several, or none, so that the words b
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from qxmix.dialects.proof.faults import advice, name_of, short, unknown
 from qxmix.dialects.proof.mixes import read_mix
 from qxmix.errors import Problem, RecipeError
+from qxmix.quants import Engine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from qxmix.dialects.proof.blocks import Call
     from qxmix.dialects.proof.expand import Argument
-    from qxmix.quants import Engine
 
 _SCALARS = re.compile(r"(?:\$(?:env:)?\w+|\$\{\w+(?::?-[^{}]*)?\}|[^$`*?\[\]{}@<>])+")
 """A word whose expansions are variables that are no arrays."""

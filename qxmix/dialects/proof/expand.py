@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
+from qxmix.dialects.proof.lexer import Piece, Token
 from qxmix.errors import Problem, RecipeError
 from qxmix.recipe.tree import MAX_NBYTES
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-
-    from qxmix.dialects.proof.lexer import Piece, Token
 
 _NAMED = re.compile(
     r"\$(?:\{([A-Za-z_]\w*|[0-9]+|[@*])((?:\[(?:[@*]|[0-9]{1,9})\])?)(:-.*|-.*|\^\^|,,)?\}|([A-Za-z_]\w*|[0-9@*]))\Z",

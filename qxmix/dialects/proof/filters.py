@@ -7,15 +7,10 @@ other program nothing is known.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
 
-from qxmix.dialects.proof.expand import Expander
+from qxmix.dialects.proof.expand import Expander, Value
 from qxmix.dialects.proof.lexer import Lexer, Token
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from qxmix.dialects.proof.expand import Value
 
 _PLAIN = re.compile(r"(?:\\s|\\n|\\t|\\r|\\\.|\\#|\[\[:space:\]\]|\[ \\t\]|[^\\\[\](){}+?|&])*\Z")
 _EXTENDED = re.compile(r"(?:\\s|\\n|\\t|\\r|\\\.|\\#|\[\[:space:\]\]|\[ \\t\]|[^\\\[\]{}&])*\Z")

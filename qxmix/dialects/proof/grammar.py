@@ -6,15 +6,11 @@ nothing that anybody could be sure of.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from qxmix.dialects.proof.faults import short
+from qxmix.dialects.proof.lexer import Token
 from qxmix.errors import Problem, RecipeError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from qxmix.dialects.proof.lexer import Token
 
 _BETWEEN_COMMANDS = frozenset({"\n", ";", "&", "&&", "||", "|", "|&", ";;", "(", ")"})
 _RESERVED = frozenset({"then", "do", "done", "fi", "else", "elif", "esac", "}", "in", "select", "coproc"})

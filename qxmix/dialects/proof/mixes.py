@@ -6,12 +6,8 @@ Apart from what the translation knows of them; a test holds ik_llama.cpp's to wh
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
-from qxmix.quants import find
-
-if TYPE_CHECKING:
-    from qxmix.quants import Engine
+from qxmix.quants import Engine, find
 
 _SHARED = """
 Q4_0=2 Q4_1=3 Q5_0=8 Q5_1=9 IQ2_XXS=19 IQ2_XS=20 IQ2_S=28 IQ2_M=29 IQ1_S=24 IQ1_M=31 Q2_K=10 Q2_K_S=21 IQ3_XXS=23

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
+from qxmix.dialects.proof.expand import Argument
 from qxmix.errors import Problem, RecipeError
-
-if TYPE_CHECKING:
-    from qxmix.dialects.proof.expand import Argument
 
 PROGRAM = re.compile(r"(?:^|[/\\])(?:llama-quantize|quantize)(?:\.exe)?$", re.IGNORECASE)
 _BEFORE = frozenset({

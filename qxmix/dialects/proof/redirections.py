@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
+from qxmix.dialects.proof.blocks import State
+from qxmix.dialects.proof.expand import Expander
 from qxmix.dialects.proof.faults import short
-
-if TYPE_CHECKING:
-    from qxmix.dialects.proof.blocks import State
-    from qxmix.dialects.proof.expand import Expander
-    from qxmix.dialects.proof.lexer import Token
+from qxmix.dialects.proof.lexer import Token
 
 _WRITING = frozenset({">", ">>", ">|", "&>", "&>>", ">&"})
 _FOLDERS = ("", ".", "..")

@@ -7,8 +7,8 @@ program or in a pipeline is not known, and a word that depends on it says so.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
 
 from qxmix.dialects.proof.blocks import (
     CLOSING,
@@ -29,9 +29,6 @@ from qxmix.dialects.proof.lexer import Lexer, Token
 from qxmix.dialects.proof.program import PROGRAM, arguments_of, looks_lost
 from qxmix.dialects.proof.redirections import check_redirections
 from qxmix.errors import Problem, RecipeError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(\+?=)", re.ASCII)
 _SETTING = frozenset({"export", "declare", "local", "readonly", "typeset"})

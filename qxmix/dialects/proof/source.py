@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from qxmix.dialects.proof.arguments import Arguments, Reading, read, split
+from qxmix.dialects.proof.blocks import Call
 from qxmix.dialects.proof.lexer import Lexer
 from qxmix.dialects.proof.mixes import read_mix, read_type
 from qxmix.dialects.proof.script import read_shell
 from qxmix.dialects.proof.windows import read_windows, shell_of
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from qxmix.dialects.proof.blocks import Call
-    from qxmix.quants import Engine
+from qxmix.quants import Engine
 
 _QUOTED = re.compile(r"(?:\s*#.*\n|\s)*\w+=[\"']")
 _FENCE = re.compile(r"[ \t]*(?:```|~~~)")

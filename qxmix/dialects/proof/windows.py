@@ -7,15 +7,13 @@ PowerShell's ``about_Parsing`` and ``about_Quoting_Rules``.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterator, Mapping
+from typing import Literal
 
 from qxmix.dialects.proof.blocks import Call
 from qxmix.dialects.proof.expand import Argument
 from qxmix.dialects.proof.program import arguments_of, looks_lost
 from qxmix.errors import Problem, RecipeError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 Shell = Literal["sh", "cmd", "powershell"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
@@ -15,8 +16,6 @@ from qxmix.report.page.squares import BPW_KEY, Square
 from qxmix.report.page.template import template
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from qxmix.diff import Entry
     from qxmix.solve.lineup import Entrant
 

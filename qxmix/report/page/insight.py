@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from qxmix.plan import Split, make_plan
+from qxmix.plan import Plan, Split, make_plan
 from qxmix.quants import get
 from qxmix.recipe import load_recipe
 from qxmix.report.chart import Chart, Point, chart
@@ -15,9 +16,6 @@ from qxmix.solve.curve import curve
 from qxmix.solve.request import Budget, Limits, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from qxmix.plan import Plan
     from qxmix.solve.predict import Predictor
 
 _STOCK = ("iq2_s", "iq3_xxs", "q3_k_m", "iq4_xs", "q4_k_m", "q5_k_m", "q6_k")

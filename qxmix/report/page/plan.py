@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import log10
 from typing import TYPE_CHECKING, NamedTuple
 
+from qxmix.planning.model import Plan
 from qxmix.quants import find
 from qxmix.report import look
 from qxmix.report.groups import group
@@ -16,11 +17,10 @@ from qxmix.report.page.template import template
 from qxmix.report.plan import change, count_weights, decided_by, headline, sizes
 from qxmix.report.running import running_text
 from qxmix.report.text import human_nbytes
+from qxmix.running.model import Running
 
 if TYPE_CHECKING:
-    from qxmix.planning.model import Plan
     from qxmix.report.page.insight import Insight
-    from qxmix.running.model import Running
 
 
 SHOWN_SHARE = 0.01

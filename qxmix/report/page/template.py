@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qxmix.errors import RunError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from jinja2 import Template
 
 
