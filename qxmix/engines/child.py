@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,9 @@ from qxmix.engines.observe import Consumer, Observer, make_consumer
 from qxmix.engines.reference import Reference
 from qxmix.engines.weights import Weights
 from qxmix.errors import QxmixError
-from qxmix.quants import Engine
+
+if TYPE_CHECKING:
+    from qxmix.quants import Engine
 
 
 class _Service:

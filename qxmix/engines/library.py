@@ -15,10 +15,12 @@ from collections.abc import Mapping
 from ctypes import CDLL, CFUNCTYPE, POINTER, Structure, c_bool, c_char_p, c_float, c_int32, c_size_t, c_uint32, c_void_p
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qxmix.errors import RunError
-from qxmix.quants import Engine
+
+if TYPE_CHECKING:
+    from qxmix.quants import Engine
 
 PACKAGES: dict[Engine, tuple[str, str]] = {
     "ik_llama.cpp": ("ik_llama_cpp", "ik-llama-cpp-python"),

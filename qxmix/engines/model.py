@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,9 @@ from qxmix.engines.observe import Observer
 from qxmix.engines.twins import TwinFinder
 from qxmix.engines.weights import Weights
 from qxmix.errors import RunError
-from qxmix.quants import Engine
+
+if TYPE_CHECKING:
+    from qxmix.quants import Engine
 
 _TWINS_N_CTX = 32
 """Tokens of the context that tensors are looked for in; the caches of some models want that many."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping
 from ctypes import CDLL, c_char_p, c_int32, c_void_p, create_string_buffer
+from typing import TYPE_CHECKING
 
 from qxmix.engines.library import PACKAGES
 from qxmix.errors import RunError
-from qxmix.quants import Engine
+
+if TYPE_CHECKING:
+    from qxmix.quants import Engine
 
 _LOOKUP: dict[Engine, str] = {
     "ik_llama.cpp": "llama_get_model_tensor",
