@@ -57,7 +57,7 @@ def cache_dir() -> Path:
     raise RunError("no folder can keep the compiled kernels: set NUMBA_CACHE_DIR to one that may be written")
 
 
-_KEEPING = frozenset({"machine_code", "object_file", "runtime", "stamp"})
+_KEEPING = frozenset({"machine_code", "entry", "object_file", "runtime", "stamp"})
 """Modules that say how code is kept, not what it is: a change of them compiles nothing anew."""
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from numba.core.runtime import nrtdynmod
 
-from qxmix.quants import runtime
-from qxmix.quants.machine_code import kinds
+from qxmix.quants import entry, runtime
+from qxmix.quants.machine_code import kinds, path_of
 from qxmix.quants.object_file import needs
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 KERNELS = """
 import sys
+from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from qxmix.quants.jit import kernel
 
@@ -46,6 +47,31 @@ def sorts(x, n, factor, out):
     for i in range(n):
         out[i] = y[i]
 
+@kernel
+def every_kind(cube, frozen, whole, half, single, out):
+    out[0, 0] = cube[1, 2, 3] + frozen[1] + np.int64(cube.shape[0] * 100 + cube.shape[1] * 10 + cube.shape[2])
+    out[0, 1] = np.float64(whole) + half
+    out[1, 0] = single
+    out[1, 1] = cube.size + frozen.size
+
+def kinds_at_once():
+    # One kernel in eight threads, each with arrays and numbers of its own.
+    def run(i):
+        frozen = np.full(2, i, np.uint16)
+        frozen.flags.writeable = False
+        for _ in range(200):
+            out = np.zeros((2, 2))
+            cube = np.full((2, 3, 4), i, np.int8)
+            assert every_kind(cube, frozen, np.int64(-i), np.float64(0.5), np.float32(0.1), out) is None
+            assert out.tolist() == [[2 * i + 234, 0.5 - i], [np.float32(0.1), 26]], out
+            assert (sys.getrefcount(cube), sys.getrefcount(out)) == (2, 2)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(run, range(8)))
+    print("numba" in sys.modules)
+
+if sys.argv[1] == "every_kind":
+    kinds_at_once()
+    sys.exit()
 out = np.zeros(4, np.float32)
 found = globals()[sys.argv[1]](np.arange(4, dtype=np.float32), int(sys.argv[2]), np.float32(2), out)
 print(found, out.tolist(), "numba" in sys.modules)
@@ -66,6 +92,10 @@ def test_a_kernel_with_scratch_needs_no_numba_the_second_time(tmp_path: Path) ->
     assert call(tmp_path, "scratch", 4) == "None [4.0, 6.0, 8.0, 10.0] False"
     assert call(tmp_path, "scratch", 0) == "None [0.0, 0.0, 0.0, 0.0] False"
     assert call(tmp_path, "scratch", 1 << 55).startswith("MemoryError: ")
+
+
+def test_threads_call_one_kernel_with_arguments_of_every_kind(tmp_path: Path) -> None:
+    assert [call(tmp_path, "every_kind", 0) for _ in range(2)] == ["True", "False"]
 
 
 @pytest.mark.parametrize(
@@ -91,14 +121,24 @@ def test_with_a_setting_of_numba_that_changes_code_numba_is_used(tmp_path: Path)
 
 
 def test_a_file_of_another_kernel_is_not_run(tmp_path: Path) -> None:
-    """A changed byte anywhere, and numba is asked; its answer is kept."""
+    """A changed byte anywhere, or another layout, and numba is asked; its answer is kept."""
     call(tmp_path, "scratch", 4)
     (path,) = tmp_path.rglob("*.code")
     whole = path.read_bytes()
-    for at in (0, 20, 60, len(whole) // 2, len(whole) - 1):
+    layout = whole.index(b"2\n")
+    for at in (layout, 20, 60, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
         assert call(tmp_path, "scratch", 4) == "None [4.0, 6.0, 8.0, 10.0] True"
         assert path.read_bytes() == whole
+
+
+def test_where_arrays_lie_otherwise_numba_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert path_of(call, ("f4 1 w",)) is not None
+    monkeypatch.setattr(entry, "OBJECT", entry.OBJECT + 8)
+    entry.arrays_are_as_drawn.cache_clear()
+    assert path_of(call, ("f4 1 w",)) is None
+    monkeypatch.undo()
+    entry.arrays_are_as_drawn.cache_clear()
 
 
 def test_arguments_of_other_kinds() -> None:
