@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from qxmix.quants.codec import Codec
+from qxmix.quants.common.half import rounded_half, rounds_halves
 from qxmix.quants.common.numerics import bfloat_bits, half_bits, half_value
 from qxmix.quants.jit import kernel
 
@@ -23,7 +24,7 @@ def _decode_f32(packed, rows):
 def _encode_f16(rows, _columns, packed, _search):
     flat, bits = rows.ravel(), packed.ravel().view(np.uint16)
     for i in range(len(flat)):
-        bits[i] = half_bits(flat[i])
+        bits[i] = rounded_half(flat[i]) if rounds_halves() else half_bits(flat[i])
 
 
 @kernel

@@ -1,0 +1,54 @@
+"""Halves by the CPU's instruction, where it has one: F16C of x86-64-v3 and later, every ARM64."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from llvmlite import ir
+
+from qxmix.quants.jit import Late, intrinsic
+
+if TYPE_CHECKING:
+    from numba.core import types
+else:
+    types = Late("numba.core.types")
+
+_BITS = ir.IntType(16)
+
+
+def _has_instruction(context: Any) -> bool:
+    triple, _, features = context.codegen().magic_tuple()
+    return triple.startswith(("aarch64", "arm64")) or "+f16c" in features.split(",")
+
+
+@intrinsic
+def rounds_halves(typing_context):
+    """Whether the CPU rounds to halves; a constant, so that LLVM drops the other way."""
+
+    def build(context, builder, sig, args):
+        return context.get_constant(types.boolean, _has_instruction(context))
+
+    return types.boolean(), build
+
+
+@intrinsic
+def rounded_half(typing_context, x):
+    """Bits of the half nearest to float32 ``x``, equal to ``numerics.half_bits``; 0 unless ``rounds_halves``.
+
+    The instruction makes a NaN quiet and keeps its sign and upper bits: magnitudes of 0x7E00 to 0x7FFF, of which only
+    the first is wanted.  No other half's is as large, so that two limits do it, 16 halves at a time::
+
+        signed    0x8000 ... 0xFC00 -inf  0xFE00 ... NaN   < 0 <  0x7C00 inf  0x7E00 ... NaN   lowered to 0x7E00
+        unsigned  0 ... 0x7C00 inf  0x7E00 NaN  <  0x8000 ... 0xFC00 -inf  0xFE00 ... NaN      lowered to 0xFE00
+    """
+
+    def build(context, builder, sig, args):
+        if not _has_instruction(context):
+            return ir.Constant(_BITS, 0)
+        bits = builder.bitcast(builder.fptrunc(args[0], ir.HalfType()), _BITS)
+        for compare, most in ((builder.icmp_signed, 0x7E00), (builder.icmp_unsigned, 0xFE00)):
+            limit = ir.Constant(_BITS, most)
+            bits = builder.select(compare("<", bits, limit), bits, limit)
+        return bits
+
+    return types.uint16(types.float32), build
