@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qxmix.container.model import TensorInfo
+from qxmix.container.source import opened
+from qxmix.container.spots import spots_sha256
 from qxmix.execute.sample import sample_rows
 from qxmix.execute.source import Source
 from qxmix.measurement.lattice import Lattice
@@ -108,7 +110,9 @@ def lattice_of(source: Source, engines: tuple[Engine, ...] = ()) -> Lattice | No
             if whole is None or whole.chance > SIGNIFICANT:
                 continue
             name = _smallest_type(sample, found, width, engines, minimum=minimum)
-            return Lattice(tensor.name, bits_of(whole), group, minimum, name, digest)
+            with opened(source.path) as data:
+                spots = spots_sha256(data, tensor)
+            return Lattice(tensor.name, bits_of(whole), group, minimum, name, digest, spots)
     return None
 
 

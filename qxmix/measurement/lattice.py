@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 
 from qxmix.container.identity import header_sha256
 from qxmix.container.model import ModelHeader
+from qxmix.container.source import opened
+from qxmix.container.spots import spots_sha256
 from qxmix.errors import ModelFileError, Problem
 from qxmix.quants import find
 
-VERSION = 1
+VERSION = 2
 
 
 class Lattice(NamedTuple):
@@ -28,6 +30,8 @@ class Lattice(NamedTuple):
     """Upper-case name of the smallest type that holds every whole number; None: no type that was tried does."""
     sha256: str
     """Of the tensor's data in the model."""
+    spots_sha256: str
+    """Of a few spots of them, which a plan has the time to read."""
 
     @property
     def what(self) -> str:
@@ -46,10 +50,10 @@ def lattices_json(header: ModelHeader, found: tuple[Lattice, ...]) -> dict[str, 
 
 
 def load_lattices(path: Path, header: ModelHeader) -> tuple[Lattice, ...]:
-    """Read what was found in a model.
+    """Read what was found in a model, and a few spots of the tensors that it names, where the model has them here.
 
     Raises:
-        ModelFileError: the file cannot be read, is none of lattices, or is of another model.
+        ModelFileError: the file cannot be read, is none of lattices, or is of another model or other weights.
 
     """
     try:
@@ -64,16 +68,34 @@ def load_lattices(path: Path, header: ModelHeader) -> tuple[Lattice, ...]:
     if version != VERSION:
         text = f"has version {version} and this qxmix reads {VERSION}; make it anew (qxmix inspect MODEL --lattice)"
         raise ModelFileError(Problem(str(path), text))
-    if of != header_sha256(header):
-        text = f"is of another model than {header.path.name}; make one of it (qxmix inspect MODEL --lattice -o L.json)"
+    other = "" if of == header_sha256(header) else f"is of another model than {header.path.name}"
+    other = other or _other_weights(found, header)
+    if other:
+        text = f"{other}; make one of it (qxmix inspect MODEL --lattice -o L.json)"
         raise ModelFileError(Problem(str(path), text))
     return found
+
+
+def _other_weights(found: tuple[Lattice, ...], header: ModelHeader) -> str:
+    """What to say where a tensor has other data than a lattice was found in; nothing where all have the same."""
+    spots = {lattice.tensor: lattice.spots_sha256 for lattice in found}
+    if header.weights != "here":
+        return ""
+    for shard, path in enumerate(header.paths):
+        named = [t for t in header.tensors if t.shard == shard and t.name in spots]
+        if not named:
+            continue
+        with opened(path) as data:
+            for tensor in named:
+                if spots_sha256(data, tensor) != spots[tensor.name]:
+                    return f"was made of other weights than {header.path.name} has in {tensor.name}"
+    return ""
 
 
 def _lattice(data: dict[str, Any]) -> Lattice:
     lattice = Lattice(**data)
     whole = isinstance(lattice.bits, int) and isinstance(lattice.group, int) and isinstance(lattice.minimum, bool)
     known = lattice.type is None or (isinstance(lattice.type, str) and find(lattice.type) is not None)
-    if not (whole and known and isinstance(lattice.tensor, str)):
+    if not (whole and known and isinstance(lattice.tensor, str) and isinstance(lattice.spots_sha256, str)):
         raise ValueError
     return lattice

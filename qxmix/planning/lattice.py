@@ -13,9 +13,19 @@ from qxmix.quants import get
 
 
 def with_lattices(plan: Plan, lattices: Iterable[Lattice]) -> Plan:
-    """The plan with a warning for each kind of lattice that it may not keep, unless its rule silences that."""
-    problems = (*plan.problems, *_lost(plan, lattices))
+    """The plan with a warning for each kind of lattice that it may not keep, unless its rule silences that.
+
+    A note says where the weights are not here, so that the model was known by its header alone.
+    """
+    found = tuple(lattices)
+    problems = (*plan.problems, *_lost(plan, found), *_unchecked(plan, found))
     return replace(plan, problems=tuple(sorted(problems, key=severity_order)))
+
+
+def _unchecked(plan: Plan, lattices: tuple[Lattice, ...]) -> Iterator[Problem]:
+    if lattices and plan.header.weights != "here" and "lattice-unchecked" not in plan.recipe.silence:
+        text = "holds no weights here, so that the lattices are its own is told by its header alone"
+        yield Problem(str(plan.header.path), text, "note", "lattice-unchecked")
 
 
 def _lost(plan: Plan, lattices: Iterable[Lattice]) -> Iterator[Problem]:

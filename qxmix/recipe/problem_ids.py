@@ -41,6 +41,7 @@ IDS: dict[str, ProblemId] = {
     "symmetric-unused": ProblemId("levels around zero are asked for and the type has no others"),
     "scale-unused": ProblemId("a factor of scales is asked for that the encoder of the type does not take"),
     "lattice-lost": ProblemId("weights sit on a lattice that the type or the search may not keep (--lattice)"),
+    "lattice-unchecked": ProblemId("lattices of a model whose weights are not here to compare (--lattice)", "recipe"),
     "shard-size": ProblemId("a tensor alone is larger than a file may be", "recipe"),
     "type-not-written": ProblemId("qxmix cannot write a type, or not read one that would have to be", "nobody"),
     "requantize": ProblemId("the model is quantized already", "nobody"),

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from qxmix.cli.main import main
+from qxmix.container.header import read_header
 from qxmix.measure.lattice import ROUNDING, bits_of, fit
 from qxmix.quants.api import dequantize, quantize
 from tests.execute.plans import write_model
@@ -179,15 +180,47 @@ def test_the_type_is_one_that_the_target_loads(tmp_path: Path) -> None:
     assert run("inspect", tmp_path / "m.gguf", "--target", "any")[0] == 2
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"qxmix_lattice": 2, "header_sha256": "", "tensors": []}', None])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"qxmix_lattice": 1, "header_sha256": "", "tensors": []}', None])
 def test_files_that_are_none_are_refused(text: str | None, tmp_path: Path) -> None:
     gguf, found = model(tmp_path), tmp_path / "l.json"
-    other = json.dumps({"qxmix_lattice": 1, "header_sha256": "0" * 64, "tensors": []})
+    other = json.dumps({"qxmix_lattice": 2, "header_sha256": "0" * 64, "tensors": []})
     found.write_text(other if text is None else text)
     code, shown = run("plan", "pure/q4_0", gguf, "--lattice", found)
     assert code == 1
     assert "--lattice" in shown
     assert str(found) in shown
+
+
+@pytest.mark.parametrize("command", ["plan", "lint"])
+def test_lattices_of_other_weights_are_refused(command: str, tmp_path: Path) -> None:
+    """The header is the same, as that of a fine-tune; what is not named may differ."""
+    gguf, found = model(tmp_path), tmp_path / "l.json"
+    assert run("inspect", gguf, "--lattice", "-o", found)[0] == 0
+    tensors = {t.name: t for t in read_header(gguf).tensors}
+    data = bytearray(gguf.read_bytes())
+    data[tensors[OUT].offset] ^= 1
+    gguf.write_bytes(data)
+    assert "lattice-lost" in run(command, "pure/q5_0", gguf, "--lattice", found)[1]
+    for at in (0, tensors[UP].nbytes - 1):
+        data[tensors[UP].offset + at] ^= 1
+        gguf.write_bytes(data)
+        code, shown = run(command, "pure/q5_0", gguf, "--lattice", found)
+        assert code == 1
+        told = f"Error: {found}: was made of other weights than m.gguf has in {UP}; make one of it"
+        assert " ".join(shown.split()) == f"{told} (qxmix inspect MODEL --lattice -o L.json)"
+        data[tensors[UP].offset + at] ^= 1
+
+
+def test_a_header_alone_cannot_be_compared(tmp_path: Path) -> None:
+    gguf, found, header = model(tmp_path), tmp_path / "l.json", tmp_path / "h.gguf"
+    assert run("inspect", gguf, "--lattice", "-o", found)[0] == 0
+    assert run("header", gguf, "-o", header)[0] == 0
+    for named, told in ((header, True), (gguf, False)):
+        code, shown = run("plan", "pure/q5_0", named, "--lattice", found)
+        assert code == 0
+        assert ("is told by its header alone" in shown) == told
+        assert ("lattice-unchecked" in shown) == told
+        assert "lattice-lost" in shown
 
 
 def test_o_alone_is_refused(tmp_path: Path) -> None:

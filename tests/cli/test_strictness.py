@@ -86,6 +86,7 @@ ELSEWHERE = {
     "imatrix-prior": "needs experts; tests/planning/test_priors.py or its like",
     "moments-none": "moments have tests of their own", "moments-unused": "", "moments-missing": "",
     "moments-model": "", "moments-shape": "", "lattice-lost": "tests/cli/test_lattice.py",
+    "lattice-unchecked": "",
 }  # fmt: skip
 NOTES = {
     "rule-partly-shadowed", "match-order", "default-used", "bits-above-requested", "larger-than-model", "search-unused",
