@@ -16,7 +16,7 @@ import pytest
 from qxmix.errors import ModelFileError, RunError
 from qxmix.execute import Options, Progress, apply, apply_all, workers
 from tests.execute.plans import SHAPES, f16_model, plan_for, uniform_imatrix, weights, write_model
-from tests.execute.test_feedback import FED, plan_of, write_moments
+from tests.execute.test_feedback import TYPES, plan_of_every_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -190,8 +190,8 @@ def test_same_bytes_from_dask(plan: Plan, expected: str, tmp_path: Path, cluster
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_same_bytes_from_dask_with_error_feedback(tmp_path: Path, cluster: Any) -> None:
-    fed_back = plan_of(tmp_path, moments=write_moments(tmp_path / "m.gguf", FED))
-    assert any(t.feedback for t in fed_back.tensors)
+    fed_back = plan_of_every_type(tmp_path)
+    assert len([t for t in fed_back.tensors if t.feedback]) == len(TYPES)
     serial = apply(fed_back, tmp_path / "serial.gguf", executor="serial").paths[0]
     apply(fed_back, tmp_path / "out.gguf", executor=f"dask:{cluster.scheduler_address}")
     assert sha256_of(tmp_path / "out.gguf") == sha256_of(serial)

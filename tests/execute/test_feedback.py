@@ -25,6 +25,7 @@ from qxmix.execute.tasks import make_tasks
 from qxmix.execute.verify import verify
 from qxmix.planning.lock import check_lock, write_lock
 from qxmix.planning.memory import Chunking
+from qxmix.quants import QUANT_TYPES
 from qxmix.quants.api import quantize
 from qxmix.quants.feedback.correlations import pack_correlations, spans_of
 from qxmix.quants.feedback.options import Feedback
@@ -40,6 +41,10 @@ if TYPE_CHECKING:
 
 RECIPE = "qxmix: 1\ntarget: any\nfallback: error\ndefault: q4_0\nfeedback: {shrink: 0}\n"
 FED = {n: s for n, s in SHAPES.items() if n.startswith("blk") and len(s) > 1}
+
+
+TYPES = {f"blk.{i}.ffn_up.weight": t.name for i, t in enumerate(t for t in QUANT_TYPES if t.feeds_back)}
+"""A tensor for each type with feedback."""
 
 
 def sha256_of(path: Path) -> str:
@@ -76,6 +81,15 @@ def plan_of(folder: Path, text: str = RECIPE, moments: Path | None = None) -> Pl
     return make_plan(load_recipe(recipe), read_header(model), moments=load_moments(moments) if moments else None)
 
 
+def plan_of_every_type(folder: Path) -> Plan:
+    """Plan ``TYPES``: two spans of columns, and more rows than lie side by side."""
+    shapes = dict.fromkeys(TYPES, (512, 70))
+    f16_model(folder / "model.gguf", shapes)
+    head = RECIPE.replace("any", "ik_llama.cpp")
+    rules = "".join(f"  - {{match: '^{name}$', type: {kind}}}\n" for name, kind in TYPES.items())
+    return plan_of(folder, f"{head}rules:\n{rules}", write_moments(folder / "m.gguf", shapes))
+
+
 @pytest.fixture
 def moments(tmp_path: Path) -> Path:
     """Moments of what stands in the blocks of the usual model."""
@@ -103,12 +117,27 @@ def test_bytes_are_those_of_quantize_from_every_executor(tmp_path: Path, moments
 
 
 @pytest.mark.slow
+def test_every_type_has_the_same_bytes_from_every_executor(tmp_path: Path) -> None:
+    plan = plan_of_every_type(tmp_path)
+    assert {t.name: t.type for t in plan.tensors if t.feedback} == TYPES
+    found = set()
+    for i, (executor, n) in enumerate((("serial", 1), ("threads", 3), ("processes", 2))):
+        found.add(sha256_of(apply(plan, tmp_path / f"{i}.gguf", executor=executor, n_workers=n).paths[0]))
+    assert len(found) == 1
+
+
+@pytest.mark.slow
 def test_bytes_do_not_depend_on_the_processor(tmp_path: Path) -> None:
-    """Another process, whose kernels have none of this processor's instructions beyond the least."""
+    """Another process, whose kernels have none of this processor's instructions beyond the least.
+
+    Each type compiles for ten seconds: one with a scale per block, with a minimum and halves per super-block, with two
+    tables, and with a scale per row.
+    """
     code = (
         "import hashlib; from tests.execute import test_feedback as t; from qxmix.quants.api import quantize;"
-        "entry = t.moments_of((96, 40), 3); x = t.weights({'w': (96, 40)}, 2)['w'];"
-        "print(hashlib.sha256(quantize(x, 'Q4_0', moments=t.matrix_of(entry, 0)).tobytes()).hexdigest())"
+        "entry = t.moments_of((256, 40), 3); x = t.weights({'w': (256, 40)}, 2)['w']; m = t.matrix_of(entry, 0);"
+        "names = 'Q4_0', 'Q2_K', 'IQ5_K', 'IQ2_KS';"
+        "print(*(hashlib.sha256(quantize(x, name, moments=m).tobytes()).hexdigest() for name in names))"
     )
     generic = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
     found = {
