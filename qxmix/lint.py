@@ -7,23 +7,27 @@ a recipe or a rule silences it with a reason.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from qxmix.container.imatrix import Imatrix
 from qxmix.errors import Place, Problem, severity_order
+from qxmix.plan import Plan
 from qxmix.planning import bits
+from qxmix.planning.bits import Tensors
 from qxmix.planning.make import make_chooser
+from qxmix.planning.model import Alike
 from qxmix.planning.silence import is_silenced
 from qxmix.planning.view import ModelView
 from qxmix.quants import get
-from qxmix.recipe.categories import layer_of, part_of
-from qxmix.recipe.model import DEFAULT, Rule
+from qxmix.recipe.categories import layer_of
+from qxmix.recipe.model import DEFAULT, Recipe, Rule
 from qxmix.recipe.patterns import search
 
 if TYPE_CHECKING:
-    from qxmix.plan import Plan, PlannedTensor
+    from qxmix.plan import Plan
 
 _NEARLY_ALL = 0.9
 """Share of a part's layers from which on the rest looks forgotten rather than meant."""
@@ -33,15 +37,16 @@ _MIN_LAYERS = 8
 _WORTH_SAYING = 1.005
 
 
-def examined(plan: Plan, *, notes: bool = False) -> Plan:
+def examined(plan: Plan, *, notes: bool = False, view: ModelView | None = None) -> Plan:
     """The plan with what :func:`lint` says among its problems, errors first: what plan shows and apply goes by.
 
     Args:
         plan: The plan; one that was examined already stays as it is.
         notes: Also what is no more than a note, for whoever asks with ``qxmix lint``.
+        view: The view of its model that several plans share; None makes one.
 
     """
-    found = (p for p in lint(plan) if notes or p.severity != "note")
+    found = (p for p in lint(plan, view) if notes or p.severity != "note")
     return replace(plan, problems=tuple(sorted(dict.fromkeys((*plan.problems, *found)), key=severity_order)))
 
 
@@ -51,12 +56,19 @@ def refused(problems: Iterable[Problem], *, strict: bool) -> tuple[Problem, ...]
     return tuple(p for p in problems if p.severity in severities)
 
 
-def lint(plan: Plan) -> tuple[Problem, ...]:
+def lint(plan: Plan, view: ModelView | None = None) -> tuple[Problem, ...]:
     """Suspicions about the recipe of a plan, warnings first, without those that it silences.
 
     Only the recipe's own rules are looked at, not those of the recipes it extends.
     """
-    view = _View(plan)
+    return suspicions(plan.recipe, view or ModelView(plan.header), plan.alike, plan.imatrix)
+
+
+def suspicions(
+    recipe: Recipe, view: ModelView, alike: Sequence[Alike], imatrix: Imatrix | None = None
+) -> tuple[Problem, ...]:
+    """What :func:`lint` says of a plan, from what is decided alike in it, in the order of the first tensors."""
+    seen = _View(recipe, view, alike, imatrix)
     checks: tuple[Callable[[_View], Iterable[Problem]], ...] = (
         _partly_shadowed,
         _match_order,
@@ -66,26 +78,35 @@ def lint(plan: Plan) -> tuple[Problem, ...]:
         _gate_and_up,
         _bits,
     )
-    found = [p for check in checks for p in check(view) if p.id not in plan.recipe.silence]
+    found = [p for check in checks for p in check(seen) if p.id not in recipe.silence]
     return tuple(sorted(found, key=severity_order))
 
 
 class _View:
     """A plan as the checks look at it."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.rules: dict[int, Rule] = {i: r for i, r in enumerate(plan.recipe.rules) if r.source == 0}
-        self.quantizable = [i for i, t in enumerate(plan.tensors) if t.rule is not None or not t.kept]
-        tensors = bits.from_indices(self.quantizable)
-        chooser = make_chooser(plan.recipe, ModelView(plan.header), tensors, imatrix=plan.imatrix)
-        self.selected = {i: bits.indices(chooser.selected(rule, tensors)) for i, rule in self.rules.items()}
+    def __init__(self, recipe: Recipe, model: ModelView, alike: Sequence[Alike], imatrix: Imatrix | None) -> None:
+        self.recipe, self.model, self.alike = recipe, model, alike
+        self.rules: dict[int, Rule] = {i: r for i, r in enumerate(recipe.rules) if r.source == 0}
+        self.quantizable = bits.union(a.tensors for a in alike if a.rule is not None or not a.kept)
+        self.decided: dict[int, Tensors] = {}
+        for a in alike:
+            if a.rule is not None:
+                self.decided[a.rule] = self.decided.get(a.rule, 0) | a.tensors
+        chooser = make_chooser(recipe, model, self.quantizable, imatrix=imatrix)
+        self.selected = {i: chooser.selected(rule, self.quantizable) for i, rule in self.rules.items()}
 
-    def tensor(self, index: int) -> PlannedTensor:
-        return self.plan.tensors[index]
+    @property
+    def rest(self) -> Tensors:
+        """What no rule names."""
+        return self.quantizable & ~bits.union(self.decided.values())
 
-    def decided_by(self, rule: int, indices: Sequence[int]) -> list[int]:
-        return [i for i in indices if self.plan.tensors[i].rule == rule]
+    def name(self, index: int) -> str:
+        return self.model.header.tensors[index].name
+
+    def silenced(self, id_: str) -> Tensors:
+        """Tensors of the rules that give a reason for such a problem."""
+        return bits.union(tensors for rule, tensors in self.decided.items() if is_silenced(self.recipe, rule, id_))
 
     def problem(self, rule: int, text: str, severity: str, id_: str) -> Iterator[Problem]:
         if id_ not in self.rules[rule].silence:
@@ -95,40 +116,37 @@ class _View:
 def _partly_shadowed(view: _View) -> Iterator[Problem]:
     """Often meant: the special case before the general one.  So it is a note, and says who takes what."""
     for rule, selected in view.selected.items():
-        lost: dict[int, list[str]] = defaultdict(list)
-        for i in selected:
-            taker = view.tensor(i).rule
-            if taker is not None and taker < rule:
-                lost[taker].append(view.tensor(i).name)
-        n_lost = sum(map(len, lost.values()))
-        if 0 < n_lost < len(selected):
+        lost = {r: taken for r, tensors in sorted(view.decided.items()) if r < rule and (taken := tensors & selected)}
+        n_lost = bits.union(lost.values()).bit_count()
+        n_selected = selected.bit_count()
+        if 0 < n_lost < n_selected:
             takers = ", ".join(
-                f"{_place(view.plan.recipe.rules[r])} takes {_names(names)}" for r, names in sorted(lost.items())
+                f"{_place(view.recipe.rules[r])} takes {_names(view, tensors)}" for r, tensors in lost.items()
             )
-            text = f"decides {len(selected) - n_lost} of the {len(selected)} tensors it selects: {takers}"
+            text = f"decides {n_selected - n_lost} of the {n_selected} tensors it selects: {takers}"
             yield from view.problem(rule, text, "note", "rule-partly-shadowed")
 
 
 def _match_order(view: _View) -> Iterator[Problem]:
     """Tools disagree about which rule wins, and llama.cpp did from one release to the next."""
-    last: dict[int, int] = {}
-    for rule, selected in view.selected.items():
-        last.update(dict.fromkeys(selected, rule))
-    recipe = view.plan.recipe
-    differ = [
-        i
-        for i, rule in last.items()
-        if not any(is_silenced(recipe, r, "match-order") for r in (rule, view.tensor(i).rule))
+    recipe, heard = view.recipe, view.model.all & ~view.silenced("match-order")
+    differ: dict[Tensors, tuple[Alike, Rule]] = {}
+    seen = 0
+    for number, selected in reversed(view.selected.items()):
+        last, seen, rule = selected & ~seen & heard, seen | selected, recipe.rules[number]
         # A rule that adjusts says less by its type than what it comes to.
-        and not recipe.rules[rule].adjust
-        and view.tensor(i).rule != rule
-        and _word(recipe.rules[rule].type, recipe.default) != view.tensor(i).requested
-    ]
+        if rule.adjust or "match-order" in rule.silence:
+            continue
+        asked = _word(rule.type, recipe.default)
+        others = (a for a in view.alike if a.rule != number and a.requested != asked)
+        differ |= {found: (a, rule) for a in others if (found := last & a.tensors)}
     if differ:
-        example, other = view.tensor(min(differ)), recipe.rules[last[min(differ)]]
+        example = min(differ, key=bits.first)
+        index, (given, other) = bits.first(example), differ[example]
         text = (
-            f"the first rule that selects a tensor decides; if the last one did, {len(differ)} tensors would get "
-            f"another type, like {example.name} {other.type} instead of {example.requested} ({_place(other)})"
+            f"the first rule that selects a tensor decides; if the last one did, {bits.union(differ).bit_count()} "
+            f"tensors would get another type, like {view.name(index)} {other.type} instead of {given.requested} "
+            f"({_place(other)})"
         )
         yield Problem("", text, "note", "match-order")
 
@@ -140,13 +158,16 @@ def _word(type_name: str, default: str) -> str:
 def _unanchored(view: _View) -> Iterator[Problem]:
     for rule, selected in view.selected.items():
         pattern = view.rules[rule].match
-        names = [view.tensor(i).name for i in selected]
-        attention = [n for n in names if n.endswith("attn_output.weight")]
-        if pattern is None or not attention or not search(pattern, "output.weight", view.rules[rule].where):
+        if pattern is None:
             continue
-        if len(attention) + ("output.weight" in names) != len(names):
+        names = {i: view.name(i) for i in bits.indices(selected)}
+        attention = [n for n in names.values() if n.endswith("attn_output.weight")]
+        if not attention or not search(pattern, "output.weight", view.rules[rule].where):
+            continue
+        output = bits.from_indices([i for i, n in names.items() if n == "output.weight"])
+        if len(attention) + output.bit_count() != len(names):
             continue  # it takes others, too, so it is general on purpose
-        n_taken = len(view.decided_by(rule, [i for i in selected if view.tensor(i).name != "output.weight"]))
+        n_taken = (view.decided.get(rule, 0) & selected & ~output).bit_count()
         text = f"'{pattern}' is for output.weight and also selects {len(attention)} tensors like {attention[0]}"
         text += f", and decides {n_taken} of them" if n_taken else ", which rules before it decide"
         severity = "warning" if n_taken else "note"
@@ -154,40 +175,33 @@ def _unanchored(view: _View) -> Iterator[Problem]:
 
 
 def _layer_gaps(view: _View) -> Iterator[Problem]:
-    named: dict[str, dict[int, bool]] = defaultdict(dict)
-    meant = set()
-    for i in view.quantizable:
-        tensor = view.tensor(i)
-        layer = layer_of(tensor.name)
-        if layer is not None:
-            named[part_of(tensor.name)][layer] = tensor.rule is not None
-        if is_silenced(view.plan.recipe, tensor.rule, "layer-gap"):
-            meant.add(part_of(tensor.name))
-    for part, layers in named.items():
-        forgotten = sorted(layer for layer, by_rule in layers.items() if not by_rule) if part not in meant else []
+    rest, meant = view.rest, view.silenced("layer-gap")
+    parts = {part: found for part, tensors in view.model.parts.items() if (found := tensors & view.quantizable)}
+    for part, found in sorted(parts.items(), key=lambda p: bits.first(p[1])):
+        if found & meant or not found & rest or not found & ~rest:
+            continue
+        numbered = {i: layer for i in bits.indices(found) if (layer := layer_of(view.name(i))) is not None}
+        layers = {layer: not rest >> i & 1 for i, layer in numbered.items()}
+        forgotten = sorted(layer for layer, by_rule in layers.items() if not by_rule)
         if forgotten and len(layers) >= _MIN_LAYERS and len(layers) - len(forgotten) >= _NEARLY_ALL * len(layers):
             numbers = ", ".join(map(str, forgotten))
             text = (
                 f"rules name {len(layers) - len(forgotten)} of the {len(layers)} layers of {part}; layer {numbers} "
-                f"gets the default {view.plan.recipe.default}; does a pattern leave it out?"
+                f"gets the default {view.recipe.default}; does a pattern leave it out?"
             )
             yield Problem(_default(view), text, "warning", "layer-gap")
 
 
 def _leftovers(view: _View) -> Iterator[Problem]:
-    if not view.rules:
-        return
-    rest = [view.tensor(i) for i in view.quantizable if view.tensor(i).rule is None]
+    rest = view.rest if view.rules else 0
     if not rest:
         return
-    parts: dict[str, list[PlannedTensor]] = defaultdict(list)
-    for tensor in rest:
-        parts[part_of(tensor.name)].append(tensor)
-    kinds = ", ".join(f"{len(found)} {part}" for part, found in sorted(parts.items(), key=lambda p: -len(p[1]))[:6])
+    parts = [(part, found) for part, tensors in view.model.parts.items() if (found := tensors & rest)]
+    parts.sort(key=lambda p: (-p[1].bit_count(), bits.first(p[1])))
+    kinds = ", ".join(f"{found.bit_count()} {part}" for part, found in parts[:6])
     more = f" and {len(parts) - 6} more kinds" if len(parts) > 6 else ""  # noqa: PLR2004 - what fits a line
-    text = f"{len(rest)} tensors that no rule names get the default {view.plan.recipe.default}: {kinds}{more}"
-    n_weights = sum(t.source.n_weights for t in rest)
-    few = n_weights <= _FEW * sum(view.tensor(i).source.n_weights for i in view.quantizable)
+    text = f"{rest.bit_count()} tensors that no rule names get the default {view.recipe.default}: {kinds}{more}"
+    few = view.model.n_weights(rest) <= _FEW * view.model.n_weights(view.quantizable)
     if few:
         yield Problem(_default(view), text + "; is that meant?", "warning", "default-leftover")
     else:
@@ -195,26 +209,26 @@ def _leftovers(view: _View) -> Iterator[Problem]:
 
 
 def _gate_and_up(view: _View) -> Iterator[Problem]:
-    recipe = view.plan.recipe
+    pairs = view.model.gates_and_ups
     # Kept ones are looked at as well: the engine does not ask who chose a type.
-    types = {t.name: t.type for t in view.plan.tensors if not is_silenced(recipe, t.rule, "gate-up-differ")}
-    pairs = [(name, name.replace("ffn_gate", "ffn_up")) for name in types if "ffn_gate" in name]
-    differ = [(gate, up) for gate, up in pairs if up in types and types[gate] != types[up]]
+    heard = bits.from_indices([i for pair in pairs for i in pair]) & ~view.silenced("gate-up-differ")
+    types = {i: a.type for a in view.alike for i in bits.indices(a.tensors & heard)}
+    differ = [(i, j) for i, j in pairs if i in types and j in types and types[i] != types[j]]
     if differ:
         gate, up = differ[0]
         text = (
-            f"{len(differ)} layers have ffn_gate and ffn_up of different types, like {gate} {types[gate]} and {up} "
-            f"{types[up]}; ik_llama.cpp's fused kernel for the two wants one type"
+            f"{len(differ)} layers have ffn_gate and ffn_up of different types, like {view.name(gate)} {types[gate]} "
+            f"and {view.name(up)} {types[up]}; ik_llama.cpp's fused kernel for the two wants one type"
         )
         yield Problem("", text, "warning", "gate-up-differ")
 
 
 def _bits(view: _View) -> Iterator[Problem]:
-    recipe = view.plan.recipe
     weights: Counter[tuple[str, str]] = Counter()
-    for t in view.plan.tensors:
-        if t.action == "encode" and not is_silenced(recipe, t.rule, "bits-above-requested"):
-            weights[t.requested, t.type] += t.source.n_weights
+    heard = view.model.all & ~view.silenced("bits-above-requested")
+    for a in view.alike:
+        if a.encodes:
+            weights[a.requested, a.type] += view.model.n_weights(a.tensors & heard)
     asked = sum(get(requested).bpw * n for (requested, _), n in weights.items())
     got = sum(get(given).bpw * n for (_, given), n in weights.items())
     n_weights = weights.total()
@@ -226,8 +240,9 @@ def _bits(view: _View) -> Iterator[Problem]:
         yield Problem("", text, "note", "bits-above-requested")
 
 
-def _names(names: Sequence[str]) -> str:
-    return f"{len(names)} ({names[0]}{', ...' if len(names) > 1 else ''})"
+def _names(view: _View, tensors: Tensors) -> str:
+    n = tensors.bit_count()
+    return f"{n} ({view.name(bits.first(tensors))}{', ...' if n > 1 else ''})"
 
 
 def _place(rule: Rule) -> str:
@@ -235,4 +250,4 @@ def _place(rule: Rule) -> str:
 
 
 def _default(view: _View) -> Place:
-    return view.plan.recipe.places["default"]
+    return view.recipe.places["default"]

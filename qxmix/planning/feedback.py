@@ -61,14 +61,11 @@ def _fits(tensor: TensorInfo, moments: Moments, name: str) -> bool:
 
 def feedback_problems(plan: Plan, drafts: list[Draft]) -> Iterator[Problem]:
     """Moments that are another model's, have other shapes or lack a tensor, and feedback that does nothing."""
-    wanting = [d for d in drafts if d.encodes and wanted_feedback(plan.recipe, d.rule) is not None]
-    able = [d for d in wanting if has_feedback(d.quant_type) and not d.symmetric]
-    unable = (d for d in wanting if not has_feedback(d.quant_type) or d.symmetric)
-    yield from _without_feedback(unsilenced(plan.recipe, unable, "feedback-type"))
+    wanting = _wanting(plan.recipe, drafts)
+    able = [d for d in wanting if _able(d)]
+    yield from _without_feedback(unsilenced(plan.recipe, (d for d in wanting if not _able(d)), "feedback-type"))
     if plan.moments is None:
-        if able:
-            text = f"no moments are given (--moments), so {_names(able)} are encoded without the feedback asked for"
-            yield Problem("", text, "warning", "moments-none")
+        yield from without_moments(plan.recipe, drafts)
         return
     if not wanting and not any(t.second for t in plan.tensors):
         text = "no rule asks for feedback, so the moments change nothing; write 'feedback: true' into the recipe"
@@ -80,6 +77,21 @@ def feedback_problems(plan: Plan, drafts: list[Draft]) -> Iterator[Problem]:
         text = f"the moments have nothing for {_names(missing)}, encoded without the feedback asked for"
         yield Problem(missing[0].tensor.name, text, "warning", "moments-missing")
     yield from _misshapen(plan.moments, able)
+
+
+def without_moments(recipe: Recipe, drafts: Iterable[Draft]) -> Iterator[Problem]:
+    """Feedback that is asked for where no moments are given."""
+    if able := [d for d in _wanting(recipe, drafts) if _able(d)]:
+        text = f"no moments are given (--moments), so {_names(able)} are encoded without the feedback asked for"
+        yield Problem("", text, "warning", "moments-none")
+
+
+def _wanting(recipe: Recipe, drafts: Iterable[Draft]) -> list[Draft]:
+    return [d for d in drafts if d.encodes and wanted_feedback(recipe, d.rule) is not None]
+
+
+def _able(draft: Draft) -> bool:
+    return has_feedback(draft.quant_type) and not draft.symmetric
 
 
 def _without_feedback(drafts: Iterable[Draft]) -> Iterator[Problem]:

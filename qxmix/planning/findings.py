@@ -6,11 +6,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+from qxmix.container.model import ModelHeader
 from qxmix.errors import Problem, severity_order
 from qxmix.planning.choose import Chooser, Decisions
 from qxmix.planning.draft import Draft, names_of
 from qxmix.planning.fallback import Step, Types, nominal_nbytes
-from qxmix.planning.feedback import feedback_problems
+from qxmix.planning.feedback import feedback_problems, without_moments
 from qxmix.planning.loading import loading_problems, unloadable, where
 from qxmix.planning.memory_limits import memory_problems
 from qxmix.planning.metadata import edited
@@ -59,8 +60,8 @@ def find_problems(
         *rule_problems(plan, chooser, decisions),
         *_fallbacks(recipe, drafts),
         *loading_problems(recipe, plan.header.path, drafts),
-        *_no_effect(plan, drafts),
-        *_transformed(plan, drafts),
+        *_no_effect(plan.header, drafts),
+        *_transformed(plan.header, drafts),
         *_unwritten(drafts),
         *_searches(recipe, drafts),
         *scale_problems(plan, drafts),
@@ -77,6 +78,15 @@ def type_errors(recipe: Recipe, model: Path, drafts: list[Draft], types: Types) 
     before = [*_misfits(recipe, drafts, types), *_requantized(recipe, drafts)]
     behind = [*unloadable(recipe, model, drafts), *_unwritten(drafts)]
     return before, behind
+
+
+def type_warnings(recipe: Recipe, header: ModelHeader, drafts: list[Draft]) -> Iterator[Problem]:
+    """What costs something or changes nothing, importance left aside; told of one draft for all that come out alike."""
+    yield from without_moments(recipe, drafts)
+    yield from _fallbacks(recipe, drafts)
+    yield from loading_problems(recipe, header.path, drafts)
+    yield from _no_effect(header, drafts)
+    yield from _transformed(header, drafts)
 
 
 def _misfits(recipe: Recipe, drafts: list[Draft], types: Types) -> Iterator[Problem]:
@@ -113,31 +123,31 @@ def _leave_to_requantize(recipe: Recipe) -> str:
     return f"allow it by a recipe of three lines: 'qxmix: 1', 'extends: [{name}]' and 'allow_requantize: true'"
 
 
-def _no_effect(plan: Plan, drafts: list[Draft]) -> Iterator[Problem]:
+def _no_effect(header: ModelHeader, drafts: list[Draft]) -> Iterator[Problem]:
     """A copy under another name is rarely what was wanted."""
     if any(d.encodes for d in drafts):
         return
     if not drafts:
         why = "the model has no tensors, only metadata"
-    elif plan.header.get("general.type") == "adapter":
+    elif header.get("general.type") == "adapter":
         why = "it is an adapter, whose tensors the engines never quantize; merge it into its model and quantize that"
     elif not all(d.kept for d in drafts):
         why = "those that it does not keep have the types asked for already"
     else:
         why = f"all tensors are kept, most because of this: {Counter(d.kept for d in drafts).most_common(1)[0][0]}"
-    yield Problem(plan.header.path.name, f"the plan encodes no tensor: {why}", "warning", "no-effect")
+    yield Problem(header.path.name, f"the plan encodes no tensor: {why}", "warning", "no-effect")
 
 
-def _transformed(plan: Plan, drafts: list[Draft]) -> Iterator[Problem]:
+def _transformed(header: ModelHeader, drafts: list[Draft]) -> Iterator[Problem]:
     """Metadata that says how weights are stored stays with them, but was true of the weights before."""
-    keys = [f.key for f in plan.header.metadata if f.key.startswith(_TRANSFORMS)]
+    keys = [f.key for f in header.metadata if f.key.startswith(_TRANSFORMS)]
     if keys and any(d.encodes for d in drafts):
         text = (
             f"its metadata say that weights are stored rotated or with settings of their own ({keys[0]}); they stay, "
             "and the weights are quantized as they are stored: an engine that does not know the keys, or a scale that "
             "was found for other bits, gives garbage; compare the output with the model before it is used"
         )
-        yield Problem(plan.header.path.name, text, "warning", "transformed-weights")
+        yield Problem(header.path.name, text, "warning", "transformed-weights")
 
 
 def _growth(plan: Plan) -> Iterator[Problem]:

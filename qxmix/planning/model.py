@@ -14,9 +14,14 @@ from qxmix.quants import QuantType
 from qxmix.quants.feedback.options import Feedback
 from qxmix.recipe.encoding import Factor
 from qxmix.recipe.model import Recipe
+from qxmix.planning import bits
 
 if TYPE_CHECKING:
     from qxmix.container.moments import Moments
+from qxmix.errors import Problem
+from qxmix.planning.bits import Tensors
+from qxmix.planning.kept import Kept
+from qxmix.quants import QuantType
     from qxmix.quants.codec import Search
 
 
@@ -38,6 +43,17 @@ class TensorFeedback(NamedTuple):
     entry: str
     """Name of the moments' entry."""
     options: Feedback
+
+
+class Alike(NamedTuple):
+    """Tensors about which the same is decided."""
+
+    tensors: Tensors
+    rule: int | None
+    requested: str
+    type: str
+    kept: bool
+    encodes: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +137,12 @@ class Plan:
             f"<Plan {self.recipe.name} of {self.header.path.name}: {len(self.tensors)} tensors, "
             f"{self.file_nbytes} bytes, {self.bpw:.4f} bpw, {len(self.problems)} problems>"
         )
+
+    @property
+    def alike(self) -> tuple[Alike, ...]:
+        """What is decided, in the order of the first tensors."""
+        told = bits.by_value((t.rule, t.requested, t.type, bool(t.kept), t.action == "encode") for t in self.tensors)
+        return tuple(Alike(tensors, *what) for what, tensors in told.items())
 
     @property
     def file_nbytes(self) -> int:

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 
 from qxmix.container.layout import file_nbytes
 from qxmix.errors import Problem
+from qxmix.planning import bits
+from qxmix.planning.bits import Tensors
 from qxmix.planning.draft import Draft, groups, planned
 from qxmix.planning.fallback import Types
-from qxmix.planning.findings import type_errors
+from qxmix.planning.findings import type_errors, type_warnings
 from qxmix.planning.make import decide, make_plan
 from qxmix.planning.metadata import edited
-from qxmix.planning.model import Plan
-from qxmix.planning.rule_findings import expect_problems
+from qxmix.planning.model import Alike, Plan
+from qxmix.planning.rule_findings import expect_problems, idle_rules
 from qxmix.planning.sizes import fields_of, file_type_of
 from qxmix.planning.view import ModelView
 from qxmix.quants import QuantType
@@ -37,6 +39,10 @@ class Outline:
     """Bits per weight over all tensors."""
     refused: tuple[str, ...]
     """Ids of the errors of the plan, but for importance that is missing: that there is no matrix here is no reason."""
+    warned: bool
+    """Whether the plan may have a warning about anything else; it has none where this is False."""
+    alike: tuple[Alike, ...]
+    """What is decided, in the order of the first tensors."""
 
 
 def outline(recipe: Recipe, view: ModelView) -> Outline:
@@ -48,29 +54,46 @@ def outline(recipe: Recipe, view: ModelView) -> Outline:
 
     """
     header = view.header
-    if recipe.limits.ctx or any(rule.tie for rule in recipe.rules):
-        # Devices hold single tensors, and ties are between those of a layer, not between those that are alike.
+    if needs_plan(recipe):
         return outline_of(make_plan(recipe, header, view=view))
     chooser, decisions = decide(recipe, view, None)
     types = Types()
-    found = [(draft, tensors.bit_count()) for draft, tensors in groups(recipe, view, decisions, types)]
+    alike = sorted(groups(recipe, view, decisions, types), key=lambda group: bits.first(group[1]))
+    drafts = [draft for draft, _ in alike]
+    found = [(draft, tensors.bit_count()) for draft, tensors in alike]
     sizes, by_type = _sizes(recipe, found)
-    encodes = any(draft.encodes for draft, _ in found)
+    encodes = any(draft.encodes for draft in drafts)
     file_type = file_type_of(recipe, header, by_type, encodes=encodes)
     nbytes = file_nbytes(view.table_nbytes, fields_of(recipe, header, file_type), sizes.items())
     n_weights = sum(n * draft.tensor.n_weights for draft, n in found)
     bpw = 8 * sum(size * n for size, n in sizes.items()) / max(1, n_weights)
-    before, behind = type_errors(recipe, header.path, [draft for draft, _ in found], types)
-    edits = [p for p in edited(recipe, header).problems if p.severity == "error"]
+    before, behind = type_errors(recipe, header.path, drafts, types)
+    edits = edited(recipe, header).problems
     counts = list(expect_problems(recipe, chooser, decisions))
     exceeded = recipe.limits.exceeded(bpw, nbytes)
-    refused = (*_ids(before), *exceeded, *_ids([*edits, *counts, *behind]))
-    return Outline(nbytes, bpw, tuple(dict.fromkeys(refused)))
+    refused = (*_ids(before), *exceeded, *_ids([*(p for p in edits if p.severity == "error"), *counts, *behind]))
+    suspects = (*edits, *type_warnings(recipe, header, drafts))
+    warned = any(p.severity == "warning" and p.id not in recipe.silence for p in suspects)
+    idle = any(True for _ in idle_rules(recipe, chooser, decisions))
+    told = tuple(_alike(draft, tensors) for draft, tensors in alike)
+    return Outline(nbytes, bpw, tuple(dict.fromkeys(refused)), warned or idle, told)
+
+
+def needs_plan(recipe: Recipe) -> bool:
+    """Whether it takes a plan to tell: devices hold single tensors, and ties are between those of a layer."""
+    return bool(recipe.limits.ctx) or any(rule.tie for rule in recipe.rules)
 
 
 def outline_of(plan: Plan) -> Outline:
     """The outline of a plan that is there, of an output in one file."""
-    return Outline(plan.file_nbytes, plan.bpw, _ids(p for p in plan.problems if p.severity == "error"))
+    refused = _ids(p for p in plan.problems if p.severity == "error")
+    warned = any(p.severity == "warning" and p.id != _NO_IMATRIX for p in plan.problems)
+    return Outline(plan.file_nbytes, plan.bpw, refused, warned, plan.alike)
+
+
+def _alike(draft: Draft, tensors: Tensors) -> Alike:
+    requested = draft.requested.name if draft.requested is not None else draft.tensor.type
+    return Alike(tensors, draft.rule, requested, draft.type, bool(draft.kept), draft.encodes)
 
 
 def _sizes(recipe: Recipe, found: list[tuple[Draft, int]]) -> tuple[Counter[int], Counter[QuantType]]:

@@ -13,7 +13,7 @@ from qxmix.planning import bits
 from qxmix.planning.bits import Tensors
 from qxmix.planning.choose import Chooser, Decisions
 from qxmix.planning.model import Plan
-from qxmix.recipe.categories import layer_of, part_of
+from qxmix.recipe.categories import layer_of
 from qxmix.recipe.layers import layers_text
 from qxmix.recipe.model import Expect, Recipe, Rule
 
@@ -49,13 +49,19 @@ def _taken(recipe: Recipe, chooser: Chooser, decisions: Decisions, rule: Rule) -
 
 def rule_problems(plan: Plan, chooser: Chooser, decisions: Decisions) -> Iterator[Problem]:
     """Rules that decide nothing; see :func:`findings.find_problems`."""
-    parts = frozenset(part_of(t.name) for t in plan.tensors)
-    for number, rule in enumerate(plan.recipe.rules):
+    parts = frozenset(chooser.view.parts)
+    for rule in idle_rules(plan.recipe, chooser, decisions):
+        problem = _unmatched(plan, chooser, decisions.open, rule, parts)
+        if problem is not None and problem.id not in rule.silence:
+            yield problem
+
+
+def idle_rules(recipe: Recipe, chooser: Chooser, decisions: Decisions) -> Iterator[Rule]:
+    """The recipe's own rules that decide nothing of a model like those that they are for."""
+    for number, rule in enumerate(recipe.rules):
         idle = number not in decisions.by_rule and rule.source == 0 and rule.expect is None
         if idle and chooser.applies(rule):
-            problem = _unmatched(plan, chooser, decisions.open, rule, parts)
-            if problem is not None and problem.id not in rule.silence:
-                yield problem
+            yield rule
 
 
 def _unmatched(plan: Plan, chooser: Chooser, forcible: Tensors, rule: Rule, parts: frozenset[str]) -> Problem | None:

@@ -16,7 +16,7 @@ from qxmix.planning.gate import never_quantized, unreadable
 from qxmix.planning.kept import Kept
 from qxmix.quants import Engine
 from qxmix.recipe import layers
-from qxmix.recipe.categories import block_of, category_of, name_parts
+from qxmix.recipe.categories import block_of, category_of, name_parts, part_of
 from qxmix.recipe.conditions import FactValue
 from qxmix.recipe.layers import LayerSelector
 from qxmix.recipe.literals import required, sequences
@@ -63,6 +63,8 @@ class ModelView:
     _table_nbytes: int | None = None
     _totals: dict[object, int] = field(default_factory=dict)
     _layered: dict[object, Tensors] = field(default_factory=dict)
+    _parts: dict[str, Tensors] | None = None
+    _gates_and_ups: tuple[tuple[int, int], ...] | None = None
 
     def facts(self, *, has_imatrix: bool) -> dict[str, FactValue]:
         """The facts that are the same for every tensor."""
@@ -102,6 +104,27 @@ class ModelView:
             alike = bits.by_value((t.shape, t.type_id, t.nbytes, is_looked_up(t)) for t in tensors)
             self._kinds = tuple(Kind(found, tensor_facts(tensors[bits.first(found)])) for found in alike.values())
         return self._kinds
+
+    @property
+    def parts(self) -> dict[str, Tensors]:
+        """All tensors by the part of a name that is the same in every layer."""
+        if self._parts is None:
+            self._parts = bits.by_value(part_of(t.name) for t in self.header.tensors)
+        return self._parts
+
+    @property
+    def gates_and_ups(self) -> tuple[tuple[int, int], ...]:
+        """Each ``ffn_gate`` with the ``ffn_up`` that it is multiplied with."""
+        if self._gates_and_ups is None:
+            index = {t.name: i for i, t in enumerate(self.header.tensors)}
+            ups = ((i, index.get(n.replace("ffn_gate", "ffn_up"))) for n, i in index.items() if "ffn_gate" in n)
+            self._gates_and_ups = tuple((i, up) for i, up in ups if up is not None)
+        return self._gates_and_ups
+
+    def n_weights(self, tensors: Tensors) -> int:
+        """How many weights a set of tensors has."""
+        sizes = (self.header.tensors[bits.first(kind.tensors)].n_weights for kind in self.kinds)
+        return sum(n * (kind.tensors & tensors).bit_count() for kind, n in zip(self.kinds, sizes, strict=True))
 
     def named(self, names: NameTest, among: Tensors, where: Place) -> Tensors:
         """Those among the given ones whose names pass a test.

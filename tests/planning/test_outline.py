@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from qxmix.lint import lint, suspicions
 from qxmix.plan import make_plan
 from qxmix.planning import bits
 from qxmix.planning.outline import outline
@@ -30,6 +31,8 @@ def check(recipe: Recipe, view: ModelView) -> None:
     found, plan = outline(recipe, view), make_plan(recipe, view.header)
     errors = dict.fromkeys(p.id for p in plan.problems if p.severity == "error" and p.id != "imatrix-missing")
     assert (found.nbytes, found.bpw, found.refused) == (plan.file_nbytes, plan.bpw, tuple(errors))
+    assert found.warned or all(p.severity != "warning" or p.id == "imatrix-missing" for p in plan.problems)
+    assert suspicions(recipe, view, found.alike) == lint(plan)
 
 
 @pytest.mark.parametrize("model", list(SOME))
