@@ -57,7 +57,7 @@ def find_problems(
         *_shard_size(plan, split),
         *_growth(plan),
         *expect_problems(recipe, chooser, decisions),
-        *rule_problems(plan, chooser, decisions),
+        *rule_problems(recipe, chooser, decisions),
         *_fallbacks(recipe, drafts),
         *loading_problems(recipe, plan.header.path, drafts),
         *_no_effect(plan.header, drafts),

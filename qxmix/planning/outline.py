@@ -20,7 +20,7 @@ from qxmix.planning.findings import type_errors, type_warnings
 from qxmix.planning.make import decide, make_plan
 from qxmix.planning.metadata import edited
 from qxmix.planning.model import Alike, Plan
-from qxmix.planning.rule_findings import expect_problems, idle_rules
+from qxmix.planning.rule_findings import expect_problems, rule_problems
 from qxmix.planning.sizes import fields_of, file_type_of
 from qxmix.planning.view import ModelView
 from qxmix.quants import QuantType
@@ -72,11 +72,10 @@ def outline(recipe: Recipe, view: ModelView) -> Outline:
     counts = list(expect_problems(recipe, chooser, decisions))
     exceeded = recipe.limits.exceeded(bpw, nbytes)
     refused = (*_ids(before), *exceeded, *_ids([*(p for p in edits if p.severity == "error"), *counts, *behind]))
-    suspects = (*edits, *type_warnings(recipe, header, drafts))
+    suspects = (*edits, *rule_problems(recipe, chooser, decisions), *type_warnings(recipe, header, drafts))
     warned = any(p.severity == "warning" and p.id not in recipe.silence for p in suspects)
-    idle = any(True for _ in idle_rules(recipe, chooser, decisions))
     told = tuple(_alike(draft, tensors) for draft, tensors in alike)
-    return Outline(nbytes, bpw, tuple(dict.fromkeys(refused)), warned or idle, told)
+    return Outline(nbytes, bpw, tuple(dict.fromkeys(refused)), warned, told)
 
 
 def needs_plan(recipe: Recipe) -> bool:

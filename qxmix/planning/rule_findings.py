@@ -10,9 +10,7 @@ from functools import lru_cache
 
 from qxmix.errors import Problem
 from qxmix.planning import bits
-from qxmix.planning.bits import Tensors
 from qxmix.planning.choose import Chooser, Decisions
-from qxmix.planning.model import Plan
 from qxmix.recipe.categories import layer_of
 from qxmix.recipe.layers import layers_text
 from qxmix.recipe.model import Expect, Recipe, Rule
@@ -47,59 +45,56 @@ def _taken(recipe: Recipe, chooser: Chooser, decisions: Decisions, rule: Rule) -
     return (chooser.selected(rule, candidates) & ~own).bit_count()
 
 
-def rule_problems(plan: Plan, chooser: Chooser, decisions: Decisions) -> Iterator[Problem]:
-    """Rules that decide nothing; see :func:`findings.find_problems`."""
-    parts = frozenset(chooser.view.parts)
-    for rule in idle_rules(plan.recipe, chooser, decisions):
-        problem = _unmatched(plan, chooser, decisions.open, rule, parts)
-        if problem is not None and problem.id not in rule.silence:
-            yield problem
-
-
-def idle_rules(recipe: Recipe, chooser: Chooser, decisions: Decisions) -> Iterator[Rule]:
+def rule_problems(recipe: Recipe, chooser: Chooser, decisions: Decisions) -> Iterator[Problem]:
     """The recipe's own rules that decide nothing of a model like those that they are for."""
     for number, rule in enumerate(recipe.rules):
         idle = number not in decisions.by_rule and rule.source == 0 and rule.expect is None
         if idle and chooser.applies(rule):
-            yield rule
+            problem = _unmatched(recipe, chooser, decisions, rule)
+            if problem is not None and problem.id not in rule.silence:
+                yield problem
 
 
-def _unmatched(plan: Plan, chooser: Chooser, forcible: Tensors, rule: Rule, parts: frozenset[str]) -> Problem | None:
+def _unmatched(recipe: Recipe, chooser: Chooser, decisions: Decisions, rule: Rule) -> Problem | None:
     """Tell a rule that selects nothing from one that comes too late or selects only what is never quantized."""
     found = chooser.selected(rule, chooser.view.all)
-    selected, quantizable = bits.indices(found), bits.indices(found & chooser.quantizable)
-    if not selected:
+    quantizable = found & chooser.quantizable
+    before = [number for number, tensors in sorted(decisions.by_rule.items()) if tensors & quantizable]
+    if not found:
         text, id_ = (
-            f"selects no tensor of this model ({rule.selector}){_why_none(plan, chooser, rule, parts)}",
+            f"selects no tensor of this model ({rule.selector}){_why_none(chooser, rule)}",
             "rule-unmatched",
         )
     elif not quantizable:
-        reason = plan.tensors[selected[0]].kept
-        text = f"selects only tensors that are never quantized, like {plan.tensors[selected[0]].name}: {reason}"
-        text += "; 'force: true' quantizes them" if found & forcible else ""
+        example = bits.first(found)
+        reason = next((why for why, tensors in decisions.kept.items() if tensors >> example & 1), None)
+        text = f"selects only tensors that are never quantized, like {chooser.view.header.tensors[example].name}"
+        text += f": {reason}" if reason else ""
+        text += "; 'force: true' quantizes them" if found & decisions.open else ""
         id_ = "rule-never-quantized"
-    elif any(plan.recipe.rules[r].when for i in quantizable if (r := plan.tensors[i].rule) is not None):
+    elif any(recipe.rules[number].when for number in before):
         # A rule before it is for models like this one; it is for the others.
         return None
     else:
-        before = sorted({r for i in quantizable if (r := plan.tensors[i].rule) is not None})
-        places = ", ".join(plan.recipe.rules[r].where.path for r in before[:3])
+        places = ", ".join(recipe.rules[number].where.path for number in before[:3])
         text, id_ = (
-            f"decides nothing: {places} before it take all {len(quantizable)} tensors it selects",
+            f"decides nothing: {places} before it take all {quantizable.bit_count()} tensors it selects",
             "rule-shadowed",
         )
     return Problem(rule.where, text, "warning", id_)
 
 
-def _why_none(plan: Plan, chooser: Chooser, rule: Rule, parts: frozenset[str]) -> str:
+def _why_none(chooser: Chooser, rule: Rule) -> str:
     """The layers that the rest of a rule selects, or a part of a name that its pattern may have meant."""
     if rule.layers is not None:
         elsewhere = bits.indices(chooser.selected(replace(rule, layers=None), chooser.view.all))
-        numbers = [layer for i in elsewhere if (layer := layer_of(plan.tensors[i].name)) is not None]
+        tensors = chooser.view.header.tensors
+        numbers = [layer for i in elsewhere if (layer := layer_of(tensors[i].name)) is not None]
         return f"; without 'layers' it selects {len(elsewhere)}, of layers {layers_text(numbers)}" if numbers else ""
     if _HUGGING_FACE.search(rule.match or ""):
         return "; tensors of a GGUF have other names: 'qxmix inspect MODEL --all' lists them"
     words = re.findall(r"[A-Za-z0-9_]{4,}", rule.match or "")
+    parts = frozenset(chooser.view.parts)
     close = next((meant for word in words if (meant := _near_part(word, parts))), "")
     return f"; did you mean {close}?" if close else ""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from qxmix.errors import Place, Problem, RecipeError
 from qxmix.recipe import bundle
 from qxmix.recipe.assemble import RecipeFile, assemble
 from qxmix.recipe.build import items
-from qxmix.recipe.faults import check
+from qxmix.recipe.faults import Fault, check
 from qxmix.recipe.model import Recipe
 from qxmix.recipe.once import stream_of
 from qxmix.recipe.remedies import near
@@ -228,13 +229,19 @@ def _take(data: bytes, path: Path, name: str, state: _State, chain: tuple[Path, 
 
 
 def _parse(path: Path, name: str, text: str, data: bytes, state: _State) -> RecipeFile:
-    node = parse(text, name)
-    faults = check(node, name) if state.validated or not fits(node) else []
+    node, faults = _structure(text, name, validated=state.validated)
     state.problems += [Problem(where, text) for where, text in faults]
     root = _without([where.path for where, _ in faults], node)
     file = RecipeFile(name, path, text, data, root, [], sound=not faults)
     state.files[path.resolve()] = file
     return file
+
+
+@lru_cache(maxsize=64)
+def _structure(text: str, name: str, *, validated: bool) -> tuple[Node, tuple[Fault, ...]]:
+    """The tree of a file and its faults; most recipes of a list extend the same few files."""
+    node = parse(text, name)
+    return node, tuple(check(node, name)) if validated or not fits(node) else ()
 
 
 def _read_bundle(documents: list[tuple[str, list[int]]], path: Path, name: str, state: _State) -> RecipeFile:
