@@ -116,6 +116,8 @@ class _View:
 def _partly_shadowed(view: _View) -> Iterator[Problem]:
     """Often meant: the special case before the general one.  So it is a note, and says who takes what."""
     for rule, selected in view.selected.items():
+        if not selected & ~view.decided.get(rule, 0):
+            continue
         lost = {r: taken for r, tensors in sorted(view.decided.items()) if r < rule and (taken := tensors & selected)}
         n_lost = bits.union(lost.values()).bit_count()
         n_selected = selected.bit_count()
@@ -133,12 +135,16 @@ def _match_order(view: _View) -> Iterator[Problem]:
     differ: dict[Tensors, tuple[Alike, Rule]] = {}
     seen = 0
     for number, selected in reversed(view.selected.items()):
-        last, seen, rule = selected & ~seen & heard, seen | selected, recipe.rules[number]
+        last, seen, rule = (
+            selected & ~seen & heard & ~view.decided.get(number, 0),
+            seen | selected,
+            recipe.rules[number],
+        )
         # A rule that adjusts says less by its type than what it comes to.
-        if rule.adjust or "match-order" in rule.silence:
+        if not last or rule.adjust or "match-order" in rule.silence:
             continue
         asked = _word(rule.type, recipe.default)
-        others = (a for a in view.alike if a.rule != number and a.requested != asked)
+        others = (a for a in view.alike if a.requested != asked)
         differ |= {found: (a, rule) for a in others if (found := last & a.tensors)}
     if differ:
         example = min(differ, key=bits.first)

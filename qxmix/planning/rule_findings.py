@@ -59,7 +59,8 @@ def _unmatched(recipe: Recipe, chooser: Chooser, decisions: Decisions, rule: Rul
     """Tell a rule that selects nothing from one that comes too late or selects only what is never quantized."""
     found = chooser.selected(rule, chooser.view.all)
     quantizable = found & chooser.quantizable
-    before = [number for number, tensors in sorted(decisions.by_rule.items()) if tensors & quantizable]
+    takers = sorted(decisions.by_rule.items()) if quantizable else []
+    before = [number for number, tensors in takers if tensors & quantizable]
     if not found:
         text, id_ = (
             f"selects no tensor of this model ({rule.selector}){_why_none(chooser, rule)}",

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jsonschema
@@ -15,12 +16,16 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from qxmix.check import find_recipes
+from qxmix.check import check, find_recipes
 from qxmix.cli.main import main
 from qxmix.container.header import read_shards
 from qxmix.container.header_only import write_header
-from qxmix.recipe.load import shipped_names
+from qxmix.planning.outline import outline
+from qxmix.planning.view import ModelView
+from qxmix.recipe.load import _structure, load_recipe, shipped_names
 from qxmix.resources import data_dir
+from tests.planning.models import header
+from tests.planning.test_published import glm_4_6
 
 ROOT = Path(__file__).parents[2]
 GOOD = """# Mine.
@@ -112,6 +117,25 @@ def test_all_shipped_recipes_are_found() -> None:
     found = find_recipes([data_dir("recipes")])
     assert len(found) == len(shipped_names())
     assert not any(p.name.startswith("_") for p in found)
+
+
+def test_the_time_of_a_list() -> None:
+    """At most four times that of sizes alone, files read and models seen anew by both."""
+    paths, model = find_recipes([data_dir("recipes")])[::4], header(glm_4_6())
+    list(check(paths[:1], [model]))
+
+    def sizes() -> None:
+        view = ModelView(model)
+        for path in paths:
+            outline(load_recipe(path), view)
+
+    times = []
+    for work in (sizes, lambda: list(check(paths, [model]))):
+        _structure.cache_clear()
+        start = time.process_time()
+        work()
+        times.append(time.process_time() - start)
+    assert times[1] <= 4 * times[0]
 
 
 def test_the_hook_is_what_pre_commit_takes() -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
+import resource
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gguf
 import numpy as np
@@ -16,6 +20,7 @@ import pytest
 from qxmix.container.header import read_header
 from qxmix.container.moments import SecondMoments, load_moments, save_moments
 from qxmix.errors import PlanError
+from qxmix.execute import Options, apply_all
 from qxmix.execute.tasks import refuse_too_little_memory
 from qxmix.plan import make_plan, peak_nbytes
 from qxmix.planning.memory import BASE_NBYTES, CHUNK_NBYTES, Chunking
@@ -30,23 +35,47 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 CODE = """
-import re, resource, sys
-from pathlib import Path
-from qxmix.execute import Options, apply_all
-from tests.execute.test_memory import chunking_of, plans_of
-model, *words = sys.argv[1:]
-outputs = [(plan, Path(f"{model}.{i}.out")) for i, plan in enumerate(plans_of(Path(model), words))]
-executor = "processes" if "processes" in words else "threads"
-apply_all(outputs, Options(executor=executor, n_workers=2, overwrite=True, report="report" in words))
-# Not ru_maxrss of the process itself: it starts at what the process that forked this one held.
-own = int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
-print(own + (2 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss if executor == "processes" else 0))
+import sys
+from tests.execute.test_memory import measure
+if __name__ == "__main__":
+    print(measure(*sys.argv[1:]))
 """
+
+
+def measure(model: str, *words: str) -> int:
+    """Bytes that this process and its workers held at most while the model was applied."""
+    outputs = [(plan, Path(f"{model}.{i}.out")) for i, plan in enumerate(plans_of(Path(model), words))]
+    executor = "processes" if "processes" in words else "threads"
+    with ExitStack() as stack:
+        workers = None
+        if "dask" in words:
+            workers = stack.enter_context(cluster())
+            executor = f"dask:{workers.scheduler_address}"
+        apply_all(outputs, Options(executor=executor, n_workers=2, overwrite=True, report="report" in words))
+        theirs = [] if workers is None else stack.enter_context(workers.get_client()).run(peak_of_this).values()
+    own = peak_of_this()
+    # Not ru_maxrss of the process itself: it starts at what the process that forked this one held.
+    children = 2 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 if executor == "processes" else 0
+    return own + children + sum(int(peak) for peak in theirs)
+
+
+def cluster() -> Any:
+    """Start two workers of one thread each."""
+    return import_module("distributed").LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+    )
+
+
+def peak_of_this() -> int:
+    """Most bytes that this process held."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found
+    return 1024 * int(found[1])
 
 
 def chunking_of(words: Sequence[str]) -> Chunking:
     """How the work of these options is cut up."""
-    return Chunking(n_workers=2, measure="report" in words, processes="processes" in words)
+    return Chunking(n_workers=2, measure="report" in words, processes="processes" in words or "dask" in words)
 
 
 def plans_of(model: Path, words: Sequence[str]) -> list[Plan]:
@@ -90,7 +119,7 @@ def peak_of(model: Path, *words: str) -> int:
     """Bytes that an apply with these options really held."""
     command = [sys.executable, "-c", CODE, str(model), *words]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return int(done.stdout) * 1024
+    return int(done.stdout)
 
 
 @pytest.mark.slow
@@ -107,9 +136,13 @@ def test_memory_is_bounded_by_the_plan_and_not_by_the_model(tmp_path: Path) -> N
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 @pytest.mark.parametrize(
-    "words", [["report"], ["several"], ["feedback"], ["processes"], ["several", "processes"]], ids="-".join
+    "words",
+    [["report"], ["several"], ["feedback"], ["processes"], ["several", "processes"], ["several", "dask"]],
+    ids="-".join,
 )
 def test_no_option_takes_more_than_the_plan_says(words: list[str], tmp_path: Path) -> None:
+    if "dask" in words:
+        pytest.importorskip("distributed")
     model = hollow_model(tmp_path / "model.gguf", 2)
     plan, *beside = plans_of(model, words)
     peak_of(model, *words)  # which may compile
