@@ -9,19 +9,16 @@ from qxmix.container.imatrix import Imatrix
 from qxmix.container.layout import OutputFile
 from qxmix.container.model import ModelHeader, TensorInfo
 from qxmix.errors import Problem
+from qxmix.planning import bits
+from qxmix.planning.bits import Tensors
 from qxmix.planning.kept import Kept
 from qxmix.quants import QuantType
 from qxmix.quants.feedback.options import Feedback
 from qxmix.recipe.encoding import Factor
 from qxmix.recipe.model import Recipe
-from qxmix.planning import bits
 
 if TYPE_CHECKING:
     from qxmix.container.moments import Moments
-from qxmix.errors import Problem
-from qxmix.planning.bits import Tensors
-from qxmix.planning.kept import Kept
-from qxmix.quants import QuantType
     from qxmix.quants.codec import Search
 
 
