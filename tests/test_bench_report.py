@@ -20,7 +20,9 @@ def test_the_readme_has_the_committed_figures() -> None:
 
 
 def test_every_file_of_figures_is_shown() -> None:
-    assert {path.stem for path in report.RESULTS.glob("*.json")} <= set(report.FILES)
+    assert {path.stem for path in report.RESULTS.glob("*.json")} <= {
+        file for _, files in report.TABLES.values() for file in files
+    }
 
 
 def test_a_table_says_how_many_times_the_engines_speed() -> None:
@@ -36,6 +38,11 @@ def test_what_feedback_does_is_told_as_a_change() -> None:
     speed = report.Run({}, "", ({"type": "Q4_0", "speed": {"imatrix": 60.0, "feedback": 30.0}},))
     assert "| Q4_0 | -50.0 % | - | - | -5.1 % | +0.0 % | 30 | 0.50x |" in report.feedback_table(run, speed)
     assert "| +0.0 % | - | - |" in report.feedback_table(run, None)
+
+
+def test_a_block_that_is_worse_than_the_best_rounding_is_told() -> None:
+    run = report.Run({}, "", ({"type": "Q4_0", "blocks": 1_003_520, "worse": 1, "worst": 9.946e-14},))
+    assert "| Q4_0 | 1,003,520 | 1 | 1e-13 |" in report.brute_table(run)
 
 
 def test_a_readme_without_a_place_for_a_table_is_refused() -> None:

@@ -17,11 +17,10 @@ import click
 from qxmix.quants import QUANT_TYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parents[2] / "README.md"
-FILES = ("kernels-avx2", "kernels-avx512", "apply-avx2", "feedback", "feedback-speed")
 ENGINES = ("ik_llama.cpp", "llama.cpp")
 
 
@@ -132,17 +131,26 @@ def feedback_table(run: Run, speeds: Run | None) -> str:
     return _table(["type", *(title for title, _ in FED), "worst of all", "Mw/s", "times the speed without"], rows)
 
 
+def brute_table(run: Run) -> str:
+    """The exhaustive searches beside trying every rounding."""
+    rows = [[r["type"], f"{r['blocks']:,}", str(r["worse"]), f"{r['worst']:.0e}"] for r in run.results]
+    return _table(["search of", "blocks", "worse than the best", "largest relative difference"], rows)
+
+
+TABLES: dict[str, tuple[Callable[..., str], tuple[str, ...]]] = {
+    "kernels": (kernels_table, ("kernels-avx2", "kernels-avx512")),
+    "exhaustive": (exhaustive_table, ("kernels-avx2",)),
+    "brute": (brute_table, ("brute",)),
+    "apply": (apply_table, ("apply-avx2",)),
+    "feedback": (feedback_table, ("feedback", "feedback-speed")),
+}
+"""By the names of the README's markers: what makes the table, and of which files; the first of them must be there."""
+
+
 def tables() -> dict[str, str]:
     """What stands between the README's markers, by their names; those that were measured."""
-    narrow, wide, apply, fed, fed_speed = (load_run(name) for name in FILES)
-    found = {"kernels": kernels_table(narrow, wide)} if narrow or wide else {}
-    if narrow:
-        found["exhaustive"] = exhaustive_table(narrow)
-    if apply:
-        found["apply"] = apply_table(apply)
-    if fed:
-        found["feedback"] = feedback_table(fed, fed_speed)
-    return found
+    runs = {name: [load_run(file) for file in files] for name, (_, files) in TABLES.items()}
+    return {name: TABLES[name][0](*found) for name, found in runs.items() if found[0] is not None}
 
 
 def filled(readme: str) -> str:

@@ -18,6 +18,7 @@ from qxmix.quants.common.levels import IQ4_LEVELS
 from qxmix.quants.common.search import search_linear
 from qxmix.quants.common.search_table import table_best
 from qxmix.quants.jit import inlined
+from tests.bench import brute
 from tests.quants.naive.roundings import best_explained
 
 TABLE = 0
@@ -94,6 +95,7 @@ def test_exhaustive_equals_trying_every_code_vector(levels: np.ndarray) -> None:
         for codes in itertools.product(levels, repeat=n)
     ]
     np.testing.assert_allclose(explained(x, w, q), np.max(every, axis=0), rtol=1e-6)
+    np.testing.assert_allclose(best_explained(x.T, w.T, levels), np.max(every, axis=0), rtol=1e-12)
     best = (w * x * q).sum(axis=0) / (w * q * q).sum(axis=0)
     np.testing.assert_allclose(scale, best, rtol=1e-5)
 
@@ -116,8 +118,21 @@ def test_exhaustive_explains_what_the_best_of_all_roundings_does(n: int, nmax: i
     x, w = hard_blocks(n)
     levels = (IQ4_LEVELS if nmax == TABLE else np.arange(-nmax, nmax)).astype(np.float64)
     gain = explained(x, w, search(x, w, nmax, "exhaustive")[1])
-    best = [best_explained(a, b, levels) for a, b in zip(x.T.astype(np.float64), w.T.astype(np.float64), strict=True)]
-    np.testing.assert_allclose(gain, best, rtol=1e-12)
+    np.testing.assert_allclose(gain, best_explained(x.T, w.T, levels), rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", brute.KINDS)
+@pytest.mark.parametrize("name", brute.SEARCHED)
+def test_the_exhaustive_search_of_a_type_explains_what_the_best_of_all_roundings_does(name: str, kind: str) -> None:
+    """A thousandth of what ``python -m tests.bench.brute`` compares."""
+    found = brute.differences(np.random.default_rng(len(kind)), name, kind, 3 * LANES)
+    np.testing.assert_array_less(np.abs(found), brute.EQUAL)
+
+
+def test_a_search_that_is_not_exhaustive_is_told() -> None:
+    x, w = brute.draw(np.random.default_rng(1), "gaussian", LANES, 32)
+    gain = explained(x.T, w.T, search(x.T.copy(), w.T.copy(), 8, "gradient")[1])
+    assert (gain < best_explained(x, w, brute.SEARCHED["Q4_0"].levels) * (1 - brute.EQUAL)).any()
 
 
 def test_exhaustive_of_a_block_without_values_or_weights_is_scale_zero() -> None:
