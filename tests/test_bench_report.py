@@ -45,6 +45,12 @@ def test_a_block_that_is_worse_than_the_best_rounding_is_told() -> None:
     assert "| Q4_0 | 1,003,520 | 1 | 1e-13 |" in report.brute_table(run)
 
 
+def test_growth_says_what_was_not_measured() -> None:
+    rows = [{"n": 2, "seconds": 1.234}, {"n": 16, "seconds": 0.5, "reasoned": True}]
+    run = report.Run({"processor": "P", "vector_bits": 256}, "", ({"what": "threads", "rows": rows},))
+    assert "| threads, an apply to Q6_K | 2: 1.2; 16: 0.5 * |" in report.scale_table(run)
+
+
 def test_a_readme_without_a_place_for_a_table_is_refused() -> None:
     with pytest.raises(ValueError, match="no place <!-- speed: kernels -->"):
         report.filled("")

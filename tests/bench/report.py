@@ -137,10 +137,29 @@ def brute_table(run: Run) -> str:
     return _table(["search of", "blocks", "worse than the best", "largest relative difference"], rows)
 
 
+GROWING = {
+    "threads": "threads, an apply to Q6_K", "size": "GB of a model, an apply to Q4_0 by two threads",
+    "tensors": "tensors, a plan", "experts": "experts of 1,086 tensors, a plan",
+    "rules": "rules for 1,086 tensors, a plan",
+}  # fmt: skip
+"""What the bench of growth calls its parts, and the table."""
+
+
+def scale_table(run: Run) -> str:
+    """How time grows with what there is more of."""
+    parts, rows = {r["what"]: r["rows"] for r in run.results}, []
+    for title, found in ((title, parts[what]) for what, title in GROWING.items() if what in parts):
+        cells = [f"{r['n']:g}: {r['seconds']:.2g}{' *' if r.get('reasoned') else ''}" for r in found]
+        rows.append([title, "; ".join(cells)])
+    notes = ["*: follows from the parts that threads share and those that they do not."] if "threads" in parts else []
+    return "\n".join([_table(["more", "how many: seconds"], rows), "", *notes, f"{run.title}."])
+
+
 TABLES: dict[str, tuple[Callable[..., str], tuple[str, ...]]] = {
     "kernels": (kernels_table, ("kernels-avx2", "kernels-avx512")),
     "exhaustive": (exhaustive_table, ("kernels-avx2",)),
     "brute": (brute_table, ("brute",)),
+    "scale": (scale_table, ("scale",)),
     "apply": (apply_table, ("apply-avx2",)),
     "feedback": (feedback_table, ("feedback", "feedback-speed")),
 }
