@@ -27,7 +27,7 @@ from qxmix.quants import Engine, find
 from qxmix.recipe.patterns import search
 from qxmix.recipe.tree import MAX_NBYTES, read_text
 
-_ASSIGNED = re.compile(r"(\s*#.*\n)*\s*\w+=[\"']")
+_ASSIGNED = re.compile(r"(\s*#.*\n)*\s*[A-Za-z_]\w*=[\"']")
 _RULES = re.compile(
     r"(?!.*(?:\s-|quantize))(?:"
     r"[^\s=,\"'<>;]+=\w+(?:[,\s]+[^\s=,\"'<>;]+=\w+)*,?|[^=\"';|<>-][^=\"';|<>]*=\w+,?)"
@@ -203,8 +203,9 @@ def _from_list(
     body, line = shell_text(text, ""), 1
     if not _all_rules(body) and _ASSIGNED.match(body):
         # A list pasted with its variable: custom="...".
-        value = next(iter(read_script(body, str(path)).variables.values()))
-        body, line = value.text, value.first_line
+        value = next(iter(read_script(body, str(path)).variables.values()), None)
+        if value is not None:
+            body, line = value.text, value.first_line
     if not _has_rules(body):
         told = "no llama-quantize command found in it, and nothing that looks like a rule 'pattern=type'"
         raise RecipeError(Problem(str(path), told))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import qxmix
@@ -11,7 +12,7 @@ from qxmix.demo import make_demo_imatrix, make_demo_model
 from qxmix.plan import Split
 from tests.advice.case import Case, of_recipe, of_script
 from tests.gguf_bytes import dat, dat_entry, gguf, tensor, text_field
-from tests.planning.models import write_imatrix
+from tests.planning.models import write, write_imatrix
 from tests.planning.zoo import dense
 
 if TYPE_CHECKING:
@@ -57,6 +58,12 @@ MORE = (
     of_script("{} takes types only as it spells them and drops '{} {}' without a word; write {}, or remove the option",
               "llama-quantize --custom-q attn_v=q8_0 --output-tensor-type Q6_k " + _Q4,
               "llama-quantize --custom-q attn_v=q8_0 --output-tensor-type q6_K " + _Q4),
+    of_script("a list has '{}' in it without quotes; put it into quotes", "A=(a & b)\nllama-quantize " + _Q4,
+              "A=('a & b')\nllama-quantize " + _Q4),
+    of_script("qxmix comes without a recipe of the mix {} of {}; name another with --base",
+              "llama-quantize --custom-q attn_v=q8_0 in.gguf out.gguf MXFP4_R8\n", "", then="--base Q4_K_M"),
+    Case("the TYPE that decides what no rule does stands in no command; add it, or give --base TYPE",
+         "import {script}", "import {script} --base Q4_K_M", "--custom-q attn_v=q8_0\n", suffix=".sh"),
     # Usage.
     Case("--all is of all types: leave out the TYPEs, or --all", "warmup --all F16", "warmup F16"),
     Case("--ctx is about a machine; give its --vram, --ram or both (chunks of a text: --text-ctx)",
@@ -77,7 +84,16 @@ MORE = (
          "measure {model} -o {tmp}/m1.json --target ik_llama.cpp --types iq4_k"),
     Case("no {} types fit all tensors and the budget; raise --max-types, or the size",
          "solve {model} --size 1kB --max-types 1", "solve {model} --size 4MB --max-types 3 -o {tmp}/m6.yaml"),
+    Case("not even the smallest types fit into --vram and --ram; give a shorter --ctx, or more memory",
+         "solve {model} --ctx 512 --ram 8MiB --types q8_0",
+         "solve {model} --ctx 512 --ram 16MiB --types q8_0 -o {tmp}/m7.yaml"),
+    Case("{} does not hold keys or values of {} weights a token; try F16",
+         "plan {mix} {narrow} --ctx 512 --kv-type q8_0", "plan {mix} {narrow} --ctx 512 --kv-type f16", refused=False),
+    Case("{}; split it with --split-max-size hub", "lint {mix} {huge} --publish",
+         "plan {mix} {huge} --split-max-size hub", refused=False),
     # Files.
+    Case("has {}{} already; give another folder, or --overwrite to make the demo again", "demo {begun}",
+         "demo {begun} --overwrite"),
     Case("is a folder; give the name of a file", "apply {mix} {model} -o {nest}",
          "apply {mix} {model} -o {tmp}/file.gguf"),
     Case("is a device, pipe or socket; give the name of a file", "apply {mix} {model} -o /dev/null --overwrite",
@@ -101,7 +117,7 @@ MORE = (
     Case("is shard {} of {}; give the first, {}{}", "plan {mix} {shard2}", "plan {mix} {shard1}"),
     Case("has version {} and this qxmix reads {}; make it anew (qxmix inspect MODEL --lattice)",
          "plan {mix} {model} --lattice {old_lattice}", "inspect {model} --lattice -o {tmp}/l1.json"),
-    Case("is of another model than {}; make one of it (qxmix inspect MODEL --lattice -o L.json)",
+    Case("{}; make one of it (qxmix inspect MODEL --lattice -o L.json)",
          "plan {mix} {model} --lattice {foreign_lattice}", "inspect {model} --lattice -o {tmp}/l2.json"),
     Case("an interrupted apply of this plan is here; go on with --resume, or start over with --overwrite",
          "apply {mix} {model} -o {cut}", "apply {mix} {model} -o {cut} --resume"),
@@ -123,6 +139,11 @@ MORE = (
          "from this model", "plan {weighted_mix} {model} --imatrix {one_wrong} --strict",
          "plan {weighted_mix} {model} --imatrix {imatrix}"),
     # Recipes.
+    Case("'{}' takes more than {} s on the name '{}'; nested repeats like (a+)+ backtrack without end, write the "
+         "pattern without them", "plan {r} {slow}", "plan {r} {slow}",
+         _Q + "rules: [{match: '(a|aa)+$', type: q8_0}]\n", _Q + "rules: [{match: 'a+$', type: q8_0}]\n"),
+    Case("{}; keep such tensors as they are ('keep', or 'type: keep')", "plan {r} {f64}", "plan {r} {f64}",
+         _Q, _Q + "rules: [{match: attn_q, type: keep}]\n"),
     Case("the model has '{}' already; remove it, or choose another", "plan {r} {licensed}", "plan {r} {licensed}",
          _Q + "metadata: {rename: {general.name: general.license}}\n",
          _Q + "metadata: {rename: {general.name: general.license_name}}\n"),
@@ -147,10 +168,26 @@ MORE = (
 
 def prepare(folder: Path, paths: Mapping[str, Path]) -> dict[str, Path]:
     """The files that these need, besides those of the others."""
-    names = ("bare", "foreign", "old_lattice", "foreign_lattice", "adapter", "iq4_k", "moe", "licensed")
+    names = (
+        "bare",
+        "foreign",
+        "old_lattice",
+        "foreign_lattice",
+        "adapter",
+        "iq4_k",
+        "moe",
+        "licensed",
+        "slow",
+        "narrow",
+        "f64",
+        "huge",
+    )
     cuts = ("cut", "cut2", "cut3")
     made = {name: folder / f"{name}.gguf" for name in names + cuts} | {"empty": folder / "empty"}
-    made["empty"].mkdir()
+    made["begun"] = folder / "begun"
+    for name in ("empty", "begun"):
+        made[name].mkdir()
+    (made["begun"] / "demo.txt").write_text("")
     (folder / "nest" / "demo-one.gguf").mkdir(parents=True)
     made |= {"nest": folder / "nest", "zip": folder / "zip", "noise": folder / "noise", "moe_dat": folder / "moe.dat"}
     made["zip"].write_bytes(b"PK\3\4" + bytes(100))
@@ -165,6 +202,11 @@ def prepare(folder: Path, paths: Mapping[str, Path]) -> dict[str, Path]:
     fields = [text_field("general.architecture", "llama"), text_field("general.type", "adapter")]
     made["adapter"].write_bytes(gguf(fields, [tensor("blk.0.attn_q.weight.lora_a", (8, 8))], bytes(256)))
     fields = [text_field(f"general.{key}", "llama") for key in ("architecture", "name", "license")]
+    made["slow"].write_bytes(gguf(fields, [tensor(f"blk.0.{'a' * 40}.weight", (32, 32))], bytes(4096)))
+    write(dense("llama", 2, 96, 192, 2, 1, head=48), made["narrow"])
+    plain = dense("llama", 2, 256, 512, 4, 4)
+    write(replace(plain, types={**plain.types, "blk.0.attn_q.weight": "F64"}), made["f64"])
+    write(replace(plain, shapes={f"blk.{i}.ffn_up.weight": (1 << 17, 1 << 16) for i in range(30)}), made["huge"])
     made["licensed"].write_bytes(gguf(fields, [tensor("blk.0.attn_q.weight", (32, 32))], 1024 * b"\0\0\x80?"))
     header = qxmix.read_header(paths["model"])
     recipe = folder / "iq4_k.yaml"

@@ -58,6 +58,10 @@ def error_of(text: str, dialect: Dialect | None = None, base: str | None = None)
     return str(caught.value)
 
 
+def test_a_name_that_is_no_variable_assigns_nothing() -> None:
+    assert "unknown type" in error_of('8custom="\nattn_v=q8_0\n"\n')
+
+
 @pytest.mark.parametrize(
     ("text", "base", "model", "gib", "bpw"),
     [
