@@ -95,27 +95,42 @@ def imported_modules(source: bytes, module: str) -> set[str]:
 
 
 @cache
-def _sources(module: str) -> frozenset[Path]:
-    """Source files of a module of this package and of those it imports from it, directly or not."""
-    found: set[Path] = set()
+def _read(module: str) -> tuple[bytes, frozenset[str]] | None:
+    """A module's source and the modules of this package it may import; None where there is no such module.
+
+    Each is read once, since an encoder's modules all import the same twenty.
+    """
+    path = _path(module)
+    if not path.exists():
+        return None
+    source = path.read_bytes()
+    return source, frozenset(imported_modules(source, module))
+
+
+def _path(module: str) -> Path:
+    return _PACKAGE.joinpath(*module.split(".")).with_suffix(".py")
+
+
+def _sources(module: str) -> dict[Path, bytes]:
+    """Sources of a module of this package and of those it imports from it, directly or not, by file."""
+    found: dict[Path, bytes] = {}
     seen, todo = {module, *_KEEPING}, [module]
     while todo:
         name = todo.pop()
-        path = _PACKAGE.joinpath(*name.split(".")).with_suffix(".py")
-        if path.exists():
-            found.add(path)
-            new = imported_modules(path.read_bytes(), name) - seen
-            seen |= new
-            todo += new
-    return frozenset(found)
+        if read := _read(name):
+            source, imported = read
+            found[_path(name)] = source
+            todo += imported - seen
+            seen |= imported
+    return found
 
 
 @cache
 def source_stamp(module: str) -> str:
     """Digest of the sources that a kernel of ``qxmix.quants.<module>`` is compiled from, and of numba's version."""
     digest = hashlib.sha256(_compiler())
-    for path in sorted(_sources(module)):
-        digest.update(path.read_bytes())
+    for _, source in sorted(_sources(module).items()):
+        digest.update(source)
     return digest.hexdigest()[:16]
 
 
