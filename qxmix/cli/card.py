@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qxmix.cli.inputs import open_measurement
-from qxmix.diff import side_of
 from qxmix.errors import Problem, RunError
 from qxmix.plan import Plan, Split
 
@@ -21,7 +20,8 @@ def card_of(outputs: Sequence[tuple[Plan, Path]], card: Path, measure: Path | No
 
     """
     _refuse(card)
-    from qxmix.report.card import card_markdown  # noqa: PLC0415 - the solver, for those who want a card
+    from qxmix.diff import side_of  # noqa: PLC0415 - this and the solver for those who want a card
+    from qxmix.report.card import card_markdown  # noqa: PLC0415
     from qxmix.solve.lineup import entrant_of  # noqa: PLC0415
     from qxmix.solve.predict import predictor_of  # noqa: PLC0415
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from concurrent.futures import BrokenExecutor, Future
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from qxmix.errors import QxmixError, RunError
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     from qxmix.execute.workers import Pool
 
 OnResult = Callable[[Task, TaskResult], None]
-Pending = dict[Future[tuple[TaskResult, ...]], Bundle]
+Results = Future[tuple[TaskResult, ...]]
+Pending = dict[Results, Bundle]
 
 
 def drive(tasks: Iterable[Task], pool: Pool, run: str, on_result: OnResult) -> None:
@@ -33,13 +35,17 @@ def drive_bundles(bundles: Iterable[Bundle], pool: Pool, runs: Iterable[str], on
 
     """
     pending: Pending = {}
+    ended: SimpleQueue[Results] = SimpleQueue()
     try:
         for bundle in bundles:
-            pending[_submit(pool, bundle)] = bundle
+            future = _submit(pool, bundle)
+            pending[future] = bundle
+            # `wait` would lock all that are pending for each that has ended.
+            future.add_done_callback(ended.put)
             if len(pending) >= pool.window:
-                _collect(pending, on_result)
+                _collect(pending, ended, on_result)
         while pending:
-            _collect(pending, on_result)
+            _collect(pending, ended, on_result)
     except BaseException as error:
         for run in runs:
             pool.request_stop(run)
@@ -53,7 +59,7 @@ def drive_bundles(bundles: Iterable[Bundle], pool: Pool, runs: Iterable[str], on
         raise
 
 
-def _submit(pool: Pool, bundle: Bundle) -> Future[tuple[TaskResult, ...]]:
+def _submit(pool: Pool, bundle: Bundle) -> Results:
     kind = type(pool.executor).__name__
     try:
         future: object = pool.executor.submit(run_bundle, bundle)
@@ -67,10 +73,15 @@ def _submit(pool: Pool, bundle: Bundle) -> Future[tuple[TaskResult, ...]]:
     return future
 
 
-def _collect(pending: Pending, on_result: OnResult) -> None:
-    done, _ = wait(pending, return_when=FIRST_COMPLETED)
+def _all_there(ended: SimpleQueue[Results]) -> list[Results]:
+    """Wait for one that has ended, and take all that have by then; meanwhile none is submitted."""
+    first = ended.get()
+    return [first, *(ended.get() for _ in range(ended.qsize()))]
+
+
+def _collect(pending: Pending, ended: SimpleQueue[Results], on_result: OnResult) -> None:
     failure: BaseException | None = None
-    for future in done:
+    for future in _all_there(ended):
         bundle = pending.pop(future)
         if future.cancelled():
             # What Dask does with all tasks when its scheduler is gone.

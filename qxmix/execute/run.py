@@ -207,6 +207,8 @@ def _get_ready(run: Pass, pool: Pool) -> None:
 def _read_again(run: Pass, job: Job, pool: Pool) -> int:
     """Read what an interrupted apply has written, and count and note the leaves that are as its journal says."""
     recorded, n_as_recorded = job.recorded.leaves, 0
+    if not recorded:
+        return 0
 
     def compare(task: Task, found: TaskResult) -> None:
         nonlocal n_as_recorded

@@ -118,6 +118,11 @@ def reading_target(task: Task) -> Task:
     )
 
 
+def hashing_target(task: Task) -> Task:
+    """The same for mere bytes, in which no scale is looked at."""
+    return replace(reading_target(task), n_rows=0)
+
+
 def _scaled(leaf: Leaf, nbytes: int, n_rows: int, source_nbytes: int) -> tuple[int, int]:
     """Offset and size of a leaf in the output, from the tensor's sizes."""
     if nbytes == source_nbytes:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import re
-import signal
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from multiprocessing.context import SpawnContext
-from multiprocessing.process import BaseProcess
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from qxmix.errors import RunError
 from qxmix.execute import stop
+from qxmix.execute.death import Death
 from qxmix.processors import n_processors
 
 T = TypeVar("T")
@@ -25,19 +22,8 @@ KINDS = ("threads", "processes", "serial")
 WINDOW = 3
 """Tasks in flight per worker: one runs, the others wait, so that no worker does."""
 
-DEATH_TIMEOUT = 1.0
-"""Seconds in which a broken executor has terminated its processes."""
 DASK_TIMEOUT = "10s"
 """How long a scheduler may take to answer."""
-
-
-class Death(NamedTuple):
-    """What became of a worker."""
-
-    text: str
-    """``was killed by SIGSEGV (Segmentation fault)``."""
-    of_memory: bool
-    """Whether memory may have run out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,66 +87,11 @@ def _closing(pool: Pool) -> Iterator[Pool]:
 
 
 def _processes(n: int) -> Iterator[Pool]:
-    # Spawned, never forked: a fork copies locks that other threads hold, Numba's compiler lock among them.
-    context = _Watching()
-    executor = ProcessPoolExecutor(n, context, initializer=_start_worker)
+    from qxmix.execute.processes import open_processes  # noqa: PLC0415 - multiprocessing, 20 ms of each start
+
+    executor, context = open_processes(n)
     # Ended, not asked: one that still imports would answer a second later, and a leaf half written is made anew anyway.
     yield from _closing(Pool(executor, n, lambda _run: context.terminate(), WINDOW * n, context.cause_of_death))
-
-
-class _Watching(SpawnContext):
-    """The context of spawned processes that remembers them: the executor tells that one died, and not of what."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._started: list[BaseProcess] = []
-
-    def Process(self, *args: Any, **kwargs: Any) -> BaseProcess:  # type: ignore[override]  # noqa: ANN401, N802
-        """Make a process, as the executor does when it needs one."""
-        self._started.append(SpawnContext.Process(*args, **kwargs))
-        return self._started[-1]
-
-    def terminate(self) -> None:
-        """End all processes, whatever they are at."""
-        for process in self._started:
-            if process.pid is not None:  # Ctrl-C may come between a process's making and its start
-                process.terminate()
-
-    def cause_of_death(self) -> Death:
-        """How the first of the processes that did not end in peace ended; the executor terminates the others."""
-        ended = [code for process in self._started if (code := _exit_code(process))]
-        codes = [code for code in ended if code != -signal.SIGTERM] or ended
-        return how_it_ended(codes[0]) if codes else Death("died", of_memory=True)
-
-
-def _exit_code(process: BaseProcess) -> int | None:
-    if process.pid is None:
-        return None
-    deadline = time.monotonic() + DEATH_TIMEOUT
-    process.join(DEATH_TIMEOUT)
-    # Whoever waits first learns the code: where that was the executor's own thread, it tells a moment later.
-    while process.exitcode is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return process.exitcode
-
-
-def how_it_ended(exit_code: int) -> Death:
-    """An exit code of a process in words; it is minus the signal's number where a signal ended it."""
-    if exit_code >= 0:
-        return Death(f"ended with exit code {exit_code}", of_memory=True)
-    try:
-        name, meaning = signal.Signals(-exit_code).name, signal.strsignal(-exit_code)
-    except ValueError:
-        return Death(f"was killed by signal {-exit_code}", of_memory=False)
-    of_memory = name == "SIGKILL"
-    hint = ", as the system does where memory runs out" if of_memory else ""
-    return Death(f"was killed by {name} ({meaning}){hint}", of_memory)
-
-
-def _start_worker() -> None:
-    # A terminal sends Ctrl-C to the whole group; the parent decides.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    stop.end_with_parent()
 
 
 def _dask(address: str, n_workers: int | None) -> Iterator[Pool]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from qxmix.quants.feedback.options import Feedback
 from qxmix.quants.stamp import kernel_dir
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
@@ -120,6 +120,8 @@ def _compile_elsewhere(running: set[subprocess.Popen[bytes]], kernel: Kernel) ->
 
     multiprocessing would import the caller's main module again, guarded or not.
     """
+    import subprocess  # noqa: PLC0415 - where there is something to compile
+
     code = "import sys; from qxmix.quants.warmup import Kernel, compile_kernel; compile_kernel(Kernel(*sys.argv[1:]))"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-c", code, kernel.type, kernel.direction]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -125,6 +124,8 @@ def _hint(path: str, blobs: dict[str, tuple[str, int]]) -> str:
 
 
 def _git(revision: Revision, *arguments: str, fault: str = "", given: bytes = b"") -> bytes:
+    import subprocess  # noqa: PLC0415 - for those who name a commit
+
     try:
         done = subprocess.run(["git", *arguments], input=given, capture_output=True, check=False)
     except OSError as error:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from qxmix.errors import ModelFileError, RunError
-from qxmix.execute import Options, Progress, apply, apply_all, workers
+from qxmix.execute import Options, Progress, apply, apply_all, death, processes, workers
 from tests.execute.plans import SHAPES, f16_model, plan_for, uniform_imatrix, weights, write_model
 from tests.execute.test_feedback import TYPES, plan_of_every_type
 
@@ -251,16 +251,16 @@ class Reaped:
 
 
 def test_the_cause_of_death_is_waited_for_where_another_thread_learns_it() -> None:
-    context = workers._Watching()
+    context = processes.Watching()
     context._started.append(Reaped())  # type: ignore[arg-type]
     assert context.cause_of_death().text.startswith("was killed by SIGKILL")
 
 
 def test_a_process_that_was_not_started_yet_needs_no_end() -> None:
-    context = workers._Watching()
+    context = processes.Watching()
     context.Process(target=print)
     context.terminate()
-    assert context.cause_of_death() == workers.Death("died", of_memory=True)
+    assert context.cause_of_death() == death.Death("died", of_memory=True)
 
 
 @pytest.mark.parametrize(
@@ -276,4 +276,4 @@ def test_a_process_that_was_not_started_yet_needs_no_end() -> None:
     ],
 )
 def test_how_a_process_ended_in_words(exit_code: int, text: str, of_memory: bool) -> None:
-    assert workers.how_it_ended(exit_code) == workers.Death(text, of_memory)
+    assert death.how_it_ended(exit_code) == death.Death(text, of_memory)
