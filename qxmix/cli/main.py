@@ -63,8 +63,8 @@ INTERRUPTED = 130
 # The interpreter looks for cycles in everything before it ends, a tenth of a second after an apply, to free what the
 # system frees anyway.
 atexit.register(gc.freeze)
-# Nor does it look so often before: commands make many values and hardly a cycle.
-gc.set_threshold(50_000)
+# And it looks at each 700 new ones before, a twentieth of an apply's start, where commands make hardly a cycle.
+gc.set_threshold(300_000)
 
 
 class _Commands(LazyGroup):
