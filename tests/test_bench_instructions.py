@@ -42,3 +42,8 @@ def test_a_gather_in_pieces_is_told_on_arm() -> None:
         "instructions": 5, "vector": 2, "scalar": 1, "spills": 1, "gathers": 0, "lanes": 1,
     }  # fmt: skip
     assert instructions.steps(loop) == [32]
+
+
+def test_a_symbol_gives_the_name() -> None:
+    assert instructions.named("_ZN5qxmix6quants6common6search11scan_linearB2v5B42c8tJ") == "scan_linear"
+    assert [name for name, _ in instructions.functions("_ZN5qxmix6quants4stepB2v1:\n\tret\n.Lfunc_end0:")] == ["step"]

@@ -118,13 +118,23 @@ def assembly(ir: str, triple: str, cpu: str) -> str:
     return str(machine.emit_assembly(module))
 
 
-def function_of(text: str, symbol: str) -> list[str]:
-    """The lines of one function."""
+def named(symbol: str) -> str:
+    """The name of a function by numba's symbol of it, ``_ZN5qxmix6quants...11scan_linearB2v1B...``."""
+    name, at = "", len("_ZN")
+    while length := re.match(r"\d+", symbol[at:]):
+        at += len(length[0])
+        name = symbol[at : at + int(length[0])]
+        at += int(length[0])
+    return name
+
+
+def functions(text: str) -> Iterator[tuple[str, list[str]]]:
+    """The name and the lines of each function of the package: a kernel, and those that LLVM left apart."""
     lines = text.splitlines()
-    quoted = (f"{symbol}:", f'"{symbol}":')
-    start = next(i for i, line in enumerate(lines) if line.split("\t")[0].strip() in quoted)
-    end = next(i for i in range(start, len(lines)) if lines[i].startswith(".Lfunc_end"))
-    return lines[start:end]
+    for start, line in enumerate(lines):
+        if line.startswith(("_ZN5qxmix", '"_ZN5qxmix')):
+            end = next(i for i in range(start, len(lines)) if lines[i].startswith(".Lfunc_end"))
+            yield named(line.strip('"')), lines[start:end]
 
 
 def innermost(lines: list[str]) -> Iterator[Loop]:
@@ -154,14 +164,13 @@ def steps(loop: Loop) -> list[int]:
 def count(name: str, triple: str, cpu: str) -> list[dict[str, Any]]:
     """The innermost loops of a type's kernels."""
     family = "aarch64" if triple.startswith("aarch64") else "x86"
-    found = []
+    found: list[dict[str, Any]] = []
     for source in sources(name):
-        lines = function_of(assembly(source.ir, triple, cpu), source.symbol)
-        for loop in innermost(lines):
-            counted = counts(loop, family)
-            if counted["instructions"] >= FEWEST:
-                found.append({"type": name, "kernel": source.name, "loop": loop.label, **counted, "steps": steps(loop)})
-    return found
+        for function, lines in functions(assembly(source.ir, triple, cpu)):
+            for loop in innermost(lines):
+                told = {"type": name, "kernel": source.name, "function": function, "loop": loop.label}
+                found.append({**told, **counts(loop, family), "steps": steps(loop)})
+    return [loop for loop in found if loop["instructions"] >= FEWEST]
 
 
 @click.command()
@@ -171,7 +180,7 @@ def count(name: str, triple: str, cpu: str) -> list[dict[str, Any]]:
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the figures to this file, too.")
 def main(names: tuple[str, ...], cpu: str, triple: str, json_path: Path | None) -> None:
     """Print a Markdown table of the innermost loops of what the encoders of TYPEs call."""
-    head = ("type", "kernel", "loop", "instructions", *_COUNTED["x86"], "steps")
+    head = ("type", "kernel", "function", "loop", "instructions", *_COUNTED["x86"], "steps")
     click.echo(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
     results = []
     with TemporaryDirectory() as folder:
