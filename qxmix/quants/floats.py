@@ -6,8 +6,8 @@ import numpy as np
 
 from qxmix.quants.codec import Codec
 from qxmix.quants.common.half import rounded_half, rounds_halves
-from qxmix.quants.common.numerics import bfloat_bits, half_bits, half_value
-from qxmix.quants.jit import kernel
+from qxmix.quants.common.numerics import half_bits, half_value
+from qxmix.quants.jit import inlined, kernel
 
 
 @kernel
@@ -34,11 +34,23 @@ def _decode_f16(packed, rows):
         flat[i] = half_value(bits[i])
 
 
+@inlined
+def _bfloat_word(x):
+    """A word whose upper half is the bfloat16 nearest to float32 ``x``, ties to even; a NaN becomes quiet, as in ggml.
+
+    NaN or not is chosen before the word is halved: half of the time of choosing among halves.
+    """
+    bits = np.float32(x).view(np.uint32)
+    if np.isnan(x):
+        return np.uint32(bits | np.uint32(0x400000))
+    return np.uint32(bits + np.uint32(np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))))
+
+
 @kernel
 def _encode_bf16(rows, _columns, packed, _search):
     flat, bits = rows.ravel(), packed.ravel().view(np.uint16)
     for i in range(len(flat)):
-        bits[i] = bfloat_bits(flat[i])
+        bits[i] = np.uint16(_bfloat_word(flat[i]) >> np.uint32(16))
 
 
 @kernel

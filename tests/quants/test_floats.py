@@ -49,6 +49,13 @@ def test_halves_are_rounded_as_numpy_does_and_each_nan_becomes_the_quiet_one_of_
     np.testing.assert_array_equal(encoded("F16", x), expected)
 
 
+def test_bfloats_are_rounded_to_even_and_each_nan_becomes_quiet() -> None:
+    x = inputs()
+    bits = x.view(np.uint32).astype(np.uint64)
+    expected = np.where(np.isnan(x), bits >> 16 | 64, (bits + 0x7FFF + (bits >> 16 & 1)) >> 16)
+    np.testing.assert_array_equal(encoded("BF16", x), expected.astype(np.uint16))
+
+
 @pytest.mark.parametrize("n", [1, 2, 7, 8, 15, 31, 33, 63])
 def test_rows_of_any_length_are_rounded(n: int) -> None:
     x = np.linspace(-3, 70000, n, dtype=np.float32)
