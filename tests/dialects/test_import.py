@@ -59,7 +59,13 @@ def error_of(text: str, dialect: Dialect | None = None, base: str | None = None)
 
 
 def test_a_name_that_is_no_variable_assigns_nothing() -> None:
-    assert "unknown type" in error_of('8custom="\nattn_v=q8_0\n"\n')
+    assert "unknown type" in error_of('8custom="\nattn_v=q8_0\n"\n', "ik_llama.cpp", "Q4_K_M")
+
+
+def test_a_folder_is_no_number_of_threads() -> None:
+    command = "./llama-quantize --custom-q attn_v=q8_0 in.gguf out.gguf Q4_K_M"
+    assert "'~' stands behind Q4_K_M" in error_of(f"{command} ~> log 2>&1\n")
+    assert source(f'{command} "$THREADS"\n').base == "Q4_K_M"
 
 
 @pytest.mark.parametrize(

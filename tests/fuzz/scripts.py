@@ -121,6 +121,9 @@ def fuzz_script(data: bytes, folder: Path) -> str:
     assert all(r is None or r == w for r, w in zip(read, words, strict=True)), (words, read)
     if mix.engine == "ik_llama.cpp" and llama_quantize() is not None:
         types = engine_types(tuple(words), folder)
+        if not types and None in read:
+            # A number of threads that this shell does not know, so that the engine is given none.
+            return ""
         assert types == {t.name: t.type for t in found.plan.tensors}, "the engine chooses other types"
     return ""
 

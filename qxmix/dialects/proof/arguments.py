@@ -131,7 +131,9 @@ def _positional(words: Sequence[Argument], name: str, engine: Engine, base: str 
         )
         raise _fail(name, words[place], text)
     behind = words[place + 1 :]
-    if behind and not (behind[0].unknown or re.fullmatch(r"[0-9]{1,9}", behind[0].text)):
+    # A variable may hold a number, a tilde stands for a folder.
+    may_be = behind and behind[0].unknown and not behind[0].text.startswith("~")
+    if behind and not may_be and not re.fullmatch(r"[0-9]{1,9}", behind[0].text):
         said = short(behind[0].text)
         text = f"'{said}' stands behind {words[place].text}, where only a number of threads may; remove it"
         raise _fail(name, behind[0], text)
