@@ -14,8 +14,7 @@ from qxmix.cli.inputs import EngineName, open_model
 from qxmix.cli.running import engine_of, running_options, use_of
 from qxmix.cli.sizes import Size
 from qxmix.errors import Problem, RecipeError
-from qxmix.plan import make_plan
-from qxmix.planning.outline import outline, outline_of
+from qxmix.planning.outline import nbytes_of, outline
 from qxmix.planning.view import ModelView
 from qxmix.quants import QuantType, find
 from qxmix.recipe import Recipe, load_recipe, shipped_names, shipped_path
@@ -101,14 +100,12 @@ def _facts(name: str, recipe: Recipe, view: ModelView | None, use: Use | None) -
         "default": recipe.default, "needs_imatrix": _needs_imatrix(recipe), "path": str(recipe.path),
     }  # fmt: skip
     if view is not None:
-        # What running takes depends on each tensor; sizes do not need a plan.
-        plan = make_plan(recipe, view.header, view=view) if use else None
-        found = outline(recipe, view) if plan is None else outline_of(plan)
+        found = outline(recipe, view)
         fits = not found.refused
         facts |= {"nbytes": found.nbytes if fits else None, "bpw": found.bpw if fits else None}
         facts["refused"] = list(found.refused)
-        if use and fits and plan is not None:
-            nbytes = {t.name: t.nbytes for t in plan.tensors}
+        if use and fits:
+            nbytes = nbytes_of(found, view.header)
             facts["running"] = running(view.header, nbytes, use._replace(engine=engine_of(recipe)))
     return facts
 

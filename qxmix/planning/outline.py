@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from qxmix.container.layout import file_nbytes
+from qxmix.container.model import ModelHeader
 from qxmix.errors import Problem
 from qxmix.planning import bits
 from qxmix.planning.bits import Tensors
@@ -23,7 +24,7 @@ from qxmix.planning.model import Alike, Plan
 from qxmix.planning.rule_findings import expect_problems, rule_problems
 from qxmix.planning.sizes import fields_of, file_type_of
 from qxmix.planning.view import ModelView
-from qxmix.quants import QuantType
+from qxmix.quants import QuantType, get
 from qxmix.recipe.model import Recipe
 
 _NO_IMATRIX = "imatrix-missing"
@@ -76,6 +77,17 @@ def outline(recipe: Recipe, view: ModelView) -> Outline:
     warned = any(p.severity == "warning" and p.id not in recipe.silence for p in suspects)
     told = tuple(_alike(draft, tensors) for draft, tensors in alike)
     return Outline(nbytes, bpw, tuple(dict.fromkeys(refused)), warned, told)
+
+
+def nbytes_of(found: Outline, header: ModelHeader) -> dict[str, int]:
+    """Bytes that each tensor has in the output, by name, of a recipe that is not refused."""
+    nbytes = {t.name: t.nbytes for t in header.tensors}
+    for alike in found.alike:
+        quant_type = get(alike.type) if alike.encodes else None
+        if quant_type is not None:
+            encoded = (header.tensors[i] for i in bits.indices(alike.tensors))
+            nbytes |= {t.name: quant_type.nbytes(t.shape) for t in encoded}
+    return nbytes
 
 
 def needs_plan(recipe: Recipe) -> bool:

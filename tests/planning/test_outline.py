@@ -10,7 +10,7 @@ import pytest
 from qxmix.lint import lint, suspicions
 from qxmix.plan import make_plan
 from qxmix.planning import bits
-from qxmix.planning.outline import outline
+from qxmix.planning.outline import nbytes_of, outline
 from qxmix.planning.view import ModelView
 from qxmix.recipe import load_recipe, shipped_names
 from tests.planning.models import header
@@ -32,6 +32,8 @@ def check(recipe: Recipe, view: ModelView) -> None:
     errors = dict.fromkeys(p.id for p in plan.problems if p.severity == "error" and p.id != "imatrix-missing")
     assert (found.nbytes, found.bpw, found.refused) == (plan.file_nbytes, plan.bpw, tuple(errors))
     assert found.warned or all(p.severity != "warning" or p.id == "imatrix-missing" for p in plan.problems)
+    if not found.refused:
+        assert nbytes_of(found, view.header) == {t.name: t.nbytes for t in plan.tensors}
     assert suspicions(recipe, view, found.alike) == lint(plan)
 
 
