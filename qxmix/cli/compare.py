@@ -12,6 +12,7 @@ from qxmix.cli.complete import complete_recipes
 from qxmix.cli.inputs import EngineName, open_measurement, open_model, read_text
 from qxmix.cli.progress import chunks_shown
 from qxmix.cli.running import running_options, use_of
+from qxmix.cli.sizes import text_length
 from qxmix.container.imatrix import load_imatrix
 from qxmix.container.model import ModelHeader
 from qxmix.quants import Engine, QuantType
@@ -33,9 +34,7 @@ from qxmix.solve.predict import predictor_of
 @click.option("--text", type=click.Path(path_type=Path), help="Text to run: adds perplexity and divergence.")
 @click.option("--base", type=click.Path(path_type=Path), help="What they diverge from.  [default: --model]")
 @click.option("--chunks", type=click.IntRange(min=1), help="Chunks from the start of the text.  [default: all]")
-@click.option(
-    "text_ctx", "--text-ctx", default=512, show_default=True, type=click.IntRange(min=8), help="Tokens of each."
-)
+@text_length()
 @click.option("--engine", type=EngineName(), help="Who runs them.  [default: ik_llama.cpp; encoders llama.cpp]")
 @click.option("-j", "--threads", type=click.IntRange(min=1), help="Threads of the engine.  [default: all processors]")
 @click.option(

@@ -12,6 +12,7 @@ import click
 
 from qxmix.cli.complete import complete_type_list
 from qxmix.cli.inputs import EngineName, open_model, read_text
+from qxmix.cli.sizes import text_length
 from qxmix.cli.streams import notice
 from qxmix.container.imatrix import load_imatrix
 from qxmix.experiment.model import ORDER, TYPES, Case, Experiment
@@ -30,7 +31,7 @@ from qxmix.report.experiment import experiment_json, experiment_markdown, experi
 )  # fmt: skip
 @click.option("--searches", help="Searches, with commas.  [default: heuristic,gradient,exhaustive]")
 @click.option("--chunks", type=click.IntRange(min=1), help="Chunks from the start of the text.  [default: all]")
-@click.option("--ctx", default=512, show_default=True, type=click.IntRange(min=8), help="Tokens per chunk.")
+@text_length("--ctx")
 @click.option("--engine", type=EngineName(), default="ik_llama.cpp", show_default=True, help="Who runs them.")
 @click.option("-j", "--threads", type=click.IntRange(min=1), help="Threads.  [default: all processors]")
 @click.option(
@@ -41,7 +42,7 @@ from qxmix.report.experiment import experiment_json, experiment_markdown, experi
 @click.option("--markdown", is_flag=True, help="Print Markdown.")
 def command(
     *, model: str, text: Path, imatrix: str | None, types: str | None, searches: str | None, chunks: int | None,
-    ctx: int, engine: Engine, threads: int | None, work: Path | None, keep: bool, as_json: bool, markdown: bool,
+    text_ctx: int, engine: Engine, threads: int | None, work: Path | None, keep: bool, as_json: bool, markdown: bool,
 ) -> None:  # fmt: skip
     """Quantize MODEL to pure files of some types by each search, and compare perplexity, divergence and time.
 
@@ -58,7 +59,7 @@ def command(
     folder = work or Path(f"compare-search-{header.path.stem}")
     weights = load_imatrix(imatrix) if imatrix else None
     experiment = Experiment(
-        header, weights, read_text(text), cases, engine, ctx, chunks, threads, folder, keep=keep
+        header, weights, read_text(text), cases, engine, text_ctx, chunks, threads, folder, keep=keep
     )  # fmt: skip
     outcomes = run_experiment(experiment, lambda done, total, what: notice(f"{done} of {total} steps done; {what}"))
     if as_json:

@@ -12,6 +12,7 @@ import click
 
 from qxmix.cli.inputs import EngineName, open_model, read_text
 from qxmix.cli.progress import chunks_shown
+from qxmix.cli.sizes import text_length
 from qxmix.quants import Engine
 from qxmix.report.chart import Chart
 from qxmix.report.evaluated import (
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 @click.option("--base", type=click.Path(path_type=Path), help="Model to compare with, usually the F16 one.")
 @click.option("--chunks", type=click.IntRange(min=1), help="Chunks (of encoders: lines) to run.  [default: all]")
 @click.option("--first-chunk", type=click.IntRange(min=0), default=0, help="Chunks (lines) to skip.  [default: 0]")
-@click.option("--ctx", default=512, show_default=True, type=click.IntRange(min=8), help="Tokens per chunk.")
+@text_length("--ctx")
 @click.option("--engine", type=EngineName(), help="Who runs them.  [default: ik_llama.cpp; encoders: llama.cpp]")
 @click.option("-j", "--threads", type=click.IntRange(min=1), help="Threads of the engine.  [default: all processors]")
 @click.option("--json", "as_json", is_flag=True, help="A list of objects, as in schemas/eval.schema.json.")
@@ -48,7 +49,7 @@ def command(
     base: Path | None,
     chunks: int | None,
     first_chunk: int,
-    ctx: int,
+    text_ctx: int,
     engine: Engine | None,
     threads: int | None,
     as_json: bool,
@@ -75,7 +76,7 @@ def command(
     from qxmix.engines.evaluate import Settings  # noqa: PLC0415 - as above
 
     encoders = all(is_encoder(open_model(path)) for path in (*files, *([base] if base else [])))
-    settings = Settings(engine or (ENGINE if encoders else "ik_llama.cpp"), ctx, chunks, threads, first_chunk)
+    settings = Settings(engine or (ENGINE if encoders else "ik_llama.cpp"), text_ctx, chunks, threads, first_chunk)
     score = _score_encoders if encoders else _score
     found = score(files, read_text(text), base, settings)
     click.echo(json.dumps(found.objects, indent=2) if as_json else found.text)

@@ -16,6 +16,7 @@ from qxmix.cli.complete import complete_type_list
 from qxmix.cli.inputs import EngineName, open_model
 from qxmix.cli.interrupt import stoppable
 from qxmix.cli.progress import QUIET_SECONDS
+from qxmix.cli.sizes import text_length
 from qxmix.cli.streams import notice
 from qxmix.container.imatrix import load_imatrix
 from qxmix.errors import ModelFileError, RunError
@@ -71,7 +72,7 @@ class _Count(click.ParamType):  # type: ignore[type-arg] # generic in the stubs 
 )
 @click.option("--chunks", type=_Count(), default="4", show_default=True, help="Chunks (of an encoder: lines) to run.")
 @click.option("--first-chunk", type=click.IntRange(min=0), default=0, show_default=True, help="Chunks to skip.")
-@click.option("--ctx", default=512, show_default=True, type=click.IntRange(min=8), help="Tokens per chunk.")
+@text_length("--ctx")
 @click.option("--bits", default="4.5", show_default=True, help="Bits per weight to swap tensors at, commas between.")
 @click.option("--measurements", type=click.IntRange(min=1), help="Most passes with one of them.  [default: all]")
 @click.option("--minutes", type=click.FloatRange(min=0), help="Longest time for swapping them.")
@@ -82,7 +83,7 @@ class _Count(click.ParamType):  # type: ignore[type-arg] # generic in the stubs 
 @click.option("--cache", type=click.Path(path_type=Path), help="File that keeps single results for later runs.")
 def command(
     *, model: Path, output: Path, imatrix: Path | None, target: Target, types: str, rows: int | None,
-    text: Path | None, chunks: int | None, first_chunk: int, ctx: int, bits: str, measurements: int | None,
+    text: Path | None, chunks: int | None, first_chunk: int, text_ctx: int, bits: str, measurements: int | None,
     minutes: float | None, tied: bool, no_joint: bool, engine: Engine | None, threads: int | None, cache: Path | None,
 ) -> None:  # fmt: skip
     """Measure how much types distort the tensors of MODEL, and with --text how much of that each tensor can bear.
@@ -98,7 +99,7 @@ def command(
     if text is None and (measurements or minutes is not None or engine):
         raise click.UsageError("--measurements, --minutes and --engine are about losses; give --text, too.")
     n_threads = threads or n_processors()
-    passage = Passage(_text(text), ctx, first_chunk, chunks, min(ctx, N_UBATCH), n_threads) if text else None
+    passage = Passage(_text(text), text_ctx, first_chunk, chunks, min(text_ctx, N_UBATCH), n_threads) if text else None
     settings = Settings(
         target=target,
         types=tuple(name.strip() for name in types.split(",") if name.strip()),
@@ -184,9 +185,12 @@ def _text(path: Path) -> bytes:
 
 
 def _tell(what: str, seconds: float) -> None:
+    notice(f"{what}: about {_duration(seconds)}")
+
+
+def _duration(seconds: float) -> str:
     minutes = seconds / 60
-    shown = f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"  # noqa: PLR2004
-    notice(f"{what}: about {shown}")
+    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"  # noqa: PLR2004
 
 
 @contextmanager
@@ -212,17 +216,20 @@ def _shown() -> Iterator[OnProgress]:
 
 
 class _Lines:
-    """A line every half minute."""
+    """A line every half minute, with the time left at the speed since the last one.
+
+    What an earlier run had done goes by in no time, and says nothing of the rest.
+    """
 
     def __init__(self) -> None:
         self._phase: str = ""
-        self._began = self._last = time.monotonic()
+        self._last, self._done = time.monotonic(), 0.0
 
     def __call__(self, phase: Phase, done: float, total: float) -> None:
         now = time.monotonic()
         if phase != self._phase:
-            self._phase, self._began = phase, now
-        elif now - self._last >= QUIET_SECONDS and 0 < done < total:
-            self._last = now
-            left = (now - self._began) * (total - done) / done
-            notice(f"{_LABELS[phase]}: {done / total:.0%}, about {left / 60:.0f} min left")
+            self._phase, self._last, self._done = phase, now, done
+        elif now - self._last >= QUIET_SECONDS and self._done < done < total:
+            left = (now - self._last) * (total - done) / (done - self._done)
+            self._last, self._done = now, done
+            notice(f"{_LABELS[phase]}: {done / total:.0%}, about {_duration(left)} left")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import click
 
 from qxmix.recipe.sizes import HUB_NBYTES, parse_size, parse_tokens
@@ -28,12 +30,25 @@ class Tokens(click.ParamType[int]):
 
     name = "tokens"
 
+    def __init__(self, least: int = 1) -> None:
+        self._least = least
+
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Tokens."""
         try:
-            return parse_tokens(str(value))
+            found = parse_tokens(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
+        if found < self._least:
+            self.fail(f"must be at least {self._least} tokens", param, ctx)
+        return found
+
+
+def text_length(*names: str) -> Callable[[click.decorators.FC], click.decorators.FC]:
+    """``--text-ctx``, also under other names: how many tokens of a text are run at a time."""
+    return click.option(
+        "text_ctx", "--text-ctx", *names, default=512, show_default=True, type=Tokens(least=8), help="Tokens per chunk."
+    )
 
 
 class FileSize(Size):

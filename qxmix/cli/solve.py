@@ -14,7 +14,7 @@ from qxmix.cli.complete import complete_recipes, complete_type_list
 from qxmix.cli.inputs import open_measurement, open_model, read_text
 from qxmix.cli.plan import make_split, split_options
 from qxmix.cli.running import running_options, use_of
-from qxmix.cli.sizes import Size
+from qxmix.cli.sizes import Size, text_length
 from qxmix.cli.solve_options import Against, SelectorSize, SelectorTypes, Tie, candidate_types
 from qxmix.cli.streams import notice, write_text
 from qxmix.container.imatrix import Imatrix, load_imatrix
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 @click.option("--target", type=click.Choice(TARGETS), help="Who loads it.  [default: as base or measurement, or any]")
 @click.option(
     "--types", shell_complete=complete_type_list,
-    help="Candidates, separated by commas, or all.  [default: those measured, or usual]",
+    help="Candidates, separated by commas, or all (with -m: that were measured).  [default: those measured, or usual]",
 )  # fmt: skip
 @click.option("--floor", "floors", type=SelectorTypes(), multiple=True, help="Least type: attn_v=q6_k. Repeatable.")
 @click.option("--ceiling", "ceilings", type=SelectorTypes(), multiple=True, help="Largest type. Repeatable.")
@@ -73,9 +73,7 @@ if TYPE_CHECKING:
 @click.option("--text", type=click.Path(path_type=Path), help="Text that swaps are judged on.")
 @click.option("--chunks", default=4, show_default=True, type=click.IntRange(min=1), help="Chunks of it to run.")
 @click.option("--first-chunk", default=0, show_default=True, type=click.IntRange(min=0), help="Chunks to skip.")
-@click.option(
-    "text_ctx", "--text-ctx", default=512, show_default=True, type=click.IntRange(min=8), help="Tokens of each."
-)
+@text_length()
 @click.option("-j", "--threads", type=click.IntRange(min=1), help="Threads of the engine.  [default: all processors]")
 @click.option("--curve", "as_curve", is_flag=True, help="Print size against predicted divergence, and exit.")
 @click.option("--html", type=click.Path(path_type=Path), help="Write a page about the result, complete in one file.")
@@ -106,6 +104,8 @@ def command(
     outside = read_outside(measure) if measure is not None and is_outside(measure) else None
     measurement = open_measurement(measure, header, matrix) if measure is not None and outside is None else None
     recipe = _base(base, target, measurement)
+    if types == "all" and measurement is not None:
+        notice(f"--types all: the {len(measurement.types)} types that were measured; others by their names, at a guess")
     use = use_of(recipe.engines[0], n_ctx, kv_type, vram, ram, parallel)
     _refuse_for_machine(use, shares=bool(shares), against=bool(against), as_curve=as_curve)
     request = Request(

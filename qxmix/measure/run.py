@@ -111,7 +111,9 @@ def _with_losses(
 ) -> Measurement:
     passes = plan_passes(bench.job)
     n_joint = len(SHARES) * bench.job.settings.joint
-    on_estimate(f"{len(passes) + n_joint:,} passes", _run_base(bench.scorer, on_progress) * (len(passes) + n_joint))
+    a_pass, most = _run_base(bench.scorer, on_progress), bench.job.settings.seconds
+    swaps = a_pass * len(passes) if most is None else min(a_pass * len(passes), most)
+    on_estimate(f"{len(passes) + n_joint:,} passes" + (" at most" if most else ""), swaps + a_pass * n_joint)
     floor = bench.noise_floor()
     errors = replace(errors, tensors=with_input_errors(errors.tensors, bench))
     points = measure_points(bench, errors.tensors, passes, _counter("sensitivities", len(passes), on_progress))

@@ -62,6 +62,11 @@ MORE = (
               "A=('a & b')\nllama-quantize " + _Q4),
     of_script("qxmix comes without a recipe of the mix {} of {}; name another with --base",
               "llama-quantize --custom-q attn_v=q8_0 in.gguf out.gguf MXFP4_R8\n", "", then="--base Q4_K_M"),
+    of_script("{}; or put quotes around {}, which is then one word whatever its value",
+              "llama-quantize --imatrix $IMAT in.gguf out.gguf Q4_K_M\n",
+              'llama-quantize --imatrix "$IMAT" in.gguf out.gguf Q4_K_M\n'),
+    of_script("{}; or put quotes around {}, which is then one word whatever its value",
+              "llama-quantize $IN $OUT Q4_K_M\n", 'llama-quantize "$IN" "$OUT" Q4_K_M\n'),
     Case("the TYPE that decides what no rule does stands in no command; add it, or give --base TYPE",
          "import {script}", "import {script} --base Q4_K_M", "--custom-q attn_v=q8_0\n", suffix=".sh"),
     # Usage.

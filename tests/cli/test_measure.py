@@ -14,6 +14,7 @@ import jsonschema
 import numpy as np
 import pytest
 
+from qxmix.cli import measure as cli
 from qxmix.measurement import load_measurement
 from qxmix.resources import data_dir
 
@@ -162,3 +163,15 @@ def test_outputs_that_cannot_be_written_are_told_first(demo_model: Path, tmp_pat
         done = measure(demo_model, *FAST, "-o", out)
         assert done.returncode == 1
         assert "is a folder, or lies in none" in done.stderr
+
+
+def test_what_an_earlier_run_had_done_says_nothing_of_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    now = 0.0
+    monkeypatch.setattr(cli, "notice", said.append)
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    lines = cli._Lines()
+    for done, at in ((1, 1.0), (100, 2.0), (101, 42.0), (102, 82.0)):
+        now = at
+        lines("sensitivities", done, 200)
+    assert said[-1] == f"{cli._LABELS['sensitivities']}: 51%, about 65 min left"

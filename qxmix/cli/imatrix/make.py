@@ -12,7 +12,7 @@ import click
 from qxmix.cli.imatrix.writing import check_output, write_converted
 from qxmix.cli.inputs import open_model, read_text
 from qxmix.cli.progress import chunks_shown
-from qxmix.cli.sizes import Size
+from qxmix.cli.sizes import Size, text_length
 from qxmix.cli.streams import notice
 from qxmix.container.source import show_path
 from qxmix.errors import Problem, RunError
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.option("--moments", type=click.Path(path_type=Path), help="Second file to write: second moments, for feedback.")
 @click.option("--chunks", type=click.IntRange(min=1), help="Chunks to run.  [default: all]")
 @click.option("--first-chunk", default=0, show_default=True, type=click.IntRange(min=0), help="Chunk to begin with.")
-@click.option("--ctx", default=512, show_default=True, type=click.IntRange(min=8), help="Tokens per chunk.")
+@text_length("--ctx")
 @click.option(
     "--chunks-per-pass", type=click.IntRange(min=1),
     help="Chunks side by side: more read the weights of many experts less often.  [default: 512 tokens]",
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 @click.option("--resume", is_flag=True, help="Go on with an interrupted make.")
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist, or start an interrupted make over.")
 def command(
-    *, model: Path, text: Path, output: Path, moments: Path | None, chunks: int | None, first_chunk: int, ctx: int,
+    *, model: Path, text: Path, output: Path, moments: Path | None, chunks: int | None, first_chunk: int, text_ctx: int,
     chunks_per_pass: int | None, memory: int | None, process_output: bool, threads: int | None, resume: bool,
     overwrite: bool,
 ) -> None:  # fmt: skip
@@ -61,8 +61,15 @@ def command(
     _check_outputs(output, moments, state, overwrite=overwrite, resume=resume)
     header = open_model(model)
     settings = Settings(
-        ctx, first_chunk, chunks, threads, chunks_per_pass, memory, moments=moments is not None, output=process_output
-    )
+        text_ctx,
+        first_chunk,
+        chunks,
+        threads,
+        chunks_per_pass,
+        memory,
+        moments=moments is not None,
+        output=process_output,
+    )  # fmt: skip
     resume = resume and state.exists()
     try:
         with chunks_shown("Measuring") as on_chunk:

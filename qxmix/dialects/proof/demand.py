@@ -28,6 +28,8 @@ class _Demand(NamedTuple):
     word: Argument
     option: str = ""
     """The option whose value it is."""
+    quotable: bool = False
+    """Whether in quotes it would be none: it is a file's name, whatever that is, if only it is one word."""
 
 
 def check_told(call: Call, name: str, engine: Engine, base: str | None, takes_one: Callable[[str], bool]) -> None:
@@ -60,6 +62,15 @@ def _options(demands: Sequence[_Demand]) -> list[str]:
 
 
 def _told(demands: Sequence[_Demand]) -> str:
+    """What to say of words that are asked for, and where quotes would do."""
+    told = _asked(demands)
+    if not all(d.quotable for d in demands):
+        return told
+    it = "it" if len(demands) == 1 else "each"
+    return f"{told}; or put quotes around {it}, which is then one word whatever its value"
+
+
+def _asked(demands: Sequence[_Demand]) -> str:
     first = demands[0]
     words = list(dict.fromkeys(short(d.word.unknown) for d in demands))
     if len(words) == 1:
@@ -85,11 +96,11 @@ def _demands(call: Call, engine: Engine, base: str | None, takes_one: Callable[[
         if takes_one(option.text) and left:
             value = left.pop(0)
             if value.unknown and not (option.text == "--imatrix" and _is_one_word(value)):
-                found.append(_Demand(value, option.text))
-    return [*found, *(map(_Demand, _positional(left, engine, base) if call.has_program else ()))]
+                found.append(_Demand(value, option.text, option.text == "--imatrix" and _is_quotable(value)))
+    return [*found, *(_positional(left, engine, base) if call.has_program else ())]
 
 
-def _positional(words: Sequence[Argument], engine: Engine, base: str | None) -> list[Argument]:
+def _positional(words: Sequence[Argument], engine: Engine, base: str | None) -> list[_Demand]:
     """Unknown words among ``in.gguf [out.gguf] TYPE [nthreads]`` that are no names of files and no number."""
     place = next((i for i, w in enumerate(words) if i in (1, 2) and read_mix(w.text, engine)), None)
     if place is None and base is None and len(words) > 1:
@@ -97,7 +108,9 @@ def _positional(words: Sequence[Argument], engine: Engine, base: str | None) -> 
         last = min(2, len(words) - 1)
         place = last if words[last].unknown and not _is_gguf(words[last]) else None
     return [
-        w for i, w in enumerate(words) if w.unknown and (i == place or not _is_known_kind(w, last=i + 1 == len(words)))
+        _Demand(w, quotable=i != place and _is_quotable(w))
+        for i, w in enumerate(words)
+        if w.unknown and (i == place or not _is_known_kind(w, last=i + 1 == len(words)))
     ]
 
 
@@ -113,6 +126,11 @@ def _is_one_word(word: Argument) -> bool:
     if word.unknown.startswith(("<", ">")):
         return False
     return not word.may_split or (bool(word.literal) and _SCALARS.fullmatch(word.text) is not None)
+
+
+def _is_quotable(word: Argument) -> bool:
+    """Whether quotes would make one word of it."""
+    return word.may_split and not word.number and _SCALARS.fullmatch(word.text) is not None
 
 
 def _is_gguf(word: Argument) -> bool:
