@@ -104,8 +104,6 @@ def command(
     outside = read_outside(measure) if measure is not None and is_outside(measure) else None
     measurement = open_measurement(measure, header, matrix) if measure is not None and outside is None else None
     recipe = _base(base, target, measurement)
-    if types == "all" and measurement is not None:
-        notice(f"--types all: the {len(measurement.types)} types that were measured; others by their names, at a guess")
     use = use_of(recipe.engines[0], n_ctx, kv_type, vram, ram, parallel)
     _refuse_for_machine(use, shares=bool(shares), against=bool(against), as_curve=as_curve)
     request = Request(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from qxmix.cli.streams import notice
 from qxmix.quants import QUANT_TYPES, get
 from qxmix.recipe.categories import CATEGORIES
 from qxmix.recipe.model import Recipe
@@ -109,6 +110,8 @@ def candidate_types(given: str | None, measurement: Measurement | None, base: Re
         click.UsageError: a name is no type, or the target does not know it.
 
     """
+    if given == "all" and measurement:
+        notice(f"--types all: the {len(measurement.types)} types that were measured; others by their names, at a guess")
     if given in (None, "all"):
         names = measurement.types if measurement else _usual(every=given == "all")
         return tuple(n for n in names if all(e in get(n).engines for e in base.engines))

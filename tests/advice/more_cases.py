@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import qxmix
 from qxmix.demo import make_demo_imatrix, make_demo_model
+from qxmix.measurement.lattice import VERSION
 from qxmix.plan import Split
 from tests.advice.case import Case, of_recipe, of_script
 from tests.gguf_bytes import dat, dat_entry, gguf, tensor, text_field
@@ -202,7 +203,7 @@ def prepare(folder: Path, paths: Mapping[str, Path]) -> dict[str, Path]:
     make_demo_imatrix(made["moe_dat"], moe=True)
     made["bare"].write_bytes(gguf())
     write_imatrix(dense("llama", 4, 512, 1024, 8, 4), made["foreign"], every=True)
-    for name, version in (("old_lattice", 0), ("foreign_lattice", 1)):
+    for name, version in (("old_lattice", 0), ("foreign_lattice", VERSION)):
         made[name].write_text(json.dumps({"qxmix_lattice": version, "header_sha256": "", "tensors": []}))
     fields = [text_field("general.architecture", "llama"), text_field("general.type", "adapter")]
     made["adapter"].write_bytes(gguf(fields, [tensor("blk.0.attn_q.weight.lora_a", (8, 8))], bytes(256)))
