@@ -102,7 +102,7 @@ def groups(recipe: Recipe, view: ModelView, decisions: Decisions, types: Types) 
 def _like(a: Draft, tensor: TensorInfo, imatrix: Imatrix | None, recipe: Recipe) -> Draft:
     """The draft of a tensor that is decided like another, with its own importance."""
     entry, problem = None, None
-    if a.reads_importance:
+    if a.reads_importance and (a.rule is None or recipe.rules[a.rule].imatrix):
         entry, problem = find_entry(tensor, imatrix, recipe.engines)
     return Draft(
         tensor, a.rule, a.requested, a.quant_type, a.reason, a.kept, a.steps, a.error, entry, problem, a.symmetric

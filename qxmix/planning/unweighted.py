@@ -40,6 +40,7 @@ def importance_problems(plan: Plan, drafts: list[Draft]) -> Iterator[Problem]:
             strange[found.id].append(found)
         if draft.importance is None and not draft.symmetric and not _foreseen(plan.recipe, draft):
             severity, because = missing_is(draft.tensor, draft.quant_type, plan.recipe)
+            because += "" if _is_weighted(plan.recipe, draft) else ", and its rule says 'imatrix: false'"
             # That an entry does not fit is told, and is no smaller loss than that there is none.
             if severity == "warning" and is_silenced(plan.recipe, draft.rule, "imatrix-missing"):
                 continue
@@ -61,14 +62,21 @@ def importance_problems(plan: Plan, drafts: list[Draft]) -> Iterator[Problem]:
         yield from _thin_experts(plan, plan.imatrix)
 
 
+def _is_weighted(recipe: Recipe, draft: Draft) -> bool:
+    return draft.rule is None or recipe.rules[draft.rule].imatrix
+
+
 def _foreseen(recipe: Recipe, draft: Draft) -> bool:
-    """Whether the rule asks for tensors without importance, and the type is one that can do without.
+    """Whether the rule wants none, or asks for tensors without, and the type is one that can do without.
 
     Such a rule is the recipe's answer to what the matrix lacks, whatever else it says of missing entries.
     """
-    when = recipe.rules[draft.rule].when if draft.rule is not None else ()
-    asks = any(test.fact == "has_importance" for tests in when for test in tests)
-    if not asks or draft.quant_type is None:
+    if draft.rule is None or draft.quant_type is None:
+        return False
+    if not _is_weighted(recipe, draft):
+        return draft.quant_type.importance != "required"
+    when = recipe.rules[draft.rule].when
+    if not any(test.fact == "has_importance" for tests in when for test in tests):
         return False
     return missing_is(draft.tensor, draft.quant_type, replace(recipe, imatrix=ImatrixPolicy()))[0] != "error"
 

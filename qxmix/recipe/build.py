@@ -191,6 +191,7 @@ class Builder:
             search=_scalar(parts, "search", None),
             feedback=read_feedback(parts.get("feedback")),
             symmetric=_scalar(parts, "symmetric", None),
+            imatrix=_scalar(parts, "imatrix", default=True),
             scale=read_scales(self.name, parts.get("scale"), f"{path}.scale", self.problems),
             force=_scalar(parts, "force", default=False),
             tie=_scalar(parts, "tie", default=False),

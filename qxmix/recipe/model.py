@@ -91,6 +91,8 @@ class Rule:
     """Whether and how errors are fed back; None: as the recipe says."""
     symmetric: bool | None = None
     """Whether levels lie evenly around zero, where the type has such; None: as the recipe says."""
+    imatrix: bool = True
+    """Whether an importance weights its tensors where there is one."""
     scale: Scales | None = None
     """What scales are multiplied with; None, and for types that are not in it: as the recipe says."""
     force: bool = False

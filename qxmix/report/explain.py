@@ -61,6 +61,8 @@ def _how(plan: Plan, tensor: PlannedTensor) -> list[str]:
         weighted = "none, for no matrix is given"
     elif tensor.quant_type is not None and tensor.quant_type.importance == "ignored":
         weighted = f"none, for {tensor.type} does not read any"
+    elif tensor.rule is not None and not plan.recipe.rules[tensor.rule].imatrix:
+        weighted = "none, for its rule says 'imatrix: false'"
     lines = [f"Importance: {weighted}"]
     if tensor.feedback is not None:
         lines.append(f"Feedback: errors are taken back by the moments' entry {tensor.feedback.entry}")

@@ -88,3 +88,20 @@ def test_it_is_true_or_false(tmp_path: Path) -> None:
 def test_a_prior_is_a_number_of_tokens(tmp_path: Path, prior: str) -> None:
     with pytest.raises(RecipeError, match="prior"):
         planned(tmp_path, None, f"imatrix: {{prior: {prior}}}\n")
+
+
+@pytest.mark.parametrize("more", ["", "imatrix: {missing: error}\n"])
+def test_a_rule_may_want_none(tmp_path: Path, more: str) -> None:
+    rules = "rules: [{match: attn_q, type: q6_k, imatrix: false}]\n"
+    plan = planned(tmp_path, of_layer_0(), rules + more, "q5_k" if not more else "q8_0")
+    found = {t.name: t.importance for t in plan.tensors}
+    assert found["blk.0.attn_q.weight"] is None
+    assert more or found["blk.0.ffn_up_exps.weight"]
+    named = [p.text for p in plan.problems if p.id.startswith("imatrix") and "attn_q" in p.text]
+    assert not named
+
+
+def test_a_rule_that_wants_none_for_a_type_that_needs_one(tmp_path: Path) -> None:
+    plan = planned(tmp_path, of_layer_0(), "rules: [{match: attn_q, type: iq2_xs, imatrix: false}]\n", "q8_0")
+    (problem,) = [p for p in plan.problems if p.severity == "error"]
+    assert problem.text.endswith("IQ2_XS cannot be encoded without, and its rule says 'imatrix: false'")

@@ -97,6 +97,7 @@ PAIRS: dict[str, tuple[str, str]] = {
     "rule.fallback": (rule("fallback: [q8_0]", "ffn_gate", "q4_k"), rule("comment: x", "ffn_gate", "q4_k")),
     "rule.search": (rule("search: exhaustive"), PLAIN),
     "rule.symmetric": (rule("symmetric: true", type_="q4_0"), rule("comment: x", type_="q4_0")),
+    "rule.imatrix": (rule("imatrix: false", type_="q4_0"), rule("comment: x", type_="q4_0")),
     "rule.scale": (rule("scale: auto", type_="iq3_s"), rule("comment: x", type_="iq3_s")),
     "rule.force": (rule("force: true", "ffn_gate_inp"), rule("comment: x", "ffn_gate_inp")),
     "rule.tie": (rule("tie: true", "'ffn_(up|gate)'", "q4_k"), rule("comment: x", "'ffn_(up|gate)'", "q4_k")),
