@@ -59,7 +59,7 @@ def find_recipes(paths: Iterable[Path]) -> tuple[Path, ...]:
     found: dict[Path, None] = {}
     for path in paths:
         if not path.exists():
-            raise QxmixError(Problem(str(path), "no such file or folder"))
+            raise QxmixError.at(path, "no such file or folder")
         files = _below(path) if path.is_dir() else [path]
         found.update(dict.fromkeys(f for f in files if _is_recipe(f)))
     return tuple(found)

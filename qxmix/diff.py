@@ -175,8 +175,8 @@ def _load_side(text: str, header: ModelHeader | None, imatrix: Imatrix | None) -
         return _of_json(text, header)
     recipe = load_recipe(text)
     if header is None:
-        raise DiffError(
-            Problem(text, "is a recipe, and what it decides depends on the model; give one as the third argument")
+        raise DiffError.at(
+            text, "is a recipe, and what it decides depends on the model; give one as the third argument"
         )
     plan = make_plan(recipe, header, imatrix)
     on = f" (planned on {header.path.name})"
@@ -206,7 +206,7 @@ def _of_json(text: str, header: ModelHeader | None) -> Side:
         try:
             content = json.loads(path.read_bytes() if data is None else data)
         except (ValueError, RecursionError) as error:
-            raise DiffError(Problem(text, f"is no JSON: {error}")) from None
+            raise DiffError.at(text, f"is no JSON: {error}") from None
     try:
         if content["qxmix_plan"] == 1:
             tensors = content["tensors"]
@@ -222,8 +222,8 @@ def _of_json(text: str, header: ModelHeader | None) -> Side:
             return Side(text, entries, file_nbytes=sum(map(int, content["file_nbytes"])))
     except (KeyError, TypeError, ValueError, AttributeError):
         pass
-    raise DiffError(
-        Problem(text, "is neither a plan (qxmix plan --json) nor a lock file (qxmix plan --lock) of this version")
+    raise DiffError.at(
+        text, "is neither a plan (qxmix plan --json) nor a lock file (qxmix plan --lock) of this version"
     )
 
 

@@ -6,8 +6,10 @@ a bug.  A problem is collected rather than raised at once, so that one run names
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 Severity = Literal["error", "warning", "note"]
 
@@ -75,6 +77,20 @@ class QxmixError(Exception):
             problems = Problem("", problems)
         self.problems: tuple[Problem, ...] = (problems,) if isinstance(problems, Problem) else tuple(problems)
         super().__init__("\n".join(map(str, self.problems)))
+
+    @classmethod
+    def at(cls, where: object, text: str) -> Self:
+        """The error of one problem; ``where`` is a place in a recipe, or a path or a name, as text or not."""
+        return cls(Problem(where if isinstance(where, Place) else str(where), text))
+
+    @classmethod
+    @contextmanager
+    def of_system(cls, where: object, refused: str) -> Iterator[None]:
+        """Make this error of what the system answers inside; ``refused`` is what was not done: "cannot be read"."""
+        try:
+            yield
+        except OSError as error:
+            raise cls.at(where, f"{refused}: {error.strerror or error}") from None
 
     def __reduce__(self) -> tuple[type[QxmixError], tuple[tuple[Problem, ...]]]:
         # The default would rebuild from the joined text and lose the problems on the way back from a worker process.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qxmix.cli.inputs import open_measurement
-from qxmix.errors import Problem, RunError
+from qxmix.errors import RunError
 from qxmix.plan import Plan, Split
 
 
@@ -45,9 +45,9 @@ def _refuse(path: Path) -> None:
 
     """
     if path.is_dir():
-        raise RunError(Problem(str(path), "is a folder; give --card the name of a file"))
+        raise RunError.at(path, "is a folder; give --card the name of a file")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
-        raise RunError(Problem(str(path.parent), "is no folder that may be written to; give --card another name"))
+        raise RunError.at(path.parent, "is no folder that may be written to; give --card another name")
 
 
 def write_card(path: Path | None, text: str) -> None:
@@ -59,7 +59,5 @@ def write_card(path: Path | None, text: str) -> None:
     """
     if path is None:
         return
-    try:
+    with RunError.of_system(path, "the card cannot be written"):
         path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise RunError(Problem(str(path), f"the card cannot be written: {error.strerror or error}")) from None

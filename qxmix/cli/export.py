@@ -8,6 +8,7 @@ import click
 
 from qxmix.cli.complete import complete_recipes
 from qxmix.cli.inputs import EngineName, open_model
+from qxmix.cli.streams import write_text
 from qxmix.container.imatrix import load_imatrix
 from qxmix.dialects.export import export
 from qxmix.errors import RunError
@@ -38,10 +39,7 @@ def command(recipe: str, model: str, engine: Engine, imatrix: str | None, output
     plan = make_plan(loaded, open_model(model), load_imatrix(imatrix) if imatrix else None)
     exported = export(plan, engine)
     if output is not None:
-        try:
-            output.write_text(exported.list_text(), encoding="utf-8")
-        except OSError as error:
-            raise RunError(f"{output} cannot be written: {error.strerror or error}") from None
+        write_text(exported.list_text(), output)
     result = f"{Path(model).stem}-{loaded.name}.gguf"
     click.echo(exported.command(model, result, imatrix, str(output) if output else None))
     for note in exported.notes:

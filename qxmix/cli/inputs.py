@@ -80,7 +80,7 @@ def recipes_of(name: str) -> Sequence[str | Path]:
 
     recipes = find_recipes((Path(name),))
     if not recipes:
-        raise QxmixError(Problem(name, "there is no recipe in this folder: a .yaml file that begins with 'qxmix: 1'"))
+        raise QxmixError.at(name, "there is no recipe in this folder: a .yaml file that begins with 'qxmix: 1'")
     return recipes
 
 
@@ -105,10 +105,8 @@ def read_text(path: Path) -> bytes:
         ModelFileError: it cannot be read.
 
     """
-    try:
+    with ModelFileError.of_system(path, "the text cannot be read"):
         return path.read_bytes()
-    except OSError as error:
-        raise ModelFileError(Problem(str(path), f"the text cannot be read: {error.strerror}")) from None
 
 
 def open_moments(path: str | None) -> Moments | None:
@@ -140,7 +138,7 @@ def refuse_recipe(path: str | Path) -> None:
     use = f"qxmix plan {shlex.quote(text)} MODEL"
     does = "checks" if kind == "recipe" else "prints"
     told = f"is a {kind}, not a model; '{look}' {does} it, '{use}' shows what it makes of a model"
-    raise ModelFileError(Problem(text, told))
+    raise ModelFileError.at(text, told)
 
 
 def _is_shipped(text: str) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from qxmix.cli.complete import complete_type_list
-from qxmix.cli.inputs import EngineName, open_model
+from qxmix.cli.inputs import EngineName, open_model, read_text
 from qxmix.cli.interrupt import stoppable
 from qxmix.cli.progress import QUIET_SECONDS
 from qxmix.cli.sizes import text_length
@@ -173,10 +173,7 @@ def _bits(text: str) -> tuple[float, ...]:
 
 
 def _text(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ModelFileError(f"{path}: the text cannot be read: {error.strerror}") from None
+    content = read_text(path)
     try:
         content.decode()
     except UnicodeDecodeError as error:

@@ -13,7 +13,7 @@ from qxmix.cli.complete import complete_recipes
 from qxmix.cli.inputs import EngineName, open_model
 from qxmix.cli.running import engine_of, running_options, use_of
 from qxmix.cli.sizes import Size
-from qxmix.errors import Problem, RecipeError
+from qxmix.errors import RecipeError
 from qxmix.planning.outline import nbytes_of, outline
 from qxmix.planning.view import ModelView
 from qxmix.quants import QuantType, find
@@ -81,10 +81,8 @@ def command(
 
 
 def _text(name: str) -> bytes:
-    try:
+    with RecipeError.of_system(name, "cannot be read"):
         return shipped_path(name).read_bytes()
-    except OSError as error:
-        raise RecipeError(Problem(name, f"cannot be read: {error.strerror or error}")) from None
 
 
 def _needs_imatrix(recipe: Recipe) -> bool:

@@ -42,10 +42,8 @@ def write_text(text: str, output: Path | None) -> None:
     if output is None:
         click.echo(text, nl=False)
         return
-    try:
+    with RunError.of_system(output, "cannot be written"):
         output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"{output} cannot be written: {error.strerror or error}") from None
 
 
 def came_from_output(error: OSError) -> bool:

@@ -23,7 +23,7 @@ from qxmix.container.layout import OutputTensor, table_entry
 from qxmix.container.model import MetadataField
 from qxmix.container.source import DAMAGED, bad_file
 from qxmix.container.whole_file import whole_file
-from qxmix.errors import Problem, RunError
+from qxmix.errors import RunError
 
 if TYPE_CHECKING:
     from qxmix.container.parse import GgufFile
@@ -81,7 +81,7 @@ def write_header(shards: Sequence[GgufFile], path: Path, *, overwrite: bool = Fa
     """
     data = header_bytes(shards)
     if os.path.exists(path) and not overwrite:  # noqa: PTH110 - Path.exists raises for a name that is too long
-        raise RunError(Problem(str(path), "exists already; give another -o, or --overwrite to replace it"))
+        raise RunError.at(path, "exists already; give another -o, or --overwrite to replace it")
     with suppress(OSError):  # the file itself is refused next, and told with the reason
         path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as file:

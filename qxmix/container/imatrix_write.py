@@ -25,7 +25,7 @@ from qxmix.container.layout import OutputTensor, lay_out
 from qxmix.container.model import MetadataField
 from qxmix.container.source import show, show_path
 from qxmix.container.whole_file import whole_file
-from qxmix.errors import Problem, RunError
+from qxmix.errors import RunError
 from qxmix.quants import get
 
 Format = Literal["gguf", "dat"]
@@ -48,7 +48,7 @@ def format_of(path: Path) -> Format:
                 "the suffix says which format an importance matrix is written in: name it .gguf (llama.cpp, with counts"
                 " per expert) or .dat (which ik_llama.cpp reads)"
             )
-            raise RunError(Problem(show_path(path), text))
+            raise RunError.at(show_path(path), text)
 
 
 def write_imatrix(imatrix: Imatrix, path: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qxmix.container.recognize import PARTIAL
-from qxmix.errors import ModelFileError, Problem
+from qxmix.errors import ModelFileError
 
 if TYPE_CHECKING:
     from io import FileIO
@@ -28,7 +28,7 @@ _COMPARED = 1000
 
 def bad_file(path: Path, text: str) -> ModelFileError:
     """The error for an input file at fault."""
-    return ModelFileError(Problem(show_path(path), text))
+    return ModelFileError.at(show_path(path), text)
 
 
 def show(text: str, width: int = _SHOWN) -> str:

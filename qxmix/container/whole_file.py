@@ -10,7 +10,7 @@ from typing import BinaryIO
 from uuid import uuid4
 
 from qxmix.container.source import show_path
-from qxmix.errors import Problem, RunError
+from qxmix.errors import RunError
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         partial.replace(target)
     except OSError as error:
         text = f"cannot be written: {error.strerror or error}; give another path, or make room there"
-        raise RunError(Problem(show_path(path), text)) from error
+        raise RunError.at(show_path(path), text) from error
     finally:
         if partial is not None:
             # It need not be there, nor its folder be one; what was refused before is what counts.
@@ -50,5 +50,4 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
 
     """
     if not overwrite and os.path.lexists(path):
-        text = "exists already; give --overwrite to replace it, or another -o"
-        raise RunError(Problem(show_path(path), text))
+        raise RunError.at(show_path(path), "exists already; give --overwrite to replace it, or another -o")

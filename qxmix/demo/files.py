@@ -9,7 +9,7 @@ from typing import Self
 from qxmix.demo.imatrix import make_demo_imatrix
 from qxmix.demo.model import DEMO_SEED, make_demo_model
 from qxmix.demo.text import make_demo_text
-from qxmix.errors import Problem, RunError
+from qxmix.errors import RunError
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def make_demo_files(files: DemoFiles, *, moe: bool, seed: int | None, overwrite:
     if existing and not overwrite:
         more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
         text = f"has {existing[0].name}{more} already; give another folder, or --overwrite to make the demo again"
-        raise RunError(Problem(str(files.model.parent), text))
+        raise RunError.at(files.model.parent, text)
     files.model.parent.mkdir(parents=True, exist_ok=True)
     make_demo_model(files.model, moe=moe, seed=DEMO_SEED if seed is None else seed)
     make_demo_imatrix(files.imatrix, moe=moe)

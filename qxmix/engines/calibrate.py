@@ -23,7 +23,7 @@ from qxmix.engines.embed import is_encoder
 from qxmix.engines.evaluate import N_UBATCH, check_types, checked_text, memory_nbytes, ubatch_for
 from qxmix.engines.gather import Shape, State, States
 from qxmix.engines.session import Observed, Session
-from qxmix.errors import ModelFileError, Problem, RunError
+from qxmix.errors import ModelFileError, RunError
 from qxmix.planning.gate import never_quantized
 from qxmix.quants import ENGINES, Engine
 from qxmix.recipe.categories import category_of, layer_of
@@ -206,7 +206,7 @@ def _sweep(
     identity = _identity(header, text, settings, tensors)
     if resume and State(state).identity != identity:
         msg = "was begun with another model, text or other settings; give the same ones, or --overwrite to start over"
-        raise RunError(Problem(str(state), msg))
+        raise RunError.at(state, msg)
     arguments = {"state": str(state), "tensors": tensors, "identity": identity, "resume": resume}
     observed = Observed("qxmix.engines.gather:Gatherer", arguments, settings.fused, is_encoder(header))
     n_ubatch = ubatch_for(header, _ENGINE)
@@ -247,7 +247,7 @@ def _run(
         try:
             session.run(group)
         except RunError as error:
-            raise RunError(Problem(str(session.path), _blamed(session, group, first_chunk + index, error))) from error
+            raise RunError.at(session.path, _blamed(session, group, first_chunk + index, error)) from error
         began = time.monotonic()
         if began - written > pause:
             session.gathered()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from qxmix.engines.scores import Positions, log_softmax, score
 from qxmix.engines.session import ROWS_PER_SLICE, Session
-from qxmix.errors import ModelFileError, Problem
+from qxmix.errors import ModelFileError
 
 Reference = NDArray[np.float64] | None
 
@@ -47,7 +47,7 @@ def cut(sessions: Sequence[Session], text: bytes, n_ctx: int, n_chunks: int | No
     for other in sessions[1:]:
         if other.bos != one.bos or not np.array_equal(other.tokenize(text), tokens):
             msg = f"it makes other tokens of the text than {one.path}; compare models with the same vocabulary"
-            raise ModelFileError(Problem(str(other.path), msg))
+            raise ModelFileError.at(other.path, msg)
     # llama-perplexity asks for as much, even if one chunk is all that will be run.
     if tokens.size < 2 * n_ctx:
         msg = f"the text has {tokens.size} tokens, a context of {n_ctx} needs at least {2 * n_ctx}"
@@ -107,7 +107,7 @@ def _checked(session: Session, tokens: NDArray[np.int32], first_row: int) -> Ite
         for some in rows:
             if not np.isfinite(some).all():
                 msg = f"{session.engine} computes logits from it that are no numbers; the file may be damaged"
-                raise ModelFileError(Problem(str(session.path), msg))
+                raise ModelFileError.at(session.path, msg)
             yield some
 
     return finite()

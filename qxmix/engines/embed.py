@@ -17,7 +17,7 @@ from qxmix.container.header import read_header
 from qxmix.container.model import ModelHeader
 from qxmix.engines.evaluate import Settings, check_types, checked_text
 from qxmix.engines.session import Session
-from qxmix.errors import ModelFileError, Problem
+from qxmix.errors import ModelFileError
 from qxmix.quants import Engine
 
 ENGINE: Engine = "llama.cpp"
@@ -140,5 +140,5 @@ def embed(session: Session, line: str) -> NDArray[np.float32]:
     found = session.embedding(line)
     if not np.isfinite(found).all() or not found.any():
         msg = f"{session.engine} computes embeddings from it that are no numbers; the file may be damaged"
-        raise ModelFileError(Problem(str(session.path), msg))
+        raise ModelFileError.at(session.path, msg)
     return found

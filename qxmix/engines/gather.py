@@ -25,7 +25,7 @@ from qxmix.container.moments import MOMENTS_BLOCK, block_sizes
 from qxmix.container.source import show_path
 from qxmix.container.whole_file import whole_file
 from qxmix.engines.frames import Message
-from qxmix.errors import Problem, RunError
+from qxmix.errors import RunError
 
 
 class Shape(NamedTuple):
@@ -212,7 +212,7 @@ class State:
             """Tensor to the one under whose name its input was summed."""
             self._shapes = {name: Shape(*numbers) for name, numbers in meta["shapes"].items()}
         except _UNREADABLE as error:
-            raise RunError(Problem(show_path(path), f"cannot be gone on with ({error}); {_OVER}")) from None
+            raise RunError.at(show_path(path), f"cannot be gone on with ({error}); {_OVER}") from None
         self._path = path
 
     def sums(self, name: str) -> Sums:
@@ -227,7 +227,7 @@ class State:
             with np.load(self._path) as file:
                 return Sums(self._shapes[leader], *(file[f"{leader}/{part}"] for part in _PARTS))
         except _UNREADABLE as error:
-            raise RunError(Problem(show_path(self._path), f"is damaged ({error}); {_OVER}")) from None
+            raise RunError.at(show_path(self._path), f"is damaged ({error}); {_OVER}") from None
 
 
 class States:

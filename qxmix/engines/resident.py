@@ -15,7 +15,7 @@ from qxmix.container.source import opened
 from qxmix.engines.chunks import Chunks
 from qxmix.engines.memory import available_nbytes
 from qxmix.engines.session import Session
-from qxmix.errors import ModelFileError, Problem, RunError
+from qxmix.errors import ModelFileError, RunError
 from qxmix.quants import Engine
 
 _SMALLER_BASE = "give a smaller base of the same model, such as its Q8_0"
@@ -66,7 +66,7 @@ class Resident(Session):
             request = {"op": "keep", "chunk": i, "first_row": chunks.first_scored}
             if not self.request(request, tokens.astype(np.int32).tobytes())["finite"]:
                 msg = f"{self.engine} computes logits from it that are no numbers; the file may be damaged"
-                raise ModelFileError(Problem(str(self.path), msg))
+                raise ModelFileError.at(self.path, msg)
             self._n_chunks = i + 1
             yield i
 
@@ -155,4 +155,4 @@ def _require_memory(header: ModelHeader, n_bytes: int, what: str, remedy: str) -
             f"does not fit into memory: {what} {n_bytes / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free; "
             f"close other programs, or {remedy}"
         )
-        raise ModelFileError(Problem(str(header.path), msg))
+        raise ModelFileError.at(header.path, msg)

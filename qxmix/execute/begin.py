@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import qxmix
-from qxmix.errors import Problem, RunError
+from qxmix.errors import RunError
 from qxmix.execute import journal, kernels
 from qxmix.execute import output as files
 from qxmix.execute.aids import Aids
@@ -44,14 +44,14 @@ def look(plan: Plan, target: Output, descriptor: int, *, resume: bool, overwrite
     if resume:
         if changed:
             text = "cannot go on with the interrupted apply: " + "; ".join(changed)
-            raise RunError(Problem(str(target.finals[0]), text + ". Give --overwrite instead to start over"))
+            raise RunError.at(target.finals[0], text + ". Give --overwrite instead to start over")
         return recorded
     if recorded.leaves and not overwrite:
         text = "an interrupted apply of this plan is here; go on with --resume, or start over with --overwrite"
         if changed:
             text = f"an interrupted apply of another job is here ({'; '.join(changed)}), and its work would be lost;"
             text += " give another -o, or --overwrite to start over"
-        raise RunError(Problem(str(target.finals[0]), text))
+        raise RunError.at(target.finals[0], text)
     return Recorded(None)
 
 
@@ -105,7 +105,7 @@ def refuse_changed_model(plan: Plan, recorded: Recorded) -> None:
     changed = journal.differences(recorded.identity or {}, {**(recorded.identity or {}), **_model(plan)})
     if changed:
         text = f"changed while it was read ({'; '.join(changed)}), so the output may be made of two models;"
-        raise RunError(Problem(str(plan.header.path), text + " start over with --overwrite once the model is at rest"))
+        raise RunError.at(plan.header.path, text + " start over with --overwrite once the model is at rest")
 
 
 def _identity(plan: Plan) -> dict[str, str]:

@@ -32,14 +32,14 @@ def written_digests(header: ModelHeader) -> dict[str, str]:
     """
     found = header.get(provenance.TENSOR_SHA256)
     if all(field.key != provenance.TENSOR_SHA256 for field in header.metadata):
-        raise ModelFileError(Problem(str(header.path), "carries no digests; it was not written by `qxmix apply`"))
+        raise ModelFileError.at(header.path, "carries no digests; it was not written by `qxmix apply`")
     sums = found.split() if isinstance(found, str) else []
     if not isinstance(found, str) or not all(map(_DIGEST.fullmatch, sums)):
         text = f"{provenance.TENSOR_SHA256} is no list of SHA-256 in hex; the file is damaged, copy it again"
-        raise ModelFileError(Problem(str(header.path), text))
+        raise ModelFileError.at(header.path, text)
     if len(sums) != len(header.tensors):
         text = f"carries digests of {len(sums):,} tensors and has {len(header.tensors):,}"
-        raise ModelFileError(Problem(str(header.path), f"{text}; {_ANOTHER}"))
+        raise ModelFileError.at(header.path, f"{text}; {_ANOTHER}")
     return {t.name: digest for t, digest in zip(header.tensors, sums, strict=True)}
 
 
@@ -69,7 +69,7 @@ def refuse_carried_over(header: ModelHeader) -> None:
         parts = [run_task(task).digest for task in tensor_tasks(header, index, uuid.uuid4().hex)]
         if digests.combine(parts).hex() != expected[tensor.name]:
             text = f"{tensor.name} is not what its qxmix.* metadata say; {_ANOTHER}, or it is damaged"
-            raise ModelFileError(Problem(str(header.path), text))
+            raise ModelFileError.at(header.path, text)
 
 
 def tensor_tasks(header: ModelHeader, index: int, run: str) -> Iterator[Task]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qxmix.errors import Problem, RunError
+from qxmix.errors import RunError
 from qxmix.execute.drive import drive
 from qxmix.execute.ledger import Ledger
 from qxmix.execute.result import TensorResult
@@ -59,4 +59,4 @@ def check_data(
                 f"holds other data for {planned.name} than were written: another program wrote to it, the disk is"
                 " failing, or the workers do not share this folder. Go on with --resume, which makes such tensors anew"
             )
-            raise RunError(Problem(str(paths[planned.shard]), text))
+            raise RunError.at(paths[planned.shard], text)

@@ -20,7 +20,7 @@ def is_complete(plan: Plan, target: Output) -> bool:
     model; and no journal is left, which goes last.  The data, read once more before they got their names, are not read.
     """
     try:
-        if target.journal.exists() or not all(map(_is_file, target.finals)):
+        if target.journal.exists() or not all(map(Path.is_file, target.finals)):
             return False
         newest_input = max(path.stat().st_mtime_ns for path in plan.header.paths)
         if any(path.stat().st_mtime_ns < newest_input for path in target.finals):
@@ -35,10 +35,6 @@ def is_complete(plan: Plan, target: Output) -> bool:
         )
     except (OSError, QxmixError):
         return False
-
-
-def _is_file(path: Path) -> bool:
-    return path.is_file()
 
 
 def _starts_with(path: Path, start: bytes) -> bool:

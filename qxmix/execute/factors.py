@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from qxmix.container.moments import MomentsEntry, SecondMoments, entry_digest, read_entry_of
-from qxmix.errors import ModelFileError, Problem, RunError
+from qxmix.errors import ModelFileError, RunError
 from qxmix.planning.memory import FACTORS_KEPT
 from qxmix.quants.codec import Columns, Factors
 from qxmix.quants.feedback.correlations import make_factors
@@ -76,8 +76,7 @@ def _checked(path: str, name: str, entry: MomentsEntry, sha256: str) -> SecondMo
     """An entry as it was when the plan was made; the last one is kept, since its matrices come one after the other."""
     moments = read_entry_of(path, name, entry)
     if entry_digest(moments) != sha256:
-        text = f"the moments of {name} changed after the plan was made; start over with --overwrite"
-        raise RunError(Problem(path, text))
+        raise RunError.at(path, f"the moments of {name} changed after the plan was made; start over with --overwrite")
     return moments
 
 
@@ -98,5 +97,5 @@ def _make(where: MomentsOf, importance: bytes) -> Ready:
             f"the moments of columns {first} to {min(first + SPAN, len(columns)) - 1} of {where.name} are not positive"
             f" definite with damp {where.options.damp}; give 'feedback: {{damp: ...}}' a larger one"
         )
-        raise ModelFileError(Problem(where.path, text))
+        raise ModelFileError.at(where.path, text)
     return columns, factors

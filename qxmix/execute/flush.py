@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from qxmix.errors import Problem, RunError
+from qxmix.errors import RunError
 from qxmix.execute.aids import REFUSALS
 
 FLUSH_NBYTES = 64 << 20
@@ -49,8 +49,7 @@ class Flusher:
         """
         if self._error is not None:
             path, error = self._error
-            text = f"the disk failed while writing (fdatasync: {error.strerror})"
-            raise RunError(Problem(str(path), text)) from error
+            raise RunError.at(path, f"the disk failed while writing (fdatasync: {error.strerror})") from error
         self._nbytes += nbytes
         if self._nbytes >= FLUSH_NBYTES:
             self._nbytes = 0

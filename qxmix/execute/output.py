@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from qxmix.container.layout import OutputFile, output_path
 from qxmix.container.parse import parse_gguf
 from qxmix.container.recognize import PARTIAL
-from qxmix.errors import Problem, RunError
+from qxmix.errors import RunError
 from qxmix.execute.aids import Aids
 
 if TYPE_CHECKING:
@@ -54,9 +54,9 @@ def name_output(plan: Plan, output: Path) -> Output:
         output = output.resolve()
         finals = tuple(output_path(output, file.suffix).resolve() for file in plan.files)
     except OSError as error:
-        raise RunError(Problem(given, explain(error))) from error
+        raise RunError.at(given, explain(error)) from error
     except RuntimeError as error:  # what Python before 3.13 makes of ELOOP
-        raise RunError(Problem(given, explain(OSError(errno.ELOOP, os.strerror(errno.ELOOP))))) from error
+        raise RunError.at(given, explain(OSError(errno.ELOOP, os.strerror(errno.ELOOP)))) from error
     partials = tuple(final.with_name(final.name + PARTIAL) for final in finals)
     return Output(finals, partials, output.with_name(output.name + ".journal"))
 
@@ -119,10 +119,10 @@ def check(path: Path, planned: OutputFile, header: bytes, shard: int) -> None:
     """
     nbytes = path.stat().st_size
     if nbytes != planned.nbytes:
-        raise RunError(Problem(str(path), f"has {nbytes:,} bytes where {planned.nbytes:,} were planned"))
+        raise RunError.at(path, f"has {nbytes:,} bytes where {planned.nbytes:,} were planned")
     with path.open("rb") as file:
         if file.read(len(header)) != header:
-            raise RunError(Problem(str(path), "the header is not the one that was written; check the disk"))
+            raise RunError.at(path, "the header is not the one that was written; check the disk")
     parse_gguf(path, shard)
 
 
@@ -185,7 +185,7 @@ def _lock(descriptor: int, path: Path, aids: Aids) -> None:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             text = "another apply is writing this output now; wait for it, or give another -o"
-            raise RunError(Problem(str(path).removesuffix(".journal"), text)) from None
+            raise RunError.at(str(path).removesuffix(".journal"), text) from None
 
 
 def _is_still(descriptor: int, path: Path) -> bool:
@@ -202,7 +202,7 @@ def file_errors(path: Path, nbytes: int = 0, *, call: str = "") -> Iterator[None
     try:
         yield
     except OSError as error:
-        raise RunError(Problem(str(path), explain(error, nbytes, call=call))) from error
+        raise RunError.at(path, explain(error, nbytes, call=call)) from error
 
 
 def explain(error: OSError, nbytes: int = 0, *, call: str = "") -> str:

@@ -65,7 +65,7 @@ def _refuse_other_models(plans: Sequence[Plan]) -> None:
     for plan in plans[1:]:
         if plan.header.paths != plans[0].header.paths or len(plan.tensors) != len(plans[0].tensors):
             text = f"is another model than {plans[0].header.path}; what is made together is made of one model"
-            raise ModelFileError(Problem(str(plan.header.path), text))
+            raise ModelFileError.at(plan.header.path, text)
 
 
 def _refuse_same_names(outputs: Sequence[Wanted]) -> None:
@@ -77,7 +77,7 @@ def _refuse_same_names(outputs: Sequence[Wanted]) -> None:
             if other is not o.plan:
                 both = f"{other.recipe.path} and {o.plan.recipe.path}"
                 text = f"would be written by two recipes, {both}; give one of them another name ('name:' in the recipe)"
-                raise RunError(Problem(str(o.target.finals[0]), text))
+                raise RunError.at(o.target.finals[0], text)
 
 
 def _bad_sources(plan: Plan) -> Iterable[Problem]:
@@ -123,11 +123,11 @@ def _refuse_other_kinds(output: Output) -> None:
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            raise RunError(Problem(str(path), explain(error))) from error
+            raise RunError.at(path, explain(error)) from error
         if stat.S_ISDIR(mode):
-            raise RunError(Problem(str(path), "is a folder; give the name of a file"))
+            raise RunError.at(path, "is a folder; give the name of a file")
         if not stat.S_ISREG(mode):
-            raise RunError(Problem(str(path), "is a device, pipe or socket; give the name of a file"))
+            raise RunError.at(path, "is a device, pipe or socket; give the name of a file")
 
 
 def _refuse_inputs(plans: Sequence[Plan], output: Output) -> None:
@@ -138,8 +138,7 @@ def _refuse_inputs(plans: Sequence[Plan], output: Output) -> None:
         for path, what in dict.fromkeys(inputs):
             # By device and inode: another name of the same file, a hard link or a symbolic link, counts.
             if written.exists() and path.exists() and written.samefile(path):
-                text = f"is {what} itself ({path}), and would be destroyed; give another -o"
-                raise RunError(Problem(str(written), text))
+                raise RunError.at(written, f"is {what} itself ({path}), and would be destroyed; give another -o")
 
 
 def _refuse_folder(folder: Path) -> Path:
@@ -147,9 +146,9 @@ def _refuse_folder(folder: Path) -> Path:
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     if not folder.is_dir():
-        raise RunError(Problem(str(folder), "is a file, and the output would be inside it; give another -o"))
+        raise RunError.at(folder, "is a file, and the output would be inside it; give another -o")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise RunError(Problem(str(folder), "may not be written to; give an -o elsewhere, or change its permissions"))
+        raise RunError.at(folder, "may not be written to; give an -o elsewhere, or change its permissions")
     return folder
 
 
@@ -169,7 +168,7 @@ def _refuse_full(outputs: Sequence[tuple[Wanted, Path]]) -> None:
         needed, free = sum(o.plan.file_nbytes for o, _ in here), disk.free + reserved
         if needed > free:
             text = f"{decimal(needed)} are needed and {decimal(free)} are free; free some, or give an -o"
-            raise RunError(Problem(str(folder), text + " on another disk"))
+            raise RunError.at(folder, text + " on another disk")
 
 
 def _device(output: tuple[Wanted, Path]) -> int:

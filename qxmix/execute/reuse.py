@@ -21,7 +21,7 @@ from uuid import uuid4
 from qxmix import provenance, quants
 from qxmix.container.header import read_header
 from qxmix.container.moments import moments_digest
-from qxmix.errors import ModelFileError, Problem, RunError
+from qxmix.errors import ModelFileError, RunError
 from qxmix.execute.output import file_errors
 from qxmix.execute.result import TensorResult
 from qxmix.quants.codec import SEARCHES
@@ -101,7 +101,7 @@ def in_output(path: Path) -> Older:
     keys, sums = (str(header.get(k) or "").split() for k in (provenance.TENSOR_KEYS, provenance.TENSOR_SHA256))
     if not len(keys) == len(sums) == len(header.tensors):
         text = "does not say how its tensors were made (qxmix.* metadata), so none can be reused; leave out --reuse"
-        raise ModelFileError(Problem(str(path), text))
+        raise ModelFileError.at(path, text)
     order = sorted(header.tensors, key=lambda t: (t.shard, t.offset))
     stored = {
         key: Stored(header.paths[t.shard], t.offset, digest) for t, key, digest in zip(order, keys, sums, strict=True)
@@ -159,7 +159,7 @@ def _copy(source: Path, offset: int, nbytes: int, target: Path) -> None:
             while nbytes:
                 piece = reader.read(min(nbytes, 1 << 20))
                 if not piece:
-                    raise RunError(Problem(str(source), "ended while it was copied into the cache"))
+                    raise RunError.at(source, "ended while it was copied into the cache")
                 writer.write(piece)
                 nbytes -= len(piece)
         partial.replace(target)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qxmix import quants
-from qxmix.errors import ModelFileError, Problem
+from qxmix.errors import ModelFileError
 from qxmix.quants.quant_type import QuantType
 
 _FLOATS = frozenset({"F32", "F16", "BF16"})
@@ -72,7 +72,7 @@ def check_scales(name: str, type_name: str, first_row: int, packed: NDArray[np.u
             " importances, are too large for it. Choose a type with a wider range (bf16, f32) for this tensor, or check"
             " the model"
         )
-        raise ModelFileError(Problem(name, text))
+        raise ModelFileError.at(name, text)
 
 
 def bad_group(quant_type: QuantType, packed: NDArray[np.uint8]) -> int | None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from qxmix.container.imatrix import Imatrix, importance_of
 from qxmix.container.model import TensorInfo
-from qxmix.errors import ModelFileError, Problem, RunError
+from qxmix.errors import ModelFileError, RunError
 from qxmix.quants import codec_of, get
 
 if TYPE_CHECKING:
@@ -46,15 +46,12 @@ class Source:
         t = self.tensor
         row_nbytes = get(t.type).row_nbytes(t.n_cols)
         parts = []
-        try:
-            with self.path.open("rb", buffering=0) as file:
-                for some in rows:
-                    file.seek(t.offset + (some.matrix * t.n_rows + some.first) * row_nbytes)
-                    parts.append(np.fromfile(file, np.uint8, some.n * row_nbytes))
-                    if parts[-1].size != some.n * row_nbytes:
-                        raise RunError(Problem(str(self.path), f"the file ends inside tensor {t.name}"))
-        except OSError as error:
-            raise RunError(Problem(str(self.path), f"cannot be read: {error.strerror or error}")) from None
+        with RunError.of_system(self.path, "cannot be read"), self.path.open("rb", buffering=0) as file:
+            for some in rows:
+                file.seek(t.offset + (some.matrix * t.n_rows + some.first) * row_nbytes)
+                parts.append(np.fromfile(file, np.uint8, some.n * row_nbytes))
+                if parts[-1].size != some.n * row_nbytes:
+                    raise RunError.at(self.path, f"the file ends inside tensor {t.name}")
         return np.concatenate(parts).reshape(-1, row_nbytes)
 
     def decode(self, packed: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -69,5 +66,5 @@ class Source:
         with np.errstate(all="ignore"):
             if not np.isfinite(weights.sum()) and not np.isfinite(weights).all():
                 msg = "has weights that are NaN or infinite; convert the model again"
-                raise ModelFileError(Problem(f"{self.path}: {self.tensor.name}", msg))
+                raise ModelFileError.at(f"{self.path}: {self.tensor.name}", msg)
         return weights

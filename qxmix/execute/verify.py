@@ -65,7 +65,7 @@ def recipe_of(header: ModelHeader) -> Recipe:
 def _recipe_in(header: ModelHeader) -> Recipe:
     text, digest = header.get(provenance.RECIPE), header.get(provenance.RECIPE_SHA256)
     if not isinstance(text, str) or not text:
-        raise ModelFileError(Problem(str(header.path), "carries no recipe; it was not written by `qxmix apply`"))
+        raise ModelFileError.at(header.path, "carries no recipe; it was not written by `qxmix apply`")
     recipe = load_recipe_text(text, f"{header.path}: {provenance.RECIPE}")
     return replace(recipe, sha256=str(digest)) if digest else recipe
 
@@ -203,7 +203,7 @@ def _moments_again(header: ModelHeader, path: str | PathLike[str] | None) -> Mom
     if path is None:
         if needed:
             text = f"was made with moments whose SHA-256 starts with {str(needed)[:12]}; give their file: --moments"
-            raise ModelFileError(Problem(str(header.path), text))
+            raise ModelFileError.at(header.path, text)
         return None
     moments = load_moments(path)
     if moments.sha256 != needed:
@@ -212,25 +212,21 @@ def _moments_again(header: ModelHeader, path: str | PathLike[str] | None) -> Mom
             if needed
             else "was not used for this output; leave out --moments"
         )
-        raise ModelFileError(Problem(str(path), text))
+        raise ModelFileError.at(path, text)
     return moments
 
 
 def _imatrix_again(header: ModelHeader, path: str | PathLike[str] | None) -> Imatrix | None:
     needed, name = header.get(provenance.IMATRIX_SHA256), header.get(provenance.IMATRIX_FILE)
     if needed and path is None:
-        raise ModelFileError(
-            Problem(str(header.path), f"was made with the importance matrix {name}; give it: --imatrix")
-        )
+        raise ModelFileError.at(header.path, f"was made with the importance matrix {name}; give it: --imatrix")
     imatrix = load_imatrix(path) if path is not None else None
     if imatrix is not None and imatrix.sha256 != needed:
         text = (
             f"is another importance matrix ({imatrix.sha256[:12]}) than {name}, which the output was made with"
             f" ({str(needed)[:12]})"
         )
-        raise ModelFileError(
-            Problem(str(path), text if needed else "was not used for this output; leave out --imatrix")
-        )
+        raise ModelFileError.at(path, text if needed else "was not used for this output; leave out --imatrix")
     return imatrix
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qxmix import quants
-from qxmix.errors import ModelFileError, Problem, RunError
+from qxmix.errors import ModelFileError, RunError
 from qxmix.execute import stop
 from qxmix.execute.deviation import row_sums, summarize
 from qxmix.execute.making import distinct
@@ -61,7 +61,7 @@ def run_bundle(bundle: Bundle) -> tuple[TaskResult, ...]:
             return _copy(bundle, source, targets)
     except OSError as error:
         text = f"{explain(error)}; it happened at tensor {task.name}, and --resume goes on there"
-        raise RunError(Problem(str(error.filename or task.target or task.source), text)) from error
+        raise RunError.at(error.filename or task.target or task.source, text) from error
 
 
 def _open_target(task: Task, opened: ExitStack) -> BinaryIO | None:
@@ -156,7 +156,7 @@ def _read(task: Task, source: BinaryIO, buffer: memoryview) -> None:
         got = source.readinto(buffer[done:])  # type: ignore[attr-defined]  # an unbuffered file
         if not got:
             text = f"the file ends inside tensor {task.name}, although it was long enough when the header was read"
-            raise RunError(Problem(task.source, text))
+            raise RunError.at(task.source, text)
         done += got
 
 
@@ -186,4 +186,4 @@ def _refuse_non_finite(task: Task, first: int, weights: NDArray[np.float32]) -> 
             f" ({len(bad)} such weights in {len(weights)} rows); a {task.type} tensor cannot hold it."
             " Convert the model again, or `keep` this tensor as it is"
         )
-        raise ModelFileError(Problem(f"{task.source}: {task.name}", text))
+        raise ModelFileError.at(f"{task.source}: {task.name}", text)

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 from qxmix.container.imatrix import Imatrix
 from qxmix.container.model import ModelHeader, TensorInfo
-from qxmix.errors import ModelFileError, Problem, RecipeError
+from qxmix.errors import ModelFileError, RecipeError
 from qxmix.planning.gate import never_quantized
 from qxmix.planning.importance import find_entry
 from qxmix.planning.loading import why_not_run
@@ -83,13 +83,11 @@ def choose_tensors(header: ModelHeader, target: Target) -> tuple[TensorInfo, ...
     engines = engines_of(target)
     tensors = [t for t in header.tensors if not never_quantized(t, engines, header.architecture)]
     if not tensors:
-        raise ModelFileError(Problem(str(header.path), "has no tensor that can be quantized"))
+        raise ModelFileError.at(header.path, "has no tensor that can be quantized")
     unread = [t for t in tensors if not get(t.type).codec]
     if unread:
         names = ", ".join(f"{t.name} ({t.type})" for t in unread[:_SHOWN])
-        raise ModelFileError(
-            Problem(str(header.path), f"qxmix cannot read {names}; measure the model before quantizing")
-        )
+        raise ModelFileError.at(header.path, f"qxmix cannot read {names}; measure the model before quantizing")
     return tuple(tensors)
 
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from qxmix.errors import Problem, RunError
+from qxmix.errors import RunError
 
 
 def key_of(*parts: object) -> str:
@@ -48,12 +48,10 @@ class Journal:
 
         """
         line = json.dumps([key, result], separators=(",", ":")).encode() + b"\n"
-        try:
+        with RunError.of_system(self._path, "cannot be written"):
             written = os.write(self._descriptor, line)
             if written != len(line):  # the disk is full; the write that follows says so
                 os.write(self._descriptor, line[written:])
-        except OSError as error:
-            raise RunError(Problem(str(self._path), f"cannot be written: {error.strerror or error}")) from None
         # As it will be read again: tuples become lists.
         self._results[key] = json.loads(line)[1]
 
@@ -81,10 +79,8 @@ def open_journal(path: Path) -> Iterator[Journal]:
         RunError: another measurement has it, or it cannot be opened.
 
     """
-    try:
+    with RunError.of_system(path, "cannot be opened"):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-    except OSError as error:
-        raise RunError(Problem(str(path), f"cannot be opened: {error.strerror or error}")) from None
     try:
         _lock(descriptor, path)
         yield Journal(descriptor, path)
@@ -100,5 +96,4 @@ def _lock(descriptor: int, path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        msg = "another measurement writes it now; wait for that one, or give another -o"
-        raise RunError(Problem(str(path), msg)) from None
+        raise RunError.at(path, "another measurement writes it now; wait for that one, or give another -o") from None

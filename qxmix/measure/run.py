@@ -14,7 +14,7 @@ from qxmix.container.imatrix import Imatrix
 from qxmix.container.model import ModelHeader
 from qxmix.container.weights import require_weights
 from qxmix.engines.embed import is_encoder
-from qxmix.errors import ModelFileError, Problem
+from qxmix.errors import ModelFileError
 from qxmix.execute.sample import Rows
 from qxmix.execute.source import Source
 from qxmix.measure.candidates import choose_tensors, choose_types, types_of
@@ -48,9 +48,7 @@ def make_job(header: ModelHeader, imatrix: Imatrix | None, settings: Settings) -
         sources.append(Source(tensor, header.paths[tensor.shard], imatrix, entry))
     job = Job(header, imatrix, settings, types, tuple(sources), tuple(allowed))
     if not any(allowed):
-        raise ModelFileError(
-            Problem(str(header.path), f"no tensor has rows that {', '.join(types)} allow; give --types")
-        )
+        raise ModelFileError.at(header.path, f"no tensor has rows that {', '.join(types)} allow; give --types")
     _refuse_holes(job)
     if settings.passage:
         plan_passes(job)
@@ -63,7 +61,7 @@ def _refuse_holes(job: Job) -> None:
     if 2 * len(empty) >= len(job.sources):
         n = f"{len(empty):,} of its {len(job.sources):,} matrices begin with zeros alone"
         msg = f"{n}: a file of headers only, or a download that did not finish; measure a model with its weights"
-        raise ModelFileError(Problem(str(job.path), msg))
+        raise ModelFileError.at(job.path, msg)
 
 
 def measure(

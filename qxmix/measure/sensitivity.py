@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from math import fsum
 from typing import Any
 
-from qxmix.errors import ModelFileError, Problem, RunError
+from qxmix.errors import ModelFileError, RunError
 from qxmix.execute.sample import Rows
 from qxmix.execute.source import Source
 from qxmix.measure.groups import fill, groups_of, in_order
@@ -128,7 +128,7 @@ def plan_passes(job: Job) -> tuple[tuple[float, tuple[str, ...]], ...]:
     if not fit:
         found = ", ".join(sorted({s.tensor.type for s in job.sources}))
         msg = f"its weights are {found}; losses are measured on a base of {', '.join(BASE_TYPES)}: give that one"
-        raise ModelFileError(Problem(str(job.path), msg))
+        raise ModelFileError.at(job.path, msg)
     groups = in_order(groups_of(fit, tied=job.settings.tied))
     passes = [(bits, group) for bits in job.settings.bits for group in groups]
     return tuple(passes[: job.settings.n_measurements])

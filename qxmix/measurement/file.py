@@ -53,7 +53,7 @@ def save_measurement(measurement: Measurement, path: Path) -> None:
     except OSError as error:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
-        raise ModelFileError(Problem(str(path), f"cannot be written: {error.strerror or error}")) from None
+        raise ModelFileError.at(path, f"cannot be written: {error.strerror or error}") from None
 
 
 def load_measurement(path: Path) -> Measurement:
@@ -64,23 +64,17 @@ def load_measurement(path: Path) -> Measurement:
 
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ModelFileError(Problem(str(path), f"cannot be read: {error.strerror or error}")) from None
-    except UnicodeDecodeError:
-        text = ""
-    try:
-        raw = json.loads(text)
+        with ModelFileError.of_system(path, "cannot be read"):
+            raw = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         raw = None
     if not isinstance(raw, dict) or raw.get("qxmix_measurement") != VERSION:
         told = "is no measurement of this version; make one with 'qxmix measure MODEL -o M.json'"
-        raise ModelFileError(Problem(str(path), told))
+        raise ModelFileError.at(path, told)
     try:
         return _measurement(raw)
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        told = f"is damaged ({_reason(error)}); measure again, or restore the file"
-        raise ModelFileError(Problem(str(path), told)) from None
+        raise ModelFileError.at(path, f"is damaged ({_reason(error)}); measure again, or restore the file") from None
 
 
 def check_belongs(measurement: Measurement, path: Path, header: ModelHeader, imatrix: Imatrix | None) -> None:

@@ -10,7 +10,7 @@ from qxmix.container.identity import header_sha256
 from qxmix.container.model import ModelHeader
 from qxmix.container.source import opened
 from qxmix.container.spots import spots_sha256
-from qxmix.errors import ModelFileError, Problem
+from qxmix.errors import ModelFileError
 from qxmix.quants import find
 
 VERSION = 2
@@ -57,22 +57,20 @@ def load_lattices(path: Path, header: ModelHeader) -> tuple[Lattice, ...]:
 
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        with ModelFileError.of_system(path, "cannot be read"):
+            data = json.loads(path.read_text(encoding="utf-8"))
         version, of = data["qxmix_lattice"], data["header_sha256"]
         found = tuple(map(_lattice, data["tensors"])) if version == VERSION else ()
-    except OSError as error:
-        raise ModelFileError(Problem(str(path), f"cannot be read: {error.strerror or error}")) from None
     except (ValueError, KeyError, TypeError, RecursionError):
         text = "is no file of lattices; make one with 'qxmix inspect MODEL --lattice -o L.json'"
-        raise ModelFileError(Problem(str(path), text)) from None
+        raise ModelFileError.at(path, text) from None
     if version != VERSION:
         text = f"has version {version} and this qxmix reads {VERSION}; make it anew (qxmix inspect MODEL --lattice)"
-        raise ModelFileError(Problem(str(path), text))
+        raise ModelFileError.at(path, text)
     other = "" if of == header_sha256(header) else f"is of another model than {header.path.name}"
     other = other or _other_weights(found, header)
     if other:
-        text = f"{other}; make one of it (qxmix inspect MODEL --lattice -o L.json)"
-        raise ModelFileError(Problem(str(path), text))
+        raise ModelFileError.at(path, f"{other}; make one of it (qxmix inspect MODEL --lattice -o L.json)")
     return found
 
 

@@ -41,10 +41,8 @@ def write_lock(plan: Plan, path: Path) -> None:
 
     """
     text = json.dumps(lock_of(plan), indent=1) + "\n"
-    try:
+    with PlanError.of_system(path, "cannot be written"):
         path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise PlanError(Problem(str(path), f"cannot be written: {error.strerror or error}")) from None
 
 
 def check_lock(plan: Plan, path: Path, *, types_only: bool = False) -> None:
@@ -61,13 +59,12 @@ def check_lock(plan: Plan, path: Path, *, types_only: bool = False) -> None:
 
     """
     try:
-        locked = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PlanError(Problem(str(path), f"cannot be read: {error.strerror or error}")) from None
+        with PlanError.of_system(path, "cannot be read"):
+            locked = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         locked = None
     if not isinstance(locked, dict) or locked.get("qxmix_lock") != VERSION:
-        raise PlanError(Problem(str(path), "is no lock file of this version; write one with 'qxmix plan --lock'"))
+        raise PlanError.at(path, "is no lock file of this version; write one with 'qxmix plan --lock'")
     problems = [
         Problem(str(path), text, id="lock") for text in _differences(lock_of(plan), locked, types_only=types_only)
     ]

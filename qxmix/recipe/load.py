@@ -53,7 +53,7 @@ def shipped_path(name: str) -> Path:
     """
     path = _shipped(name)
     if path is None:
-        raise RecipeError(Problem(name, f"there is no shipped recipe of this name{_near_shipped(name)}"))
+        raise RecipeError.at(name, f"there is no shipped recipe of this name{_near_shipped(name)}")
     return path
 
 
@@ -76,7 +76,7 @@ def load_recipe(path_or_name: str | Path, *, validated: bool = False) -> Recipe:
     else:
         path, name = _locate(text, None)
         if path is None:
-            raise RecipeError(Problem(text, _unknown(text, Path())))
+            raise RecipeError.at(text, _unknown(text, Path()))
         file = _read(path, name, state, ())
     return _assembled(file, state)
 
@@ -194,19 +194,14 @@ def _read(path: Path, name: str, state: _State, chain: tuple[Path, ...]) -> Reci
     """Read a file and what it extends; parts that do not have the right structure are reported and left out."""
     if (known := state.files.get(path.resolve())) is not None:
         return known
-    try:
-        with path.open("rb") as opened:
-            data = opened.read(MAX_NBYTES + 1)
-    except OSError as error:
-        raise RecipeError(Problem(name, f"cannot be read: {error.strerror or error}")) from None
+    with RecipeError.of_system(name, "cannot be read"), path.open("rb") as opened:
+        data = opened.read(MAX_NBYTES + 1)
     return _take(data, path, name, state, chain)
 
 
 def _stream(text: str) -> bytes | None:
-    try:
+    with RecipeError.of_system(text, "cannot be read"):
         return stream_of(text)
-    except OSError as error:
-        raise RecipeError(Problem(text, f"cannot be read: {error.strerror or error}")) from None
 
 
 def _take(data: bytes, path: Path, name: str, state: _State, chain: tuple[Path, ...]) -> RecipeFile:
@@ -216,7 +211,7 @@ def _take(data: bytes, path: Path, name: str, state: _State, chain: tuple[Path, 
         return _read_bundle(documents, path, name, state)
     file = _parse(path, name, text, data, state)
     if len(state.files) > MAX_FILES:
-        raise RecipeError(Problem(name, f"the recipe extends more than {MAX_FILES} files"))
+        raise RecipeError.at(name, f"the recipe extends more than {MAX_FILES} files")
     extended = items(file.root.get("extends"))
     for i, item in enumerate(extended):
         where = Place(name, item.line, "extends" + (f"[{i}]" if len(extended) > 1 else ""))
@@ -247,19 +242,19 @@ def _structure(text: str, name: str, *, validated: bool) -> tuple[Node, tuple[Fa
 def _read_bundle(documents: list[tuple[str, list[int]]], path: Path, name: str, state: _State) -> RecipeFile:
     """All files of a recipe from one text, as an output of ``apply`` carries it."""
     if len(documents) > MAX_FILES:
-        raise RecipeError(Problem(name, f"the recipe extends more than {MAX_FILES} files"))
+        raise RecipeError.at(name, f"the recipe extends more than {MAX_FILES} files")
     files = [
         _parse(path / str(i) if i else path, f"{name} (file {i + 1})" if i else name, text, text.encode(), state)
         for i, (text, _) in enumerate(documents)
     ]
     for file, (_, indices) in zip(files, documents, strict=True):
         if len(items(file.root.get("extends"))) != len(indices):
-            raise RecipeError(Problem(file.name, "the files it extends are not all in it; extract the recipe again"))
+            raise RecipeError.at(file.name, "the files it extends are not all in it; extract the recipe again")
         file.parents += [files[k] for k in indices]
     try:
         TopologicalSorter({i: indices for i, (_, indices) in enumerate(documents)}).prepare()
     except CycleError:
-        raise RecipeError(Problem(name, "the recipe extends itself")) from None
+        raise RecipeError.at(name, "the recipe extends itself") from None
     return files[0]
 
 

@@ -7,7 +7,7 @@ import warnings
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from qxmix.errors import Place, Problem, RecipeError
+from qxmix.errors import Place, RecipeError
 
 if TYPE_CHECKING:
     import regex
@@ -97,4 +97,4 @@ def search(pattern: str, name: str, where: Place | str) -> bool:
             f"'{pattern}' takes more than {SEARCH_SECONDS} s on the name '{name}'; "
             "nested repeats like (a+)+ backtrack without end, write the pattern without them"
         )
-        raise RecipeError(Problem(where, text)) from None
+        raise RecipeError.at(where, text) from None

@@ -79,7 +79,7 @@ def extracted(revision: Revision) -> Iterator[Extracted]:
         path = posixpath.normpath(prefix + path)
     blobs = _blobs(revision, known)
     if path not in blobs:
-        raise RecipeError(Problem(str(revision), f"there is no {path} in {revision.commit}{_hint(path, blobs)}"))
+        raise RecipeError.at(revision, f"there is no {path} in {revision.commit}{_hint(path, blobs)}")
     wanted = {path: blobs[path][0]}
     if path.endswith(_RECIPES):
         wanted |= {p: name for p, (name, n) in blobs.items() if p.endswith(_RECIPES) and n <= _LARGEST}
@@ -130,8 +130,7 @@ def _git(revision: Revision, *arguments: str, fault: str = "", given: bytes = b"
         done = subprocess.run(["git", *arguments], input=given, capture_output=True, check=False)
     except OSError as error:
         text = f"names a file of a git revision, and git cannot be run: {error.strerror or error}"
-        raise RecipeError(Problem(str(revision), text)) from None
+        raise RecipeError.at(revision, text) from None
     if done.returncode:
-        text = fault or f"git {arguments[0]}: {done.stderr.decode(errors='replace').strip()}"
-        raise RecipeError(Problem(str(revision), text))
+        raise RecipeError.at(revision, fault or f"git {arguments[0]}: {done.stderr.decode(errors='replace').strip()}")
     return done.stdout

@@ -69,15 +69,15 @@ def read_text(data: bytes, name: str) -> str:
 
     """
     if data.startswith(b"GGUF"):
-        raise RecipeError(Problem(name, "is a model, not a recipe; where a command takes both, the recipe comes first"))
+        raise RecipeError.at(name, "is a model, not a recipe; where a command takes both, the recipe comes first")
     if len(data) > MAX_NBYTES:
-        raise RecipeError(Problem(name, f"is too large for a recipe; the most is {MAX_NBYTES:,} bytes"))
+        raise RecipeError.at(name, f"is too large for a recipe; the most is {MAX_NBYTES:,} bytes")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         text = f"byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8"
-        raise RecipeError(Problem(Place(name, line), text)) from None
+        raise RecipeError.at(Place(name, line), text) from None
 
 
 def parse(text: str, name: str) -> Node:
@@ -97,7 +97,7 @@ def parse(text: str, name: str) -> Node:
         raise RecipeError(_unprintable(text, name, error)) from None
     except yaml.MarkedYAMLError as error:
         line, what = explain(error, text)
-        raise RecipeError(Problem(Place(name, line), f"not valid YAML: {what}")) from None
+        raise RecipeError.at(Place(name, line), f"not valid YAML: {what}") from None
     finally:
         loader.dispose()
 
@@ -146,7 +146,7 @@ class _Builder:
             yield self.loader.get_event()
 
     def _fail(self, line: int, text: str) -> None:
-        raise RecipeError(Problem(Place(self.name, line), text))
+        raise RecipeError.at(Place(self.name, line), text)
 
     def _open(self, event: Any, line: int) -> None:  # noqa: ANN401
         if event.tag not in (None, "!", f"{_TAG}map", f"{_TAG}seq"):

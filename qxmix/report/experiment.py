@@ -7,7 +7,7 @@ from dataclasses import asdict
 from itertools import groupby
 
 from qxmix.experiment.model import Outcome
-from qxmix.report.text import table
+from qxmix.report.text import markdown, table
 
 
 def experiment_json(outcomes: Sequence[Outcome]) -> list[dict[str, object]]:
@@ -24,10 +24,7 @@ def experiment_text(outcomes: Sequence[Outcome], *, terminal: bool) -> str:
 def experiment_markdown(outcomes: Sequence[Outcome]) -> str:
     """The table and its notes as Markdown."""
     titles, rows = _table(outcomes)
-    lines = ["| " + " | ".join(t.lstrip("?>") for t in titles) + " |"]
-    lines.append("|" + "|".join("---:" if ">" in t else "---" for t in titles) + "|")
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([*lines, "", *(f"{note}  " for note in _notes(outcomes))])
+    return "\n".join([markdown(titles, rows), "", *(f"{note}  " for note in _notes(outcomes))])
 
 
 def _table(outcomes: Sequence[Outcome]) -> tuple[list[str], list[list[str]]]:

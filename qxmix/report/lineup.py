@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from qxmix.report.chart import Chart, Point, chart
 from qxmix.report.running import SUMMARY, running_json, summary
-from qxmix.report.text import table
+from qxmix.report.text import markdown, table
 from qxmix.solve.predict import UNITS
 
 if TYPE_CHECKING:
@@ -34,11 +34,7 @@ def lineup_text(entrants: Sequence[Entrant], *, terminal: bool = False) -> str:
 
 def lineup_markdown(entrants: Sequence[Entrant]) -> str:
     """The same for a model card."""
-    titles, rows = cells(entrants)
-    bare = [title.lstrip("?>") for title in titles]
-    rule = ["---:" if ">" in title[:2] else "---" for title in titles]
-    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (bare, rule, *escaped))
+    return markdown(*cells(entrants))
 
 
 def lineup_json(entrants: Sequence[Entrant]) -> list[dict[str, object]]:

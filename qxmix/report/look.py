@@ -80,7 +80,5 @@ def save_picture(figure: Figure, path: Path, *, dpi: int = 150) -> None:
 
     """
     metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower(), {"Software": None})
-    try:
+    with RunError.of_system(path, "the picture cannot be written"):
         figure.savefig(path, metadata=metadata, dpi=dpi)
-    except OSError as error:
-        raise RunError(f"{path}: the picture cannot be written: {error.strerror}") from None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from qxmix.container.gguf_format import pad
 from qxmix.container.model import TensorInfo
-from qxmix.errors import PlanError, Problem
+from qxmix.errors import PlanError
 from qxmix.plan import Plan, PlannedTensor
 from qxmix.planning.fallback import misfit
 from qxmix.planning.importance import find_entry, missing_is
@@ -51,7 +51,7 @@ def choices_of(request: Request, plan: Plan, losses: Callable[[TensorInfo], Mapp
     if closed := [t.name for t in free if not options[t.name]]:
         more = f" and {len(closed) - 1} more tensors" if len(closed) > 1 else ""
         text = f"types, floors, ceilings and bans leave no type that its rows allow{more}; loosen one of them"
-        raise PlanError(Problem(closed[0], text))
+        raise PlanError.at(closed[0], text)
     groups = _grouped([t.name for t in free], request.limits, request.budget.shares)
     items = tuple(item for names in groups for item in _items(names, options))
     return Choices(items, tuple(t.source for t in free), tuple(t for t in plan.tensors if not is_free(t)))

@@ -68,12 +68,10 @@ def read_outside(path: Path) -> Outside:
         ModelFileError: it cannot be read, is damaged, or nothing in it is to be believed.
 
     """
-    try:
+    with ModelFileError.of_system(path, "cannot be read"):
         data = path.read_bytes()
-    except OSError as error:
-        raise ModelFileError(Problem(str(path), f"cannot be read: {error.strerror or error}")) from None
     if len(data) > _LARGEST:
-        raise ModelFileError(Problem(str(path), f"has {len(data):,} bytes; no such file is so large"))
+        raise ModelFileError.at(path, f"has {len(data):,} bytes; no such file is so large")
     return _errors(path, data) if data.startswith(MAGIC) else _table(path, data)
 
 
@@ -91,11 +89,11 @@ def _table(path: Path, data: bytes) -> Outside:
     try:
         rows = list(csv.reader(data.decode("utf-8-sig").splitlines()))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ModelFileError(Problem(str(path), f"is no table: {error}")) from None
+        raise ModelFileError.at(path, f"is no table: {error}") from None
     names = [cell.strip() for cell in rows[0][1:]] if rows else []
     if names == ["group0"]:
         text = "is of the whole model in one type; the table of single tensors is wanted, which has a column for each"
-        raise ModelFileError(Problem(str(path), text))
+        raise ModelFileError.at(path, text)
     problems: list[Problem] = []
     losses: dict[str, dict[str, float]] = {name: {} for name in names}
     for number, row in enumerate(rows[1:], 2):
@@ -123,7 +121,7 @@ def _believed(
         try:
             value = float(cell)
         except ValueError:
-            raise ModelFileError(Problem(str(path), f"line {number}: '{cell}' is no number")) from None
+            raise ModelFileError.at(path, f"line {number}: '{cell}' is no number") from None
         if isfinite(value) and 0 < value != MISSING:
             found[name] = value
     n_odd = len(names) - len(found)
@@ -160,7 +158,7 @@ def _errors(path: Path, data: bytes) -> Outside:
                 if known is not None and isfinite(error) and error > 0:
                     losses[name][known.name] = error
     except (struct.error, ValueError):
-        raise ModelFileError(Problem(str(path), f"is damaged at byte {at:,}; make it again")) from None
+        raise ModelFileError.at(path, f"is damaged at byte {at:,}; make it again") from None
     if empty := [name for name, by_type in losses.items() if not by_type]:
         text = f"{len(empty):,} tensors like {empty[0]} have no error above zero and take what is usual"
         problems.append(Problem(str(path), text, "warning"))
@@ -171,7 +169,7 @@ def _errors(path: Path, data: bytes) -> Outside:
 def _checked(path: Path, found: Outside) -> Outside:
     """With what is impossible: a larger type that is worse over most of the tensors is left out."""
     if not found.losses:
-        raise ModelFileError(Problem(str(path), "has no figure that can be believed"))
+        raise ModelFileError.at(path, "has no figure that can be believed")
     means = _means(found.losses)
     worse = {
         large: small

@@ -18,5 +18,5 @@ def test_a_text_goes_to_the_file_or_to_standard_output(tmp_path: Path, capsys: p
     assert (tmp_path / "r.yaml").read_text() == "qxmix: 1\n"
     write_text("no newline", None)
     assert capsys.readouterr().out == "no newline"
-    with pytest.raises(RunError, match=r"r.yaml/r.yaml cannot be written: Not a directory"):
+    with pytest.raises(RunError, match=r"r.yaml/r.yaml: cannot be written: Not a directory"):
         write_text("x", tmp_path / "r.yaml" / "r.yaml")

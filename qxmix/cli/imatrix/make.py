@@ -15,7 +15,7 @@ from qxmix.cli.progress import chunks_shown
 from qxmix.cli.sizes import Size, text_length
 from qxmix.cli.streams import notice
 from qxmix.container.source import show_path
-from qxmix.errors import Problem, RunError
+from qxmix.errors import RunError
 
 if TYPE_CHECKING:
     from qxmix.engines.calibrate import Calibration
@@ -91,11 +91,11 @@ def _check_outputs(output: Path, moments: Path | None, state: Path, *, overwrite
     if moments is not None:
         if moments.suffix != ".gguf" or moments == output:
             text = "second moments are a GGUF file of their own; give --moments NAME.gguf"
-            raise RunError(Problem(show_path(moments), text))
+            raise RunError.at(show_path(moments), text)
         refuse_existing(moments, overwrite=overwrite)
     if state.exists() and not resume and not overwrite:
         text = "an interrupted make is here; go on with --resume, or start over with --overwrite"
-        raise RunError(Problem(show_path(state), text))
+        raise RunError.at(show_path(state), text)
 
 
 def _write(done: Calibration, output: Path, moments: Path | None) -> None:
@@ -111,10 +111,8 @@ def _write(done: Calibration, output: Path, moments: Path | None) -> None:
     for line in coverage_lines(coverage_json(coverage(imatrix))):
         notice(f"Note: {line}")
     if moments is not None:
-        try:
+        with RunError.of_system(show_path(moments), "cannot be written"):
             save_moments(moments, done.moments(), datasets=imatrix.datasets, n_chunks=imatrix.n_chunks,
                          chunk_size=imatrix.chunk_size)  # fmt: skip
-        except OSError as error:
-            raise RunError(Problem(show_path(moments), f"cannot be written: {error.strerror or error}")) from None
         click.echo(f"{show_path(moments)}: second moments of {len(done.moments()):,} tensors")
     write_converted(imatrix, output, imatrix.chunk_size)

@@ -6,7 +6,7 @@ import os
 from typing import NamedTuple, TypeGuard
 from urllib.parse import quote, unquote, urlsplit
 
-from qxmix.errors import ModelFileError, Problem
+from qxmix.errors import ModelFileError
 
 _SCHEMES = ("https://", "http://", "hf://")
 
@@ -43,14 +43,13 @@ class Address(NamedTuple):
             folder, _, name = path.rpartition("/")
             if folder.count("/") < 1 or not name or not all(folder.split("/")):
                 told = "is no file of the hub; it must be like hf://owner/repo/file.gguf[@revision]"
-                raise ModelFileError(Problem(text, told))
+                raise ModelFileError.at(text, told)
             return cls(f"hf://{folder}", unquote(name), unquote(revision))
         parts = urlsplit(f"{scheme}://{rest}")
         folder, _, name = parts.path.rpartition("/")
         address = cls(f"{scheme}://{parts.netloc}{folder}", unquote(name), "", parts.query)
         if not parts.hostname or not name:
-            told = "names no file; it must be like https://host/path/model.gguf"
-            raise ModelFileError(Problem(str(address), told))
+            raise ModelFileError.at(address, "names no file; it must be like https://host/path/model.gguf")
         return address
 
     def beside(self, name: str) -> Address:
@@ -82,4 +81,4 @@ class Address(NamedTuple):
 
 def remote_error(address: Address, text: str) -> ModelFileError:
     """The error for a remote file at fault."""
-    return ModelFileError(Problem(str(address), text))
+    return ModelFileError.at(address, text)

@@ -40,7 +40,5 @@ def write_page(html: str, path: Path) -> None:
         RunError: the file cannot be written.
 
     """
-    try:
+    with RunError.of_system(path, "the page cannot be written"):
         path.write_text(html, encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"{path}: the page cannot be written: {error.strerror}") from None
