@@ -10,7 +10,7 @@ from qxmix.dialects.model import Dialect, SourceMix, TypeFlag
 from qxmix.dialects.plain import shell_text
 from qxmix.dialects.shell import read_script
 from qxmix.dialects.shell_words import Word
-from qxmix.errors import Problem, RecipeError
+from qxmix.errors import RecipeError
 from qxmix.quants import Engine, find
 from qxmix.quants.quant_type import LEAST_FACTOR, MOST_FACTOR
 from qxmix.recipe.remedies import near
@@ -69,12 +69,8 @@ class Command:
     """``one`` or ``many`` items or a ``file`` of them, and the word they stand in, in the order of the options."""
     files: list[Word] = field(default_factory=list)
     flags: dict[TypeFlag, str] = field(default_factory=dict)
+    switches: set[str] = field(default_factory=set)
     has_imatrix: bool = False
-    pure: bool = False
-    leave_output: bool = False
-    allow_requantize: bool = False
-    ignore_imatrix_rules: bool = False
-    symmetric_q40: bool = False
     factors: dict[str, float] = field(default_factory=dict)
     """Factors of scales by upper-case type."""
     notes: list[str] = field(default_factory=list)
@@ -155,14 +151,12 @@ def _read(words: list[Word], name: str, dialect: Dialect | None) -> Command:
         n_args = _n_args(option)
         args = [left.pop(0) for _ in range(min(n_args, len(left)))]
         if len(args) < n_args:
-            raise RecipeError(Problem(f"{name}:{word.line}", f"{option} lacks its value"))
+            raise RecipeError.at(f"{name}:{word.line}", f"{option} lacks its value")
         why = _take(command, option, args, name)
         if why:
             refused.append(" ".join((option, *(a.text for a in args))) + f" ({why})")
     if refused:
-        raise RecipeError(
-            Problem(name, f"cannot be carried over: {'; '.join(refused)}; remove them to import the rest")
-        )
+        raise RecipeError.at(name, f"cannot be carried over: {'; '.join(refused)}; remove them to import the rest")
     _positional(command, left)
     return command
 
@@ -187,7 +181,7 @@ def _take(command: Command, option: str, args: list[Word], name: str) -> str:
     if option in _ELSEWHERE:
         command.notes.append(f"{option} is left out: {_ELSEWHERE[option][1]}")
     elif option in _SWITCHES:
-        setattr(command, option.removeprefix("--").removesuffix("-tensor").replace("-", "_"), True)
+        command.switches.add(option)
     elif option == "--imatrix":
         command.has_imatrix = True
     elif option in (*_FLAGS, _FACTORS):
@@ -195,7 +189,7 @@ def _take(command: Command, option: str, args: list[Word], name: str) -> str:
     elif option in ("--custom-q", "--tensor-type", "--tensor-type-file"):
         if args[0].unknown:
             text = f"the value of {option} is {args[0].unknown[0]}, which this text does not tell; put it in"
-            raise RecipeError(Problem(f"{name}:{args[0].line}", text))
+            raise RecipeError.at(f"{name}:{args[0].line}", text)
         if option == "--tensor-type-file":
             command.files.append(args[0])
         kinds = {"--tensor-type": "one", "--custom-q": "many", "--tensor-type-file": "file"}
@@ -250,9 +244,3 @@ def options_of(mix: SourceMix) -> dict[str, str]:
     """Types by the option that gives them."""
     names = {flag: option for option, flag in _FLAGS.items()}
     return {names[flag]: kind for flag, kind in mix.flags.items()}
-
-
-def switches_of(mix: SourceMix) -> list[str]:
-    """Options without a value that were given."""
-    given = (mix.pure, mix.leave_output, mix.allow_requantize, mix.ignore_imatrix_rules, mix.symmetric)
-    return [option for option, is_given in zip(_SWITCHES, given, strict=True) if is_given]

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from qxmix.dialects.proof.arguments import Reading
 
 Dialect = Literal["llama.cpp", "ik_llama.cpp", "thireus"]
-DIALECTS: tuple[Dialect, ...] = ("llama.cpp", "ik_llama.cpp", "thireus")
 
 TypeFlag = Literal[
     "token_embd", "per_layer_token_embd", "output", "ffn_gate_inp",
@@ -49,13 +48,9 @@ class SourceMix:
     """The proof's own reading of the source."""
     base: str | None = None
     """Upper-case name of the mix that decides what no rule does (``Q5_K_M``); None: such tensors stay as they are."""
-    pure: bool = False
+    switches: frozenset[str] = frozenset()
+    """Options without a value that were given, such as ``--pure``."""
     has_imatrix: bool = False
-    leave_output: bool = False
-    allow_requantize: bool = False
-    ignore_imatrix_rules: bool = False
-    symmetric: bool = False
-    """Whether Q4_0 has levels that lie evenly around zero."""
     factors: Mapping[str, float] = field(default_factory=dict)
     """What scales are multiplied with, by upper-case type."""
     flags: Mapping[TypeFlag, str] = field(default_factory=dict)

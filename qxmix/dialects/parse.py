@@ -11,17 +11,17 @@ from pathlib import Path
 
 from qxmix.container.model import ModelHeader
 from qxmix.container.source import show
-from qxmix.dialects.command import Command, engine_of, find_command, options_of, switches_of
+from qxmix.dialects.command import Command, engine_of, find_command, options_of
 from qxmix.dialects.items import parse_items
 from qxmix.dialects.mixes import mix_name
 from qxmix.dialects.model import Dialect, SourceMix, SourceRule
 from qxmix.dialects.plain import shell_text
-from qxmix.dialects.proof.arguments import Reading
+from qxmix.dialects.proof.arguments import Reading, read, split
 from qxmix.dialects.proof.blocks import Call
-from qxmix.dialects.proof.source import arguments_of_call, call_of, read_call, read_list
+from qxmix.dialects.proof.source import call_of, read_list
 from qxmix.dialects.shell import read_script
 from qxmix.dialects.shell_words import Word
-from qxmix.errors import Problem, RecipeError
+from qxmix.errors import RecipeError
 from qxmix.planning.gate import never_quantized
 from qxmix.quants import Engine, find
 from qxmix.recipe.patterns import search
@@ -69,8 +69,8 @@ def _text(path: Path) -> str:
     except OSError as error:
         if " " in str(path) and not os.path.exists(path):  # noqa: PTH110 - a whole command is too long for Path's
             text = "there is no such file; write the command line into a file, or pipe it to 'qxmix import -'"
-            raise RecipeError(Problem(str(path), text)) from None
-        raise RecipeError(Problem(str(path), f"cannot be read: {error.strerror or error}")) from None
+            raise RecipeError.at(path, text) from None
+        raise RecipeError.at(path, f"cannot be read: {error.strerror or error}") from None
     return read_text(data, str(path))
 
 
@@ -82,17 +82,17 @@ def parse_source(
     known = given or {}
     if (at := text.find("\0")) >= 0:
         where = f"{path}:{text.count(chr(10), 0, at) + 1}"
-        raise RecipeError(Problem(where, "there is a NUL character, at which a shell stops; remove it"))
+        raise RecipeError.at(where, "there is a NUL character, at which a shell stops; remove it")
     if any(_RECIPE.match(r) for r in _said(text)):
         told = "is a qxmix recipe already; 'qxmix plan RECIPE MODEL' shows what it makes of a model"
-        raise RecipeError(Problem(str(path), told))
+        raise RecipeError.at(path, told)
     call = None if dialect == "thireus" or _is_list(text) else call_of(text, str(path), path.suffix.lower(), known)
     if call is None:
         mix = _from_list(text, path, dialect, base, header)
     else:
         mix = _from_call(call, text, path, dialect, base, known, header)
     if not mix.rules and mix.base is None:
-        raise RecipeError(Problem(str(path), "holds no 'pattern=type' and no llama-quantize command line"))
+        raise RecipeError.at(path, "holds no 'pattern=type' and no llama-quantize command line")
     return mix
 
 
@@ -124,15 +124,15 @@ def _from_call(
     engine = engine_of((a.text for a in call.arguments), dialect)
     if base is not None:
         _base(base, engine)
-    arguments = arguments_of_call(call, name, engine, base)
+    arguments = split(call, name, engine, base)
     command = find_command(text, name, path.suffix.lower(), dialect, given)
     if command is None:
-        raise RecipeError(Problem(f"{name}:{call.line}", _TWO_WAYS))
+        raise RecipeError.at(f"{name}:{call.line}", _TWO_WAYS)
     files = {w.text: _listed(w, path) for w in command.files}
     named = {
         v.text: files.get(v.text, ("", ""))[1] for o, v in arguments.options if v and o.text == "--tensor-type-file"
     }
-    reading = read_call(arguments, call, name, engine, base, named)
+    reading = read(arguments, call, name, engine, base, named)
     mix = _from_command(command, path, base, files, reading)
     _compare(mix, f"{name}:{call.line}")
     if mix.base is None:
@@ -156,12 +156,12 @@ def _compare(mix: SourceMix, where: str) -> None:
     theirs += [f"{kind}={factor:g}" for kind, factor in sorted(reading.factors.items())]
     ours += [f"{kind}={factor:g}" for kind, factor in sorted(mix.factors.items())]
     theirs += [str(reading.base), *sorted(reading.switches), str(reading.has_imatrix)]
-    ours += [str(mix.base), *sorted(switches_of(mix)), str(mix.has_imatrix)]
+    ours += [str(mix.base), *sorted(mix.switches), str(mix.has_imatrix)]
     if theirs != ours:
         pairs = zip_longest(theirs, ours, fillvalue="nothing")
         their, our = next((a, b) for a, b in pairs if a != b)
-        raise RecipeError(
-            Problem(where, f"llama-quantize is told '{their[:60]}' where the text has '{our[:60]}'; {_TWO_WAYS}")
+        raise RecipeError.at(
+            where, f"llama-quantize is told '{their[:60]}' where the text has '{our[:60]}'; {_TWO_WAYS}"
         )
 
 
@@ -171,7 +171,7 @@ def _listed(word: Word, path: Path) -> tuple[str, str]:
     listed = next((p for p in (path.parent / word.text, Path(word.text)) if os.path.isfile(p)), None)  # noqa: PTH113
     if listed is None:
         text = f"the --tensor-type-file {show(word.text)} is not there; put it beside {path.name}"
-        raise RecipeError(Problem(f"{path}:{word.line}", text))
+        raise RecipeError.at(f"{path}:{word.line}", text)
     return str(listed), _text(listed)
 
 
@@ -190,9 +190,8 @@ def _from_command(
             rules += parse_items(word.text, f"{path}", line, engine, notes, lines=option != "one")
     mix = command.base if base is None else _base(base, engine)
     return SourceMix(
-        engine, f"{path.name}, a llama-quantize command line of {engine}", tuple(rules), reading, mix, command.pure,
-        command.has_imatrix, command.leave_output, command.allow_requantize, command.ignore_imatrix_rules,
-        command.symmetric_q40, command.factors, command.flags, tuple(dict.fromkeys(notes)),
+        engine, f"{path.name}, a llama-quantize command line of {engine}", tuple(rules), reading, mix,
+        frozenset(command.switches), command.has_imatrix, command.factors, command.flags, tuple(dict.fromkeys(notes)),
     )  # fmt: skip
 
 
@@ -208,7 +207,7 @@ def _from_list(
             body, line = value.text, value.first_line
     if not _has_rules(body):
         told = "no llama-quantize command found in it, and nothing that looks like a rule 'pattern=type'"
-        raise RecipeError(Problem(str(path), told))
+        raise RecipeError.at(path, told)
     found = dialect or _told(body, path, base)
     engine: Engine = "llama.cpp" if found == "llama.cpp" else "ik_llama.cpp"
     rules = parse_items(body, str(path), line, engine, notes)
@@ -237,19 +236,18 @@ def _check_covered(mix: SourceMix, header: ModelHeader | None, path: Path, *, pa
     give = "give the TYPE of its llama-quantize command line with --base, for example --base Q4_K_M"
     if header is None and pasted:
         text = "the TYPE that decides what no rule does stands in no command; add it, or give --base TYPE"
-        raise RecipeError(Problem(str(path), text))
+        raise RecipeError.at(path, text)
     if header is None:
         text = (
             f"a list of rules does not say which mix decides what no rule does; {give}, "
             "or --model MODEL if its rules take every tensor"
         )
-        raise RecipeError(Problem(str(path), text))
+        raise RecipeError.at(path, text)
     free = [t for t in header.tensors if not never_quantized(t, (mix.engine,), header.architecture)]
     left = [t.name for t in free if not any(search(r.pattern, t.name, r.where) for r in mix.rules)]
     if left:
         more = f" and {len(left) - 1:,} more tensors" if len(left) > 1 else ""
-        text = f"no rule decides {left[0]}{more}, and nothing here says which mix does; {give}"
-        raise RecipeError(Problem(str(path), text))
+        raise RecipeError.at(path, f"no rule decides {left[0]}{more}, and nothing here says which mix does; {give}")
 
 
 def _told(text: str, path: Path, base: str | None) -> Dialect:
@@ -268,11 +266,11 @@ def _told(text: str, path: Path, base: str | None) -> Dialect:
         return "llama.cpp"
     if any(r.startswith("#") or "," in r for r in rows) or not types:
         return "ik_llama.cpp"
-    raise RecipeError(Problem(str(path), "this list could be of either engine; say which with --dialect"))
+    raise RecipeError.at(path, "this list could be of either engine; say which with --dialect")
 
 
 def _base(text: str, engine: Engine) -> str:
     found = mix_name(text, engine)
     if found is None:
-        raise RecipeError(Problem("--base", f"'{text}' is no TYPE of {engine}'s llama-quantize"))
+        raise RecipeError.at("--base", f"'{text}' is no TYPE of {engine}'s llama-quantize")
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from qxmix.errors import Problem, RecipeError
+from qxmix.errors import RecipeError
 from qxmix.recipe.tree import MAX_NBYTES
 
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_]\w*|\d+)([^}]*)\}|([A-Za-z_]\w*|[0-9@*]))")
@@ -57,7 +57,7 @@ class Reader:
 
     def fail(self, line: int, text: str) -> RecipeError:
         """An error at a line."""
-        return RecipeError(Problem(f"{self.name}:{line}", text))
+        return RecipeError.at(f"{self.name}:{line}", text)
 
 
 def read_word(reader: Reader) -> Word:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 
 from qxmix.dialects.mixes import FLOATS, MANY_EXPERTS, asked_flags, default_type, file_type, shipped_recipe
 from qxmix.dialects.model import SourceMix
-from qxmix.errors import Problem, RecipeError
+from qxmix.errors import RecipeError
 from qxmix.quants import Engine, get
 from qxmix.recipe.patterns import search
 
@@ -15,6 +15,13 @@ _ORDER = {
     "ik_llama.cpp": "Patterns are searched in the name, the first that is found decides; the flags beat them.",
     "thireus": "Every tensor is named; what is not stays as it is.",
 }
+_SWITCHES = {
+    "--leave-output-tensor": r"keep: ['^output\.weight$']",
+    "--allow-requantize": "allow_requantize: true",
+    "--ignore-imatrix-rules": "imatrix: {missing: warn}",
+    "--symmetric-q40": "symmetric: true",
+}
+"""What a switch is in a recipe."""
 _MIX_PARTS = {
     "attn_v": r"attn_v\.weight", "attn_k": "attn_k", "attn_q": "attn_q", "ffn_down": "ffn_down",
     "attn_output": r"attn_output\.weight", "ffn_gate": "ffn_gate", "ffn_up": "ffn_up",
@@ -46,14 +53,7 @@ def recipe_text(mix: SourceMix, name: str, target: Engine, silenced: Collection[
     if silenced:
         reasons = ", ".join(f"{id_}: so is the source" for id_ in sorted(silenced))
         lines.append(f"silence: {{{reasons}}}")
-    if mix.leave_output:
-        lines.append(r"keep: ['^output\.weight$']")
-    if mix.allow_requantize:
-        lines.append("allow_requantize: true")
-    if mix.ignore_imatrix_rules:
-        lines.append("imatrix: {missing: warn}")
-    if mix.symmetric:
-        lines.append("symmetric: true")
+    lines += [line for option, line in _SWITCHES.items() if option in mix.switches]
     if mix.factors:
         lines.append(f"scale: {{{', '.join(f'{kind.lower()}: {f:g}' for kind, f in mix.factors.items())}}}")
     if target != mix.engine:
@@ -87,7 +87,7 @@ def _base(mix: SourceMix, target: Engine) -> Iterator[str]:
         yield "default: keep"
         return
     plain = default_type(mix.base)
-    if mix.pure or plain in FLOATS:
+    if "--pure" in mix.switches or plain in FLOATS:
         yield f"default: {_type(plain, target, 'the mix')}"
         if target == mix.engine and (number := file_type(mix.base, target)) is not None:
             yield f"file_type: {number}"
@@ -95,7 +95,7 @@ def _base(mix: SourceMix, target: Engine) -> Iterator[str]:
     name = shipped_recipe(mix.base, mix.engine)
     if name is None:
         text = f"qxmix comes without a recipe of the mix {mix.base} of {mix.engine}; name another with --base"
-        raise RecipeError(Problem(mix.origin, text))
+        raise RecipeError.at(mix.origin, text)
     yield f"extends: {name}   # decides what no rule here does"
 
 
@@ -104,7 +104,7 @@ def _type(name: str, target: Engine, where: str) -> str:
     if target not in found.engines and found.base and target in get(found.base).engines:
         found = get(found.base)
     if target not in found.engines:
-        raise RecipeError(Problem(where, f"{name} is not a type of {target}; import for {found.engines[0]}"))
+        raise RecipeError.at(where, f"{name} is not a type of {target}; import for {found.engines[0]}")
     return found.name.lower()
 
 
@@ -143,12 +143,12 @@ def _flag_rule(flag: str, pattern: str, chosen: str, target: Engine) -> str:
 
 def _ruled(mix: SourceMix, target: Engine) -> Iterator[str]:
     """The source's own rules, as comments where its engine does not look at them."""
-    base = mix.base
+    base, pure = mix.base, "--pure" in mix.switches
     ignored = base is not None and (
-        base == "COPY" or default_type(base) in FLOATS or (mix.pure and mix.engine == "ik_llama.cpp")
+        base == "COPY" or default_type(base) in FLOATS or (pure and mix.engine == "ik_llama.cpp")
     )
     if ignored and mix.rules:
-        yield f"  # {mix.engine} ignores its rules with {base}{' and --pure' if mix.pure else ''}:"
+        yield f"  # {mix.engine} ignores its rules with {base}{' and --pure' if pure else ''}:"
     for rule in mix.rules:
         yield from (f"  # {_printable(comment)}" for comment in rule.comments)
         kind = _type(rule.type, target, rule.where)
@@ -157,7 +157,7 @@ def _ruled(mix: SourceMix, target: Engine) -> Iterator[str]:
 
 def _last(mix: SourceMix, target: Engine) -> Iterator[str]:
     """Flags that the engine asks inside of its mix, after the rules."""
-    if mix.base is None or mix.pure or mix.base == "COPY" or default_type(mix.base) in FLOATS:
+    if mix.base is None or "--pure" in mix.switches or mix.base == "COPY" or default_type(mix.base) in FLOATS:
         return
     if "output" in mix.flags:
         kind = _type(mix.flags["output"], target, "--output-tensor-type")

@@ -175,7 +175,8 @@ def test_levels_and_factors_of_ik_llama_cpp() -> None:
         "llama-quantize --symmetric-q40 --fudge-factors iq1_kt=1,IQ3_S=1.02 --slow-iq2ks --pure in.gguf out.gguf IQ3_S"
     )
     mix = source(text)
-    assert (mix.engine, mix.symmetric, mix.factors) == ("ik_llama.cpp", True, {"IQ1_KT": 1.0, "IQ3_S": 1.02})
+    assert (mix.engine, mix.factors) == ("ik_llama.cpp", {"IQ1_KT": 1.0, "IQ3_S": 1.02})
+    assert mix.switches == {"--symmetric-q40", "--pure"}
     written = recipe_text(mix, "r", "ik_llama.cpp")
     assert "\nsymmetric: true\n" in written
     assert "\nscale: {iq1_kt: 1, iq3_s: 1.02}\n" in written

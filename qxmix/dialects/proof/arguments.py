@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from qxmix.dialects.proof.demand import check_told
 from qxmix.dialects.proof.faults import lookalike, short
 from qxmix.dialects.proof.mixes import number_prefix, read_mix, read_type
-from qxmix.errors import Problem, RecipeError
+from qxmix.errors import RecipeError
 from qxmix.quants import Engine
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def split(call: Call, name: str, engine: Engine, base: str | None) -> Arguments:
 
 
 def _fail(name: str, argument: Argument, text: str) -> RecipeError:
-    return RecipeError(Problem(f"{name}:{argument.line}", text))
+    return RecipeError.at(f"{name}:{argument.line}", text)
 
 
 def _takes_one(option: str) -> bool:
@@ -174,7 +174,7 @@ def _without_type(words: Sequence[Argument], name: str, engine: Engine, base: st
         raise _fail(name, behind[0], text)
     if base is None or not files:
         text = f"no TYPE of {engine} like Q4_K_M stands behind the files of the command; add it, or give --base TYPE"
-        raise RecipeError(Problem(name, text))
+        raise RecipeError.at(name, text)
 
 
 def read(
@@ -247,7 +247,7 @@ def _split_rules(text: str, sign: str | None, engine: Engine, caveats: list[str]
         pattern, _, written = item.partition("=")
         if item != item.strip() and "\n" not in item:
             text = f"'{short(item)}' has white space around it, which {engine} takes for a part of it; take it out"
-            raise RecipeError(Problem(name, text))
+            raise RecipeError.at(name, text)
         found = read_type(written, engine, loosely=False)
         if found is None or not pattern:
             caveats.append(f"{engine} stops at '{short(item)}'")

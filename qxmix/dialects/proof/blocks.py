@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from qxmix.dialects.proof.expand import Argument, Expander, Value
 from qxmix.dialects.proof.lexer import Token
-from qxmix.errors import Problem, RecipeError
+from qxmix.errors import RecipeError
 
 OPENING = frozenset({"if", "while", "until", "case", "for", "select", "{"})
 CLOSING = frozenset({"fi", "done", "esac", "}"})
@@ -91,7 +91,7 @@ class State:
 
     def fail(self, line: int, text: str) -> RecipeError:
         """An error at a line."""
-        return RecipeError(Problem(f"{self.name}:{line}", text))
+        return RecipeError.at(f"{self.name}:{line}", text)
 
 
 def keyword(state: State, head: str, line: int) -> None:

@@ -17,7 +17,7 @@ import regex
 from qxmix.container.imatrix import Imatrix
 from qxmix.container.model import ModelHeader, TensorInfo
 from qxmix.dialects.proof.mixes import default_type
-from qxmix.errors import Place, Problem, RecipeError
+from qxmix.errors import Place, RecipeError
 from qxmix.plan import make_plan
 from qxmix.planning.facts import model_facts
 from qxmix.planning.fallback import Types, effective_type
@@ -97,7 +97,7 @@ def _base_types(reading: Reading, header: ModelHeader, taken: Collection[str]) -
         recipe = _shipped(f"{reading.engine}/{mix.lower()}")
     except RecipeError:
         text = f"the mix {mix} of {reading.engine} is none of the recipes that come with qxmix"
-        raise RecipeError(Problem(reading.origin, text)) from None
+        raise RecipeError.at(reading.origin, text) from None
     if reading.engine == "llama.cpp" and taken:
         places = {**recipe.places, "keep": Place(reading.origin)}
         recipe = replace(recipe, keep=(f"^(?:{'|'.join(map(regex.escape, taken))})$",), places=places)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from qxmix.dialects.proof.faults import advice, name_of, short, unknown
 from qxmix.dialects.proof.mixes import read_mix
-from qxmix.errors import Problem, RecipeError
+from qxmix.errors import RecipeError
 from qxmix.quants import Engine
 
 if TYPE_CHECKING:
@@ -49,12 +49,12 @@ def check_told(call: Call, name: str, engine: Engine, base: str | None, takes_on
     demands = _demands(call, engine, base, takes_one)
     if call.loop is None:
         if demands:
-            raise RecipeError(Problem(f"{name}:{demands[0].word.line}", _told(demands)))
+            raise RecipeError.at(f"{name}:{demands[0].word.line}", _told(demands))
         return
     options = [call.loop.option()]
     others = [d for d in demands if (n := name_of(d.word.unknown)) and n != call.loop.name]
     options += _options(others)
-    raise RecipeError(Problem(f"{name}:{call.loop.line}", call.loop.problem() + " ".join(dict.fromkeys(options))))
+    raise RecipeError.at(f"{name}:{call.loop.line}", call.loop.problem() + " ".join(dict.fromkeys(options)))
 
 
 def _options(demands: Sequence[_Demand]) -> list[str]:

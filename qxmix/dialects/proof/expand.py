@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from qxmix.dialects.proof.lexer import Piece, Token
-from qxmix.errors import Problem, RecipeError
+from qxmix.errors import RecipeError
 from qxmix.recipe.tree import MAX_NBYTES
 
 _NAMED = re.compile(
@@ -103,7 +103,7 @@ class Expander:
                 return None
             parts.append(value if isinstance(value, str) else " ".join(value))
         if (size := sum(map(len, parts))) > MAX_NBYTES:
-            raise RecipeError(Problem("the script", f"a word grows to {size:,} characters, which is no recipe"))
+            raise RecipeError.at("the script", f"a word grows to {size:,} characters, which is no recipe")
         return "".join(parts)
 
     def scalar(self, written: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from qxmix.dialects.proof.faults import short
 from qxmix.dialects.proof.lexer import Token
-from qxmix.errors import Problem, RecipeError
+from qxmix.errors import RecipeError
 
 _BETWEEN_COMMANDS = frozenset({"\n", ";", "&", "&&", "||", "|", "|&", ";;", "(", ")"})
 _RESERVED = frozenset({"then", "do", "done", "fi", "else", "elif", "esac", "}", "in", "select", "coproc"})
@@ -45,11 +45,11 @@ class _Checker:
         if self.at >= len(self._tokens):
             line = self._tokens[-1].line if self._tokens else 1
             text = "the script ends where a shell wants more; is a block not closed, or a line cut off?"
-            return RecipeError(Problem(f"{self._name}:{line}", text))
+            return RecipeError.at(f"{self._name}:{line}", text)
         token = self._tokens[self.at]
         said = token.operator.replace("\n", "the end of the line") or "".join(p.text for p in token.pieces)
         text = f"a shell stops at '{short(said)}' here; paste the command alone, or mend the script"
-        return RecipeError(Problem(f"{self._name}:{token.line}", text))
+        return RecipeError.at(f"{self._name}:{token.line}", text)
 
     def _operator(self) -> str:
         return self._tokens[self.at].operator if self.at < len(self._tokens) else ""

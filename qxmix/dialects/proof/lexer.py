@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple
 
-from qxmix.errors import Problem, RecipeError
+from qxmix.errors import RecipeError
 
 How = Literal["bare", "quoted", "expansion", "quoted expansion"]
 
@@ -82,7 +82,7 @@ class Lexer:
         return self._counted[1]
 
     def _fail(self, pos: int, what: str) -> RecipeError:
-        return RecipeError(Problem(f"{self._name}:{self._line(pos)}", f"a {what} is opened here and never closed"))
+        return RecipeError.at(f"{self._name}:{self._line(pos)}", f"a {what} is opened here and never closed")
 
     def _read(self, until: str) -> None:
         text = self._text
@@ -127,7 +127,7 @@ class Lexer:
                 self._pos += 1
             end = self._word()
             if not end.pieces:
-                raise RecipeError(Problem(f"{self._name}:{line}", f"a {sign} lacks the word that ends it; write one"))
+                raise RecipeError.at(f"{self._name}:{line}", f"a {sign} lacks the word that ends it; write one")
             quoted = any(p.how != "bare" for p in end.pieces)
             mark = Piece("".join(p.text for p in end.pieces), "quoted" if quoted else "bare")
             self._waiting.append((len(self._tokens) - 1, mark, sign == "<<-"))
@@ -200,7 +200,7 @@ class Lexer:
             raise self._fail(start, "(")
         if self._text[self._pos : self._pos + 1] not in ("", " ", "\t", "\n", ";", "&", "|", ")"):
             text = "something stands right behind the ) of a list; put a space or a new line there"
-            raise RecipeError(Problem(f"{self._name}:{self._line()}", text))
+            raise RecipeError.at(f"{self._name}:{self._line()}", text)
         found, self._tokens = self._tokens, own
         return tuple(t for t in found if t.operator != "\n")
 

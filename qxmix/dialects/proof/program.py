@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from qxmix.dialects.proof.expand import Argument
-from qxmix.errors import Problem, RecipeError
+from qxmix.errors import RecipeError
 
 PROGRAM = re.compile(r"(?:^|[/\\])(?:llama-quantize|quantize)(?:\.exe)?$", re.IGNORECASE)
 _BEFORE = frozenset({
@@ -39,12 +39,12 @@ def arguments_of(words: list[Argument], name: str) -> list[Argument] | None:
         return None
     if words[at].text != words[at].text.strip():
         text = f"'{words[at].text}' begins with a space, by a backslash or quotes; remove them"
-        raise RecipeError(Problem(f"{name}:{words[at].line}", text))
+        raise RecipeError.at(f"{name}:{words[at].line}", text)
     if at == 0 or (head in _BEFORE and _leads(words[1:at])):
         return words[at + 1 :]
     if any(w.text in _OPTIONS for w in words[at:]):
         text = f"'{words[0].text}' before {words[at].text} is no known way to start it; remove what stands before it"
-        raise RecipeError(Problem(f"{name}:{words[0].line}", text))
+        raise RecipeError.at(f"{name}:{words[0].line}", text)
     return None
 
 

@@ -28,7 +28,7 @@ from qxmix.dialects.proof.grammar import check_grammar
 from qxmix.dialects.proof.lexer import Lexer, Token
 from qxmix.dialects.proof.program import PROGRAM, arguments_of, looks_lost
 from qxmix.dialects.proof.redirections import check_redirections
-from qxmix.errors import Problem, RecipeError
+from qxmix.errors import RecipeError
 
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(\+?=)", re.ASCII)
 _SETTING = frozenset({"export", "declare", "local", "readonly", "typeset"})
@@ -79,8 +79,7 @@ def read_shell(text: str, name: str, given: Mapping[str, str]) -> Call | None:
 def _call(state: State, caveats: tuple[str, ...]) -> Call | None:
     if len(state.calls) > 1:
         lines = ", ".join(str(line) for _, line in state.calls)
-        text = f"has {len(state.calls)} llama-quantize commands (lines {lines}); leave one"
-        raise RecipeError(Problem(state.name, text))
+        raise RecipeError.at(state.name, f"has {len(state.calls)} llama-quantize commands (lines {lines}); leave one")
     if state.calls and (state.options or state.lost):
         line, text = (state.options_line, state.options[0].text) if state.options else state.lost[0]
         raise state.fail(

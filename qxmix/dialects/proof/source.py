@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from qxmix.dialects.proof.arguments import Arguments, Reading, read, split
+from qxmix.dialects.proof.arguments import Reading
 from qxmix.dialects.proof.blocks import Call
 from qxmix.dialects.proof.lexer import Lexer
 from qxmix.dialects.proof.mixes import read_mix, read_type
@@ -48,18 +48,6 @@ def call_of(text: str, name: str, suffix: str, given: Mapping[str, str]) -> Call
         return call
     caveat = "its lines end as Windows ends them (\\r\\n), which a POSIX shell takes for a part of the last word"
     return replace(call, caveats=(*call.caveats, caveat))
-
-
-def arguments_of_call(call: Call, name: str, engine: Engine, base: str | None) -> Arguments:
-    """The words told apart; errors are those of :func:`qxmix.dialects.proof.arguments.split`."""
-    return split(call, name, engine, base)
-
-
-def read_call(
-    arguments: Arguments, call: Call, name: str, engine: Engine, base: str | None, files: Mapping[str, str]
-) -> Reading:
-    """What the engine is asked for by a command line."""
-    return read(arguments, call, name, engine, base, files)
 
 
 def read_list(text: str, name: str, engine: Engine, base: str | None) -> Reading:

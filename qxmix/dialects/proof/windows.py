@@ -13,7 +13,7 @@ from typing import Literal
 from qxmix.dialects.proof.blocks import Call
 from qxmix.dialects.proof.expand import Argument
 from qxmix.dialects.proof.program import arguments_of, looks_lost
-from qxmix.errors import Problem, RecipeError
+from qxmix.errors import RecipeError
 
 Shell = Literal["sh", "cmd", "powershell"]
 
@@ -43,7 +43,7 @@ def read_windows(text: str, name: str, given: Mapping[str, str], shell: Shell) -
     for line, row in _rows(text, shell):
         if _LOOP.match(row) and "llama-quantize" in row.lower():
             problem = "llama-quantize stands in a loop; write the command once, with the value in its place"
-            raise RecipeError(Problem(f"{name}:{line}", problem))
+            raise RecipeError.at(f"{name}:{line}", problem)
         if _assignment(row, variables, given, shell):
             continue
         for part in _parts(row, shell):
@@ -57,11 +57,11 @@ def read_windows(text: str, name: str, given: Mapping[str, str], shell: Shell) -
                 skipped.append(f"{words[0].text} (line {line})")
     if len(calls) > 1:
         lines = ", ".join(str(line) for _, line in calls)
-        raise RecipeError(Problem(name, f"has {len(calls)} llama-quantize commands (lines {lines}); leave one"))
+        raise RecipeError.at(name, f"has {len(calls)} llama-quantize commands (lines {lines}); leave one")
     if lost:
         sign = "^" if shell == "cmd" else "`"
         problem = f"'{lost[0][1]}' begins no command; join its line with the one before it by {sign}"
-        raise RecipeError(Problem(f"{name}:{lost[0][0]}", problem))
+        raise RecipeError.at(f"{name}:{lost[0][0]}", problem)
     return Call(tuple(calls[0][0]), calls[0][1], has_program=True, skipped=tuple(skipped)) if calls else None
 
 
@@ -149,7 +149,7 @@ def _words(part: str, line: int, variables: Mapping[str, str], shell: Shell, nam
         shown = value.replace("\0", "")
         if shell == "cmd" and "'" in text[start:pos]:
             problem = f"cmd.exe knows no single quotes, and '{shown}' has one; write double quotes"
-            raise RecipeError(Problem(f"{name}:{line}", problem))
+            raise RecipeError.at(f"{name}:{line}", problem)
         yield Argument(shown, line, unknown=(unknown[0].strip("\0") if unknown else ""), may_split=bool(unknown))
 
 
@@ -210,11 +210,11 @@ def _power_word(text: str, pos: int, variables: Mapping[str, str], where: str) -
 
 def _check_closed(quote: str, word: str, where: str) -> None:
     if quote:
-        raise RecipeError(Problem(where, f"a {quote} is opened and never closed in {word[:40]}"))
+        raise RecipeError.at(where, f"a {quote} is opened and never closed in {word[:40]}")
 
 
 def _check_end(text: str, start: int, pos: int, where: str) -> None:
     """A word that begins with a quote ends with it: what follows is a word of its own."""
     if text[start] == text[pos] and text[pos + 1 : pos + 2] not in ("", " ", "\t", ">", ","):
         problem = f"PowerShell ends a word behind its quotes; put all of {text[start : start + 40]} into them"
-        raise RecipeError(Problem(where, problem))
+        raise RecipeError.at(where, problem)
