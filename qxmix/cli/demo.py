@@ -41,8 +41,7 @@ def _file_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        msg = f"{error.filename or folder}: {error.strerror}; give another folder: qxmix demo DIR"
-        raise RunError(msg) from None
+        raise RunError(f"{error.filename or folder}: {error.strerror}; give another folder: qxmix demo DIR") from None
 
 
 def _run(ctx: click.Context, args: list[str]) -> None:

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from qxmix.container.fields import make_field
-from qxmix.container.gguf_format import ARRAY_HEAD, FILE_HEAD, MAGIC, U32, U64, VERSION, ValueType, pad
+from qxmix.container.gguf_format import FILE_HEAD, MAGIC, U64, VERSION, ValueType, pad
 from qxmix.container.layout import OutputTensor, table_entry
-from qxmix.container.model import MetadataField
+from qxmix.container.model import MetadataField, field_of
 from qxmix.container.source import DAMAGED, bad_file
 from qxmix.container.whole_file import whole_file
 from qxmix.errors import RunError
@@ -51,12 +51,11 @@ def read_shards(path: Path, metadata: Sequence[MetadataField], n_tensors: int) -
         ModelFileError: the field is damaged.
 
     """
-    field = next((f for f in metadata if f.key == KEY), None)
+    field = field_of(metadata, KEY)
     if field is None:
         return ()
     count = field.array[1] if field.array is not None and field.array[0] == ValueType.UINT64 else 0
-    start = U64.size + len(KEY) + U32.size + ARRAY_HEAD.size
-    values = [U64.unpack_from(field.raw, start + U64.size * i)[0] for i in range(count)]
+    values = [U64.unpack_from(field.raw, field.elements_at + U64.size * i)[0] for i in range(count)]
     shards = tuple(Shard(*values[i : i + _PER_SHARD]) for i in range(0, count - count % _PER_SHARD, _PER_SHARD))
     plausible = all(s.data_start <= s.nbytes < _MOST for s in shards)
     if not shards or count % _PER_SHARD or not plausible or sum(s.n_tensors for s in shards) != n_tensors:

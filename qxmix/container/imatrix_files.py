@@ -33,7 +33,6 @@ from qxmix.container.gguf_format import (
     MAGIC,
     MAX_U32,
     U32,
-    ValueType,
 )
 from qxmix.container.imatrix import Imatrix
 from qxmix.container.model import TensorInfo
@@ -124,7 +123,8 @@ def _read_gguf(path: Path, data: FileBytes) -> Imatrix:
         entries[name], counts[name] = _read_gguf_entry(path, data, name, sums, count)
     n_chunks, chunk_size = (_whole_number(file, key) for key in (IMATRIX_CHUNK_COUNT, IMATRIX_CHUNK_SIZE))
     values, tokens = MappingProxyType(entries), MappingProxyType(counts)
-    return Imatrix(path, "", values, _datasets(file), n_chunks, tokens, "tokens", chunk_size)
+    datasets = read_strings(file.metadata, IMATRIX_DATASETS)
+    return Imatrix(path, "", values, datasets, n_chunks, tokens, "tokens", chunk_size)
 
 
 def _whole_number(file: GgufFile, key: str) -> int:
@@ -173,10 +173,3 @@ def _checked(path: Path, name: str, values: NDArray[np.float32]) -> NDArray[np.f
         )
     values.flags.writeable = False
     return values
-
-
-def _datasets(file: GgufFile) -> tuple[str, ...]:
-    field = next(f for f in file.metadata if f.key == IMATRIX_DATASETS)
-    if field.array is not None and field.array[0] == ValueType.STRING:
-        return read_strings(field)
-    return (field.value,) if isinstance(field.value, str) else ()

@@ -27,7 +27,7 @@ from qxmix.container.gguf_format import (
     ValueType,
     pad,
 )
-from qxmix.container.model import MetadataField, ModelHeader
+from qxmix.container.model import MetadataField, ModelHeader, value_of
 from qxmix.errors import PlanError
 
 MAX_SHARDS = 0xFFFF
@@ -184,7 +184,7 @@ def output_path(output: Path, suffix: str) -> Path:
 
 def alignment_of(metadata: Sequence[MetadataField]) -> int:
     """``general.alignment`` of the fields, or the default."""
-    value = next((f.value for f in metadata if f.key == GENERAL_ALIGNMENT), None)
+    value = value_of(metadata, GENERAL_ALIGNMENT)
     return value if isinstance(value, int) else DEFAULT_ALIGNMENT
 
 

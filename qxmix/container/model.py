@@ -28,15 +28,19 @@ class MetadataField(NamedTuple):
     """Element type and count of an array, else None."""
 
     @property
+    def elements_at(self) -> int:
+        """Where the elements of an array start in ``raw``."""
+        # key length u64 | key | value type u32 | element type u32 | count u64 | elements
+        return U64.size + len(self.key.encode()) + U32.size + ARRAY_HEAD.size
+
+    @property
     def first_integer(self) -> int | None:
         """The value, or the first of an array, where that is an integer."""
         if isinstance(self.value, int) and not isinstance(self.value, bool):
             return self.value
         if self.array is None or self.array[0] not in INTEGERS or self.array[1] == 0:
             return None
-        # key length u64 | key | value type u32 | element type u32 | count u64 | elements
-        start = U64.size + len(self.key.encode()) + U32.size + ARRAY_HEAD.size
-        found: int = SCALARS[self.array[0]].unpack_from(self.raw, start)[0]
+        found: int = SCALARS[self.array[0]].unpack_from(self.raw, self.elements_at)[0]
         return found
 
 

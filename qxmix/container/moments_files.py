@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO
@@ -29,6 +28,7 @@ from qxmix.container.moments import (
 from qxmix.container.parse import GgufFile, parse_opened
 from qxmix.container.reader import read_strings
 from qxmix.container.source import FileBytes, bad_file, opened, show
+from qxmix.container.whole_file import whole_file
 from qxmix.quants import get
 from qxmix.quants.feedback.correlations import pack_correlations
 
@@ -66,8 +66,8 @@ def read_moments_file(path: Path) -> Moments:
             _check(path, name, _read(data, entry))
         counts = {key: value if isinstance(value := file.get(key), int) else 0 for key in (_CHUNK_COUNT, _CHUNK_SIZE)}
         return Moments(
-            path, file_digest(data), MappingProxyType(entries), _datasets(file), counts[_CHUNK_COUNT],
-            counts[_CHUNK_SIZE],
+            path, file_digest(data), MappingProxyType(entries), read_strings(file.metadata, _DATASETS),
+            counts[_CHUNK_COUNT], counts[_CHUNK_SIZE],
         )  # fmt: skip
 
 
@@ -100,15 +100,8 @@ def write_moments_file(
         make_field(_CHUNK_COUNT, n_chunks, ValueType.UINT32),
         make_field(_CHUNK_SIZE, chunk_size, ValueType.UINT32),
     ]
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            _write(file, path, entries, tensors, metadata)
-        partial.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise
+    with whole_file(path) as file:
+        _write(file, path, entries, tensors, metadata)
 
 
 def _write(
@@ -263,10 +256,3 @@ def _has_factor(m: NDArray[np.float64]) -> bool:
         panel[panel.shape[1] :] = panel[panel.shape[1] :] @ np.linalg.inv(top).T
         panel[: panel.shape[1]] = top
     return True
-
-
-def _datasets(file: GgufFile) -> tuple[str, ...]:
-    field = next((f for f in file.metadata if f.key == _DATASETS), None)
-    if field is not None and field.array is not None and field.array[0] == ValueType.STRING:
-        return read_strings(field)
-    return ()

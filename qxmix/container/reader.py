@@ -8,11 +8,12 @@ vocabulary and its merges take 15 ms.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from itertools import repeat
 from pathlib import Path
 
 from qxmix.container.gguf_format import ARRAY_HEAD, MAX_ARRAY_DEPTH, SCALARS, U32, U64, ValueType
-from qxmix.container.model import MetadataField, Scalar
+from qxmix.container.model import MetadataField, Scalar, field_of
 from qxmix.container.source import DAMAGED, FileBytes, bad_file, show
 
 WINDOW_NBYTES = 1 << 20
@@ -179,12 +180,12 @@ def _check_room(cursor: Cursor, count: int, least: int, what: str) -> None:
         )
 
 
-def read_strings(field: MetadataField) -> tuple[str, ...]:
-    """The elements of a field that is an array of strings."""
-    assert field.array is not None
-    assert field.array[0] == ValueType.STRING
-    pos = U64.size + len(field.key.encode()) + U32.size + ARRAY_HEAD.size
-    strings = []
+def read_strings(metadata: Sequence[MetadataField], key: str) -> tuple[str, ...]:
+    """The strings of an array, or the one string that stands in its place; none where there is neither."""
+    field = field_of(metadata, key)
+    if field is None or field.array is None or field.array[0] != ValueType.STRING:
+        return (field.value,) if field is not None and isinstance(field.value, str) else ()
+    pos, strings = field.elements_at, []
     for _ in range(field.array[1]):
         (n,) = U64.unpack_from(field.raw, pos)
         pos += U64.size + n
@@ -197,5 +198,4 @@ def read_numbers(field: MetadataField) -> tuple[int | float, ...]:
     scalar = SCALARS.get(field.array[0]) if field.array is not None else None
     if field.array is None or scalar is None:
         return ()
-    start = U64.size + len(field.key.encode()) + U32.size + ARRAY_HEAD.size
-    return tuple(scalar.unpack_from(field.raw, start + i * scalar.size)[0] for i in range(field.array[1]))
+    return tuple(scalar.unpack_from(field.raw, field.elements_at + i * scalar.size)[0] for i in range(field.array[1]))

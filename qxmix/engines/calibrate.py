@@ -20,8 +20,9 @@ from qxmix.container.moments import SecondMoments
 from qxmix.container.moments_files import pack_correlations
 from qxmix.engines.chunks import cut
 from qxmix.engines.embed import is_encoder
-from qxmix.engines.evaluate import N_UBATCH, check_types, checked_text, memory_nbytes, ubatch_for
+from qxmix.engines.evaluate import N_UBATCH, check_types, checked_text, ubatch_for
 from qxmix.engines.gather import Shape, State, States
+from qxmix.engines.memory import memory_nbytes
 from qxmix.engines.session import Observed, Session
 from qxmix.errors import ModelFileError, RunError
 from qxmix.planning.gate import never_quantized

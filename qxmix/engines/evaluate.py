@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from qxmix.container.header import read_header
 from qxmix.container.model import ModelHeader
 from qxmix.engines.chunks import cut, score_chunk
+from qxmix.engines.memory import memory_nbytes
 from qxmix.engines.scores import Positions, Summary, summarize
 from qxmix.engines.session import Session
 from qxmix.errors import ModelFileError, Problem
@@ -155,14 +155,6 @@ def _groups(paths: Sequence[Path], headers: dict[Path, ModelHeader], base: Path 
         used += n
     if group:
         yield group
-
-
-def memory_nbytes() -> int:
-    """Bytes of memory that the machine has; 0 where it does not say."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError):  # Windows has no sysconf; one file at a time always works
-        return 0
 
 
 def _evaluate_group(

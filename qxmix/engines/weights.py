@@ -87,7 +87,6 @@ class Weights:
         if name not in self._found:
             address = self.lookup(name.encode())
             if not address:
-                msg = f"{self._engine} does not load the tensor {name}"
-                raise RunError(msg)
+                raise RunError(f"{self._engine} does not load the tensor {name}")
             self._found[name] = address
         return self._found[name]

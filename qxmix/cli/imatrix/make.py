@@ -111,8 +111,7 @@ def _write(done: Calibration, output: Path, moments: Path | None) -> None:
     for line in coverage_lines(coverage_json(coverage(imatrix))):
         notice(f"Note: {line}")
     if moments is not None:
-        with RunError.of_system(show_path(moments), "cannot be written"):
-            save_moments(moments, done.moments(), datasets=imatrix.datasets, n_chunks=imatrix.n_chunks,
-                         chunk_size=imatrix.chunk_size)  # fmt: skip
+        save_moments(moments, done.moments(), datasets=imatrix.datasets, n_chunks=imatrix.n_chunks,
+                     chunk_size=imatrix.chunk_size)  # fmt: skip
         click.echo(f"{show_path(moments)}: second moments of {len(done.moments()):,} tensors")
     write_converted(imatrix, output, imatrix.chunk_size)
