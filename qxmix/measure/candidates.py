@@ -11,8 +11,8 @@ from qxmix.errors import ModelFileError, RecipeError
 from qxmix.planning.gate import never_quantized
 from qxmix.planning.importance import find_entry
 from qxmix.planning.loading import why_not_run
-from qxmix.quants import ENGINES, QUANT_TYPES, Engine, find, get
-from qxmix.recipe.model import Target
+from qxmix.quants import QUANT_TYPES, find, get
+from qxmix.recipe.model import Target, engines_of
 
 _DEFAULT: dict[Target, tuple[str, ...]] = {
     "ik_llama.cpp": (
@@ -66,11 +66,6 @@ def _refused(name: str, target: Target) -> str:
         return "cannot be written by qxmix"
     lacking = next((e for e in engines_of(target) if e not in known.engines), None)
     return f"is not a type of {lacking}" if lacking else ""
-
-
-def engines_of(target: Target) -> tuple[Engine, ...]:
-    """The engines that must run the result."""
-    return ENGINES if target == "any" else (target,)
 
 
 def choose_tensors(header: ModelHeader, target: Target) -> tuple[TensorInfo, ...]:

@@ -48,9 +48,7 @@ def total(parts: Sequence[Sums]) -> Sums:
 def encoded(type_name: str, weights: NDArray[np.float32], columns: NDArray[np.float32]) -> NDArray[np.uint8]:
     """(n_rows, row_nbytes) of ``weights`` (n_rows, n_cols) in a type, as an apply writes them."""
     packed = np.empty((len(weights), get(type_name).row_nbytes(weights.shape[1])), np.uint8)
-    encode = codec_of(type_name).encode
-    assert encode is not None, "candidates can be written"
-    encode(weights, columns, packed, _GRADIENT)
+    codec_of(type_name).encode(weights, columns, packed, _GRADIENT)
     return packed
 
 

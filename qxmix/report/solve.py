@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from qxmix.report.plan import sizes
 from qxmix.report.text import human_nbytes, table, wrapped
+from qxmix.solve.comment import percent
 from qxmix.solve.curve import CurvePoint
 from qxmix.solve.make import Solved
 from qxmix.solve.predict import Predictor
@@ -28,7 +29,7 @@ def solved_text(solved: Solved, *, terminal: bool = False) -> str:
         f"Predicted    {now.value:.5g} {solved.predictor.unit}, within {now.low:.3g} and {now.high:.3g}"
         + _SAID[solved.predictor.basis],
         (
-            f"Optimality   {_percent(solution.loss, solution.bound)} above the bound of the linear relaxation, at most "
+            f"Optimality   {percent(solution.loss, solution.bound)} above the bound of the linear relaxation, at most "
             f"{100 * solution.gap:.2g} % above the best choice"
         ),
     ]
@@ -36,7 +37,7 @@ def solved_text(solved: Solved, *, terminal: bool = False) -> str:
         settled = solved.loss - solution.loss
         then = solved.predictor.total(solved.following.loss + settled)
         more = human_nbytes(solved.following.nbytes - solution.nbytes)
-        lines.append(f"Next 1 %     {more} more would take {_percent(now.value, then.value, now.value)} off it")
+        lines.append(f"Next 1 %     {more} more would take {percent(now.value, then.value, now.value)} off it")
     return "\n".join(wrapped(line, terminal=terminal) for line in lines)
 
 
@@ -58,8 +59,3 @@ def curve_text(points: Sequence[CurvePoint], predictor: Predictor, *, terminal: 
 def _of_budget(solved: Solved) -> str:
     nbytes = solved.request.budget.nbytes
     return "" if nbytes is None else f", {100 * solved.plan.file_nbytes / nbytes:.3f} % of what was asked"
-
-
-def _percent(high: float, low: float, of: float | None = None) -> str:
-    of = low if of is None else of
-    return f"{100 * (high - low) / of:.2g} %" if of > 0 else "0 %"

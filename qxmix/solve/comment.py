@@ -40,7 +40,7 @@ def comment_lines(
     bpw = 8 * nbytes / n_weights
     bound = solution.chosen_by or (
         f"Sum of losses at most {100 * solution.gap:.2g} % above the least there is, "
-        f"{_percent(solution.loss, solution.bound)} above the linear bound."
+        f"{percent(solution.loss, solution.bound)} above the linear bound."
     )
     return [
         f"Solved for {budget_text(request)}: {nbytes:,} bytes of tensors, {bpw:.4f} bits per weight.",
@@ -79,10 +79,11 @@ def _next(predictor: Predictor, solution: Solution, following: Solution | None, 
         return
     now, then = (predictor.total(s.loss + pinned).value for s in (solution, following))
     more = following.nbytes - solution.nbytes
-    yield f"The next 1 % of size ({more:,} bytes) would take {_percent(now, then, of=now)} off it."
+    yield f"The next 1 % of size ({more:,} bytes) would take {percent(now, then, of=now)} off it."
 
 
-def _percent(high: float, low: float, of: float | None = None) -> str:
+def percent(high: float, low: float, of: float | None = None) -> str:
+    """How far ``high`` is above ``low``, as a share of ``of`` or of ``low``."""
     of = low if of is None else of
     return f"{100 * (high - low) / of:.2g} %" if of > 0 else "0 %"
 
