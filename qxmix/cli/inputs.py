@@ -21,7 +21,7 @@ from qxmix.quants import ENGINES
 if TYPE_CHECKING:
     from qxmix.container.imatrix import Imatrix
     from qxmix.container.moments import Moments
-    from qxmix.measurement import Measurement
+    from qxmix.measurement.model import Measurement
     from qxmix.recipe.model import Recipe
 
 
@@ -91,7 +91,7 @@ def open_measurement(path: Path, header: ModelHeader, imatrix: Imatrix | None) -
         ModelFileError: it is none, or of others.
 
     """
-    from qxmix.measurement import check_belongs, load_measurement  # noqa: PLC0415 - for those who have one
+    from qxmix.measurement.file import check_belongs, load_measurement  # noqa: PLC0415 - for those who have one
 
     measurement = load_measurement(path)
     check_belongs(measurement, path, header, imatrix)

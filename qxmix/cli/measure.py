@@ -20,7 +20,8 @@ from qxmix.cli.sizes import text_length
 from qxmix.cli.streams import notice
 from qxmix.container.imatrix import load_imatrix
 from qxmix.errors import ModelFileError, RunError
-from qxmix.measurement import Measurement, save_measurement
+from qxmix.measurement.file import save_measurement
+from qxmix.measurement.model import Measurement
 from qxmix.processors import n_processors
 from qxmix.quants import Engine
 from qxmix.recipe.model import Target, engines_of

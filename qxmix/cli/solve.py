@@ -37,7 +37,7 @@ from qxmix.solve.predict import Predictor, predictor_from, predictor_of
 from qxmix.solve.request import Bound, Budget, Limits, Request, Share
 
 if TYPE_CHECKING:
-    from qxmix.measurement import Measurement
+    from qxmix.measurement.model import Measurement
 
 
 @click.command("solve")

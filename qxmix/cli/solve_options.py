@@ -16,7 +16,7 @@ from qxmix.solve.prior import load_prior
 from qxmix.solve.request import REST, Bound, Selector, Share, known_type
 
 if TYPE_CHECKING:
-    from qxmix.measurement import Measurement
+    from qxmix.measurement.model import Measurement
 
 _TIES = {
     "gate+up": (("ffn_gate", "ffn_up"),),

@@ -34,7 +34,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from qxmix.container.model import TensorInfo
 from qxmix.quants.feedback.options import Feedback
-from qxmix.quants.feedback.spans import SPAN, block_sizes, packed_size
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,20 +42,6 @@ if TYPE_CHECKING:
 DEFAULT_DAMP = Feedback().damp
 """What is added to the diagonal before a block is factorized, as a share of its mean."""
 ROLE = "moments file"
-
-__all__ = [
-    "MOMENTS_BLOCK",
-    "Moments",
-    "MomentsEntry",
-    "SecondMoments",
-    "block_sizes",
-    "load_moments",
-    "packed_size",
-    "read_second_moments",
-    "save_moments",
-]
-
-MOMENTS_BLOCK = SPAN
 
 
 class SecondMoments(NamedTuple):

@@ -15,22 +15,14 @@ from qxmix.container.file_digest import file_digest
 from qxmix.container.gguf_format import GENERAL_TYPE, MAGIC, ValueType, pad
 from qxmix.container.layout import OutputTensor, lay_out
 from qxmix.container.model import MetadataField, TensorInfo
-from qxmix.container.moments import (
-    DEFAULT_DAMP,
-    MOMENTS_BLOCK,
-    ROLE,
-    Moments,
-    MomentsEntry,
-    SecondMoments,
-    block_sizes,
-    packed_size,
-)
+from qxmix.container.moments import DEFAULT_DAMP, ROLE, Moments, MomentsEntry, SecondMoments
 from qxmix.container.parse import GgufFile, parse_opened
 from qxmix.container.reader import read_strings
 from qxmix.container.source import FileBytes, bad_file, opened, show
 from qxmix.container.whole_file import whole_file
 from qxmix.quants import get
 from qxmix.quants.feedback.correlations import pack_correlations
+from qxmix.quants.feedback.spans import SPAN, block_sizes, packed_size
 
 KIND = "moments"
 _BLOCK_SIZE, _DATASETS = "moments.block_size", "moments.datasets"
@@ -56,10 +48,8 @@ def read_moments_file(path: Path) -> Moments:
         if kind != KIND:
             what = "an importance matrix" if kind == "imatrix" else "a model" if file.get(_ARCHITECTURE) else "GGUF"
             raise bad_file(path, f"is {what} but no {ROLE}: {GENERAL_TYPE} is {show(str(kind))}; {_NO_MOMENTS}")
-        if file.get(_BLOCK_SIZE) != MOMENTS_BLOCK:
-            text = (
-                f"{_BLOCK_SIZE} is {file.get(_BLOCK_SIZE)} and qxmix reads blocks of {MOMENTS_BLOCK} columns; {_AGAIN}"
-            )
+        if file.get(_BLOCK_SIZE) != SPAN:
+            text = f"{_BLOCK_SIZE} is {file.get(_BLOCK_SIZE)} and qxmix reads blocks of {SPAN} columns; {_AGAIN}"
             raise bad_file(path, text)
         entries = {name: _entry(path, name, parts) for name, parts in _by_name(file).items()}
         for name, entry in entries.items():
@@ -95,7 +85,7 @@ def write_moments_file(
         )
     metadata = [
         make_field(GENERAL_TYPE, KIND, ValueType.STRING),
-        make_field(_BLOCK_SIZE, MOMENTS_BLOCK, ValueType.UINT32),
+        make_field(_BLOCK_SIZE, SPAN, ValueType.UINT32),
         make_field(_DATASETS, datasets, ValueType.ARRAY, ValueType.STRING),
         make_field(_CHUNK_COUNT, n_chunks, ValueType.UINT32),
         make_field(_CHUNK_SIZE, chunk_size, ValueType.UINT32),
@@ -230,7 +220,7 @@ def _check_blocks(path: Path, name: str, matrix: int, moments: SecondMoments) ->
         correlations[np.tril_indices(n, -1)] = moments.correlations[matrix, at : at + size]
         at += size
         if not _has_factor(correlations):
-            first = MOMENTS_BLOCK * block
+            first = SPAN * block
             text = (
                 f"the correlations of columns {first} to {first + n - 1} of {show(name)}"
                 f" (matrix {matrix}) are no correlations of anything: the block cannot be factorized; {_AGAIN}"

@@ -21,11 +21,11 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from qxmix.container.moments import MOMENTS_BLOCK, block_sizes
 from qxmix.container.source import show_path
 from qxmix.container.whole_file import whole_file
 from qxmix.engines.frames import Message
 from qxmix.errors import RunError
+from qxmix.quants.feedback.spans import SPAN, block_sizes
 
 
 class Shape(NamedTuple):
@@ -39,7 +39,7 @@ class Shape(NamedTuple):
     @property
     def nbytes(self) -> int:
         """Bytes that its sums take in memory."""
-        blocks = self.n_correlations * len(block_sizes(self.n_cols)) * MOMENTS_BLOCK**2
+        blocks = self.n_correlations * len(block_sizes(self.n_cols)) * SPAN**2
         return 8 * self.n_matrices * self.n_cols + 4 * blocks
 
 
@@ -65,7 +65,7 @@ class Sums:
             shape,
             np.zeros((shape.n_matrices, shape.n_cols)),
             np.zeros(shape.n_matrices),
-            np.zeros((shape.n_correlations, n_blocks, MOMENTS_BLOCK, MOMENTS_BLOCK), np.float32),
+            np.zeros((shape.n_correlations, n_blocks, SPAN, SPAN), np.float32),
             np.zeros(shape.n_correlations),
         )
 
@@ -82,7 +82,7 @@ class Sums:
 
     def _add_products(self, matrix: int, rows: NDArray[np.float32]) -> None:
         for block, n in enumerate(block_sizes(self.shape.n_cols)):
-            part = np.ascontiguousarray(rows[:, block * MOMENTS_BLOCK : block * MOMENTS_BLOCK + n])
+            part = np.ascontiguousarray(rows[:, block * SPAN : block * SPAN + n])
             self.blocks[matrix, block, :n, :n] += part.T @ part
         self.rows[matrix] += len(rows)
 

@@ -13,7 +13,7 @@ from qxmix.execute.source import Source
 from qxmix.measure.encode import Sums, errors, total
 from qxmix.measure.journal import Journal, key_of
 from qxmix.measure.model import Job
-from qxmix.measurement import MeasuredTensor, Trial
+from qxmix.measurement.model import MeasuredTensor, Trial
 from qxmix.quants import codec_of, get
 
 _AHEAD = 3

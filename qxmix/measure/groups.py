@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import exp, log
 
-from qxmix.measurement import Sensitivity
+from qxmix.measurement.model import Sensitivity
 from qxmix.recipe.categories import layer_of, part_of
 
 _EXPERT = re.compile(r"(ffn_\w+)\.\d+\.weight$")

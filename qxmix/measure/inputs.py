@@ -18,7 +18,7 @@ from qxmix.engines.session import Observed, Session
 from qxmix.execute.sample import sample_rows
 from qxmix.execute.source import Source
 from qxmix.measure.sensitivity import Bench
-from qxmix.measurement import MeasuredTensor
+from qxmix.measurement.model import MeasuredTensor
 
 N_CHUNKS = 2
 """Chunks that are observed: a thousand tokens tell the mean of squares to a few percent."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qxmix.measurement import MeasuredTensor, Trial
+from qxmix.measurement.model import MeasuredTensor, Trial
 
 SHARES = (0.15, 0.35, 0.6)
 """Where between the smallest and the largest size."""

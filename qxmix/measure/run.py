@@ -25,7 +25,7 @@ from qxmix.measure.journal import Journal, key_of
 from qxmix.measure.model import Job, OnProgress, Phase, Settings
 from qxmix.measure.score import Passage, Scorer, engine_version, open_scorer
 from qxmix.measure.sensitivity import Bench, measure_joint, measure_points, plan_passes, with_sensitivities
-from qxmix.measurement import JointPoint, MeasuredModel, MeasuredTensor, Measurement, Metric, Run
+from qxmix.measurement.model import JointPoint, MeasuredModel, MeasuredTensor, Measurement, Metric, Run
 
 _WAY = 2
 """Of measuring a loss; raised when the same weights give another one (2: tied embeddings are the output, too)."""

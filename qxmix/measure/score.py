@@ -19,7 +19,7 @@ from qxmix.engines.resident import Resident
 from qxmix.quants import Engine
 
 if TYPE_CHECKING:
-    from qxmix.measurement import Metric
+    from qxmix.measurement.model import Metric
 
 
 class Passage(NamedTuple):

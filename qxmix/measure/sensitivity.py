@@ -18,7 +18,7 @@ from qxmix.measure.journal import Journal, key_of
 from qxmix.measure.model import Job
 from qxmix.measure.score import Scorer
 from qxmix.measure.swap import BASE_TYPES, Swap
-from qxmix.measurement import JointPoint, MeasuredTensor, Point, Sensitivity
+from qxmix.measurement.model import JointPoint, MeasuredTensor, Point, Sensitivity
 from qxmix.quants import codec_of, get
 
 _CHECK_EVERY = 32

@@ -10,7 +10,7 @@ from qxmix.solve.attribute import Attribution, Part, attribute
 from qxmix.solve.predict import Predictor, predictor_of
 
 if TYPE_CHECKING:
-    from qxmix.measurement import Measurement
+    from qxmix.measurement.model import Measurement
 
 N_TENSORS = 8
 """Tensors that are named."""

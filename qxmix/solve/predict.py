@@ -20,7 +20,7 @@ from qxmix.solve.outside import sensitivities as sensitivities_of
 from qxmix.solve.prior import Prior, load_prior
 
 if TYPE_CHECKING:
-    from qxmix.measurement import MeasuredTensor, Measurement, Sensitivity
+    from qxmix.measurement.model import MeasuredTensor, Measurement, Sensitivity
 
 _LEAST = 1e-9
 _DRAFTS = 0.1

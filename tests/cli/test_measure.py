@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from qxmix.cli import measure as cli
-from qxmix.measurement import load_measurement
+from qxmix.measurement.file import load_measurement
 from qxmix.resources import data_dir
 
 if TYPE_CHECKING:

@@ -12,16 +12,10 @@ from hypothesis import strategies as st
 
 from qxmix.container.header import read_header
 from qxmix.container.imatrix import load_imatrix
-from qxmix.container.moments import (
-    SecondMoments,
-    block_sizes,
-    load_moments,
-    packed_size,
-    read_second_moments,
-    save_moments,
-)
+from qxmix.container.moments import SecondMoments, load_moments, read_second_moments, save_moments
 from qxmix.container.moments_files import pack_correlations
 from qxmix.errors import ModelFileError
+from qxmix.quants.feedback.spans import block_sizes, packed_size
 from tests.gguf_bytes import gguf, text_field, u32_field
 
 if TYPE_CHECKING:

@@ -13,11 +13,12 @@ import pytest
 
 import qxmix.engines.calibrate as module
 from qxmix.container.header import read_header
-from qxmix.container.moments import SecondMoments, block_sizes
+from qxmix.container.moments import SecondMoments
 from qxmix.engines.calibrate import Calibration, Settings, calibrate, gathered_tensors, sweeps
 from qxmix.engines.chunks import cut
 from qxmix.engines.session import Session
 from qxmix.errors import ModelFileError, RunError
+from qxmix.quants.feedback.spans import block_sizes
 from tests.engines.naive_llama import Array, NaiveLlama
 from tests.running.models import TINY
 

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from qxmix import load_recipe, make_plan, read_header
 from qxmix.cli.main import main
-from qxmix.container.moments import SecondMoments, load_moments, packed_size, read_entry_of, save_moments
+from qxmix.container.moments import SecondMoments, load_moments, read_entry_of, save_moments
 from qxmix.errors import ModelFileError, PlanError, RunError
 from qxmix.execute import apply
 from qxmix.execute.factors import factors_of
@@ -29,6 +29,7 @@ from qxmix.quants import QUANT_TYPES
 from qxmix.quants.api import quantize
 from qxmix.quants.feedback.correlations import pack_correlations, spans_of
 from qxmix.quants.feedback.options import Feedback
+from qxmix.quants.feedback.spans import packed_size
 from tests.execute.plans import SHAPES, f16_model, weights
 
 if TYPE_CHECKING:

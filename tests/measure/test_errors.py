@@ -24,7 +24,7 @@ from qxmix.quants.api import dequantize, quantize
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from qxmix.measurement import MeasuredTensor
+    from qxmix.measurement.model import MeasuredTensor
 
 TYPES = ("Q4_0", "Q8_0")
 WHOLE = Settings(types=TYPES, n_rows=None)

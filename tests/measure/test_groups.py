@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qxmix.measure.groups import fill, groups_of, in_order
-from qxmix.measurement import Sensitivity
+from qxmix.measurement.model import Sensitivity
 
 NAMES = [
     "token_embd.weight",

@@ -23,15 +23,15 @@ from qxmix.measure.run import make_job, measure
 from qxmix.measure.score import KldScorer, Passage
 from qxmix.measure.sensitivity import with_sensitivities
 from qxmix.measure.swap import Swap
-from qxmix.measurement import MeasuredTensor, Point, Trial
 from qxmix.measurement.file import dumps
+from qxmix.measurement.model import MeasuredTensor, Point, Trial
 from qxmix.quants.api import dequantize, quantize
 from qxmix.resources import data_dir
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from qxmix.measurement import Measurement
+    from qxmix.measurement.model import Measurement
 
 TYPES = ("Q4_0", "Q8_0")
 NAME = "blk.1.ffn_down.weight"

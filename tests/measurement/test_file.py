@@ -14,7 +14,8 @@ from qxmix.container.header import read_header
 from qxmix.container.identity import header_sha256
 from qxmix.container.imatrix import load_imatrix
 from qxmix.errors import ModelFileError
-from qxmix.measurement import (
+from qxmix.measurement.file import check_belongs, dumps, load_measurement, save_measurement
+from qxmix.measurement.model import (
     JointPoint,
     MeasuredModel,
     MeasuredTensor,
@@ -23,11 +24,7 @@ from qxmix.measurement import (
     Run,
     Sensitivity,
     Trial,
-    check_belongs,
-    load_measurement,
-    save_measurement,
 )
-from qxmix.measurement.file import dumps
 from qxmix.resources import data_dir
 
 if TYPE_CHECKING:

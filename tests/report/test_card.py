@@ -9,7 +9,7 @@ import pytest
 import qxmix
 from qxmix.cli.card import card_of
 from qxmix.errors import ModelFileError
-from qxmix.measurement import save_measurement
+from qxmix.measurement.file import save_measurement
 from qxmix.plan import Split, make_plan
 from qxmix.recipe import load_recipe
 from tests.planning.models import write

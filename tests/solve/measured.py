@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qxmix.container.identity import header_sha256
-from qxmix.measurement import JointPoint, MeasuredModel, MeasuredTensor, Measurement, Sensitivity, Trial
+from qxmix.measurement.model import JointPoint, MeasuredModel, MeasuredTensor, Measurement, Sensitivity, Trial
 from qxmix.quants import get
 from qxmix.solve.prior import load_prior
 from tests.planning.models import header

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 import qxmix
 from qxmix.cli.main import main
-from qxmix.measurement import save_measurement
+from qxmix.measurement.file import save_measurement
 from qxmix.plan import make_plan
 from qxmix.planning.lock import write_lock
 from qxmix.recipe import load_recipe

@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from qxmix.cli.main import main
-from qxmix.measurement import MeasuredTensor, Sensitivity, save_measurement
+from qxmix.measurement.file import save_measurement
+from qxmix.measurement.model import MeasuredTensor, Sensitivity
 from qxmix.plan import Split, make_plan
 from qxmix.recipe.load import load_recipe_text
 from qxmix.report.predicted import predicted_of
