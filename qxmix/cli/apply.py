@@ -17,7 +17,7 @@ from qxmix.cli.inputs import open_model, open_moments, open_recipes
 from qxmix.cli.interrupt import stoppable
 from qxmix.cli.plan import make_split, split_options
 from qxmix.cli.progress import shown
-from qxmix.cli.sizes import Size
+from qxmix.cli.sizes import SIZE
 from qxmix.cli.streams import notice
 from qxmix.container.imatrix import load_imatrix
 from qxmix.execute.complete import is_complete
@@ -71,7 +71,7 @@ Outputs = Sequence[tuple[Plan, Path]]
     help="Show the plan, check inputs, permissions and space, and write no output (but a --card).",
 )
 @click.option("--strict", is_flag=True, help="Warnings (fallbacks, unmatched rules, ...) are exit code 3, too.")
-@click.option("--memory", type=Size(), help="Bound on memory, e.g. 400M; below it, fewer rows are held at once.")
+@click.option("--memory", type=SIZE, help="Bound on memory, e.g. 400M; below it, fewer rows are held at once.")
 @click.option(
     "--executor", default="threads", show_default=True,
     help="threads, processes, serial, dask:ADDRESS, or package:callable that returns an Executor.",

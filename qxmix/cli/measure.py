@@ -16,7 +16,7 @@ from qxmix.cli.complete import complete_type_list
 from qxmix.cli.inputs import EngineName, open_model, read_text
 from qxmix.cli.interrupt import stoppable
 from qxmix.cli.progress import QUIET_SECONDS
-from qxmix.cli.sizes import text_length
+from qxmix.cli.sizes import Parsed, text_length
 from qxmix.cli.streams import notice
 from qxmix.container.imatrix import load_imatrix
 from qxmix.errors import ModelFileError, RunError
@@ -40,22 +40,16 @@ _LABELS = {
 }
 
 
-class _Count(click.ParamType):  # type: ignore[type-arg] # generic in the stubs of some versions only
-    """A whole number of 1 or more, or ``all``."""
+def _parse_count(text: str) -> int | None:
+    """A whole number of 1 or more; None for ``all``."""
+    if text == "all":
+        return None
+    if not text.isdecimal() or not int(text):
+        raise ValueError(f"{text!r} is neither a number of 1 or more nor 'all'")
+    return int(text)
 
-    name = "N|all"
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
-        """None for ``all``."""
-        if value == "all":
-            return None
-        try:
-            number = int(str(value))
-        except ValueError:
-            number = 0
-        if number < 1:
-            self.fail(f"{value!r} is neither a number of 1 or more nor 'all'", param, ctx)
-        return number
+_COUNT = Parsed("N|all", _parse_count)
 
 
 @click.command("measure")
@@ -67,11 +61,11 @@ class _Count(click.ParamType):  # type: ignore[type-arg] # generic in the stubs 
     "--types", default="", shell_complete=complete_type_list,
     help="Types to try, with commas between, or 'all'.  [default: 12 from 2 to 8.5 bits]",
 )  # fmt: skip
-@click.option("--rows", type=_Count(), default="1024", show_default=True, help="Rows to encode of each tensor.")
+@click.option("--rows", type=_COUNT, default="1024", show_default=True, help="Rows to encode of each tensor.")
 @click.option(
     "--text", type=click.Path(path_type=Path), help="Text to measure losses on, UTF-8; without, errors alone."
 )
-@click.option("--chunks", type=_Count(), default="4", show_default=True, help="Chunks (of an encoder: lines) to run.")
+@click.option("--chunks", type=_COUNT, default="4", show_default=True, help="Chunks (of an encoder: lines) to run.")
 @click.option("--first-chunk", type=click.IntRange(min=0), default=0, show_default=True, help="Chunks to skip.")
 @text_length("--ctx")
 @click.option("--bits", default="4.5", show_default=True, help="Bits per weight to swap tensors at, commas between.")

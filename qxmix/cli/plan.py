@@ -11,8 +11,8 @@ import click
 
 from qxmix.cli.complete import complete_recipes
 from qxmix.cli.inputs import open_model, open_moments
-from qxmix.cli.running import engine_of, running_options, use_of
-from qxmix.cli.sizes import FileSize
+from qxmix.cli.running import running_options, use_of
+from qxmix.cli.sizes import FILE_SIZE
 from qxmix.container.imatrix import load_imatrix
 from qxmix.errors import PlanError
 from qxmix.lint import examined, refused
@@ -63,7 +63,7 @@ def split_options(function: click.decorators.FC) -> click.decorators.FC:
         click.option("--split-max-tensors", type=click.IntRange(min=1), help="Most tensors of a file."),
         click.option(
             "--split-max-size",
-            type=FileSize(),
+            type=FILE_SIZE,
             help="Most bytes of a file: 24GB, 350GiB, or hub (200GB, as the hub asks).",
         ),
     ):
@@ -124,7 +124,7 @@ def command(
     loaded = load_recipe(recipe)
     matrix = load_imatrix(imatrix) if imatrix else None
     plan = make_plan(loaded, open_model(model), matrix, split, open_moments(moments))
-    engine = engine_of(loaded)
+    engine = loaded.engines[0]
     use = use_of(engine, n_ctx, kv_type, vram, ram, parallel) or use_within(loaded.limits, engine)
     chunking = Chunking(n_workers=jobs or n_processors())
     terminal = sys.stdout.isatty()

@@ -11,8 +11,8 @@ import click
 
 from qxmix.cli.complete import complete_recipes
 from qxmix.cli.inputs import EngineName, open_model
-from qxmix.cli.running import engine_of, running_options, use_of
-from qxmix.cli.sizes import Size
+from qxmix.cli.running import running_options, use_of
+from qxmix.cli.sizes import SIZE
 from qxmix.errors import RecipeError
 from qxmix.planning.outline import nbytes_of, outline
 from qxmix.planning.view import ModelView
@@ -31,7 +31,7 @@ _USE = (
 @click.command("recipes")
 @click.argument("name", required=False, shell_complete=complete_recipes)
 @click.option("--model", type=click.Path(path_type=str), help="Sizes that the recipes would give this model.")
-@click.option("--max-size", type=Size(), help="Only those that give the model no more than this: 24GB, 20GiB.")
+@click.option("--max-size", type=SIZE, help="Only those that give the model no more than this: 24GB, 20GiB.")
 @click.option("--target", type=EngineName("any"), help="Only those for this engine, or for both (any).")
 @click.option("--needs-imatrix/--no-imatrix", "needs", default=None, help="Only those that need an imatrix, or do not.")
 @click.option("as_json", "--json", is_flag=True, help="Print the list as JSON (schemas/recipes.schema.json).")
@@ -104,7 +104,7 @@ def _facts(name: str, recipe: Recipe, view: ModelView | None, use: Use | None) -
         facts["refused"] = list(found.refused)
         if use and fits:
             nbytes = nbytes_of(found, view.header)
-            facts["running"] = running(view.header, nbytes, use._replace(engine=engine_of(recipe)))
+            facts["running"] = running(view.header, nbytes, use._replace(engine=recipe.engines[0]))
     return facts
 
 

@@ -6,46 +6,39 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qxmix.cli.sizes import Size, Tokens
+from qxmix.cli.sizes import SIZE, TOKENS, Parsed, parse_nbytes
 from qxmix.quants import Engine, QuantType, get
 from qxmix.recipe.limits import kv_type
-from qxmix.recipe.model import Recipe
 
 if TYPE_CHECKING:
     from qxmix.running.model import Use
 
 
-class _KvType(click.ParamType["QuantType"]):
-    """A type of the cache."""
-
-    name = "type"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> QuantType:
-        """The type."""
-        try:
-            return get(kv_type(str(value)))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+def _parse_kv_type(text: str) -> QuantType:
+    return get(kv_type(text))
 
 
-class _Sizes(click.ParamType[tuple[int, ...]]):
-    """Sizes with commas, one for each GPU."""
+def _parse_sizes(text: str) -> tuple[int, ...]:
+    """Bytes of each of several sizes with commas, one for each GPU."""
+    return tuple(parse_nbytes(part.strip()) for part in text.split(","))
 
-    name = "size,..."
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        """Bytes of each."""
-        return tuple(Size().convert(part.strip(), param, ctx) for part in str(value).split(","))
+_KV_TYPE = Parsed("type", _parse_kv_type)
+_SIZES = Parsed("size,...", _parse_sizes)
 
 
 def running_options(function: click.decorators.FC) -> click.decorators.FC:
     """``--ctx`` and what goes with it."""
     for option in (
         click.option("--parallel", type=click.IntRange(min=1), help="Sequences at a time.  [default: 1]"),
-        click.option("--ram", type=Size(), help="Memory that is free on the machine: 120GiB of 128."),
-        click.option("--vram", type=_Sizes(), help="Memory that is free on each GPU: 23GiB,23GiB of two of 24."),
-        click.option("--kv-type", type=_KvType(), help="Type of the cache, such as q8_0.  [default: f16]"),
-        click.option("n_ctx", "--ctx", type=Tokens(), help="Tell what running takes with this context: 32768, 32k."),
+        click.option("--ram", type=SIZE, help="Memory that is free on the machine: 120GiB of 128."),
+        click.option(
+            "--vram",
+            type=_SIZES,
+            help="Memory that is free on each GPU: 23GiB,23GiB of two of 24.",
+        ),
+        click.option("--kv-type", type=_KV_TYPE, help="Type of the cache, such as q8_0.  [default: f16]"),
+        click.option("n_ctx", "--ctx", type=TOKENS, help="Tell what running takes with this context: 32768, 32k."),
     ):
         function = option(function)
     return function
@@ -74,8 +67,3 @@ def use_of(
     from qxmix.running.model import Use  # noqa: PLC0415 - for those who ask
 
     return Use(engine, n_ctx, kv_type or get("F16"), parallel or 1, vram=vram or (), ram=ram)
-
-
-def engine_of(recipe: Recipe) -> Engine:
-    """Who runs the result: the target, or of both the one that everybody has."""
-    return "llama.cpp" if recipe.target == "any" else recipe.target

@@ -1,59 +1,69 @@
-"""Sizes in bytes as people write them."""
+"""Options whose words are read by a function, and sizes in bytes as people write them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import click
 
 from qxmix.recipe.sizes import HUB_NBYTES, parse_size, parse_tokens
 
+T = TypeVar("T")
 
-class Size(click.ParamType[int]):
-    """A size in bytes such as ``50G``, ``350GiB`` or ``24GB``."""
 
-    name = "size"
+class Parsed(click.ParamType[T]):
+    """What a function makes of the word; its ``ValueError`` is what the user is told."""
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Bytes."""
+    def __init__(self, name: str, parse: Callable[[str], T]) -> None:
+        self.name = name
+        self.parse = parse
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> T:
+        """What the function returns."""
         try:
-            nbytes = parse_size(str(value))
+            return self.parse(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
-        if nbytes < 1:
-            self.fail("must be at least one byte", param, ctx)
-        return nbytes
 
 
-class Tokens(click.ParamType[int]):
-    """A length of context such as ``32768`` or ``32k``."""
+def parse_nbytes(text: str) -> int:
+    """Bytes of a size such as ``50G``, ``350GiB`` or ``24GB``.
 
-    name = "tokens"
+    Raises:
+        ValueError: it is no size, or none that anything has.
 
-    def __init__(self, least: int = 1) -> None:
-        self._least = least
+    """
+    nbytes = parse_size(text)
+    if nbytes < 1:
+        raise ValueError("must be at least one byte")
+    return nbytes
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Tokens."""
-        try:
-            found = parse_tokens(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-        if found < self._least:
-            self.fail(f"must be at least {self._least} tokens", param, ctx)
-        return found
+
+def _parse_file_size(text: str) -> int:
+    """The same, or ``hub`` for the most that a file on Hugging Face's hub may have."""
+    return HUB_NBYTES if text.lower() == "hub" else parse_nbytes(text)
+
+
+SIZE = Parsed("size", parse_nbytes)
+FILE_SIZE = Parsed("size", _parse_file_size)
+TOKENS = Parsed("tokens", parse_tokens)
+"""A length of context such as ``32768`` or ``32k``."""
+_LEAST_TOKENS = 8
+
+
+def _parse_text_length(text: str) -> int:
+    found = parse_tokens(text)
+    if found < _LEAST_TOKENS:
+        raise ValueError(f"must be at least {_LEAST_TOKENS} tokens")
+    return found
+
+
+_TEXT_LENGTH = Parsed("tokens", _parse_text_length)
 
 
 def text_length(*names: str) -> Callable[[click.decorators.FC], click.decorators.FC]:
     """``--text-ctx``, also under other names: how many tokens of a text are run at a time."""
     return click.option(
-        "text_ctx", "--text-ctx", *names, default=512, show_default=True, type=Tokens(least=8), help="Tokens per chunk."
+        "text_ctx", "--text-ctx", *names, default=512, show_default=True, type=_TEXT_LENGTH, help="Tokens per chunk."
     )
-
-
-class FileSize(Size):
-    """The same, or ``hub`` for the most that a file on Hugging Face's hub may have."""
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Bytes."""
-        return HUB_NBYTES if str(value).lower() == "hub" else super().convert(value, param, ctx)

@@ -14,8 +14,8 @@ from qxmix.cli.complete import complete_recipes, complete_type_list
 from qxmix.cli.inputs import open_measurement, open_model, read_text
 from qxmix.cli.plan import make_split, split_options
 from qxmix.cli.running import running_options, use_of
-from qxmix.cli.sizes import Size, text_length
-from qxmix.cli.solve_options import Against, SelectorSize, SelectorTypes, Tie, candidate_types
+from qxmix.cli.sizes import SIZE, text_length
+from qxmix.cli.solve_options import AGAINST, BAN, BOUND, SHARE, TIE, candidate_types
 from qxmix.cli.streams import notice, write_text
 from qxmix.container.imatrix import Imatrix, load_imatrix
 from qxmix.errors import PlanError, severity_order
@@ -43,10 +43,10 @@ if TYPE_CHECKING:
 @click.command("solve")
 @click.argument("model", type=click.Path(path_type=str))
 @click.option("-m", "--measure", type=click.Path(path_type=Path), help="Of qxmix measure, or of another tool.")
-@click.option("--size", type=Size(), help="Most bytes of the output: 3.5GiB, 24GB.")
+@click.option("--size", type=SIZE, help="Most bytes of the output: 3.5GiB, 24GB.")
 @click.option("--bpw", type=click.FloatRange(min=0, min_open=True), help="Most bits per weight over all tensors.")
 @click.option(
-    "--budget", "shares", type=SelectorSize(), multiple=True,
+    "--budget", "shares", type=SHARE, multiple=True,
     help="Most bytes of some tensors, a category or a pattern: 'exps=100GiB', and 'rest=20GiB'. Repeatable.",
 )  # fmt: skip
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Recipe to write.  [default: standard output]")
@@ -60,15 +60,15 @@ if TYPE_CHECKING:
     "--types", shell_complete=complete_type_list,
     help="Candidates, separated by commas, or all (with -m: that were measured).  [default: those measured, or usual]",
 )  # fmt: skip
-@click.option("--floor", "floors", type=SelectorTypes(), multiple=True, help="Least type: attn_v=q6_k. Repeatable.")
-@click.option("--ceiling", "ceilings", type=SelectorTypes(), multiple=True, help="Largest type. Repeatable.")
-@click.option("--ban", "bans", type=SelectorTypes(several=True), multiple=True, help="Not these: ffn_down=q2_k,q3_k.")
+@click.option("--floor", "floors", type=BOUND, multiple=True, help="Least type: attn_v=q6_k. Repeatable.")
+@click.option("--ceiling", "ceilings", type=BOUND, multiple=True, help="Largest type. Repeatable.")
+@click.option("--ban", "bans", type=BAN, multiple=True, help="Not these: ffn_down=q2_k,q3_k.")
 @click.option(
-    "--tie", "ties", type=Tie(), multiple=True,
+    "--tie", "ties", type=TIE, multiple=True,
     help="Parts of a layer that get one type: gate+up, qkv, experts, attn_q+attn_k, none.  [default: gate+up]",
 )  # fmt: skip
 @click.option("--max-types", type=click.IntRange(min=1), help="Most distinct types.")
-@click.option("--against", type=Against(), help="Beside the recipe N matched ones at random: random:20.")
+@click.option("--against", type=AGAINST, help="Beside the recipe N matched ones at random: random:20.")
 @click.option("--refine", "tries", type=click.IntRange(min=1), help="Try so many swaps on the model itself; --text.")
 @click.option("--text", type=click.Path(path_type=Path), help="Text that swaps are judged on.")
 @click.option("--chunks", default=4, show_default=True, type=click.IntRange(min=1), help="Chunks of it to run.")

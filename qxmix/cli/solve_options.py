@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
+from qxmix.cli.sizes import Parsed
 from qxmix.cli.streams import notice
 from qxmix.quants import QUANT_TYPES, get
 from qxmix.recipe.categories import CATEGORIES
@@ -26,67 +28,47 @@ _TIES = {
 """Short names of ties, each the starts of the parts that get one type."""
 
 
-class SelectorSize(click.ParamType[Share]):
+def _parse_share(text: str) -> Share:
     """``exps=100GiB``, or ``rest=20GiB``."""
-
-    name = "tensors=size"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Share:
-        """A share."""
-        left, _, right = str(value).rpartition("=")
-        try:
-            return Share(None if left == REST else selector(left), parse_size(right))
-        except ValueError as error:
-            self.fail(f"'{value}': {error}; write 'exps=100GiB' or 'rest=20GiB'", param, ctx)
+    left, _, right = text.rpartition("=")
+    try:
+        return Share(None if left == REST else selector(left), parse_size(right))
+    except ValueError as error:
+        raise ValueError(f"'{text}': {error}; write 'exps=100GiB' or 'rest=20GiB'") from None
 
 
-class SelectorTypes(click.ParamType[Bound]):
+def _parse_bound(text: str, *, several: bool = False) -> Bound:
     """``attn_v=q6_k``; where more than one type makes sense, ``q2_k,q3_k`` or ``ffn_down=q2_k,q3_k``."""
-
-    name = "tensors=type"
-
-    def __init__(self, *, several: bool = False) -> None:
-        self.several = several
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Bound:
-        """A bound."""
-        left, given, right = str(value).rpartition("=")
-        try:
-            types = tuple(known_type(word) for word in (right.split(",") if self.several else [right]))
-            return Bound(selector(left) if given else None, types)
-        except ValueError as error:
-            self.fail(f"'{value}': {error}; write 'attn_v=q6_k', or only the type for all tensors", param, ctx)
+    left, given, right = text.rpartition("=")
+    try:
+        types = tuple(known_type(word) for word in (right.split(",") if several else [right]))
+        return Bound(selector(left) if given else None, types)
+    except ValueError as error:
+        raise ValueError(f"'{text}': {error}; write 'attn_v=q6_k', or only the type for all tensors") from None
 
 
-class Tie(click.ParamType[tuple[tuple[str, ...], ...]]):
-    """``gate+up``, ``qkv``, ``experts``, parts like ``attn_q+attn_k``, or ``none``."""
-
-    name = "parts"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[tuple[str, ...], ...]:
-        """Starts of the parts that are tied."""
-        text = str(value)
-        if text == "none":
-            return ()
-        parts = tuple(text.split("+"))
-        if text not in _TIES and (len(parts) < 2 or not all(parts)):  # noqa: PLR2004 - a tie is of two
-            self.fail(f"'{text}' is none of {', '.join(_TIES)}, none, or parts like attn_q+attn_k", param, ctx)
-        return _TIES.get(text, (parts,))
+def _parse_tie(text: str) -> tuple[tuple[str, ...], ...]:
+    """Starts of the parts that are tied by ``gate+up``, ``qkv``, ``experts``, ``attn_q+attn_k``, or ``none``."""
+    if text == "none":
+        return ()
+    parts = tuple(text.split("+"))
+    if text not in _TIES and (len(parts) < 2 or not all(parts)):  # noqa: PLR2004 - a tie is of two
+        raise ValueError(f"'{text}' is none of {', '.join(_TIES)}, none, or parts like attn_q+attn_k")
+    return _TIES.get(text, (parts,))
 
 
-class Against(click.ParamType[int]):
-    """``random:20``."""
+def _parse_against(text: str) -> int:
+    kind, _, number = text.partition(":")
+    if kind != "random" or not number.isdigit() or not int(number):
+        raise ValueError(f"'{text}': write 'random:20'")
+    return int(number)
 
-    name = "random:N"
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """How many."""
-        kind, _, number = str(value).partition(":")
-        if kind != "random" or not number.isdigit() or not int(number):
-            self.fail(f"'{value}': write 'random:20'", param, ctx)
-        return int(number)
+SHARE = Parsed("tensors=size", _parse_share)
+BOUND = Parsed("tensors=type", _parse_bound)
+BAN = Parsed("tensors=type", partial(_parse_bound, several=True))
+TIE = Parsed("parts", _parse_tie)
+AGAINST = Parsed("random:N", _parse_against)
 
 
 def selector(text: str) -> Selector:

@@ -142,9 +142,7 @@ def _by_interval(facts: Facts, n_layer: int, _engine: Engine) -> States:
     interval = facts.integer("full_attention_interval") or 4
     return States(
         tuple(
-            _attention(facts, i, n_layer)
-            if (i + 1) % interval == 0
-            else LayerState(i, n_recurrent=_mamba(facts, delta_net=True))
+            _attention(facts, i, n_layer) if (i + 1) % interval == 0 else LayerState(i, n_recurrent=_mamba(facts))
             for i in range(n_layer)
         )
     )
@@ -161,12 +159,11 @@ def _recurrent(facts: Facts, n_layer: int, engine: Engine) -> States | Unknown:
     return States(tuple(LayerState(i, n_recurrent=_mamba(facts)) for i in range(n_layer)))
 
 
-def _mamba(facts: Facts, *, delta_net: bool = False) -> int:
-    """Values of the convolution's state and of the state space's: ``n_embd_r + n_embd_s``."""
+def _mamba(facts: Facts) -> int:
+    """Values of the convolution's state and of the state space's: ``n_embd_r + n_embd_s``.
+
+    Of a gated delta net the second is a matrix for each head of the values, as long as the keys' heads.
+    """
     n_conv, n_inner = facts.integer("ssm.conv_kernel") or 0, facts.integer("ssm.inner_size") or 0
     n_state, n_group = facts.integer("ssm.state_size") or 0, facts.integer("ssm.group_count") or 0
-    conv = max(0, n_conv - 1) * (n_inner + 2 * n_group * n_state)
-    if delta_net:
-        # A matrix for each head of the values, as long as the keys' heads.
-        return conv + n_inner * n_state
-    return conv + n_state * n_inner
+    return max(0, n_conv - 1) * (n_inner + 2 * n_group * n_state) + n_state * n_inner

@@ -12,7 +12,7 @@ import click
 from qxmix.cli.imatrix.writing import check_output, write_converted
 from qxmix.cli.inputs import open_model, read_text
 from qxmix.cli.progress import chunks_shown
-from qxmix.cli.sizes import Size, text_length
+from qxmix.cli.sizes import SIZE, text_length
 from qxmix.cli.streams import notice
 from qxmix.container.source import show_path
 from qxmix.errors import RunError
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     help="Chunks side by side: more read the weights of many experts less often.  [default: 512 tokens]",
 )  # fmt: skip
 @click.option(
-    "--memory", type=Size(),
+    "--memory", type=SIZE,
     help="Bound on the sums, e.g. 4G; beyond it the text is run again for the next tensors.  [default: half of all]",
 )  # fmt: skip
 @click.option("--process-output", is_flag=True, help="Measure the output matrix, too.")
