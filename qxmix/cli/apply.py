@@ -13,7 +13,7 @@ import click
 
 from qxmix.cli.card import card_of, write_card
 from qxmix.cli.complete import complete_recipes
-from qxmix.cli.inputs import open_model, open_moments, open_recipes
+from qxmix.cli.inputs import FILE, NAME, open_model, open_moments, open_recipes
 from qxmix.cli.interrupt import stoppable
 from qxmix.cli.plan import make_split, split_options
 from qxmix.cli.progress import shown
@@ -43,26 +43,22 @@ Outputs = Sequence[tuple[Plan, Path]]
 
 
 @click.command("apply")
-@click.argument(
-    "recipes", metavar="RECIPE...", nargs=-1, type=click.Path(path_type=str), shell_complete=complete_recipes
-)
-@click.argument("model", type=click.Path(path_type=str))
+@click.argument("recipes", metavar="RECIPE...", nargs=-1, type=NAME, shell_complete=complete_recipes)
+@click.argument("model", type=NAME)
 @click.option(
-    "-o", "--output", type=click.Path(path_type=str),
+    "-o", "--output", type=NAME,
     help="File to write, or a folder (one that is there, or NAME/); of several recipes the folder. Default: the model's"
     " name with the recipe's, here.",
 )  # fmt: skip
-@click.option("--imatrix", type=click.Path(path_type=str), help="Importance matrix, .dat or GGUF.")
-@click.option("--moments", type=click.Path(path_type=str), help="Second moments, for 'feedback' in the recipe.")
+@click.option("--imatrix", type=NAME, help="Importance matrix, .dat or GGUF.")
+@click.option("--moments", type=NAME, help="Second moments, for 'feedback' in the recipe.")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), help="Workers. Default: one per processor.")
 @click.option("--overwrite", is_flag=True, help="Replace an output that exists, or start an interrupted one over.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted apply.")
+@click.option("--reuse", type=FILE, help="An older output: tensors that did not change are copied from it.")
+@click.option("--cache", type=FILE, help="A folder that keeps tensors for later applies.")
 @click.option(
-    "--reuse", type=click.Path(path_type=Path), help="An older output: tensors that did not change are copied from it."
-)
-@click.option("--cache", type=click.Path(path_type=Path), help="A folder that keeps tensors for later applies.")
-@click.option(
-    "--locked", type=click.Path(path_type=Path), multiple=True,
+    "--locked", type=FILE, multiple=True,
     help="Insist on this lock file of qxmix plan --lock; of several recipes one for each, in their order.",
 )  # fmt: skip
 @click.option(
@@ -82,10 +78,10 @@ Outputs = Sequence[tuple[Plan, Path]]
     help="Print one JSON object with all digests (schemas/result.schema.json); of several recipes a list of them.",
 )  # fmt: skip
 @click.option(
-    "--card", type=click.Path(path_type=Path),
+    "--card", type=FILE,
     help="Write a table of the outputs and how to make each to this file, as Markdown for the model card.",
 )  # fmt: skip
-@click.option("--measure", type=click.Path(path_type=Path), help="Of qxmix measure: adds divergence to the card.")
+@click.option("--measure", type=FILE, help="Of qxmix measure: adds divergence to the card.")
 @split_options
 def command(
     recipes: tuple[str, ...], model: str, output: str | None, imatrix: str | None,

@@ -9,14 +9,14 @@ from pathlib import Path
 import click
 
 from qxmix.check import check, find_recipes
-from qxmix.cli.inputs import open_model
+from qxmix.cli.inputs import FILE, open_model
 from qxmix.container.remote.address import is_remote
 from qxmix.errors import QxmixError
 from qxmix.report.check import checked_json, checked_text
 
 
 @click.command("check")
-@click.argument("paths", metavar="[PATH...]", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("paths", metavar="[PATH...]", nargs=-1, type=FILE)
 @click.option("--model", "models", multiple=True, help="Header, model, address or folder of them; may be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list (schemas/check.schema.json).")
 @click.pass_context

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from qxmix.cli.complete import complete_recipes
-from qxmix.cli.inputs import EngineName, open_measurement, open_model, read_text
+from qxmix.cli.inputs import FILE, NAME, EngineName, open_measurement, open_model, read_text
 from qxmix.cli.progress import chunks_shown
 from qxmix.cli.running import running_options, use_of
 from qxmix.cli.sizes import text_length
@@ -25,14 +25,12 @@ from qxmix.solve.predict import predictor_of
 
 
 @click.command("compare")
-@click.argument(
-    "names", metavar="A B...", nargs=-1, required=True, type=click.Path(path_type=str), shell_complete=complete_recipes
-)
-@click.option("--model", type=click.Path(path_type=Path), help="What recipes are planned on, and applied to.")
-@click.option("--imatrix", type=click.Path(path_type=str), help="Importance matrix, .dat or GGUF.")
-@click.option("-m", "--measure", type=click.Path(path_type=Path), help="Of qxmix measure: adds predicted divergence.")
-@click.option("--text", type=click.Path(path_type=Path), help="Text to run: adds perplexity and divergence.")
-@click.option("--base", type=click.Path(path_type=Path), help="What they diverge from.  [default: --model]")
+@click.argument("names", metavar="A B...", nargs=-1, required=True, type=NAME, shell_complete=complete_recipes)
+@click.option("--model", type=FILE, help="What recipes are planned on, and applied to.")
+@click.option("--imatrix", type=NAME, help="Importance matrix, .dat or GGUF.")
+@click.option("-m", "--measure", type=FILE, help="Of qxmix measure: adds predicted divergence.")
+@click.option("--text", type=FILE, help="Text to run: adds perplexity and divergence.")
+@click.option("--base", type=FILE, help="What they diverge from.  [default: --model]")
 @click.option("--chunks", type=click.IntRange(min=1), help="Chunks from the start of the text.  [default: all]")
 @text_length()
 @click.option("--engine", type=EngineName(), help="Who runs them.  [default: ik_llama.cpp; encoders llama.cpp]")
@@ -46,8 +44,8 @@ from qxmix.solve.predict import predictor_of
 )
 @click.option("--markdown", is_flag=True, help="Print a Markdown table, for a model card.")
 @click.option("as_json", "--json", is_flag=True, help="A list of objects, as in schemas/compare.schema.json.")
-@click.option("--plot", type=click.Path(path_type=Path), help="Draw divergence against size: .png, .svg or .pdf.")
-@click.option("--html", type=click.Path(path_type=Path), help="Write a page about them, complete in one file.")
+@click.option("--plot", type=FILE, help="Draw divergence against size: .png, .svg or .pdf.")
+@click.option("--html", type=FILE, help="Write a page about them, complete in one file.")
 @running_options
 def command(
     *, names: tuple[str, ...], model: Path | None, imatrix: str | None, measure: Path | None, text: Path | None,

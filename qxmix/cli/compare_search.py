@@ -11,7 +11,7 @@ from typing import cast
 import click
 
 from qxmix.cli.complete import complete_type_list
-from qxmix.cli.inputs import EngineName, open_model, read_text
+from qxmix.cli.inputs import FILE, NAME, EngineName, open_model, read_text
 from qxmix.cli.sizes import text_length
 from qxmix.cli.streams import notice
 from qxmix.container.imatrix import load_imatrix
@@ -22,9 +22,9 @@ from qxmix.report.experiment import experiment_json, experiment_markdown, experi
 
 
 @click.command("compare-search")
-@click.argument("model", type=click.Path(path_type=str))
-@click.option("--text", required=True, type=click.Path(path_type=Path), help="Text to predict, UTF-8.")
-@click.option("--imatrix", type=click.Path(path_type=str), help="Importance matrix, .dat or GGUF.")
+@click.argument("model", type=NAME)
+@click.option("--text", required=True, type=FILE, help="Text to predict, UTF-8.")
+@click.option("--imatrix", type=NAME, help="Importance matrix, .dat or GGUF.")
 @click.option(
     "--types", shell_complete=complete_type_list,
     help="Types, with commas.  [default: those of the pull request that the engine has]",
@@ -34,9 +34,7 @@ from qxmix.report.experiment import experiment_json, experiment_markdown, experi
 @text_length("--ctx")
 @click.option("--engine", type=EngineName(), default="ik_llama.cpp", show_default=True, help="Who runs them.")
 @click.option("-j", "--threads", type=click.IntRange(min=1), help="Threads.  [default: all processors]")
-@click.option(
-    "--work", type=click.Path(path_type=Path), help="Folder for the files.  [default: compare-search-MODEL here]"
-)
+@click.option("--work", type=FILE, help="Folder for the files.  [default: compare-search-MODEL here]")
 @click.option("--keep", is_flag=True, help="Keep the files; without it each type's are removed when it is evaluated.")
 @click.option("--json", "as_json", is_flag=True, help="A list of objects, as in schemas/compare-search.schema.json.")
 @click.option("--markdown", is_flag=True, help="Print Markdown.")

@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from qxmix.cli.inputs import open_model
+from qxmix.cli.inputs import NAME, open_model
 from qxmix.cli.interrupt import stoppable
 from qxmix.cli.progress import shown
 from qxmix.container.imatrix import load_imatrix
@@ -16,9 +16,9 @@ from qxmix.report.deviation import deviations_json, deviations_text
 
 
 @click.command("deviation")
-@click.argument("output", type=click.Path(path_type=str))
-@click.argument("source", type=click.Path(path_type=str))
-@click.option("--imatrix", type=click.Path(path_type=str), help="Importance matrix for the weighted error.")
+@click.argument("output", type=NAME)
+@click.argument("source", type=NAME)
+@click.option("--imatrix", type=NAME, help="Importance matrix for the weighted error.")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), help="Workers. Default: one per processor.")
 @click.option("--executor", default="threads", show_default=True, help="As for apply.")
 @click.option("every", "--all", is_flag=True, help="Show every tensor, not only those that moved most.")

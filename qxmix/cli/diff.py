@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from qxmix.cli.complete import complete_recipes
-from qxmix.cli.inputs import open_measurement, open_model
+from qxmix.cli.inputs import FILE, NAME, open_measurement, open_model
 from qxmix.container.imatrix import Imatrix, load_imatrix
 from qxmix.diff import Diff, compare, load_sides
 from qxmix.report.diff import diff_json, diff_markdown, diff_text
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 @click.command("diff")
-@click.argument("a", type=click.Path(path_type=str), shell_complete=complete_recipes)
-@click.argument("b", type=click.Path(path_type=str), shell_complete=complete_recipes)
-@click.argument("model", type=click.Path(path_type=str), required=False)
-@click.option("--imatrix", type=click.Path(path_type=str), help="Importance matrix that recipes are planned with.")
-@click.option("--measure", type=click.Path(path_type=Path), help="Of qxmix measure: adds predicted divergence.")
+@click.argument("a", type=NAME, shell_complete=complete_recipes)
+@click.argument("b", type=NAME, shell_complete=complete_recipes)
+@click.argument("model", type=NAME, required=False)
+@click.option("--imatrix", type=NAME, help="Importance matrix that recipes are planned with.")
+@click.option("--measure", type=FILE, help="Of qxmix measure: adds predicted divergence.")
 @click.option("as_markdown", "--markdown", is_flag=True, help="Print Markdown, for a comment to a pull request.")
 @click.option("as_json", "--json", is_flag=True, help="Print one JSON object (schemas/diff.schema.json).")
 @click.pass_context

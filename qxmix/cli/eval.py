@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qxmix.cli.inputs import EngineName, open_model, read_text
+from qxmix.cli.inputs import FILE, EngineName, open_model, read_text
 from qxmix.cli.progress import chunks_shown
 from qxmix.cli.sizes import text_length
 from qxmix.quants import Engine
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 
 
 @click.command("eval")
-@click.argument("files", metavar="FILE...", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--text", type=click.Path(path_type=Path), help="Text to predict, UTF-8.")
-@click.option("--base", type=click.Path(path_type=Path), help="Model to compare with, usually the F16 one.")
+@click.argument("files", metavar="FILE...", nargs=-1, type=FILE)
+@click.option("--text", type=FILE, help="Text to predict, UTF-8.")
+@click.option("--base", type=FILE, help="Model to compare with, usually the F16 one.")
 @click.option("--chunks", type=click.IntRange(min=1), help="Chunks (of encoders: lines) to run.  [default: all]")
 @click.option("--first-chunk", type=click.IntRange(min=0), default=0, help="Chunks (lines) to skip.  [default: 0]")
 @text_length("--ctx")
 @click.option("--engine", type=EngineName(), help="Who runs them.  [default: ik_llama.cpp; encoders: llama.cpp]")
 @click.option("-j", "--threads", type=click.IntRange(min=1), help="Threads of the engine.  [default: all processors]")
 @click.option("--json", "as_json", is_flag=True, help="A list of objects, as in schemas/eval.schema.json.")
-@click.option("--plot", type=click.Path(path_type=Path), help="Draw divergence against size: .png, .svg or .pdf.")
+@click.option("--plot", type=FILE, help="Draw divergence against size: .png, .svg or .pdf.")
 @click.option("--list-types", is_flag=True, help="List the tensor types that the engine runs, and exit.")
 def command(
     *,

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from qxmix.measurement.model import Measurement
     from qxmix.recipe.model import Recipe
 
+FILE = click.Path(path_type=Path)
+NAME = click.Path(path_type=str)
+"""A file's name that may be something else: an address, or what a shipped recipe is called."""
+
 
 class EngineName(click.Choice[str]):
     """An engine by the name that recipes have for it, or a shorter one."""

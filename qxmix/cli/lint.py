@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from qxmix.cli.complete import complete_recipes
-from qxmix.cli.inputs import open_measurement, open_model
+from qxmix.cli.inputs import FILE, NAME, open_measurement, open_model
 from qxmix.cli.plan import exit_code
 from qxmix.container.imatrix import load_imatrix
 from qxmix.errors import Problem, severity_order
@@ -34,12 +34,12 @@ def _print_ids(ctx: click.Context, _param: click.Parameter, value: bool) -> None
 
 
 @click.command("lint")
-@click.argument("recipe", type=click.Path(path_type=str), shell_complete=complete_recipes)
-@click.argument("model", type=click.Path(path_type=str))
-@click.option("--imatrix", type=click.Path(path_type=str), help="Importance matrix, .dat or GGUF.")
+@click.argument("recipe", type=NAME, shell_complete=complete_recipes)
+@click.argument("model", type=NAME)
+@click.option("--imatrix", type=NAME, help="Importance matrix, .dat or GGUF.")
 @click.option("--strict", is_flag=True, help="Warnings are exit code 3, too.")
-@click.option("--measure", type=click.Path(path_type=Path), help="Of qxmix measure: rules that buy little, cost much.")
-@click.option("--lattice", type=click.Path(path_type=Path), help="Of qxmix inspect --lattice: what is lost of it.")
+@click.option("--measure", type=FILE, help="Of qxmix measure: rules that buy little, cost much.")
+@click.option("--lattice", type=FILE, help="Of qxmix inspect --lattice: what is lost of it.")
 @click.option("publish", "--publish", is_flag=True, help="Also what matters on a hub: the file's name, its size.")
 @click.option("as_json", "--json", is_flag=True, help="Print a JSON list of problems (schemas/lint.schema.json).")
 @click.option(

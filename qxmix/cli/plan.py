@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from qxmix.cli.complete import complete_recipes
-from qxmix.cli.inputs import open_model, open_moments
+from qxmix.cli.inputs import FILE, NAME, open_model, open_moments
 from qxmix.cli.running import running_options, use_of
 from qxmix.cli.sizes import FILE_SIZE
 from qxmix.container.imatrix import load_imatrix
@@ -88,20 +88,20 @@ def make_split(
 
 
 @click.command("plan")
-@click.argument("recipe", type=click.Path(path_type=str), shell_complete=complete_recipes)
-@click.argument("model", type=click.Path(path_type=str))
-@click.option("--imatrix", type=click.Path(path_type=str), help="Importance matrix, .dat or GGUF.")
-@click.option("--moments", type=click.Path(path_type=str), help="Second moments, for 'feedback' in the recipe.")
+@click.argument("recipe", type=NAME, shell_complete=complete_recipes)
+@click.argument("model", type=NAME)
+@click.option("--imatrix", type=NAME, help="Importance matrix, .dat or GGUF.")
+@click.option("--moments", type=NAME, help="Second moments, for 'feedback' in the recipe.")
 @click.option("--strict", is_flag=True, help="Warnings (fallbacks, unmatched rules, ...) are exit code 3, too.")
 @click.option("every", "--all", is_flag=True, help="List every tensor, not groups.")
 @click.option("as_json", "--json", is_flag=True, help="Print one JSON object (schemas/plan.schema.json).")
 @click.option("--markdown", is_flag=True, help="Print Markdown for a model card.")
 @click.option("as_map", "--map", is_flag=True, help="Draw bits per weight, parts down and layers across.")
 @click.option("explained", "--explain", metavar="TENSOR", help="Tell the whole way of one tensor to its type.")
-@click.option("--html", type=click.Path(path_type=Path), help="Write a page to look at, complete in one file.")
-@click.option("--lock", type=click.Path(path_type=Path), help="Write the types and hashes to this file.")
-@click.option("--measure", type=click.Path(path_type=Path), help="Of qxmix measure: adds the predicted divergence.")
-@click.option("--lattice", type=click.Path(path_type=Path), help="Of qxmix inspect --lattice: what is lost of it.")
+@click.option("--html", type=FILE, help="Write a page to look at, complete in one file.")
+@click.option("--lock", type=FILE, help="Write the types and hashes to this file.")
+@click.option("--measure", type=FILE, help="Of qxmix measure: adds the predicted divergence.")
+@click.option("--lattice", type=FILE, help="Of qxmix inspect --lattice: what is lost of it.")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), help="Workers that the memory estimate is for.")
 @split_options
 @running_options

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from qxmix.cli.inputs import open_model
+from qxmix.cli.inputs import NAME, open_model
 from qxmix.execute.verify import recipe_of
 
 
 @click.command("recipe-of")
-@click.argument("model", type=click.Path(path_type=str))
+@click.argument("model", type=NAME)
 def command(model: str) -> None:
     """Print the recipe that MODEL, an output of `qxmix apply`, was made with.
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from qxmix.cli.complete import complete_recipes
-from qxmix.cli.inputs import EngineName, open_model
+from qxmix.cli.inputs import NAME, EngineName, open_model
 from qxmix.cli.running import running_options, use_of
 from qxmix.cli.sizes import SIZE
 from qxmix.errors import RecipeError
@@ -30,7 +30,7 @@ _USE = (
 
 @click.command("recipes")
 @click.argument("name", required=False, shell_complete=complete_recipes)
-@click.option("--model", type=click.Path(path_type=str), help="Sizes that the recipes would give this model.")
+@click.option("--model", type=NAME, help="Sizes that the recipes would give this model.")
 @click.option("--max-size", type=SIZE, help="Only those that give the model no more than this: 24GB, 20GiB.")
 @click.option("--target", type=EngineName("any"), help="Only those for this engine, or for both (any).")
 @click.option("--needs-imatrix/--no-imatrix", "needs", default=None, help="Only those that need an imatrix, or do not.")

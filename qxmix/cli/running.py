@@ -32,11 +32,7 @@ def running_options(function: click.decorators.FC) -> click.decorators.FC:
     for option in (
         click.option("--parallel", type=click.IntRange(min=1), help="Sequences at a time.  [default: 1]"),
         click.option("--ram", type=SIZE, help="Memory that is free on the machine: 120GiB of 128."),
-        click.option(
-            "--vram",
-            type=_SIZES,
-            help="Memory that is free on each GPU: 23GiB,23GiB of two of 24.",
-        ),
+        click.option("--vram", type=_SIZES, help="Memory that is free on each GPU: 23GiB,23GiB of two of 24."),
         click.option("--kv-type", type=_KV_TYPE, help="Type of the cache, such as q8_0.  [default: f16]"),
         click.option("n_ctx", "--ctx", type=TOKENS, help="Tell what running takes with this context: 32768, 32k."),
     ):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from qxmix.cli.complete import complete_recipes, complete_type_list
-from qxmix.cli.inputs import open_measurement, open_model, read_text
+from qxmix.cli.inputs import FILE, NAME, open_measurement, open_model, read_text
 from qxmix.cli.plan import make_split, split_options
 from qxmix.cli.running import running_options, use_of
 from qxmix.cli.sizes import SIZE, text_length
@@ -41,18 +41,18 @@ if TYPE_CHECKING:
 
 
 @click.command("solve")
-@click.argument("model", type=click.Path(path_type=str))
-@click.option("-m", "--measure", type=click.Path(path_type=Path), help="Of qxmix measure, or of another tool.")
+@click.argument("model", type=NAME)
+@click.option("-m", "--measure", type=FILE, help="Of qxmix measure, or of another tool.")
 @click.option("--size", type=SIZE, help="Most bytes of the output: 3.5GiB, 24GB.")
 @click.option("--bpw", type=click.FloatRange(min=0, min_open=True), help="Most bits per weight over all tensors.")
 @click.option(
     "--budget", "shares", type=SHARE, multiple=True,
     help="Most bytes of some tensors, a category or a pattern: 'exps=100GiB', and 'rest=20GiB'. Repeatable.",
 )  # fmt: skip
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Recipe to write.  [default: standard output]")
-@click.option("--imatrix", type=click.Path(path_type=str), help="Importance matrix, .dat or GGUF.")
+@click.option("-o", "--output", type=FILE, help="Recipe to write.  [default: standard output]")
+@click.option("--imatrix", type=NAME, help="Importance matrix, .dat or GGUF.")
 @click.option(
-    "--base", type=click.Path(path_type=str), shell_complete=complete_recipes,
+    "--base", type=NAME, shell_complete=complete_recipes,
     help="A recipe: its rules stay, the rest is solved.",
 )  # fmt: skip
 @click.option("--target", type=click.Choice(TARGETS), help="Who loads it.  [default: as base or measurement, or any]")
@@ -70,13 +70,13 @@ if TYPE_CHECKING:
 @click.option("--max-types", type=click.IntRange(min=1), help="Most distinct types.")
 @click.option("--against", type=AGAINST, help="Beside the recipe N matched ones at random: random:20.")
 @click.option("--refine", "tries", type=click.IntRange(min=1), help="Try so many swaps on the model itself; --text.")
-@click.option("--text", type=click.Path(path_type=Path), help="Text that swaps are judged on.")
+@click.option("--text", type=FILE, help="Text that swaps are judged on.")
 @click.option("--chunks", default=4, show_default=True, type=click.IntRange(min=1), help="Chunks of it to run.")
 @click.option("--first-chunk", default=0, show_default=True, type=click.IntRange(min=0), help="Chunks to skip.")
 @text_length()
 @click.option("-j", "--threads", type=click.IntRange(min=1), help="Threads of the engine.  [default: all processors]")
 @click.option("--curve", "as_curve", is_flag=True, help="Print size against predicted divergence, and exit.")
-@click.option("--html", type=click.Path(path_type=Path), help="Write a page about the result, complete in one file.")
+@click.option("--html", type=FILE, help="Write a page about the result, complete in one file.")
 @split_options
 @running_options
 def command(

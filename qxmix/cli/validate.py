@@ -8,21 +8,14 @@ from itertools import chain
 import click
 
 from qxmix.cli.complete import complete_recipes
-from qxmix.cli.inputs import recipes_of
+from qxmix.cli.inputs import NAME, recipes_of
 from qxmix.errors import RecipeError
 from qxmix.recipe import load_recipe
 from qxmix.report.text import wrapped
 
 
 @click.command("validate")
-@click.argument(
-    "recipes",
-    metavar="RECIPE...",
-    type=click.Path(path_type=str),
-    nargs=-1,
-    required=True,
-    shell_complete=complete_recipes,
-)
+@click.argument("recipes", metavar="RECIPE...", type=NAME, nargs=-1, required=True, shell_complete=complete_recipes)
 @click.pass_context
 def command(ctx: click.Context, recipes: tuple[str, ...]) -> None:
     """Check each RECIPE (a file, a folder of them, or the name of a shipped one) and all it extends.

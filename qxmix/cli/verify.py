@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from qxmix.cli.inputs import open_model
+from qxmix.cli.inputs import NAME, open_model
 from qxmix.cli.interrupt import stoppable
 from qxmix.cli.progress import shown
 from qxmix.execute.verify import verify
@@ -15,10 +15,10 @@ from qxmix.report.result import verification_json, verification_text
 
 
 @click.command("verify")
-@click.argument("output", type=click.Path(path_type=str))
-@click.option("--source", type=click.Path(path_type=str), help="The model it was made from: make tensors again.")
-@click.option("--imatrix", type=click.Path(path_type=str), help="The importance matrix it was made with.")
-@click.option("--moments", type=click.Path(path_type=str), help="The moments it was made with.")
+@click.argument("output", type=NAME)
+@click.option("--source", type=NAME, help="The model it was made from: make tensors again.")
+@click.option("--imatrix", type=NAME, help="The importance matrix it was made with.")
+@click.option("--moments", type=NAME, help="The moments it was made with.")
 @click.option("every", "--all", is_flag=True, help="Make everything again, not one piece of each tensor.")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), help="Workers. Default: one per processor.")
 @click.option("--executor", default="threads", show_default=True, help="As for apply.")
