@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from qxmix.container.imatrix import Imatrix
 from qxmix.errors import Place, Problem, severity_order
@@ -25,9 +24,6 @@ from qxmix.quants import get
 from qxmix.recipe.categories import layer_of
 from qxmix.recipe.model import DEFAULT, Recipe, Rule
 from qxmix.recipe.patterns import search
-
-if TYPE_CHECKING:
-    from qxmix.plan import Plan
 
 _NEARLY_ALL = 0.9
 """Share of a part's layers from which on the rest looks forgotten rather than meant."""

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from qxmix.container.model import TensorInfo
-    from qxmix.container.source import FileBytes
+from qxmix.container.model import TensorInfo
+from qxmix.container.source import FileBytes
 
 _N_SPOTS = 8
 _SPOT_NBYTES = 1024

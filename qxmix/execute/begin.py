@@ -6,7 +6,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import qxmix
 from qxmix.errors import RunError
@@ -15,9 +14,7 @@ from qxmix.execute import output as files
 from qxmix.execute.aids import Aids
 from qxmix.execute.journal import Recorded
 from qxmix.execute.output import Output
-
-if TYPE_CHECKING:
-    from qxmix.plan import Plan
+from qxmix.plan import Plan
 
 
 def look(plan: Plan, target: Output, descriptor: int, *, resume: bool, overwrite: bool) -> Recorded:

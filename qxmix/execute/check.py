@@ -16,10 +16,10 @@ from qxmix.execute.ledger import Ledger
 from qxmix.execute.result import TensorResult
 from qxmix.execute.task import Task, TaskResult
 from qxmix.execute.tasks import hashing_target
+from qxmix.plan import Plan
 
 if TYPE_CHECKING:
     from qxmix.execute.workers import Pool
-    from qxmix.plan import Plan
 
 
 def check_data(

@@ -13,6 +13,7 @@ from qxmix.execute.output import Output
 from qxmix.execute.result import OnProgress, Phase, Progress
 from qxmix.execute.task import Task, TaskResult
 from qxmix.execute.tasks import make_tasks
+from qxmix.plan import Plan
 from qxmix.planning.memory import Chunking
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from qxmix.execute.ledger import Ledger
     from qxmix.execute.options import Options
     from qxmix.execute.reuse import Older
-    from qxmix.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from qxmix import quants
+from qxmix.plan import Plan
 from qxmix.planning.model import PlannedTensor
 from qxmix.quants.codec import SEARCHES, encoder_for
 
 if TYPE_CHECKING:
-    from qxmix.plan import Plan
     from qxmix.quants.warmup import Kernel
 
 

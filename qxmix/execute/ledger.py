@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from qxmix.execute import digests, reuse
 from qxmix.execute.deviation import total
 from qxmix.execute.result import TensorResult
 from qxmix.execute.task import TaskResult
+from qxmix.plan import Plan
 from qxmix.planning import effort
-
-if TYPE_CHECKING:
-    from qxmix.plan import Plan
 
 
 class Ledger:

@@ -14,17 +14,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from qxmix.container.layout import OutputFile, output_path
 from qxmix.container.parse import parse_gguf
 from qxmix.container.recognize import PARTIAL
 from qxmix.errors import RunError
 from qxmix.execute.aids import Aids
-
-if TYPE_CHECKING:
-    from qxmix.plan import Plan
-
+from qxmix.plan import Plan
 
 LOCK_ATTEMPTS = 50
 """How often the journal may vanish between being opened and being locked."""

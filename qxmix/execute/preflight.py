@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,9 +16,7 @@ from qxmix.container.weights import require_weights
 from qxmix.errors import ModelFileError, PlanError, Problem, RunError
 from qxmix.execute.output import Output, decimal, explain
 from qxmix.lint import examined, refused
-
-if TYPE_CHECKING:
-    from qxmix.plan import Plan
+from qxmix.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)

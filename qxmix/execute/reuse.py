@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from uuid import uuid4
 
 from qxmix import provenance, quants
@@ -24,10 +24,8 @@ from qxmix.container.moments import moments_digest
 from qxmix.errors import ModelFileError, RunError
 from qxmix.execute.output import file_errors
 from qxmix.execute.result import TensorResult
+from qxmix.plan import Plan, PlannedTensor
 from qxmix.quants.codec import SEARCHES
-
-if TYPE_CHECKING:
-    from qxmix.plan import Plan, PlannedTensor
 
 _N_NAME_PARTS = 3
 
@@ -51,9 +49,6 @@ class Older:
     by_key: Mapping[str, Stored] = field(default_factory=dict)
     kinds: frozenset[tuple[str, int]] = frozenset()
     """Types and sizes in bytes that occur: what is of another kind need not be hashed to be looked up."""
-
-
-NOTHING = Older()
 
 
 def tensor_key(plan: Plan, tensor: PlannedTensor, source_sha256: str) -> str:

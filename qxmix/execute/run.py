@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from qxmix.errors import ModelFileError
 from qxmix.execute import kernels, stop
@@ -33,9 +32,7 @@ from qxmix.execute.task import Bundle, Task, TaskResult
 from qxmix.execute.tasks import make_bundles, reading_target, refuse_too_little_memory
 from qxmix.execute.unchanged import Reused, copy_unchanged
 from qxmix.execute.workers import Pool, open_pool
-
-if TYPE_CHECKING:
-    from qxmix.plan import Plan
+from qxmix.plan import Plan
 
 
 def apply(

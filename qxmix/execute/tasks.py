@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,11 +13,9 @@ from qxmix.container.moments import Moments, moments_digest
 from qxmix.execute.digests import Leaf, leaves
 from qxmix.execute.factors import MomentsOf
 from qxmix.execute.task import Bundle, Task
+from qxmix.plan import Plan, PlannedTensor
 from qxmix.planning.memory import Chunking, Memory
 from qxmix.quants.codec import SEARCHES
-
-if TYPE_CHECKING:
-    from qxmix.plan import Plan, PlannedTensor
 
 
 def make_tasks(plan: Plan, targets: Sequence[Path], chunking: Chunking, run: str) -> Iterator[Task]:

@@ -12,12 +12,12 @@ from qxmix.execute.digests import Gathered, combine
 from qxmix.execute.drive import drive
 from qxmix.execute.reuse import tensor_key
 from qxmix.execute.task import Task, TaskResult
+from qxmix.plan import Plan
 
 if TYPE_CHECKING:
     from qxmix.execute.job import Job, Pass
     from qxmix.execute.reuse import Older, Stored
     from qxmix.execute.workers import Pool
-    from qxmix.plan import Plan
 
 Parts = tuple[bytes, ...]
 """Digests of a tensor's leaves."""

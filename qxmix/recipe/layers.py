@@ -21,7 +21,6 @@ from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
 By = Literal["layer", "ordinal", "layer_if_experts"]
-BYS: tuple[By, ...] = ("layer", "ordinal", "layer_if_experts")
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _CALL = re.compile(r"([a-z_]+)\s*\(([^()]*)\)\Z")

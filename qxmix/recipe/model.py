@@ -21,7 +21,6 @@ Target = Literal["llama.cpp", "ik_llama.cpp", "any"]
 TARGETS: tuple[Target, ...] = ("llama.cpp", "ik_llama.cpp", "any")
 
 Policy = Literal["llama.cpp", "ik_llama.cpp", "error"]
-POLICIES: tuple[Policy, ...] = ("llama.cpp", "ik_llama.cpp", "error")
 
 SearchName = Literal["gradient", "heuristic", "exhaustive"]
 SEARCHES: tuple[SearchName, ...] = ("gradient", "heuristic", "exhaustive")
