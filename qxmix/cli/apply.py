@@ -184,6 +184,10 @@ def _told_complete(plan: Plan, path: Path) -> bool:
 def _apply(outputs: Outputs, options: Options) -> tuple[Result, ...]:
     for plan, _ in outputs:
         _announce(plan, strict=options.strict)
+    # A folder that is mistyped is made all the same; os.path.isdir takes names that are too long.
+    folders = dict.fromkeys(path.parent for _, path in outputs)
+    for folder in (f for f in folders if not os.path.isdir(f)):  # noqa: PTH112
+        notice(wrapped(f"Note: there is no folder {folder} yet; it is made", terminal=sys.stderr.isatty()))
     phase = ""
 
     def note(progress: Progress) -> None:

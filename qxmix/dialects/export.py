@@ -116,6 +116,9 @@ def _notes(plan: Plan, base: str, engine: Engine) -> list[str]:
     notes += [
         f"'search: {name}' of {n} tensors is lost: the engine searches its own way" for name, n in searches.items()
     ]
+    bare = [t.name for t in plan.tensors if t.rule is not None and not plan.recipe.rules[t.rule].imatrix]
+    if bare:
+        notes.append(f"'imatrix: false' of {len(bare)} tensors is lost: {engine} weights all or none, like {bare[0]}")
     notes += _variants([t for t in plan.tensors if t.action == "encode"], engine)
     if plan.recipe.allow_requantize:
         notes.append("add --allow-requantize where the model is quantized already")

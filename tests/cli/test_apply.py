@@ -91,8 +91,10 @@ def test_a_folder_as_output(demo_model: Path, tmp_path: Path) -> None:
 
 
 def test_folders_of_the_output_are_made(demo_model: Path, tmp_path: Path) -> None:
-    run(tmp_path, "pure/q4_0", demo_model, "-o", "a/b/c.gguf")
+    done = run(tmp_path, "pure/q4_0", demo_model, "-o", "a/b/c.gguf")
     assert (tmp_path / "a/b/c.gguf").exists()
+    assert "Note: there is no folder a/b yet; it is made" in done.stderr
+    assert "no folder" not in run(tmp_path, "pure/q4_0", demo_model, "-o", "a/b/d.gguf").stderr
 
 
 def test_a_split_output_is_read_back(demo_model: Path, tmp_path: Path) -> None:
