@@ -95,7 +95,9 @@ def check_belongs(measurement: Measurement, path: Path, header: ModelHeader, ima
         of = f"of another model ({measurement.model.name}, {measurement.model.n_tensors:,} tensors)"
         problems.append(f"it is {of} than {header.path}; measure this one with 'qxmix measure {header.path}'")
     ours = None if imatrix is None else imatrix.sha256
-    if measurement.imatrix_sha256 != ours:
+    if ours and not measurement.imatrix_sha256:
+        problems.append("it was made without an importance matrix; leave out --imatrix")
+    elif measurement.imatrix_sha256 != ours:
         was, now = (f"importance matrix {sha[:12]}" if sha else "none" for sha in (measurement.imatrix_sha256, ours))
         problems.append(f"it was made with {was} and not with {now}; give --imatrix with the file it was made with")
     if problems:

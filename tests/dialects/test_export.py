@@ -72,9 +72,7 @@ def test_kept_tensors_are_told_as_the_type_they_have(tmp_path: Path) -> None:
 
 def test_a_rule_that_wants_no_importance_is_told(tmp_path: Path) -> None:
     recipe = tmp_path / "r.yaml"
-    recipe.write_text(
-        "qxmix: 1\ntarget: llama.cpp\ndefault: q4_k\nrules: [{match: attn_v, type: q6_k, imatrix: no}]\n"
-    )
+    recipe.write_text("qxmix: 1\ntarget: llama.cpp\ndefault: q4_k\nrules: [{match: attn_v, type: q6_k, imatrix: no}]\n")
     exported = export(plan_of(str(recipe), MODELS["llama1-7b"]), "llama.cpp")
     assert any(note.startswith("'imatrix: false' of 32 tensors is lost") for note in exported.notes)
 
