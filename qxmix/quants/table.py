@@ -45,9 +45,10 @@ _TAKE_FACTOR = frozenset({
 """Plain types whose encoder ends by storing the scales that it found, so that a factor can make them larger."""
 _FEED_BACK = frozenset({
     "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q6_0", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS",
-    "IQ2_K", "IQ3_K", "IQ4_K", "IQ5_K", "IQ6_K", "IQ2_KS", "IQ3_KS", "IQ4_KS", "IQ5_KS",
+    "IQ2_K", "IQ3_K", "IQ4_K", "IQ5_K", "IQ6_K", "IQ2_KS", "IQ3_KS", "IQ4_KS", "IQ5_KS", "IQ2_XXS",
+    "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S",
 })  # fmt: skip
-"""Types whose weights have levels of their own, so that the error of one can be taken back by others."""
+"""Types that can choose the level of a weight, or the grid point of eight, by the errors before them."""
 
 
 def _shared(

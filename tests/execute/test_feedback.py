@@ -30,13 +30,14 @@ from qxmix.quants.api import quantize
 from qxmix.quants.feedback.correlations import pack_correlations, spans_of
 from qxmix.quants.feedback.options import Feedback
 from qxmix.quants.feedback.spans import packed_size
-from tests.execute.plans import SHAPES, f16_model, weights
+from tests.execute.plans import SHAPES, f16_model, uniform_imatrix, weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from qxmix import Plan
+    from qxmix.container.imatrix import Imatrix
     from qxmix.container.moments import MomentsEntry
     from qxmix.execute import Progress
 
@@ -73,13 +74,14 @@ def write_moments(path: Path, shapes: Mapping[str, tuple[int, ...]], seed: int =
     return path
 
 
-def plan_of(folder: Path, text: str = RECIPE, moments: Path | None = None) -> Plan:
+def plan_of(folder: Path, text: str = RECIPE, moments: Path | None = None, imatrix: Imatrix | None = None) -> Plan:
     """Plan the usual model, which is made where it is not there."""
     model, recipe = folder / "model.gguf", folder / "r.yaml"
     if not model.exists():
         f16_model(model)
     recipe.write_text(text)
-    return make_plan(load_recipe(recipe), read_header(model), moments=load_moments(moments) if moments else None)
+    fed = load_moments(moments) if moments else None
+    return make_plan(load_recipe(recipe), read_header(model), imatrix, moments=fed)
 
 
 def plan_of_every_type(folder: Path) -> Plan:
@@ -88,7 +90,8 @@ def plan_of_every_type(folder: Path) -> Plan:
     f16_model(folder / "model.gguf", shapes)
     head = RECIPE.replace("any", "ik_llama.cpp")
     rules = "".join(f"  - {{match: '^{name}$', type: {kind}}}\n" for name, kind in TYPES.items())
-    return plan_of(folder, f"{head}rules:\n{rules}", write_moments(folder / "m.gguf", shapes))
+    imatrix = uniform_imatrix(folder / "i.dat", shapes)  # which some types will not be without
+    return plan_of(folder, f"{head}rules:\n{rules}", write_moments(folder / "m.gguf", shapes), imatrix)
 
 
 @pytest.fixture

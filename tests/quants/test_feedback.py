@@ -15,6 +15,7 @@ from qxmix.quants.api import dequantize, quantize
 from qxmix.quants.feedback.correlations import EXACT, make_factors, pack_correlations, spans_of
 from qxmix.quants.feedback.options import Feedback
 from tests.quants.naive import feedback as naive
+from tests.quants.naive import feedback_grid
 from tests.quants.naive.feedback_super import KINDS
 
 if TYPE_CHECKING:
@@ -82,6 +83,22 @@ def test_super_blocks_against_the_scalar_loop(name: str) -> None:
         part = slice(at, at + n)
         expected += KINDS[name].decoded(list(x[0, part]), list(columns[part]), factors[at // 256 : (at + n) // 256])
     got = dequantize(quantize(x, name, moments=moments), name, 512)
+    np.testing.assert_array_equal(got[0], expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", feedback_grid.PARITY)
+def test_grid_types_against_the_scalar_loop(name: str) -> None:
+    """The scales are those without feedback; a zero block, a large weight, columns that count nothing."""
+    moments, x = moments_of(512), weights(1, 512, 7)
+    x[0, 96:128], x[0, 300] = 0, 9.0
+    columns = np.diagonal(moments).astype(np.float32)
+    columns[40:48] = 0
+    factors, _ = make_factors(pack_correlations(spans_of(moments), 512), columns, EXACT, Feedback())
+    steps = feedback_grid.steps_of(name, quantize(x, name, columns)[0])
+    usable = np.where(columns > 0, columns, np.float32(1e-9))
+    expected = feedback_grid.decoded(list(x[0]), list(usable), factors, name, list(steps))
+    got = dequantize(quantize(x, name, columns, moments=moments), name, 512)
     np.testing.assert_array_equal(got[0], expected)
 
 
@@ -195,6 +212,6 @@ def test_bad_moments(what: str) -> None:
 
 
 def test_a_type_without_feedback_says_so() -> None:
-    assert codec_of("IQ2_XXS").feedback is None
-    with pytest.raises(ValueError, match="IQ2_XXS has no error feedback; leave out moments"):
-        quantize(weights(1, 256), "IQ2_XXS", moments=moments_of(256))
+    assert codec_of("MXFP4").feedback is None
+    with pytest.raises(ValueError, match="MXFP4 has no error feedback; leave out moments"):
+        quantize(weights(1, 256), "MXFP4", moments=moments_of(256))

@@ -14,8 +14,9 @@ from qxmix.quants.codec import Codec, at_factor
 from qxmix.quants.common.lanes import row_mean_squares, usable_importance
 from qxmix.quants.common.numerics import finite_or_0, nint, store_half
 from qxmix.quants.common.simd import WIDTH
+from qxmix.quants.grid.feedback import grid_feedback
 from qxmix.quants.grid.grids import grid_points, load_grid
-from qxmix.quants.grid.packing import grid_decoder
+from qxmix.quants.grid.packing import grid_decoder, points_decoder
 from qxmix.quants.grid.search import SUPER_BLOCK, grid_snap, grid_sums, trial_codes
 from qxmix.quants.jit import inlined, kernel
 
@@ -265,5 +266,7 @@ def grid_encoder(
 
 def grid_codecs(name: str, *, factor: float, nbytes: int, put: PutGrid, **kind: Any) -> dict[str, Codec]:
     """Build the codec of a grid type: ``grid_encoder`` of ``kind``, at the reference's ``factor``, and its decoder."""
-    encode = grid_encoder(name, nbytes=nbytes, **kind)
-    return {name: Codec(decode=grid_decoder(name, nbytes, put), encode=at_factor(encode, factor), scaled=encode)}
+    scaled, decode = grid_encoder(name, nbytes=nbytes, **kind), points_decoder(nbytes, put)
+    encode, shape = at_factor(scaled, factor), {key: kind[key] for key in ("n", "block", "even", "pack")}
+    feedback = grid_feedback(name, encode=encode, decode=decode, nbytes=nbytes, **shape)
+    return {name: Codec(grid_decoder(name, decode), encode, feedback=feedback, scaled=scaled, version=2)}

@@ -23,7 +23,7 @@ from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.numerics import half_bits, load_half, nint
 from qxmix.quants.common.superblock import SUPER
 from qxmix.quants.grid.iq1_m_split import BLOCK, HALF, best_split, refit
-from qxmix.quants.grid.packing import grid_decoder
+from qxmix.quants.grid.packing import grid_decoder, points_decoder
 from qxmix.quants.grid.ternary_grid import DELTA, DOWN, UP, snap_group, split_levels, ternary_encoder
 from qxmix.quants.jit import inlined, kernel, spliced
 
@@ -187,4 +187,5 @@ def _put(data, at, values, flat, to):
 
 
 _ENCODE = ternary_encoder(NBYTES, 0, _weigh, _fill)
-CODECS = {"IQ1_M": Codec(decode=grid_decoder("IQ1_S", NBYTES, _put), encode=at_factor(_ENCODE, 1.085), scaled=_ENCODE)}
+_decode = grid_decoder("IQ1_S", points_decoder(NBYTES, _put))
+CODECS = {"IQ1_M": Codec(decode=_decode, encode=at_factor(_ENCODE, 1.085), scaled=_ENCODE)}

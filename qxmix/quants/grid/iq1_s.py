@@ -21,7 +21,7 @@ from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.numerics import load_half, nint
 from qxmix.quants.common.simd import WIDTH, any_lane, load, splat, store, where
 from qxmix.quants.common.superblock import SUPER, put_half, weighing
-from qxmix.quants.grid.packing import grid_decoder
+from qxmix.quants.grid.packing import grid_decoder, points_decoder
 from qxmix.quants.grid.ternary_grid import (
     DELTA,
     DOWN,
@@ -181,4 +181,5 @@ def _put(data, at, values, flat, to):
 
 
 _ENCODE = ternary_encoder(NBYTES, BLOCK, weighing(2.0), _fill)
-CODECS = {"IQ1_S": Codec(decode=grid_decoder("IQ1_S", NBYTES, _put), encode=at_factor(_ENCODE, 1.125), scaled=_ENCODE)}
+_decode = grid_decoder("IQ1_S", points_decoder(NBYTES, _put))
+CODECS = {"IQ1_S": Codec(decode=_decode, encode=at_factor(_ENCODE, 1.125), scaled=_ENCODE)}

@@ -94,11 +94,11 @@ def put_words(first: int, apart: int, factor: float, put_eight: Callable[..., No
     return put
 
 
-def grid_decoder(name: str, block_nbytes: int, put: PutGrid) -> Decoder:
-    """Build the decoder of super-blocks of ``block_nbytes`` bytes.
+def points_decoder(block_nbytes: int, put: PutGrid) -> Callable[..., None]:
+    """Build the kernel that decodes super-blocks of ``block_nbytes`` bytes with the points that it is given.
 
     ``put(data, at, values, flat, to)`` decodes the super-block at ``data[at:]`` to ``flat[to:]``; ``values`` are the
-    points of the grid ``name``.
+    points.
     """
 
     @kernel
@@ -106,6 +106,12 @@ def grid_decoder(name: str, block_nbytes: int, put: PutGrid) -> Decoder:
         data, flat = packed.ravel(), rows.ravel()
         for block in range(rows.size // SUPER_BLOCK):
             put(data, block * block_nbytes, values, flat, block * SUPER_BLOCK)
+
+    return decode
+
+
+def grid_decoder(name: str, decode: Callable[..., None]) -> Decoder:
+    """Build the decoder with the points of the grid ``name``; ``decode`` is the kernel of ``points_decoder``."""
 
     def decode_rows(packed: Packed, rows: Rows) -> None:
         decode(packed, rows, grid_points(name))
