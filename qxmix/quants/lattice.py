@@ -33,6 +33,48 @@ def _by_chance(x, size, step, share, least, k):
 
 
 @kernel
+def _rounding(value, share, least):
+    """Half a unit in the last place of a stored weight, and a thousandth for the product that was rounded."""
+    return max(1.001 * share * 2.0 ** np.floor(np.log2(abs(value))), least) if value != 0.0 else 0.0
+
+
+@kernel
+def _fits_closely(x, size, k, share, least):
+    """The step of which all weights are multiples, to half a unit each, and the largest the ``k``-th; 0 if none.
+
+    The largest weight is rounded, too, so that its part is known only to within some 1/256; steps from end to end of
+    that are tried, so close that the multiples of the right one come out.
+    """
+    half = _rounding(size, share, least)
+    n_trials = 1 + k // 16
+    for i in range(n_trials):
+        trial = (size + half * (2.0 * (i + 0.5) / n_trials - 1.0)) / k
+        low, high = (size - half) / k, (size + half) / k
+        for e in range(len(x)):
+            v = abs(np.float64(x[e]))
+            q, room = np.rint(v / trial), _rounding(v, share, least)
+            if q == 0.0:
+                high = high if v == 0.0 else 0.0
+            else:
+                low, high = max(low, (v - room) / q), min(high, (v + room) / q)
+            if low > high:
+                break
+        if low <= high:
+            return 0.5 * (low + high)
+    return 0.0
+
+
+@kernel
+def _by_chance_closely(x, step, share, least, k):
+    """``_by_chance`` of ``_fits_closely``."""
+    total = np.log(2.0 * k * (1 + k // 16))
+    for e in range(len(x)):
+        room = _rounding(np.float64(x[e]), share, least)
+        total += np.log(min(1.0, 2.0 * room / step)) if room > 0.0 else 0.0
+    return total
+
+
+@kernel
 def fit_groups(x, share, least, minimum, most_k, tells_nothing, d, m, whole):
     """Fit a lattice to each group ``x`` (n_groups, n) float32, the smallest number of steps first.
 
@@ -68,6 +110,10 @@ def fit_groups(x, share, least, minimum, most_k, tells_nothing, d, m, whole):
             if not _fits(group, m[g], extra, step, share, least):
                 continue
             by_chance = _by_chance(group, extra, step, share, least, k)
+            if by_chance >= tells_nothing and not minimum:
+                # Multiples of so many bits lie as close as stored weights do, but for the small ones.
+                step = _fits_closely(group, size, k, share, least)
+                by_chance = _by_chance_closely(group, step, share, least, k) if step > 0.0 else 0.0
             if by_chance < tells_nothing:
                 d[g], found = step, True
                 chance += by_chance

@@ -50,8 +50,6 @@ def integers(
 @pytest.mark.parametrize("group", [32, 64, 128, 256, 512])
 @pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 7, 8])
 def test_scales_and_bits_are_found(bits: int, group: int, as_type: str) -> None:
-    if (bits, group, as_type) == (8, 32, "BF16"):
-        pytest.skip("32 weights of 8 bits, each rounded to 8 bits, do not differ from ordinary ones")
     q, scales = integers(bits, group)
     found = fit(stored(q * scales, as_type).reshape(-1, group), ROUNDING[as_type], minimum=False)
     assert found is not None
