@@ -7,7 +7,8 @@ Policy, with its reasons:
 * never ``fastmath``, never ``parallel``: both reassociate sums, and the bytes are the contract.  Without fastmath LLVM
   neither reorders nor contracts ``a * b + c``, on any CPU.
 * ``error_model="numpy"``: a division by zero gives inf or NaN as in C.
-* numba's import looks at SciPy's version, for which SciPy is imported, 0.3 s; no kernel calls it, and it is not.
+* numba's import looks at SciPy's version and its first compile for a BLAS, for which SciPy is imported, 0.6 s; no
+  kernel calls it, and it is not.
 * Compiling makes millions of objects that live; Python's search for circles among them is put off until it is done.
 * With ``NUMBA_BOUNDSCHECK=1`` every access is checked, those of ``simd`` too, and the code is kept apart: code without
   checks would otherwise be found in the cache and check nothing.
@@ -18,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,9 +28,14 @@ from qxmix.quants.stamp import identity, kernel_dir, source_stamp, within_packag
 if {"numba", "scipy"}.isdisjoint(sys.modules):
     sys.modules["scipy"] = None  # type: ignore[assignment]  # what importlib takes for "there is none"
     try:
-        import numba
+        from numba.core.registry import cpu_target
+        from numba.np import arraymath
+
+        cpu_target.target_context.refresh()  # what the first compile imports
     finally:
         del sys.modules["scipy"]
+    # What numba finds where nobody stops it, for kernels that are not ours.
+    arraymath._HAVE_BLAS = find_spec("scipy") is not None  # noqa: SLF001
 import numba
 from numba.core import types
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator

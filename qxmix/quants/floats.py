@@ -7,29 +7,30 @@ import numpy as np
 from qxmix.quants.codec import Codec
 from qxmix.quants.common.half import rounded_half, rounds_halves
 from qxmix.quants.common.numerics import half_bits, half_value
+from qxmix.quants.common.reinterpret import bits_of, flat_as, flattened, float_of
 from qxmix.quants.jit import inlined, kernel
 
 
 @kernel
 def _encode_f32(rows, _columns, packed, _search):
-    packed.ravel().view(np.float32)[:] = rows.ravel()
+    flat_as(packed, np.float32)[:] = flattened(rows)
 
 
 @kernel
 def _decode_f32(packed, rows):
-    rows.ravel()[:] = packed.ravel().view(np.float32)
+    flattened(rows)[:] = flat_as(packed, np.float32)
 
 
 @kernel
 def _encode_f16(rows, _columns, packed, _search):
-    flat, bits = rows.ravel(), packed.ravel().view(np.uint16)
+    flat, bits = flattened(rows), flat_as(packed, np.uint16)
     for i in range(len(flat)):
         bits[i] = rounded_half(flat[i]) if rounds_halves() else half_bits(flat[i])
 
 
 @kernel
 def _decode_f16(packed, rows):
-    bits, flat = packed.ravel().view(np.uint16), rows.ravel()
+    bits, flat = flat_as(packed, np.uint16), flattened(rows)
     for i in range(len(flat)):
         flat[i] = half_value(bits[i])
 
@@ -40,7 +41,7 @@ def _bfloat_word(x):
 
     NaN or not is chosen before the word is halved: half of the time of choosing among halves.
     """
-    bits = np.float32(x).view(np.uint32)
+    bits = bits_of(x)
     if np.isnan(x):
         return np.uint32(bits | np.uint32(0x400000))
     return np.uint32(bits + np.uint32(np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))))
@@ -48,16 +49,16 @@ def _bfloat_word(x):
 
 @kernel
 def _encode_bf16(rows, _columns, packed, _search):
-    flat, bits = rows.ravel(), packed.ravel().view(np.uint16)
+    flat, bits = flattened(rows), flat_as(packed, np.uint16)
     for i in range(len(flat)):
         bits[i] = np.uint16(_bfloat_word(flat[i]) >> np.uint32(16))
 
 
 @kernel
 def _decode_bf16(packed, rows):
-    bits, flat = packed.ravel().view(np.uint16), rows.ravel()
+    bits, flat = flat_as(packed, np.uint16), flattened(rows)
     for i in range(len(flat)):
-        flat[i] = np.uint32(np.uint32(bits[i]) << np.uint32(16)).view(np.float32)
+        flat[i] = float_of(np.uint32(bits[i]) << np.uint32(16))
 
 
 CODECS = {

@@ -8,6 +8,7 @@ import numpy as np
 
 from qxmix.quants.block32.encoder import BLOCK
 from qxmix.quants.common.numerics import load_half
+from qxmix.quants.common.reinterpret import flattened
 from qxmix.quants.jit import inlined, kernel
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def block_decoder(
 
     @kernel
     def decode(packed, rows):
-        data, flat = packed.ravel(), rows.ravel()
+        data, flat = flattened(packed), flattened(rows)
         for block in range(rows.size // BLOCK):
             at, to = block * block_nbytes, block * BLOCK
             d = load_half(data, at)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from qxmix.quants.common.reinterpret import bits_of
 from qxmix.quants.common.simd import WIDTH, load, splat, store_bytes, where
 from qxmix.quants.jit import inlined
 
@@ -29,7 +30,7 @@ def largest_bits(flat, of, n):
     largest = np.uint32(0)
     # Unsigned, for a signed index may count from the end, and then numba gathers one by one.
     for e in range(np.uint64(n)):
-        largest = max(largest, np.uint32(np.float32(flat[np.uint64(of) + e]).view(np.uint32) & np.uint32(0x7FFFFFFF)))
+        largest = max(largest, np.uint32(bits_of(flat[np.uint64(of) + e]) & np.uint32(0x7FFFFFFF)))
     return largest
 
 

@@ -17,6 +17,7 @@ from qxmix.quants.common.lanes import (
     usable_importance,
     weigh_by_square,
 )
+from qxmix.quants.common.reinterpret import flattened
 from qxmix.quants.common.search import best_linear, scan_linear
 from qxmix.quants.common.search_affine import search_affine
 from qxmix.quants.common.simd import WIDTH, load
@@ -66,7 +67,7 @@ def block_encoder(block_nbytes: int, find: FindBlock, pack: PackBlock, *, by_row
 
     @kernel
     def encode(rows, columns, packed, search):
-        flat, out = rows.ravel(), packed.ravel()
+        flat, out = flattened(rows), flattened(packed)
         n_blocks, blocks_per_row = rows.size // BLOCK, rows.shape[1] // BLOCK
         x, w = np.empty((BLOCK, LANES), np.float32), np.empty((BLOCK, LANES), np.float32)
         q, minimum = np.empty((BLOCK, LANES), np.float32), np.empty(LANES, np.float32)

@@ -6,6 +6,7 @@ import numpy as np
 
 from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.numerics import half_bits, half_value
+from qxmix.quants.common.reinterpret import bits_of, float_of
 from qxmix.quants.jit import kernel
 
 _STEPS = 6
@@ -19,11 +20,11 @@ _INFINITE = 0x7C00
 
 
 @kernel
-def _farthest(x, bits, q, k, scale):
+def _farthest(x, q, k, scale):
     """Largest distance of a decoded value of lane ``k``, in units of bfloat16; ends beyond ``_NEAR``."""
     most = np.float32(0.0)
     for e in range(x.shape[0]):
-        power = np.uint32(bits[e, k] & np.uint32(0x7F800000)).view(np.float32)
+        power = float_of(bits_of(x[e, k]) & np.uint32(0x7F800000))
         most = max(most, abs(scale * q[e, k] - x[e, k]) / max(power * _UNIT, _TINY))
         if not most <= _NEAR:
             break
@@ -37,7 +38,6 @@ def nearest_on_lattice(x, q, scale):
     Of the halves around it that with the least ``_farthest``, the nearest to it of equals; blocks on no lattice keep
     theirs.
     """
-    bits = x.view(np.uint32)
     for k in range(LANES):
         first = int(half_bits(scale[k]))
         sign, magnitude = first & 0x8000, first & 0x7FFF
@@ -46,7 +46,7 @@ def nearest_on_lattice(x, q, scale):
             to = magnitude + ((i + 1) // 2 if i % 2 else -(i // 2))
             if 0 < to < _INFINITE:
                 tried = half_value(sign | to)
-                far = _farthest(x, bits, q, k, tried)
+                far = _farthest(x, q, k, tried)
                 best = tried if far < least else best
                 least = min(far, least)
         scale[k] = best

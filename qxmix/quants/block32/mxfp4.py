@@ -21,6 +21,7 @@ import numpy as np
 from qxmix.quants.block32.e2m1 import largest_bits, pack_32, unpack_e2m1
 from qxmix.quants.block32.encoder import BLOCK
 from qxmix.quants.codec import Codec
+from qxmix.quants.common.reinterpret import flattened, float_of
 from qxmix.quants.jit import inlined, kernel
 
 BLOCK_NBYTES = 17
@@ -34,7 +35,7 @@ def _exponent(bits):
     the reference wraps around to a huge scale, with which all codes are 0; here the least scale is taken.
     """
     if np.uint32(bits & np.uint32(0x7FFFFF)) >= np.uint32(0x7FFF00):
-        magnitude = np.float64(np.uint32(bits).view(np.float32))
+        magnitude = np.float64(float_of(bits))
         return max(np.int32(math.floor(np.float32(math.log2(magnitude)))) + 125, np.int32(0))
     return max(np.int32(bits >> np.uint32(23)) - 2, np.int32(0))
 
@@ -43,12 +44,12 @@ def _exponent(bits):
 def _scale(e):
     """``2 ** (e - 128)``; the first two are subnormal."""
     bits = np.uint32(0x00200000) << np.uint32(e) if e < 2 else np.uint32(e - 1) << np.uint32(23)  # noqa: PLR2004
-    return np.uint32(bits).view(np.float32)
+    return float_of(bits)
 
 
 @kernel
 def _encode(rows, _columns, packed, _search):
-    flat, out = rows.ravel(), packed.ravel()
+    flat, out = flattened(rows), flattened(packed)
     for block in range(rows.size // BLOCK):
         at, of = block * BLOCK_NBYTES, block * BLOCK
         e = _exponent(largest_bits(flat, of, BLOCK))
@@ -58,7 +59,7 @@ def _encode(rows, _columns, packed, _search):
 
 @kernel
 def _decode(packed, rows):
-    data, flat = packed.ravel(), rows.ravel()
+    data, flat = flattened(packed), flattened(rows)
     for block in range(rows.size // BLOCK):
         at = block * BLOCK_NBYTES
         unpack_e2m1(data, at + 1, BLOCK, _scale(np.int32(data[at])), flat, block * BLOCK)

@@ -18,6 +18,7 @@ import numpy as np
 
 from qxmix.quants.block32.e2m1 import largest_bits, pack_e2m1, unpack_e2m1
 from qxmix.quants.codec import Codec
+from qxmix.quants.common.reinterpret import bits_of, flattened, float_of
 from qxmix.quants.jit import inlined, kernel
 
 SUPER = 64
@@ -47,7 +48,7 @@ UE4M3_HALVES = _ue4m3_halves()
 def _ue4m3(x):
     """The scale byte nearest to float32 ``x``, halves rounded up; llama.cpp takes 448 for all from 256 on."""
     x = min(x, _448)
-    bits = np.float32(x).view(np.uint32)
+    bits = bits_of(x)
     exponent = np.int32(bits >> np.uint32(23)) - 120
     if exponent <= 0:  # a subnormal E4M3, whose unit is 2 ** -9; the reference clamps it below the normal ones
         return np.uint8(min(np.int32(x * np.float32(512.0) + np.float32(0.5)), np.int32(7)))
@@ -58,10 +59,10 @@ def _ue4m3(x):
 
 @kernel
 def _encode(rows, _columns, packed, _search):
-    flat, out = rows.ravel(), packed.ravel()
+    flat, out = flattened(rows), flattened(packed)
     for block in range(rows.size // BLOCK):
         at, j = block // N_BLOCKS * NBYTES, block % N_BLOCKS
-        largest = np.uint32(largest_bits(flat, block * BLOCK, BLOCK)).view(np.float32)
+        largest = float_of(largest_bits(flat, block * BLOCK, BLOCK))
         scale = _ue4m3(largest / np.float32(6.0))
         out[at + j] = scale
         # With scale 0 all codes are as good, and the reference takes the first: what no weight exceeds.
@@ -71,7 +72,7 @@ def _encode(rows, _columns, packed, _search):
 
 @kernel
 def _decode(packed, rows):
-    data, flat = packed.ravel(), rows.ravel()
+    data, flat = flattened(packed), flattened(rows)
     for block in range(rows.size // BLOCK):
         at, j = block // N_BLOCKS * NBYTES, block % N_BLOCKS
         unpack_e2m1(data, at + 4 + 8 * j, BLOCK, UE4M3_HALVES[data[at + j]], flat, block * BLOCK)

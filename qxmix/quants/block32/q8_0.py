@@ -20,6 +20,7 @@ import numpy as np
 from qxmix.quants.block32.encoder import BLOCK
 from qxmix.quants.codec import Codec
 from qxmix.quants.common.numerics import load_half, store_half
+from qxmix.quants.common.reinterpret import flattened
 from qxmix.quants.common.simd import WIDTH, store_bytes
 from qxmix.quants.feedback.block32 import whole_range_feedback
 from qxmix.quants.jit import inlined, kernel
@@ -34,8 +35,7 @@ _0, _1, _HALF, _127 = np.float32(0.0), np.float32(1.0), np.float32(0.5), np.floa
 
 @kernel
 def _encode(rows, _columns, packed, _search):
-    flat, out = rows.ravel(), packed.ravel()
-    signed = out.view(np.int8)
+    flat, out = flattened(rows), flattened(packed)
     for block in range(rows.size // BLOCK):
         at, of = block * BLOCK_NBYTES, block * BLOCK
         amax = _0
@@ -50,7 +50,7 @@ def _encode(rows, _columns, packed, _search):
             y = flat[of + e] * inverse
             whole = np.trunc(y)
             away = _1 if abs(y - whole) >= _HALF else _0
-            signed[at + 2 + e] = np.int8(np.int32(whole + (away if y > _0 else -away)))
+            out[at + 2 + e] = np.uint8(np.int32(whole + (away if y > _0 else -away)))
 
 
 @inlined
@@ -65,13 +65,12 @@ def signed_decoder(n: int) -> Decoder:
 
     @kernel
     def decode(packed, rows):
-        data, flat = packed.ravel(), rows.ravel()
-        signed = data.view(np.int8)
+        data, flat = flattened(packed), flattened(rows)
         for block in range(rows.size // n):
             at, to = block * (2 + n), block * n
             d = load_half(data, at)
             for e in range(n):
-                flat[to + e] = d * np.float32(signed[at + 2 + e])
+                flat[to + e] = d * np.float32(np.int8(data[at + 2 + e]))
 
     return decode
 

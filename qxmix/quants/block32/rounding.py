@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qxmix.quants.common.reinterpret import flattened
 from qxmix.quants.common.simd import WIDTH, greatest_lane, least_lane, load, splat, truncate
 from qxmix.quants.jit import inlined, kernel
 
@@ -61,7 +62,7 @@ def rounding_encoder(
 
     @kernel
     def encode(rows, _columns, packed, _search):
-        flat, out = rows.ravel(), packed.ravel()
+        flat, out = flattened(rows), flattened(packed)
         for block in range(rows.size // BLOCK):
             at = block * BLOCK
             low, high = load(flat, at), load(flat, at + WIDTH)

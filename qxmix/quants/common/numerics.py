@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from qxmix.quants.common.reinterpret import bits_of, float_of
 from qxmix.quants.jit import inlined
 
 _MAGIC = np.float32(12582912.0)  # 1.5 * 2**23: adding it leaves no bits below one
@@ -32,15 +33,15 @@ def half_bits(x):
 
     numba has no float16 on the CPU.  A NaN keeps its sign and becomes quiet.
     """
-    bits = np.float32(x).view(np.uint32)
+    bits = bits_of(x)
     sign = np.uint32((bits >> np.uint32(16)) & np.uint32(0x8000))
     magnitude = np.uint32(bits & np.uint32(0x7FFFFFFF))
     if magnitude >= np.uint32(0x47800000):  # 65536 and above, infinity, NaN
         return np.uint16(sign | np.uint32(0x7E00 if magnitude > np.uint32(0x7F800000) else 0x7C00))
     if magnitude < np.uint32(0x38800000):  # below 2**-14: a subnormal half, whose unit is 2**-24
         # Adding 0.5 lets the addition's own rounding (to nearest even, unit 2**-24) do the work.
-        shifted = np.float32(np.uint32(magnitude).view(np.float32) + np.float32(0.5))
-        return np.uint16(sign | np.uint32(np.float32(shifted).view(np.uint32) - np.uint32(0x3F000000)))
+        shifted = np.float32(float_of(magnitude) + np.float32(0.5))
+        return np.uint16(sign | np.uint32(bits_of(shifted) - np.uint32(0x3F000000)))
     rounded = np.uint32(magnitude + np.uint32(0xFFF) + ((magnitude >> np.uint32(13)) & np.uint32(1)))
     return np.uint16(sign | np.uint32((rounded - np.uint32(0x38000000)) >> np.uint32(13)))
 
@@ -52,12 +53,10 @@ def half_value(bits):
     sign = np.uint32((h & np.uint32(0x8000)) << np.uint32(16))
     magnitude = np.uint32(h & np.uint32(0x7FFF))
     if magnitude >= np.uint32(0x7C00):
-        return np.uint32(sign | np.uint32(0x7F800000) | ((magnitude & np.uint32(0x3FF)) << np.uint32(13))).view(
-            np.float32
-        )
+        return float_of(sign | np.uint32(0x7F800000) | ((magnitude & np.uint32(0x3FF)) << np.uint32(13)))
     # Subnormal halves need no case of their own: the scaling below is exact and normalises them.
-    scaled = np.uint32(magnitude << np.uint32(13)).view(np.float32) * np.float32(2.0**112)
-    return np.uint32(sign | np.float32(scaled).view(np.uint32)).view(np.float32)
+    scaled = float_of(magnitude << np.uint32(13)) * np.float32(2.0**112)
+    return float_of(sign | bits_of(scaled))
 
 
 @inlined
@@ -83,7 +82,7 @@ def load_half(data, at):
 @inlined
 def bfloat_bits(x):
     """Bits of the bfloat16 nearest to float32 ``x``, ties to even; a NaN becomes quiet, as in ggml."""
-    bits = np.float32(x).view(np.uint32)
+    bits = bits_of(x)
     if np.uint32(bits & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000):
         return np.uint16((bits >> np.uint32(16)) | np.uint32(64))
     return np.uint16((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))

@@ -13,6 +13,7 @@ import numpy as np
 
 from qxmix.quants.common.lanes import LANES, load_blocks, load_importance
 from qxmix.quants.common.numerics import store_half
+from qxmix.quants.common.reinterpret import flattened
 from qxmix.quants.common.row_scale import load_columns, load_rows, store_float, store_rows
 from qxmix.quants.common.simd import WIDTH
 from qxmix.quants.common.superblock import SUPER
@@ -37,21 +38,21 @@ def clear_lanes(packed, by):
 def _search_rows(block: int, n_found: int, weigh: WeighLanes, search: Callable[..., None]) -> Callable[..., None]:
     @spliced
     def search_rows(rows, columns, x, w, kept):
-        """What was found for each block: ``kept`` (n_found, n_blocks of a super-block, n_super)."""
-        flat = rows.ravel()
+        """What was found for each block: ``kept`` (n_found, n_blocks of a super-block, n_rows, n_super)."""
+        flat, to, n_super, n_blocks = flattened(rows), flattened(kept), rows.size // SUPER, SUPER // block
         found = np.empty((n_found, LANES), np.float32)
-        for first in range(0, rows.size // SUPER, LANES):
-            n = min(LANES, rows.size // SUPER - first)
+        for first in range(0, n_super, LANES):
+            n = min(LANES, n_super - first)
             load_blocks(flat, first, n, x)
             if len(columns):
                 load_importance(columns, first, n, w)
             weigh(x, w, LANES, len(columns) > 0)
-            for j in range(SUPER // block):
+            for j in range(n_blocks):
                 part = slice(block * j, block * j + block)
                 search(x[part], w[part], found)
                 for i in range(n_found):
                     for k in range(n):
-                        kept[i, j, first + k] = found[i, k]
+                        to[(i * n_blocks + j) * n_super + first + k] = found[i, k]
 
     return search_rows
 
@@ -120,7 +121,7 @@ def row_encoder(
         kept = np.empty((n_found, n_blocks, n_rows, n_super), np.float32)
         found = np.empty((n_found, n_blocks, LANES), np.float32)
         d, s1, s2 = np.empty(LANES, np.float32), np.empty(LANES, np.float32), np.empty(LANES, np.float32)
-        search_rows(rows, columns, x, w, kept.reshape(n_found, n_blocks, -1))
+        search_rows(rows, columns, x, w, kept)
         for first in range(0, n_rows, LANES):
             n = min(LANES, n_rows - first)
             n_lanes = -(-n // WIDTH) * WIDTH

@@ -13,6 +13,7 @@ import numpy as np
 
 from qxmix.quants.common.lanes import LANES, fill_lanes
 from qxmix.quants.common.numerics import load_half
+from qxmix.quants.common.reinterpret import bits_of, float_of
 from qxmix.quants.common.superblock import SUPER
 from qxmix.quants.jit import inlined, kernel
 
@@ -53,7 +54,7 @@ def store_rows(packed, first, n_rows, out, at):
 @inlined
 def store_float(out, at, x):
     """Write float32 ``x`` little-endian to ``out[at:at + 4]``."""
-    bits = np.float32(x).view(np.uint32)
+    bits = bits_of(x)
     for i in range(4):
         out[at + i] = np.uint8((bits >> np.uint32(8 * i)) & np.uint32(255))
 
@@ -64,7 +65,7 @@ def load_float(data, at):
     bits = np.uint32(0)
     for i in range(4):
         bits |= np.uint32(np.uint32(data[at + i]) << np.uint32(8 * i))
-    return np.uint32(bits).view(np.float32)
+    return float_of(bits)
 
 
 def row_decoder(nbytes: int, put: PutRow, *, half: bool, block: int = SUPER) -> Decoder:

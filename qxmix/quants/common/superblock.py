@@ -26,6 +26,7 @@ from qxmix.quants.common.lanes import (
     weigh_by_square,
 )
 from qxmix.quants.common.numerics import half_bits, nint
+from qxmix.quants.common.reinterpret import flattened
 from qxmix.quants.jit import inlined, kernel, spliced
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def super_encoder(nbytes: int, block: int, weigh: Weigh, fill: Fill) -> Callable
 
     @kernel
     def encode(rows, columns, packed, given):
-        flat, flat_out = rows.ravel(), packed.ravel()
+        flat, flat_out = flattened(rows), flattened(packed)
         n_super, weighted = rows.size // SUPER, len(columns) > 0
         x, w = np.empty((SUPER, LANES), np.float32), np.empty((SUPER, LANES), np.float32)
         out = np.empty((nbytes, LANES), np.uint8)
@@ -190,7 +191,7 @@ def super_decoder(nbytes: int, put: PutSuper) -> Decoder:
 
     @kernel
     def decode(packed, rows):
-        data, flat = packed.ravel(), rows.ravel()
+        data, flat = flattened(packed), flattened(rows)
         for i in range(rows.size // SUPER):
             put(data, nbytes * i, flat, SUPER * i)
 

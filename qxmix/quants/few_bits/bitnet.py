@@ -25,6 +25,7 @@ import numpy as np
 from qxmix.quants.block32.e2m1 import largest_bits
 from qxmix.quants.codec import Codec
 from qxmix.quants.common.numerics import store_half
+from qxmix.quants.common.reinterpret import flattened, float_of
 from qxmix.quants.common.row_scale import row_decoder, store_float
 from qxmix.quants.interleaved.bit_fields import PAIRS, quads
 from qxmix.quants.interleaved.interleave import interleaved
@@ -103,11 +104,11 @@ def _codec(nbytes: int, pack: Callable[..., None], put: PutRow, *, half: bool) -
 
     @kernel
     def encode(rows, _columns, packed, _search):
-        flat, out, n = rows.ravel(), packed.ravel(), rows.shape[1]
+        flat, out, n = flattened(rows), flattened(packed), rows.shape[1]
         digit = np.empty(BLOCK, np.uint8)
         at = 0
         for r in range(rows.shape[0]):
-            d = np.uint32(largest_bits(flat, r * n, n)).view(np.float32)
+            d = float_of(largest_bits(flat, r * n, n))
             if half:
                 store_half(out, at, d)
             else:

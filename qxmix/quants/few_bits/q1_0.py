@@ -17,6 +17,7 @@ import numpy as np
 
 from qxmix.quants.codec import Codec
 from qxmix.quants.common.numerics import load_half, store_half
+from qxmix.quants.common.reinterpret import flattened
 from qxmix.quants.jit import kernel
 
 BLOCK = 128
@@ -27,7 +28,7 @@ _0 = np.float32(0.0)
 
 @kernel
 def _encode(rows, _columns, packed, _search):
-    flat, out = rows.ravel(), packed.ravel()
+    flat, out = flattened(rows), flattened(packed)
     for block in range(rows.size // BLOCK):
         at, x = block * BLOCK_NBYTES, flat[block * BLOCK : (block + 1) * BLOCK]
         total = _0
@@ -43,7 +44,7 @@ def _encode(rows, _columns, packed, _search):
 
 @kernel
 def _decode(packed, rows):
-    data, flat = packed.ravel(), rows.ravel()
+    data, flat = flattened(packed), flattened(rows)
     for block in range(rows.size // BLOCK):
         at, x = block * BLOCK_NBYTES, flat[block * BLOCK : (block + 1) * BLOCK]
         d = load_half(data, at)

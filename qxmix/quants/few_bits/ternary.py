@@ -31,6 +31,7 @@ import numpy as np
 from qxmix.quants.block32.e2m1 import largest_bits
 from qxmix.quants.codec import Codec
 from qxmix.quants.common.numerics import load_half, store_half
+from qxmix.quants.common.reinterpret import flattened, float_of
 from qxmix.quants.jit import inlined, kernel
 
 if TYPE_CHECKING:
@@ -107,11 +108,11 @@ def _codec(n: int, nbytes: int, scale_at: int, pack: Callable[..., None], unpack
 
     @kernel
     def encode(rows, _columns, packed, _search):
-        flat, out = rows.ravel(), packed.ravel()
+        flat, out = flattened(rows), flattened(packed)
         digits = np.empty(n, np.uint8)
         for block in range(rows.size // n):
             at, x = block * nbytes, flat[block * n : (block + 1) * n]
-            d = np.uint32(largest_bits(flat, block * n, n)).view(np.float32)
+            d = float_of(largest_bits(flat, block * n, n))
             inverse = np.float32(1.0) / d if d > _TINY else np.float32(0.0)
             for e in range(n):
                 digits[e] = _digit(x[e] * inverse)
@@ -120,7 +121,7 @@ def _codec(n: int, nbytes: int, scale_at: int, pack: Callable[..., None], unpack
 
     @kernel
     def decode(packed, rows):
-        data, flat = packed.ravel(), rows.ravel()
+        data, flat = flattened(packed), flattened(rows)
         digits = np.empty(n, np.uint8)
         for block in range(rows.size // n):
             at, x = block * nbytes, flat[block * n : (block + 1) * n]

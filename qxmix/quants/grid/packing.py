@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qxmix.quants.common.numerics import load_half
+from qxmix.quants.common.reinterpret import flattened
 from qxmix.quants.grid.grids import grid_points
 from qxmix.quants.grid.search import SUPER_BLOCK
 from qxmix.quants.jit import inlined, kernel
@@ -103,7 +104,7 @@ def points_decoder(block_nbytes: int, put: PutGrid) -> Callable[..., None]:
 
     @kernel
     def decode(packed, rows, values):
-        data, flat = packed.ravel(), rows.ravel()
+        data, flat = flattened(packed), flattened(rows)
         for block in range(rows.size // SUPER_BLOCK):
             put(data, block * block_nbytes, values, flat, block * SUPER_BLOCK)
 

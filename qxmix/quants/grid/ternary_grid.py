@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qxmix.quants.common.lanes import LANES
+from qxmix.quants.common.reinterpret import flat_as
 from qxmix.quants.common.simd import WIDTH, load, store, where
 from qxmix.quants.common.superblock import super_encoder
 from qxmix.quants.grid.grids import grid_points, load_grid
@@ -134,7 +135,7 @@ def snap_group(x, w, level, k, scale, values, index, offsets, neighbours, distan
             a, b = c & np.uint32(3), (c >> np.uint32(2)) & np.uint32(3)
             d = distance[j] + (a0 if a == 0 else (a1 if a == 1 else a2))
             distance[j] = d + (b0 if b == 0 else (b1 if b == 1 else b2))
-    bits = distance.view(np.int32)
+    bits = flat_as(distance, np.int32)
     least, which = _FARTHEST, np.int32(count)
     for j in range(count):
         least = min(least, bits[j])

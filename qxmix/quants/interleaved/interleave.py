@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from qxmix.quants.codec import Codec, Encoder, ScaledEncoder
+from qxmix.quants.common.reinterpret import flat_as, flattened
 from qxmix.quants.common.simd import WIDTH, load, load_word, store, store_word
 from qxmix.quants.interleaved.moves import fewest_moves
 from qxmix.quants.jit import inlined, kernel
@@ -97,7 +98,7 @@ def _weave(data, shape, runs, parts, sources, targets):
     neighbours no move takes.
     """
     n_rows, nbytes, meta, lead, n_words = shape
-    row_nbytes, flat = data.shape[1], data.ravel()
+    row_nbytes, flat = data.shape[1], flattened(data)
     n_units, n_sources = (row_nbytes - meta) // nbytes, len(sources)
     # A word more on either side; and rows of 4096 bytes would all lie in the same few lines of the cache.
     stride = row_nbytes + _APART
@@ -129,7 +130,7 @@ def _weave(data, shape, runs, parts, sources, targets):
 def _unweave(packed, data, shape, moves, n_whole):
     """Turn interleaved rows into plain ``data`` (n, row_nbytes); ``shape`` as for ``_weave``."""
     n_rows, nbytes, meta, lead, n_words = shape
-    row_nbytes, flat, to = data.shape[1], packed.ravel(), data.ravel()
+    row_nbytes, flat, to = data.shape[1], flattened(packed), flattened(data)
     n_units = (row_nbytes - meta) // nbytes
     moves = moves.copy()
     for m in range(moves.shape[0]):  # the words of all units of a row lie one after the other in ``plain``
@@ -137,7 +138,7 @@ def _unweave(packed, data, shape, moves, n_whole):
             n_words
         )
     plain, woven = np.empty(n_rows * n_units * n_words, np.uint32), np.empty(n_rows * nbytes // 4, np.uint32)
-    plain_bytes, woven_bytes = plain.view(np.uint8), woven.view(np.uint8)
+    plain_bytes, woven_bytes = flat_as(plain, np.uint8), flat_as(woven, np.uint8)
     for first in range(0, data.shape[0], n_rows):
         plain[:] = np.uint32(0)
         for b in range(n_units):

@@ -30,6 +30,7 @@ import numpy as np
 from qxmix.quants.codec import Codec
 from qxmix.quants.common.lanes import LANES, load_blocks, load_importance, sum_of_squares
 from qxmix.quants.common.numerics import load_half, nint, store_half
+from qxmix.quants.common.reinterpret import flattened
 from qxmix.quants.grid.grids import grid_points, load_grid
 from qxmix.quants.grid.iq1_m import search_halves
 from qxmix.quants.grid.iq1_s import search_block
@@ -82,7 +83,7 @@ def _store_row_scale(packed, at, scales):
 
 @kernel
 def _encode_s(rows, columns, packed, _values, index, offsets, neighbours):
-    flat, out, per_row = rows.ravel(), packed.ravel(), rows.shape[1] // BLOCK
+    flat, out, per_row = flattened(rows), flattened(packed), rows.shape[1] // BLOCK
     n_blocks, row_nbytes = rows.size // BLOCK, packed.shape[1]
     x, w = np.empty((BLOCK, LANES), np.float32), np.empty((BLOCK, LANES), np.float32)
     lanes = np.empty((4, LANES), np.float32)
@@ -120,7 +121,7 @@ def _encode_s(rows, columns, packed, _values, index, offsets, neighbours):
 
 @kernel
 def _encode_m(rows, columns, packed, values, index, offsets, neighbours):
-    flat, out, per_row = rows.ravel(), packed.ravel(), rows.shape[1] // BLOCK
+    flat, out, per_row = flattened(rows), flattened(packed), rows.shape[1] // BLOCK
     n_blocks, row_nbytes = rows.size // BLOCK, packed.shape[1]
     x, w = np.empty((BLOCK, LANES), np.float32), np.empty((BLOCK, LANES), np.float32)
     lanes = np.empty((7, LANES), np.float32)

@@ -27,6 +27,7 @@ from qxmix.quants.block32.e2m1 import largest_bits
 from qxmix.quants.block32.q8_0 import signed_decoder
 from qxmix.quants.codec import Codec
 from qxmix.quants.common.numerics import store_half
+from qxmix.quants.common.reinterpret import bits_of, flattened, float_of
 from qxmix.quants.common.row_scale import load_float
 from qxmix.quants.common.simd import WIDTH, load, store_word
 from qxmix.quants.common.simd_few import bytes_of_bits
@@ -57,7 +58,7 @@ def _round(flat, of, n, inverse, packed, at):
     """
     total = np.uint32(0)
     for e in range(np.uint64(n)):
-        bits = np.float32(flat[np.uint64(of) + e] * inverse + _MAGIC).view(np.uint32)
+        bits = bits_of(flat[np.uint64(of) + e] * inverse + _MAGIC)
         packed[np.uint64(at) + e] = np.uint8(bits)
         total = np.uint32(total + bits)
     return np.uint32(total - np.uint32(n) * _MAGIC_BITS)
@@ -66,19 +67,19 @@ def _round(flat, of, n, inverse, packed, at):
 @inlined
 def _scale_and_inverse(flat, of, n):
     """``d`` of ``n`` weights that one scale per row serves, and ``1 / d``."""
-    d = np.uint32(largest_bits(flat, of, n)).view(np.float32) / _127
+    d = float_of(largest_bits(flat, of, n)) / _127
     inverse = _1 / d
     return (d, inverse) if inverse < np.float32(np.inf) else (_0, _0)
 
 
 @kernel
 def _encode_row(rows, _columns, packed, _search):
-    flat, out = rows.ravel(), packed.ravel()
+    flat, out = flattened(rows), flattened(packed)
     n = rows.shape[1]
     for r in range(rows.shape[0]):
         at = r * packed.shape[1]
         d, inverse = _scale_and_inverse(flat, r * n, n)
-        store_word(out, at, np.float32(d).view(np.uint32))
+        store_word(out, at, bits_of(d))
         store_word(out, at + 4, _round(flat, r * n, n, inverse, out, at + 8))
 
 
@@ -100,25 +101,25 @@ def _round_rows(flat, of, n_cols, n, inverse, out, at):
 
 @kernel
 def _encode_q8_kv_r8(rows, _columns, packed, _search):
-    flat, out = rows.ravel(), packed.ravel()
+    flat, out = flattened(rows), flattened(packed)
     n, inverse = rows.shape[1], np.empty(ROWS, np.float32)
     for first in range(0, rows.shape[0], ROWS):
         at = first * packed.shape[1]
         for k in range(ROWS):
             d, inverse[k] = _scale_and_inverse(flat, (first + k) * n, n)
-            store_word(out, at + 4 * k, np.float32(d).view(np.uint32))
+            store_word(out, at + 4 * k, bits_of(d))
         _round_rows(flat, first * n, n, n, inverse, out, at + 4 * ROWS)
 
 
 @kernel
 def _encode_q8_k_r8(rows, _columns, packed, _search):
-    flat, out = rows.ravel(), packed.ravel()
+    flat, out = flattened(rows), flattened(packed)
     n, inverse = rows.shape[1], np.empty(ROWS, np.float32)
     for first in range(0, rows.shape[0], ROWS):
         for block in range(n // SUPER):
             at, of = first * packed.shape[1] + block * ROWS * Q8_K_NBYTES, first * n + block * SUPER
             for k in range(ROWS):
-                largest = np.uint32(largest_bits(flat, of + k * n, SUPER)).view(np.float32)
+                largest = float_of(largest_bits(flat, of + k * n, SUPER))
                 inverse[k] = _127 / largest
                 if not inverse[k] < np.float32(np.inf):
                     largest, inverse[k] = _0, _0
@@ -131,9 +132,9 @@ def _decode_rows(meta_nbytes: int) -> Decoder:
     def decode(packed, rows):
         n = rows.shape[1]
         for r in range(rows.shape[0]):
-            data, d = packed[r].view(np.int8), load_float(packed[r], 0)
+            data, d = packed[r], load_float(packed[r], 0)
             for e in range(n):
-                rows[r, e] = d * np.float32(data[meta_nbytes + e])
+                rows[r, e] = d * np.float32(np.int8(data[meta_nbytes + e]))
 
     return decode
 

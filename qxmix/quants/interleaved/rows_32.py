@@ -21,6 +21,7 @@ from qxmix.quants.block32.q5_0 import CODECS as Q5_0
 from qxmix.quants.block32.q6_0 import CODECS as Q6_0
 from qxmix.quants.block32.q8_0 import CODECS as Q8_0
 from qxmix.quants.codec import Codec
+from qxmix.quants.common.reinterpret import flat_as
 from qxmix.quants.floats import CODECS as FLOATS
 from qxmix.quants.interleaved.bit_fields import NIBBLES, PAIRS, nibbles_16, quads, runs, span
 from qxmix.quants.interleaved.interleave import interleaved, interleaved_decoder
@@ -65,14 +66,16 @@ _Q6_0_R4 = Unit(
 _ROWS_BF16 = 16
 _SPAN = 64
 """Columns cut at once: rows often lie a multiple of 4 KB apart, and would share the same few lines of the cache."""
+_PAIRS = _SPAN // 2 + 4
+"""Places for two columns that are kept for a row at once."""
 
 
 @kernel
 def _encode_bf16_r16(rows, _columns, packed, _search):
     """BF16 as ik_llama.cpp makes it for BF16_R16: the lower half of a float32 is cut off, not rounded."""
-    bits, out = rows.ravel().view(np.uint32), packed.ravel().view(np.uint32)
-    cut = np.empty((_ROWS_BF16, _SPAN + 8), np.uint16)
-    pairs, n_cols = cut.view(np.uint32), rows.shape[1]
+    bits, out = flat_as(rows, np.uint32), flat_as(packed, np.uint32)
+    cut = np.empty((_ROWS_BF16, 2 * _PAIRS), np.uint16)
+    pairs, n_cols = flat_as(cut, np.uint32), rows.shape[1]
     for first in range(0, rows.shape[0], _ROWS_BF16):
         for c in range(0, n_cols, _SPAN):
             n = np.uint64(min(_SPAN, n_cols - c))
@@ -83,7 +86,7 @@ def _encode_bf16_r16(rows, _columns, packed, _search):
             for i in range(n // np.uint64(2)):
                 to = np.uint64((first * n_cols + _ROWS_BF16 * c) // 2) + np.uint64(_ROWS_BF16) * i
                 for k in range(np.uint64(_ROWS_BF16)):
-                    out[to + k] = pairs[k, i]
+                    out[to + k] = pairs[k * np.uint64(_PAIRS) + i]
 
 
 CODECS = {

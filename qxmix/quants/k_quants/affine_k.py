@@ -21,6 +21,7 @@ import numpy as np
 
 from qxmix.quants.common.lanes import LANES, sum_of_squares
 from qxmix.quants.common.numerics import half_round, load_half, nint
+from qxmix.quants.common.reinterpret import flattened
 from qxmix.quants.common.search_affine import search_affine, search_affine_f32
 from qxmix.quants.common.search_positive import POSITIVE_ROWS, search_positive
 from qxmix.quants.common.superblock import SUPER, put_half, round_block, sum_over, super_encoder, weigh_super
@@ -200,7 +201,7 @@ def decode_affine_k(nbytes: int, qs: int, fifth: int) -> Decoder:
 
     @kernel
     def decode(packed, rows):
-        data, flat = packed.ravel(), rows.ravel()
+        data, flat = flattened(packed), flattened(rows)
         for block in range(rows.size // SUPER):
             at = block * nbytes
             d, dmin = load_half(data, at), load_half(data, at + 2)

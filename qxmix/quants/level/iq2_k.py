@@ -20,6 +20,7 @@ import numpy as np
 from qxmix.quants.codec import Codec, at_factor
 from qxmix.quants.common.lanes import LANES, load_blocks, load_importance
 from qxmix.quants.common.numerics import load_half, nint
+from qxmix.quants.common.reinterpret import flattened
 from qxmix.quants.common.row_encoder import clear_lanes
 from qxmix.quants.common.search import search_plain
 from qxmix.quants.common.superblock import (
@@ -80,7 +81,7 @@ def _code_super(x, w, scales, shifted, d, code, factor, packed):
 
 @kernel
 def _encode(rows, columns, packed, factor):
-    flat, out = rows.ravel(), packed.ravel()
+    flat, out = flattened(rows), flattened(packed)
     n_super = rows.size // SUPER
     x, w = np.empty((SUPER, LANES), np.float32), np.empty((SUPER, LANES), np.float32)
     scales, shifted = np.empty((N_BLOCKS, LANES), np.float32), np.empty((N_BLOCKS, LANES), np.float32)

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qxmix.quants.common.reinterpret import flattened
 from qxmix.quants.common.simd import (
     WIDTH,
     add_rough_product,
@@ -149,7 +150,7 @@ def _matcher(n: int) -> Callable[..., None]:
         for c in range(n_clusters):
             start, n_chunks = np.int64(first[c]), np.int64(first[c + 1] - first[c])
             if begins[c] < begins[c + 1]:
-                listed = candidates[start : start + n_chunks].ravel()
+                listed = flattened(candidates[start : start + n_chunks])
                 for i in range(len(listed)):
                     q[i] = np.float32(listed[i])
                     squares[i] = q[i] * q[i]
