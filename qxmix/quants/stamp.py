@@ -155,8 +155,10 @@ def _compiler() -> bytes:
 
 def checks_bounds() -> bool:
     """Whether kernels are compiled with a check of each index (``NUMBA_BOUNDSCHECK=1``)."""
-    if "numba.core.config" in sys.modules:
-        return bool(sys.modules["numba.core.config"].BOUNDSCHECK)
+    # Another thread may be at the import of numba: its settings are not all there then.
+    set_ = getattr(sys.modules.get("numba.core.config"), "BOUNDSCHECK", None)
+    if set_ is not None:
+        return bool(set_)
     return os.environ.get("NUMBA_BOUNDSCHECK", "0") not in {"", "0"}
 
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from click.testing import CliRunner
@@ -16,7 +17,7 @@ from click.testing import CliRunner
 import qxmix
 from qxmix.cli.main import main
 from qxmix.execute import kernels as execute_kernels
-from qxmix.quants.stamp import imported_modules
+from qxmix.quants.stamp import checks_bounds, imported_modules
 from qxmix.quants.warmup import Kernel, every_kernel
 
 ROOT = Path(__file__).parents[2]
@@ -91,6 +92,14 @@ def test_without_a_compiler_kernels_are_refused() -> None:
         1,
         "Error: qxmix's kernels exist only as compiled code: unset NUMBA_DISABLE_JIT\n",
     )
+
+
+def test_bounds_are_asked_for_while_another_thread_imports_numba(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NUMBA_BOUNDSCHECK", raising=False)
+    monkeypatch.setitem(sys.modules, "numba.core.config", ModuleType("numba.core.config"))
+    assert not checks_bounds()
+    monkeypatch.setenv("NUMBA_BOUNDSCHECK", "1")
+    assert checks_bounds()
 
 
 def test_scipy_is_not_imported_and_can_be() -> None:
