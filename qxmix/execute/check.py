@@ -15,7 +15,7 @@ from qxmix.execute.drive import drive
 from qxmix.execute.ledger import Ledger
 from qxmix.execute.result import TensorResult
 from qxmix.execute.task import Task, TaskResult
-from qxmix.execute.tasks import hashing_target
+from qxmix.execute.tasks import reading_target
 from qxmix.plan import Plan
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def check_data(
         found.add(result, task.model_nbytes)
         on_checked(found.done_nbytes, task.name)
 
-    drive(map(hashing_target, tasks), pool, run, note)
+    drive((reading_target(task, n_rows=0) for task in tasks), pool, run, note)
     for planned, written, read in zip(plan.tensors, tensors, found.results(), strict=True):
         if read.sha256 != written.sha256:
             text = (

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Sequence
+from functools import lru_cache
 from math import ceil
 from typing import Generic, NamedTuple, TypeVar
 
@@ -36,21 +37,26 @@ class Leaf(NamedTuple):
     nbytes: int
 
 
-def leaves(tensor: TensorInfo, nbytes: int) -> list[Leaf]:
+def leaves(tensor: TensorInfo, nbytes: int) -> tuple[Leaf, ...]:
     """Cut a tensor whose data are ``nbytes`` long, in whatever type, into its leaves; none crosses a matrix."""
+    return _leaves(tensor.n_rows, tensor.n_matrices, tensor.n_cols, nbytes)
+
+
+@lru_cache(16)  # the tensors of a model have few shapes, and each is cut four times
+def _leaves(n_rows: int, n_matrices: int, n_cols: int, nbytes: int) -> tuple[Leaf, ...]:
     if not nbytes:
-        return [Leaf(0, 0, 0, 0)]
-    n_rows, n_all = tensor.n_rows, tensor.n_rows * tensor.n_matrices
+        return (Leaf(0, 0, 0, 0),)
+    n_all = n_rows * n_matrices
     if nbytes % n_all:
-        return [Leaf(0, 0, start, min(OPAQUE_NBYTES, nbytes - start)) for start in range(0, nbytes, OPAQUE_NBYTES)]
+        return tuple(Leaf(0, 0, at, min(OPAQUE_NBYTES, nbytes - at)) for at in range(0, nbytes, OPAQUE_NBYTES))
     row_nbytes = nbytes // n_all
-    n_parts = max(1, ceil(n_rows * tensor.n_cols / LEAF_WEIGHTS))
+    n_parts = max(1, ceil(n_rows * n_cols / LEAF_WEIGHTS))
     step = max(LEAF_ROWS, ceil(n_rows / n_parts / LEAF_ROWS) * LEAF_ROWS)
-    return [
+    return tuple(
         Leaf(matrix + row, count := min(step, n_rows - row), (matrix + row) * row_nbytes, count * row_nbytes)
         for matrix in range(0, n_all, n_rows)
         for row in range(0, n_rows, step)
-    ]
+    )
 
 
 class Gathered(Generic[T]):

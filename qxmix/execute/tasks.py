@@ -103,8 +103,8 @@ def refuse_too_little_memory(plans: Sequence[Plan], chunking: Chunking) -> None:
         memory.step_rows(index)
 
 
-def reading_target(task: Task) -> Task:
-    """The task that hashes what another one has written."""
+def reading_target(task: Task, n_rows: int | None = None) -> Task:
+    """The task that hashes what another one has written; of mere bytes, in which no scale is looked at, 0 rows."""
     return replace(
         task,
         action="hash",
@@ -112,12 +112,8 @@ def reading_target(task: Task) -> Task:
         source_offset=task.target_offset,
         source_nbytes=task.target_nbytes,
         source_type=task.type,
+        n_rows=task.n_rows if n_rows is None else n_rows,
     )
-
-
-def hashing_target(task: Task) -> Task:
-    """The same for mere bytes, in which no scale is looked at."""
-    return replace(reading_target(task), n_rows=0)
 
 
 def _scaled(leaf: Leaf, nbytes: int, n_rows: int, source_nbytes: int) -> tuple[int, int]:
