@@ -1,4 +1,4 @@
-"""Bit routines that kernels share: halves, bfloat16, and the engine's rounding."""
+"""Bit routines that kernels share: halves, and the engine's rounding."""
 
 from __future__ import annotations
 
@@ -77,12 +77,3 @@ def store_half(out, at, x):
 def load_half(data, at):
     """The half at ``data[at:at + 2]`` as a float32."""
     return half_value(np.uint32(data[at]) | (np.uint32(data[at + 1]) << np.uint32(8)))
-
-
-@inlined
-def bfloat_bits(x):
-    """Bits of the bfloat16 nearest to float32 ``x``, ties to even; a NaN becomes quiet, as in ggml."""
-    bits = bits_of(x)
-    if np.uint32(bits & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000):
-        return np.uint16((bits >> np.uint32(16)) | np.uint32(64))
-    return np.uint16((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
