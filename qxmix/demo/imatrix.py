@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qxmix.container.imatrix import Imatrix
+from qxmix.container.imatrix_write import write_imatrix
 from qxmix.demo.numbers import uniform
 from qxmix.demo.shapes import DENSE, MOE
 
@@ -28,11 +29,8 @@ def make_demo_imatrix(
 ) -> None:
     """Write importances for every block matrix of a demo model, or of the matrices named in ``shapes``.
 
-    Layout, all little endian: n_entries i32; per entry name length i32, name, calls i32, n_values i32, f32 values that
-    are mean squares times calls; then the number of chunks i32, length i32 and name of the text.
-
     Args:
-        path: the file to write; replaced if it exists.
+        path: the file to write, a .dat; replaced if it exists.
         moe: whether the entries are those of the mixture-of-experts variant.
         seed: numbers differ with it.
         shapes: tensor name to shape, row length first; one run of ``shape[0]`` values per stacked matrix.
@@ -40,12 +38,9 @@ def make_demo_imatrix(
     """
     if shapes is None:
         shapes = (MOE if moe else DENSE).block_matrices()
-    out = bytearray(struct.pack("<i", len(shapes)))
-    for name, shape in shapes.items():
-        raw_name = name.encode()
-        values = _importances(seed, name, shape[0] * int(np.prod(shape[2:], dtype=np.int64)))
-        out += struct.pack("<i", len(raw_name)) + raw_name + struct.pack("<ii", N_CALLS, values.size)
-        out += (values * np.float32(N_CALLS)).astype("<f4").tobytes()
-    dataset = DATASET.encode()
-    out += struct.pack("<ii", N_CALLS, len(dataset)) + dataset
-    path.write_bytes(out)
+    entries = {
+        name: _importances(seed, name, shape[0] * int(np.prod(shape[2:], dtype=np.int64)))
+        for name, shape in shapes.items()
+    }
+    counts = dict.fromkeys(entries, np.full(1, N_CALLS, np.float32))
+    write_imatrix(Imatrix(path, "", entries, (DATASET,), N_CALLS, counts, "chunks"), path)
