@@ -20,16 +20,14 @@ The kernel itself has numba's convention::
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from llvmlite import binding
 
 from qxmix.quants.runtime import TEXT
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 NAME = "qxmix_entry"
 OBJECT = object.__basicsize__

@@ -8,20 +8,15 @@ moments M likewise.  Sums are exact or in fixed order, so that a factor does not
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import fsum, isfinite
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
+from qxmix.quants.codec import Codec, Columns, Rows
 from qxmix.quants.quant_type import LEAST_FACTOR, MOST_FACTOR
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from qxmix.quants.codec import Codec, Columns, Rows
 
 DIGITS = 4
 """Decimals of a factor: half a unit changes an error by a part in 10^8."""

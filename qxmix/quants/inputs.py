@@ -7,12 +7,8 @@ ik_llama.cpp 0.1.5 and llama.cpp of October 2026, AVX2): the squared error is ei
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from qxmix.quants import get
-
-if TYPE_CHECKING:
-    from qxmix.quants.quant_type import Engine
+from qxmix.quants.quant_type import Engine
 
 INPUT_BLOCKS = (32, 256)
 """Values that share a scale, of what is multiplied with a quantized matrix."""

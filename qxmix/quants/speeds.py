@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from qxmix.quants.quant_type import QuantType
+from qxmix.quants.quant_type import QuantType
 
 _MILLIONS_PER_SECOND = {
     "Q4_0": 87, "Q4_1": 29, "Q5_0": 57, "Q5_1": 28, "Q8_0": 989, "IQ4_NL": 50, "MXFP4": 851, "Q6_0": 76,

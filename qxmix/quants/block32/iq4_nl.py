@@ -21,7 +21,7 @@ import numpy as np
 from qxmix.quants.block32.decoder import block_decoder, nibbles, table_value
 from qxmix.quants.block32.encoder import BLOCK, block_encoder
 from qxmix.quants.block32.packing import store_nibbles
-from qxmix.quants.codec import SEARCHES, Codec, search_decides
+from qxmix.quants.codec import SEARCHES, Codec, Encoder, search_decides
 from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.levels import IQ4_LEVELS, nearest_code
 from qxmix.quants.common.numerics import store_half
@@ -31,7 +31,6 @@ from qxmix.quants.jit import inlined, spliced
 from qxmix.quants.level.two_tables import TwoTables
 
 if TYPE_CHECKING:
-    from qxmix.quants.codec import Encoder
     from qxmix.quants.contracts import FindScale
 
 BLOCK_NBYTES = 18

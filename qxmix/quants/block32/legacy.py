@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 from qxmix.quants import get
 from qxmix.quants.block32.decoder import affine_value, block_decoder, five_bits, linear_value, nibbles
@@ -14,9 +15,6 @@ from qxmix.quants.common.numerics import store_half
 from qxmix.quants.common.search import linear_search
 from qxmix.quants.feedback.block32 import affine_feedback, linear_feedback
 from qxmix.quants.jit import inlined
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 class Codes(NamedTuple):

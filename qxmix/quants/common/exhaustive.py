@@ -22,7 +22,8 @@ explains less.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -30,9 +31,6 @@ from qxmix.quants.common.exhaustive_steps import stepping
 from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.simd import WIDTH, any_lane, lane_bits, load, lowest_bit, root, splat, store, where
 from qxmix.quants.jit import inlined, kernel
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _TIGHTNESS = np.float32(0.08)
 """Four times the part of the best error that a bound may exceed the truth by."""

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
 
 from qxmix.quants.jit import inlined, kernel
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _MORE = 1.0 + 1e-13
 """What is better by less than the sums are rounded is not better: of equals the first one stays, of signs the plus."""

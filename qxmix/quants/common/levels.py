@@ -8,16 +8,13 @@ The nearest level then follows from comparisons with those thresholds, which SIM
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qxmix.quants.common.simd import splat, where
 from qxmix.quants.jit import inlined
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 Levels = NDArray[np.float32]
 """(n_levels,) ascending levels of a table; integers, so that sums of gaps are exact in float32."""

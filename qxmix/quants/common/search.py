@@ -12,18 +12,14 @@ arithmetic needs them as such, and packing converts them once.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
+from qxmix.quants.codec import BlockSearch, Columns, Rows
 from qxmix.quants.common.exhaustive import exhaustive_search
 from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.numerics import nint
 from qxmix.quants.common.simd import WIDTH, any_lane, load, splat, store, where
 from qxmix.quants.jit import inlined, kernel
-
-if TYPE_CHECKING:
-    from qxmix.quants.codec import BlockSearch, Columns, Rows
 
 GRADIENT, HEURISTIC, EXHAUSTIVE = 0, 1, 2
 """Indices into ``codec.SEARCHES``."""

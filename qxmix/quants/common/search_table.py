@@ -10,6 +10,7 @@ long on AVX2.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,8 +23,6 @@ from qxmix.quants.common.simd import WIDTH, any_lane, load, splat, store, where
 from qxmix.quants.jit import inlined, kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from qxmix.quants.contracts import FindScale
 REACH = 7
 """A scan tries the full range less and plus up to this much."""

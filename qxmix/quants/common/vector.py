@@ -14,7 +14,8 @@ operations are IEEE's whatever the width, so bytes do not depend on it.
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
@@ -23,10 +24,7 @@ from numba.extending import lower_builtin, models, register_model
 
 from qxmix.quants.common.width import WIDTH
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Emit = Callable[[Any, list[Any]], Any]
+Emit = Callable[[Any, list[Any]], Any]
 
 _ELEMENT = {
     types.float32: ir.FloatType(),

@@ -12,12 +12,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from numpy.typing import NDArray
 
 LIST_STEP = 16
 """Lists are padded to a multiple of this by repeating their last entry, so that SIMD needs no remainder loop."""

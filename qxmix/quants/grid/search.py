@@ -23,7 +23,7 @@ Levels are 0, 1, 2 .. and stand for 1, 3, 5 ..; a group's levels packed into an 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
 
@@ -31,9 +31,6 @@ from qxmix.quants.common.numerics import nint
 from qxmix.quants.common.simd import WIDTH, least_lane, load, splat, where
 from qxmix.quants.common.simd_few import load_halfwords, of_eight, of_four, spread_lane, two_least
 from qxmix.quants.jit import inlined, kernel
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 SUPER_BLOCK = 256
 UNKNOWN, KNOWN, SURE = 0, 1, 2

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qxmix.quants.interleaved.bit_fields import Bits
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 Pairs = Sequence[tuple[Bits, Bits]]
 

@@ -14,11 +14,9 @@ Nibbles, pairs and singles are fields of ``bit_fields.quads``; a scale's bits ar
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from qxmix.quants.codec import Codec
+from qxmix.quants.codec import Codec, Columns, Packed, Rows
 from qxmix.quants.common.numerics import store_half
 from qxmix.quants.interleaved.bit_fields import (
     NIBBLES,
@@ -46,9 +44,6 @@ from qxmix.quants.k_quants.q4_k import CODECS as Q4_K
 from qxmix.quants.k_quants.q5_k import CODECS as Q5_K
 from qxmix.quants.k_quants.q6_k import CODECS as Q6_K
 from qxmix.quants.level.iq4_xs import CODECS as IQ4_XS
-
-if TYPE_CHECKING:
-    from qxmix.quants.codec import Columns, Packed, Rows
 
 _8, _16, _256 = np.arange(8), np.arange(16), np.arange(256)
 _UPPER_Q6_K: Starts = ((0, 8, 4, 12), (16, 24, 20, 28))

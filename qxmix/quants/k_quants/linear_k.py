@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qxmix.quants.codec import Encoder
 from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.superblock import SUPER, round_block, super_encoder
 from qxmix.quants.jit import spliced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from qxmix.quants.codec import Encoder
     from qxmix.quants.contracts import Weigh
 
 BLOCK = 16

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qxmix.quants.codec import SEARCHES, Codec, search_decides
+from qxmix.quants.codec import SEARCHES, Codec, Encoder, FeedbackEncoder, search_decides
 from qxmix.quants.common.lanes import LANES, weigh_by_square
 from qxmix.quants.common.numerics import half_round, load_half, nint
 from qxmix.quants.common.search import ZERO_BLOCK, best_linear, largest_value, linear_search, scan_linear
@@ -40,7 +40,6 @@ from qxmix.quants.jit import inlined, kernel, spliced
 from qxmix.quants.k_quants.linear_k import BLOCK, N_BLOCKS, linear_encoder, round_linear
 
 if TYPE_CHECKING:
-    from qxmix.quants.codec import Encoder, FeedbackEncoder
     from qxmix.quants.contracts import FindLevels
 
 NBYTES = 110

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qxmix.quants.codec import SEARCHES, Codec, search_decides
+from qxmix.quants.codec import SEARCHES, Codec, Encoder, FeedbackEncoder, search_decides
 from qxmix.quants.common.lanes import LANES, weigh_by_square
 from qxmix.quants.common.numerics import half_round, load_half, nint
 from qxmix.quants.common.search import ZERO_BLOCK, best_linear, linear_search, scan_linear
@@ -30,7 +30,6 @@ from qxmix.quants.jit import inlined, spliced
 from qxmix.quants.k_quants.linear_k import BLOCK, N_BLOCKS, linear_encoder, round_linear
 
 if TYPE_CHECKING:
-    from qxmix.quants.codec import Encoder, FeedbackEncoder
     from qxmix.quants.contracts import FindLevels
 
 NBYTES = 210

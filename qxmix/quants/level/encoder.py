@@ -8,11 +8,13 @@ on the way.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qxmix.quants.codec import Encoder, ScaledEncoder
 from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.numerics import nint
 from qxmix.quants.common.row_encoder import clear_lanes, row_encoder, units_by
@@ -23,9 +25,6 @@ from qxmix.quants.jit import inlined, kernel, spliced
 from qxmix.quants.level.two_tables import TwoTables, entry_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from qxmix.quants.codec import Encoder, ScaledEncoder
     from qxmix.quants.contracts import PackLevels, WeighLanes
 
 _0 = np.float32(0.0)

@@ -11,19 +11,15 @@ and those it could move to, is looked up once per scan.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from qxmix.quants.common.lanes import LANES
+from qxmix.quants.common.levels import Levels
 from qxmix.quants.common.search import largest_value
 from qxmix.quants.common.simd import WIDTH, gather, load, splat, store, where
 from qxmix.quants.jit import inlined, kernel
 from qxmix.quants.level.iq4_k import BOTH, TABLES
 from qxmix.quants.level.two_tables import entry_of
-
-if TYPE_CHECKING:
-    from qxmix.quants.common.levels import Levels
 
 BLOCK = 32
 HALF = 16

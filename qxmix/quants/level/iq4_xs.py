@@ -15,12 +15,13 @@ Source: ``block_iq4_xs`` of ggml, ``quantize_row_iq4_nl_impl`` of ik_llama.cpp (
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from qxmix.quants.block32.iq4_nl import best_iq4, code_of, scan_iq4, search_iq4
-from qxmix.quants.codec import SEARCHES, Codec, search_decides
+from qxmix.quants.codec import SEARCHES, Codec, Encoder, FeedbackEncoder, search_decides
 from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.levels import IQ4_LEVELS
 from qxmix.quants.common.numerics import load_half, nint
@@ -40,9 +41,6 @@ from qxmix.quants.level.packing import pack_h16
 from qxmix.quants.level.two_tables import TwoTables
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from qxmix.quants.codec import Encoder, FeedbackEncoder
     from qxmix.quants.contracts import FindScale
 
 BLOCK = 32

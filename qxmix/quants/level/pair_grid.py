@@ -8,16 +8,12 @@ weights are.  What is left are four at most, and cells on the grid have a list o
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import NDArray
 
 from qxmix.quants.common.levels import IQ3_LEVELS, Levels, thresholds
 from qxmix.quants.common.simd import gather, splat, where
 from qxmix.quants.jit import inlined
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 _CELLS = (2, 5, 8, 11, 13, 15, 17, 18, 20, 21, 22, 24, 28, 29, 31, 34, 35, 36, 37, 38, 41, 42, 43, 44, 45, 48, 50, 52,
           54, 55, 58, 61)  # fmt: skip

@@ -15,7 +15,8 @@ IQ6_K 4.7 to 6.7 times with SSE2 alone.
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -25,9 +26,6 @@ from qxmix.quants.common.search import largest_value
 from qxmix.quants.common.simd import WIDTH, any_lane, gather, load, splat, store, where
 from qxmix.quants.jit import inlined, kernel
 from qxmix.quants.level.two_tables import TwoTables, entry_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 ZERO_BLOCK = np.float32(1e-16)
 """A block whose largest magnitude is below this has no scale."""

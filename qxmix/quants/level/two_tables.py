@@ -10,16 +10,13 @@ bucket -5 is (-6, -5], bucket 0 is (-1, 1) and bucket 5 is [5, 6).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
 
 from qxmix.quants.common.levels import Levels, thresholds
 from qxmix.quants.common.simd import gather, splat, truncate, where
 from qxmix.quants.jit import inlined
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _1 = np.float32(1.0)
 _0 = np.float32(0.0)

@@ -8,25 +8,20 @@ Source: ``QuantizerIQKT`` and ``quantize_row_iq*_kt_impl`` of ik_llama.cpp.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
+from qxmix.quants.codec import Columns, Packed, Rows
 from qxmix.quants.common.lanes import row_mean_squares
 from qxmix.quants.common.simd import fused
 from qxmix.quants.common.superblock import SUPER
 from qxmix.quants.jit import kernel
+from qxmix.quants.trellis.codebook import Codebook
 from qxmix.quants.trellis.queries import BLOCK
 from qxmix.quants.trellis.search import nearest
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
-
-    from qxmix.quants.codec import Columns, Packed, Rows
-    from qxmix.quants.trellis.codebook import Codebook
 
 BLOCKS_PER_SUPER = SUPER // BLOCK
 BATCH = 1 << 18

@@ -15,16 +15,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from threading import Lock
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.simd import WIDTH
 from qxmix.quants.jit import inlined, kernel
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 FACTOR = np.uint32(0xCBAC1FED)
 SIX_BITS = np.uint32(0x3F3F3F3F)

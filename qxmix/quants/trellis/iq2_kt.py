@@ -15,22 +15,16 @@ Source: ``block_iq2_kt`` and ``quantize_row_iq2_kt_impl`` of ik_llama.cpp.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import NDArray
 
-from qxmix.quants.codec import Codec, at_factor
+from qxmix.quants.codec import Codec, Columns, Packed, Rows, at_factor
 from qxmix.quants.common.levels import IQ4_LEVELS
 from qxmix.quants.common.row_scale import row_decoder
 from qxmix.quants.jit import inlined
 from qxmix.quants.trellis.batch import BLOCKS_PER_SUPER, pair_nibbles
 from qxmix.quants.trellis.codebook import OFFSET, codebook, next_state, value_of
 from qxmix.quants.trellis.levels import GROUPS, encode_levels
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from qxmix.quants.codec import Columns, Packed, Rows
 
 NBYTES = 68
 HALF = BLOCKS_PER_SUPER // 2

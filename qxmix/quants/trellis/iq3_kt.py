@@ -15,11 +15,9 @@ Source: ``block_iq3_kt`` and ``quantize_row_iq3_kt_impl`` of ik_llama.cpp.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from qxmix.quants.codec import Codec, at_factor
+from qxmix.quants.codec import Codec, Columns, Packed, Rows, at_factor
 from qxmix.quants.common.row_scale import row_decoder
 from qxmix.quants.jit import inlined
 from qxmix.quants.trellis.batch import (
@@ -35,9 +33,6 @@ from qxmix.quants.trellis.codebook import OFFSET, codebook, next_state, value_of
 from qxmix.quants.trellis.queries import BLOCK
 from qxmix.quants.trellis.rows import inverse_of, refit, search_rows_16
 from qxmix.quants.trellis.search import nearest
-
-if TYPE_CHECKING:
-    from qxmix.quants.codec import Columns, Packed, Rows
 
 NBYTES = 100
 QH = 68

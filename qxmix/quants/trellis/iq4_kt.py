@@ -16,11 +16,10 @@ Source: ``block_iq4_kt`` and ``quantize_row_iq4_kt_impl`` of ik_llama.cpp.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import NDArray
 
-from qxmix.quants.codec import Codec
+from qxmix.quants.codec import Codec, Columns, Packed, Rows
 from qxmix.quants.common.row_scale import row_decoder
 from qxmix.quants.jit import inlined
 from qxmix.quants.trellis.batch import (
@@ -37,11 +36,6 @@ from qxmix.quants.trellis.batch import (
 from qxmix.quants.trellis.codebook import OFFSET, Codebook, codebook, next_state, value_of
 from qxmix.quants.trellis.rows import inverse_of, refit
 from qxmix.quants.trellis.search import nearest
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from qxmix.quants.codec import Columns, Packed, Rows
 
 NBYTES = 128
 QL, QH = 32, 96

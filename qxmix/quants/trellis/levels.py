@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
+from qxmix.quants.codec import Columns, Packed, Rows
 from qxmix.quants.common.levels import IQ4_LEVELS, thresholds
 from qxmix.quants.trellis.batch import BLOCKS_PER_SUPER, ZERO, batches, first_scales, store, try_scales
+from qxmix.quants.trellis.codebook import Codebook
 from qxmix.quants.trellis.rows import inverse_of, keep_nearer, refit, search_rows_iq4
 from qxmix.quants.trellis.search import nearest
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
-
-    from qxmix.quants.codec import Columns, Packed, Rows
-    from qxmix.quants.trellis.codebook import Codebook
 
 LEAST, MOST = 90.0, 124.0
 GROUPS = 4

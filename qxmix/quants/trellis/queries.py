@@ -5,16 +5,13 @@ A query is a group of weights at a trial scale; see ``trellis.search``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
 
 from qxmix.quants.common.simd import WIDTH, lowest_bit
 from qxmix.quants.jit import inlined, kernel
 from qxmix.quants.trellis.codebook import BINS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 BLOCK = 32
 """Weights that share a scale."""

@@ -7,20 +7,16 @@ Source: ``quantize_row_iq*_kt_impl`` of ik_llama.cpp.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qxmix.quants.common.levels import IQ4_LEVELS, nearest_level
 from qxmix.quants.common.numerics import nint
 from qxmix.quants.common.simd import WIDTH, load, splat, store
 from qxmix.quants.jit import inlined, kernel
 from qxmix.quants.trellis.queries import BLOCK
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
 
 N_TRIALS = 19
 """Scales that are tried for a row."""
