@@ -2,8 +2,8 @@
 
 Of eight columns the errors of all before are carried over first; then each row gets signs and the grid points nearest
 to what its weights have become, and what is missed goes on.  Columns count by their importance, as in the error of the
-output, and not as in the search of the scales by the size of the weights, too.  Taking the correlations among the eight
-into account changed the error of the output by less than 1 % either way.
+output, and not as in the search of the scales by the size of the weights, too.  A choice that knew the correlations
+among the eight, too, took 0 to 3 % more from the error of the output, 6 % at most (IQ2_S): not worth its time so far.
 """
 
 from __future__ import annotations
