@@ -24,7 +24,7 @@ from qxmix.engines.evaluate import N_UBATCH, check_types, checked_text, ubatch_f
 from qxmix.engines.gather import Shape, State, States
 from qxmix.engines.memory import memory_nbytes
 from qxmix.engines.session import Observed, Session
-from qxmix.errors import ModelFileError, RunError
+from qxmix.errors import RunError
 from qxmix.planning.gate import never_quantized
 from qxmix.quants import ENGINES, Engine
 from qxmix.recipe.categories import category_of, layer_of
@@ -217,19 +217,10 @@ def _sweep(
         _ENGINE, header.path, n_ctx=n_tokens, n_ubatch=n_tokens if n_ubatch == N_UBATCH else n_ubatch,
         n_threads=settings.n_threads, n_sequences=n_chunks, observed=observed,
     ) as session:  # fmt: skip
-        chunks = _chunks(session, text, settings)
+        chunks = cut([session], text, settings.n_ctx, settings.n_chunks, first=settings.first_chunk).tokens
         n_done = State(state).n_tokens // settings.n_ctx if resume else 0
         _run(session, chunks, n_done, n_chunks, settings.first_chunk, on_chunk)
     return len(chunks)
-
-
-def _chunks(session: Session, text: bytes, settings: Settings) -> NDArray[np.int32]:
-    first = settings.first_chunk
-    last = None if settings.n_chunks is None else first + settings.n_chunks
-    chunks = cut([session], text, settings.n_ctx, last).tokens[first:]
-    if not len(chunks):
-        raise ModelFileError(f"the text has no chunk {first}: they are counted from 0; give a smaller --first-chunk")
-    return chunks
 
 
 def _run(

@@ -53,6 +53,9 @@ def cut(sessions: Sequence[Session], text: bytes, n_ctx: int, n_chunks: int | No
         msg = f"the text has {tokens.size} tokens, a context of {n_ctx} needs at least {2 * n_ctx}"
         raise ModelFileError(f"{msg}; take a longer text or fewer tokens per chunk")
     n_whole = tokens.size // n_ctx
+    if first >= n_whole:
+        msg = f"the text has no chunk {first}: it has {n_whole}, counted from 0; give a smaller --first-chunk"
+        raise ModelFileError(msg)
     if first + (n_chunks or 1) > n_whole:
         which = f"{n_chunks}" if n_chunks and not first else f"{first + (n_chunks or 1)} (--first-chunk and --chunks)"
         msg = f"the text has {n_whole} chunks of {n_ctx} tokens, not {which}"

@@ -204,7 +204,7 @@ class State:
 
         """
         try:
-            with np.load(path) as file:
+            with path.open("rb") as data, np.load(data) as file:
                 meta = json.loads(file["meta"].tobytes())
             self.identity: str = meta["identity"]
             self.n_tokens: int = meta["n_tokens"]
@@ -224,7 +224,7 @@ class State:
         """
         leader = self.leaders[name]
         try:
-            with np.load(self._path) as file:
+            with self._path.open("rb") as data, np.load(data) as file:
                 return Sums(self._shapes[leader], *(file[f"{leader}/{part}"] for part in _PARTS))
         except _UNREADABLE as error:
             raise RunError.at(show_path(self._path), f"is damaged ({error}); {_OVER}") from None

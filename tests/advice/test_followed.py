@@ -10,8 +10,10 @@ from click.testing import CliRunner
 
 from qxmix.cli.main import main
 from tests.advice.case import Case, of_recipe, of_script
+from tests.advice.engine_cases import ENGINE, prepare_engine
 from tests.advice.measured_cases import MEASURED, prepare_measured
 from tests.advice.more_cases import MORE, prepare
+from tests.advice.test_elsewhere import ELSEWHERE
 from tests.advice.texts import advice, pattern
 
 UNFOLLOWED = Path(__file__).with_name("unfollowed.txt")
@@ -235,12 +237,15 @@ def files(
     ):
         done = CliRunner().invoke(main, shlex.split(words.format(**paths)))
         assert done.exit_code == 0, done.output
-    return {
-        name: str(path) for name, path in (paths | prepare(folder, paths) | prepare_measured(folder, paths)).items()
-    }
+    for more in (prepare, prepare_measured, prepare_engine):
+        paths |= more(folder, paths)
+    return {name: str(path) for name, path in paths.items()}
 
 
-@pytest.mark.parametrize("case", [*COMMANDS, *RECIPES, *SCRIPTS, *MORE, *MEASURED], ids=lambda case: case.text[:50])
+CASES = (*COMMANDS, *RECIPES, *SCRIPTS, *MORE, *MEASURED, *ENGINE)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.text[:50])
 def test_what_the_message_says_works(case: Case, files: dict[str, str], tmp_path: Path) -> None:
     recipe = tmp_path / f"r{case.suffix}"
     words = files | {"r": str(recipe)} | ({"script": str(recipe)} if case.suffix != ".yaml" else {})
@@ -269,7 +274,7 @@ def test_a_file_of_types_is_put_beside_its_script(demo_model: Path, tmp_path: Pa
 
 def test_every_advice_is_followed_or_listed_with_the_reason() -> None:
     """A new message with advice needs a case above; the list of those that have none may only become shorter."""
-    followed = {case.text for case in (*COMMANDS, *RECIPES, *SCRIPTS, *MORE, *MEASURED)} | {TYPE_FILE}
+    followed = {case.text for case in CASES} | {TYPE_FILE, *ELSEWHERE}
     lines = UNFOLLOWED.read_text(encoding="utf-8").splitlines()
     listed = {line.partition("  ")[2] for line in lines if line and not line.startswith("#")}
     assert followed - advice() == set(), "no source has this text any more"

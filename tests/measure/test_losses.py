@@ -180,7 +180,11 @@ def test_two_numbers_of_bits_are_two_points(demo_model: Path, demo_text: bytes, 
 def test_texts_that_do_not_do(demo_model: Path, demo_text: bytes, tmp_path: Path) -> None:
     for text, told in (
         (passage(b"the world"), "needs at least 256; take a longer text"),
-        (passage(demo_text, first_chunk=500), r"not 502 \(--first-chunk and --chunks\); take a longer text"),
+        (passage(demo_text, first_chunk=500), r"no chunk 500: it has \d+, .* give a smaller --first-chunk"),
+        (
+            passage(demo_text, first_chunk=1, n_chunks=500),
+            r"not 501 \(--first-chunk and --chunks\); take a longer text",
+        ),
         (passage(demo_text, n_chunks=500), "has .* chunks of 128 tokens"),
     ):
         with pytest.raises(ModelFileError, match=told):
