@@ -14,7 +14,7 @@ from importlib import import_module
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from qxmix.quants import machine_code
+from qxmix.quants import machine_code, supply
 from qxmix.quants.stamp import identity
 
 if TYPE_CHECKING:
@@ -81,20 +81,8 @@ class _Kernel(Function):
             return self.made(*arguments)
         call = self._ready.get(kinds)
         if call is None:
-            call = self._ready[kinds] = self._prepared(kinds, arguments)
+            call = self._ready[kinds] = supply.function_of(self, kinds, arguments)
         return call(*arguments)
-
-    def _prepared(self, kinds: tuple[str, ...], arguments: tuple[object, ...]) -> Callable[..., object]:
-        path = machine_code.path_of(self.py_func, kinds)
-        if path is None:
-            return cast("Callable[..., object]", self.made)
-        found = machine_code.load(path, kinds)
-        if found is not None:
-            return found
-        result = _compiler().compiled(self.made, arguments)
-        if result is not None:
-            machine_code.keep(path, kinds, result)
-        return cast("Callable[..., object]", self.made)
 
 
 class _Intrinsic(_StandIn):

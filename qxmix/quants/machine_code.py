@@ -8,7 +8,7 @@ It is safe because everything it rests on is looked at, and numba is used where 
 
 * the folder's name has the versions of numba and llvmlite, the processor and the sources (``stamp``), the file's
   name the version of its layout, what the kernel was made of and the kinds of its arguments; a digest in front of
-  the file covers the rest;
+  the file covers the rest and both names, so that no file passes for another;
 * arguments are C-contiguous aligned arrays, whole numbers and floats, and nothing is returned;
 * when it is kept, the parameters that numba compiled are compared with those that will be passed, and whatever the
   code refers to must be one of three functions of numba's runtime (``runtime``) or of a few of the C library;
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from qxmix.quants.compiler import Compiled
 
-_MAGIC = b"qxmix kernel 2\n"
+_MAGIC = b"qxmix kernel 3\n"
 _LIBRARY = frozenset({"memcpy", "memmove", "memset", "fma", "fmaf"})
 """Functions of the C library, which every Python process has, that kernels may call."""
 _HARMLESS = frozenset({"NUMBA_CACHE_DIR", "NUMBA_NUM_THREADS", "NUMBA_DISABLE_JIT", "NUMBA_THREADING_LAYER"})
@@ -52,7 +52,7 @@ _COUNT = count()
 """Libraries of one linker must have names of their own."""
 
 
-class _Kept(NamedTuple):
+class Kept(NamedTuple):
     """A file's contents, each an object file."""
 
     entry: bytes
@@ -105,7 +105,7 @@ def keep(path: Path, kinds: tuple[str, ...], compiled: Compiled) -> None:
     with contextlib.suppress(OSError):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            new.write_bytes(_MAGIC + hashlib.sha256(body).digest() + body)
+            new.write_bytes(_MAGIC + _digest(path, body) + body)
             new.replace(path)
         finally:
             new.unlink(missing_ok=True)
@@ -113,7 +113,7 @@ def keep(path: Path, kinds: tuple[str, ...], compiled: Compiled) -> None:
 
 def load(path: Path, kinds: tuple[str, ...]) -> Callable[..., None] | None:
     """A function that runs a kept kernel on arguments of these kinds; None where no whole file is there."""
-    kept = _read(path)
+    kept = read(path)
     if kept is None:
         return None
     builder = binding.JITLibraryBuilder().add_object_img(kept.code).add_object_img(kept.entry)
@@ -130,17 +130,22 @@ def load(path: Path, kinds: tuple[str, ...]) -> Callable[..., None] | None:
     return call
 
 
-def _read(path: Path) -> _Kept | None:
+def read(path: Path) -> Kept | None:
+    """What a file keeps; None where it is not there, not whole, or not what its name says."""
     try:
         data = path.read_bytes()
     except OSError:
         return None
     start = len(_MAGIC)
     digest, body = data[start : start + 32], data[start + 32 :]
-    if not data.startswith(_MAGIC) or hashlib.sha256(body).digest() != digest:
+    if not data.startswith(_MAGIC) or _digest(path, body) != digest:
         return None
     n_entry = int.from_bytes(body[:8], "little")
-    return _Kept(body[8 : 8 + n_entry], body[8 + n_entry :])
+    return Kept(body[8 : 8 + n_entry], body[8 + n_entry :])
+
+
+def _digest(path: Path, body: bytes) -> bytes:
+    return hashlib.sha256(f"{path.parent.name}/{path.stem}\n".encode() + body).digest()
 
 
 @cache

@@ -57,7 +57,7 @@ def cache_dir() -> Path:
     raise RunError("no folder can keep the compiled kernels: set NUMBA_CACHE_DIR to one that may be written")
 
 
-_KEEPING = frozenset({"machine_code", "entry", "object_file", "runtime", "stamp"})
+_KEEPING = frozenset({"machine_code", "entry", "object_file", "runtime", "stamp", "supply"})
 """Modules that say how code is kept, not what it is: a change of them compiles nothing anew."""
 
 
@@ -126,12 +126,17 @@ def _sources(module: str) -> dict[Path, bytes]:
 
 
 @cache
-def source_stamp(module: str) -> str:
-    """Digest of the sources that a kernel of ``qxmix.quants.<module>`` is compiled from, and of numba's version."""
-    digest = hashlib.sha256(_compiler())
+def sources_digest(module: str) -> str:
+    """Digest of the sources that a kernel of ``qxmix.quants.<module>`` is compiled from."""
+    digest = hashlib.sha256()
     for _, source in sorted(_sources(module).items()):
         digest.update(source)
     return digest.hexdigest()[:16]
+
+
+def source_stamp(module: str) -> str:
+    """Digest of the sources, and of numba's version."""
+    return hashlib.sha256(_compiler() + sources_digest(module).encode()).hexdigest()[:16]
 
 
 def kernel_dir(module: str) -> Path:
@@ -171,13 +176,16 @@ def _processor() -> str:
 
 
 def identity(value: object) -> object:
-    """What a value that a kernel closes over means to the compiled code, equal from process to process."""
+    """What a value that a kernel closes over means to the compiled code, whoever compiles it.
+
+    Equal from process to process, and for every version of numba: which one compiled is in the name of the folder.
+    """
     function = getattr(value, "py_func", value)
     if isinstance(function, FunctionType):
         cells = tuple(identity(cell.cell_contents) for cell in function.__closure__ or ())
         # A factory's kernel has the stamp of the factory's module, which does not know what it was called with.
-        stamp = source_stamp(within_package(function))
-        return stamp, function.__qualname__, function.__code__.co_firstlineno, cells
+        digest, code = sources_digest(within_package(function)), function.__code__
+        return digest, code.co_qualname, code.co_firstlineno, cells
     if isinstance(value, np.ndarray):
         return value.dtype.str, value.shape, value.tobytes()
     return repr(value)

@@ -125,11 +125,16 @@ def test_a_file_of_another_kernel_is_not_run(tmp_path: Path) -> None:
     call(tmp_path, "scratch", 4)
     (path,) = tmp_path.rglob("*.code")
     whole = path.read_bytes()
-    layout = whole.index(b"2\n")
+    layout = whole.index(b"3\n")
     for at in (layout, 20, 60, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
         assert call(tmp_path, "scratch", 4) == "None [4.0, 6.0, 8.0, 10.0] True"
         assert path.read_bytes() == whole
+    call(tmp_path, "every_kind", 0)
+    (other,) = set(tmp_path.rglob("*.code")) - {path}
+    path.write_bytes(other.read_bytes())
+    assert call(tmp_path, "scratch", 4) == "None [4.0, 6.0, 8.0, 10.0] True"
+    assert path.read_bytes() == whole
 
 
 def test_where_arrays_lie_otherwise_numba_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
