@@ -25,7 +25,6 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from llvmlite import binding
 
 from qxmix.quants.runtime import TEXT
 
@@ -53,6 +52,8 @@ def parameters(kinds: tuple[str, ...]) -> tuple[str, ...]:
 
 def object_code(symbol: str, kinds: tuple[str, ...], dead: frozenset[str]) -> bytes:
     """An object file of the entry to a kernel, of the runtime, and of what the kernel names and never reaches."""
+    from llvmlite import binding  # noqa: PLC0415 - where a kernel is kept, not where it is loaded
+
     never = "".join(f'@"{name}" = alias void (), ptr @never\n' for name in sorted(dead))
     module = binding.parse_assembly(TEXT + never + _text(symbol, kinds))
     return bytes(binding.Target.from_default_triple().create_target_machine(jit=True).emit_object(module))

@@ -2,7 +2,8 @@
 
 Loading numba and what it knows of types takes 1 s before the first weight is encoded, and none of it is needed to call
 a function whose code is there.  So beside numba's cache each kernel's object code is kept as it is, unchanged, with
-an entry that Python calls (``entry``), and both are linked by LLVM when they are first called.
+an entry that Python calls (``entry``), and both are linked when they are first called (``linker``; by LLVM what that
+cannot).
 
 It is safe because everything it rests on is looked at, and numba is used where it does not hold:
 
@@ -27,9 +28,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from llvmlite import binding
 
 from qxmix.quants import entry
+from qxmix.quants.linker import link
 from qxmix.quants.object_file import needs
 from qxmix.quants.runtime import PROVIDED
 from qxmix.quants.stamp import checks_bounds, identity, kernel_dir, within_package
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 _MAGIC = b"qxmix kernel 3\n"
 _LIBRARY = frozenset({"memcpy", "memmove", "memset", "fma", "fmaf"})
 """Functions of the C library, which every Python process has, that kernels may call."""
+_MEMORY = frozenset({"malloc", "free"})
+"""Those that ``runtime`` calls."""
 _HARMLESS = frozenset({"NUMBA_CACHE_DIR", "NUMBA_NUM_THREADS", "NUMBA_DISABLE_JIT", "NUMBA_THREADING_LAYER"})
 """Settings of numba that change no kernel's code."""
 _SETTINGS = ".numba_config.yaml"
@@ -116,17 +119,15 @@ def load(path: Path, kinds: tuple[str, ...]) -> Callable[..., None] | None:
     kept = read(path)
     if kept is None:
         return None
-    builder = binding.JITLibraryBuilder().add_object_img(kept.code).add_object_img(kept.entry)
-    # A library for each: what two files call alike is not mixed up, nor with numba's.
-    library = builder.add_current_process().export_symbol(entry.NAME).link(_linker(), f"{path}#{next(_COUNT)}")
-    function = entry.function_at(library[entry.NAME], kinds)
+    address, memory = link((kept.code, kept.entry), entry.NAME, _LIBRARY | _MEMORY) or _linked_by_llvm(path, kept)
+    function = entry.function_at(address, kinds)
 
     def call(*arguments: Any) -> None:
         if function(*arguments):
             # Kernels raise nothing, and numba's code only where it gets no memory.
             raise MemoryError("a kernel found no memory for its scratch")
 
-    call.keeps = library  # type: ignore[attr-defined]  # the code lives as long as the function
+    call.keeps = memory  # type: ignore[attr-defined]  # the code lives as long as the function
     return call
 
 
@@ -148,9 +149,21 @@ def _digest(path: Path, body: bytes) -> bytes:
     return hashlib.sha256(f"{path.parent.name}/{path.stem}\n".encode() + body).digest()
 
 
+def _linked_by_llvm(path: Path, kept: _Kept) -> tuple[int, object]:
+    """Address of the entry, and what holds the code."""
+    from llvmlite import binding  # noqa: PLC0415 - 50 ms, for processors and systems that ``linker`` does not know
+
+    builder = binding.JITLibraryBuilder().add_object_img(kept.code).add_object_img(kept.entry)
+    # A library for each: what two files call alike is not mixed up, nor with numba's.
+    library = builder.add_current_process().export_symbol(entry.NAME).link(_linker(), f"{path}#{next(_COUNT)}")
+    return library[entry.NAME], library
+
+
 @cache
 def _linker() -> Any:
     """LLVM's, which takes 1 to 6 ms for a kernel; its older one, which compiles a module for each, took 22."""
+    from llvmlite import binding  # noqa: PLC0415 - as above
+
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
     return binding.create_lljit_compiler()

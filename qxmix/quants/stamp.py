@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING
 
 import llvmlite
 import numpy as np
-from llvmlite import binding
 
 from qxmix.errors import RunError
 from qxmix.resources import cache_homes
@@ -57,7 +56,7 @@ def cache_dir() -> Path:
     raise RunError("no folder can keep the compiled kernels: set NUMBA_CACHE_DIR to one that may be written")
 
 
-_KEEPING = frozenset({"machine_code", "entry", "object_file", "runtime", "stamp", "supply"})
+_KEEPING = frozenset({"machine_code", "entry", "linker", "object_file", "runtime", "stamp", "supply"})
 """Modules that say how code is kept, not what it is: a change of them compiles nothing anew."""
 
 
@@ -169,10 +168,43 @@ def checks_bounds() -> bool:
 
 @cache
 def _processor() -> str:
-    """Digest of the processor and of its features that code is compiled for."""
+    """Digest of the processor and of its features that code is compiled for.
+
+    LLVM tells them, which takes 50 ms to load.  What it told stands in a file until the machine is started anew.
+    """
     told = [os.environ.get(name) for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")]
+    boot = _boot()
+    if boot is None:
+        return _asked_of_llvm(told)
+    asked = hashlib.sha256(repr((boot, str(llvmlite.__version__), told)).encode()).hexdigest()
+    kept = cache_dir() / "processor"
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        words = kept.read_text().split()
+        if words[:1] == [asked] and len(words) == 2:  # noqa: PLR2004
+            return words[1]
+    found, new = _asked_of_llvm(told), kept.with_suffix(f".{os.getpid()}.new")
+    with contextlib.suppress(OSError):
+        try:
+            new.write_text(f"{asked} {found}\n")
+            new.replace(kept)
+        finally:
+            new.unlink(missing_ok=True)
+    return found
+
+
+def _asked_of_llvm(told: list[str | None]) -> str:
+    from llvmlite import binding  # noqa: PLC0415 - as :func:`_processor` says
+
     found = (binding.get_process_triple(), binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten())
     return hashlib.sha256(repr((found, told)).encode()).hexdigest()[:12]
+
+
+def _boot() -> str | None:
+    """What this start of this machine is called, by which no other machine, nor this one with another processor, is."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text()
+    except OSError:
+        return None
 
 
 def identity(value: object) -> object:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from llvmlite import binding
 from numba.core.runtime import nrtdynmod
 
-from qxmix.quants import entry, runtime
+from qxmix.quants import entry, runtime, stamp
+from qxmix.quants.linker import link
 from qxmix.quants.machine_code import kinds, path_of
 from qxmix.quants.object_file import needs
 
@@ -22,7 +26,11 @@ KERNELS = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np
+from qxmix.quants import machine_code
 from qxmix.quants.jit import kernel
+
+if "by_llvm" in sys.argv:
+    machine_code.link = lambda *_: None
 
 @kernel
 def scratch(x, n, factor, out):
@@ -74,15 +82,15 @@ if sys.argv[1] == "every_kind":
     sys.exit()
 out = np.zeros(4, np.float32)
 found = globals()[sys.argv[1]](np.arange(4, dtype=np.float32), int(sys.argv[2]), np.float32(2), out)
-print(found, out.tolist(), "numba" in sys.modules)
+print(found, out.tolist(), "numba" in sys.modules, *["llvmlite.binding" in sys.modules][: len(sys.argv) - 3])
 """
 
 
-def call(tmp_path: Path, name: str, n: int, **environment: str) -> str:
+def call(tmp_path: Path, name: str, n: int, *told: str, **environment: str) -> str:
     script = tmp_path / "kernels_of_test.py"
     script.write_text(KERNELS)
     env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "kernels"), **environment}
-    command = [sys.executable, str(script), name, str(n)]
+    command = [sys.executable, str(script), name, str(n), *told]
     done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
     return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
 
@@ -92,6 +100,15 @@ def test_a_kernel_with_scratch_needs_no_numba_the_second_time(tmp_path: Path) ->
     assert call(tmp_path, "scratch", 4) == "None [4.0, 6.0, 8.0, 10.0] False"
     assert call(tmp_path, "scratch", 0) == "None [0.0, 0.0, 0.0, 0.0] False"
     assert call(tmp_path, "scratch", 1 << 55).startswith("MemoryError: ")
+
+
+def test_code_is_linked_without_llvm_and_by_it_where_that_cannot_be(tmp_path: Path) -> None:
+    call(tmp_path, "scratch", 4)
+    linked = sys.platform == "linux" and platform.machine() == "x86_64"
+    assert call(tmp_path, "scratch", 4, "told") == f"None [4.0, 6.0, 8.0, 10.0] False {not linked}"
+    assert call(tmp_path, "scratch", 4, "by_llvm") == "None [4.0, 6.0, 8.0, 10.0] False True"
+    assert call(tmp_path, "every_kind", 0, "by_llvm") == "True"
+    assert call(tmp_path, "every_kind", 0, "by_llvm") == "False"
 
 
 def test_threads_call_one_kernel_with_arguments_of_every_kind(tmp_path: Path) -> None:
@@ -164,3 +181,51 @@ def test_the_header_of_memory_is_numbas() -> None:
 
 def test_other_object_files_are_not_read() -> None:
     assert needs(b"\xcf\xfa\xed\xfe" + bytes(100)) is None
+    assert link([b"\xcf\xfa\xed\xfe" + bytes(100)], "entry", ()) is None
+
+
+SQUARE = """
+declare double @fma(double, double, double)
+@offset = {kind} double 3.0
+define double @squared(double %x) {{
+  %y = load double, ptr @offset
+  %z = call double @fma(double %x, double %x, double %y)
+  ret double %z
+}}
+"""
+
+
+def compiled(text: str, **options: object) -> bytes:
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    machine = binding.Target.from_default_triple().create_target_machine(**options)
+    return bytes(machine.emit_object(binding.parse_assembly(text)))
+
+
+@pytest.mark.skipif(sys.platform != "linux" or platform.machine() != "x86_64", reason="what the linker is for")
+def test_the_linker_does_what_it_knows_and_nothing_else() -> None:
+    code = compiled(SQUARE.format(kind="constant"), jit=True)
+    linked = link([code], "squared", {"fma"})
+    assert linked is not None
+    assert ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_double)(linked.address)(5.0) == 28.0
+    assert link([code], "squared", ()) is None
+    assert link([code], "cubed", {"fma"}) is None
+    assert link([code[:0x12] + b"\xb7" + code[0x13:]], "squared", {"fma"}) is None
+    assert link([compiled(SQUARE.format(kind="global"), jit=True)], "squared", {"fma"}) is None
+    assert link([compiled(SQUARE.format(kind="constant"), codemodel="small")], "squared", {"fma"}) is None
+
+
+def test_the_processor_is_asked_for_once_until_the_machine_starts_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stamp, "cache_dir", lambda: tmp_path)
+    cpus = iter(("cpu1", "cpu2", "cpu3", "cpu4", "cpu5"))
+    monkeypatch.setattr(stamp, "_asked_of_llvm", lambda _told: next(cpus))
+    told, boots = stamp._processor.__wrapped__, iter("aabbb")
+    monkeypatch.setattr(stamp, "_boot", lambda: next(boots, None))
+    assert [told() for _ in range(3)] == ["cpu1", "cpu1", "cpu2"]
+    (tmp_path / "processor").write_bytes(b"\xff\x00")
+    assert [told() for _ in range(2)] == ["cpu3", "cpu3"]
+    assert [told() for _ in range(2)] == ["cpu4", "cpu5"], "a system that does not tell its start"
+    monkeypatch.undo()
+    assert stamp._processor() == stamp._asked_of_llvm([None, None])
