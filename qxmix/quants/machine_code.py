@@ -149,7 +149,7 @@ def _digest(path: Path, body: bytes) -> bytes:
     return hashlib.sha256(f"{path.parent.name}/{path.stem}\n".encode() + body).digest()
 
 
-def _linked_by_llvm(path: Path, kept: _Kept) -> tuple[int, object]:
+def _linked_by_llvm(path: Path, kept: Kept) -> tuple[int, object]:
     """Address of the entry, and what holds the code."""
     from llvmlite import binding  # noqa: PLC0415 - 50 ms, for processors and systems that ``linker`` does not know
 
