@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -17,7 +18,7 @@ def data_dir(name: str) -> Path:
     return inside if inside.is_dir() else package.parent / name
 
 
-def cache_homes() -> tuple[Path, ...]:
+def cache_homes() -> Iterator[Path]:
     """Folders for what can be made or read again, the best first; they need not exist or be writable.
 
     ``$XDG_CACHE_HOME/qxmix``, ``~/.cache/qxmix``, and one of the user's own among the temporary ones.  A home that is
@@ -26,12 +27,14 @@ def cache_homes() -> tuple[Path, ...]:
     # Where nothing tells a home, not even the list of users, "~" stays as it is.
     home = "" if os.environ.get("HOME") == "" else os.path.expanduser("~/.cache")  # noqa: PTH111
     user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
-    given = [Path(base) for base in (os.environ.get("XDG_CACHE_HOME", ""), home) if os.path.isabs(base)]  # noqa: PTH117
-    from tempfile import gettempdir  # noqa: PLC0415 - a plan has no use for it
+    for base in (os.environ.get("XDG_CACHE_HOME", ""), home):
+        if os.path.isabs(base):  # noqa: PTH117
+            yield Path(base) / "qxmix"
+    from tempfile import gettempdir  # noqa: PLC0415 - 10 ms, for those who have no other
 
-    return (*(base / "qxmix" for base in given), Path(gettempdir()) / f"qxmix-{user}")
+    yield Path(gettempdir()) / f"qxmix-{user}"
 
 
 def cache_home() -> Path:
     """The first of :func:`cache_homes`."""
-    return cache_homes()[0]
+    return next(cache_homes())

@@ -6,20 +6,23 @@ program may have written into the unfinished file.  So the process that answers 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qxmix.errors import RunError
-from qxmix.execute.drive import drive
+from qxmix.execute.drive import drive_bundles
 from qxmix.execute.ledger import Ledger
 from qxmix.execute.result import TensorResult
-from qxmix.execute.task import Task, TaskResult
+from qxmix.execute.task import Bundle, Task, TaskResult
 from qxmix.execute.tasks import reading_target
 from qxmix.plan import Plan
 
 if TYPE_CHECKING:
     from qxmix.execute.workers import Pool
+
+TOGETHER_NBYTES = 2 << 20
+"""What one worker reads before it is asked for again: a leaf of a small model takes less time than handing it over."""
 
 
 def check_data(
@@ -52,7 +55,7 @@ def check_data(
         found.add(result, task.model_nbytes)
         on_checked(found.done_nbytes, task.name)
 
-    drive((reading_target(task, n_rows=0) for task in tasks), pool, run, note)
+    drive_bundles(_together(reading_target(task, n_rows=0) for task in tasks), pool, (run,), note)
     for planned, written, read in zip(plan.tensors, tensors, found.results(), strict=True):
         if read.sha256 != written.sha256:
             text = (
@@ -60,3 +63,17 @@ def check_data(
                 " failing, or the workers do not share this folder. Go on with --resume, which makes such tensors anew"
             )
             raise RunError.at(paths[planned.shard], text)
+
+
+def _together(tasks: Iterable[Task]) -> Iterator[Bundle]:
+    """Neighbours in one file, a few megabytes at a time."""
+    held: list[Task] = []
+    nbytes = 0
+    for task in tasks:
+        if held and (nbytes + task.source_nbytes > TOGETHER_NBYTES or task.source != held[0].source):
+            yield tuple(held)
+            held, nbytes = [], 0
+        held.append(task)
+        nbytes += task.source_nbytes
+    if held:
+        yield tuple(held)

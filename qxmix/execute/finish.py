@@ -28,7 +28,7 @@ def write_headers(job: Job, tensors: tuple[TensorResult, ...], roots: Roots) -> 
     for i, (path, planned) in enumerate(zip(job.target.partials, job.plan.files, strict=True)):
         header = provenance.fill(planned.header, values) if i == 0 else planned.header
         files.write_header(path, header)
-        files.check(path, planned, header, i)
+        files.check(path, planned, header)
 
 
 def read_finished(run: Pass, tensors: Sequence[tuple[TensorResult, ...]]) -> None:

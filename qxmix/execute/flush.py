@@ -49,8 +49,12 @@ class Flusher:
             raise RunError.at(path, f"the disk failed while writing (fdatasync: {error.strerror})") from error
         self._nbytes += nbytes
         if self._nbytes >= FLUSH_NBYTES:
-            self._nbytes = 0
-            self._wanted.set()
+            self.begin()
+
+    def begin(self) -> None:
+        """Set the disk to work on all that was written, while the caller reads it once more."""
+        self._nbytes = 0
+        self._wanted.set()
 
     def _run(self) -> None:
         while True:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qxmix.container.layout import OutputFile, output_path
-from qxmix.container.parse import parse_gguf
 from qxmix.container.recognize import PARTIAL
 from qxmix.errors import RunError
 from qxmix.execute.aids import Aids
@@ -106,11 +105,11 @@ def write_header(path: Path, header: bytes) -> None:
         file.write(header)
 
 
-def check(path: Path, planned: OutputFile, header: bytes, shard: int) -> None:
-    """Read a finished file's header again and compare it with the plan.
+def check(path: Path, planned: OutputFile, header: bytes) -> None:
+    """Read a finished file's header again and compare it with the one that was written.
 
     Raises:
-        RunError: length, header or an offset is not what was planned.
+        RunError: length or header is not what was planned.
 
     """
     nbytes = path.stat().st_size
@@ -119,7 +118,6 @@ def check(path: Path, planned: OutputFile, header: bytes, shard: int) -> None:
     with path.open("rb") as file:
         if file.read(len(header)) != header:
             raise RunError.at(path, "the header is not the one that was written; check the disk")
-    parse_gguf(path, shard)
 
 
 def sync(path: Path, aids: Aids) -> None:

@@ -154,6 +154,7 @@ def _carry_out(run: Pass, started: float) -> tuple[Result, ...]:
         roots = [Roots.of(job.plan, written) for job, written in zip(run.jobs, tensors, strict=True)]
         for job, written, root in zip(run.jobs, tensors, roots, strict=True):
             write_headers(job, written, root)
+        run.flusher.begin()
         read_finished(run, tensors)
         run.say("sync")
         sync_started = time.perf_counter()

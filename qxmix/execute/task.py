@@ -74,4 +74,5 @@ class TaskResult(NamedTuple):
 
 
 Bundle = tuple[Task, ...]
-"""One leaf as several outputs want it: tasks that read the same bytes, each for a file of its own."""
+"""One leaf as several outputs want it: tasks that read the same bytes, each for a file of its own.  Or several leaves
+of one file that are only hashed."""

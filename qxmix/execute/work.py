@@ -39,6 +39,8 @@ def run_task(task: Task) -> TaskResult:
 def run_bundle(bundle: Bundle) -> tuple[TaskResult, ...]:
     """Do all tasks of a leaf: it is read and decoded once, and each distinct encoding of it is made once.
 
+    Tasks that only hash may be of several leaves of one file.
+
     Returns:
         One result per task, in their order.
 
@@ -52,6 +54,12 @@ def run_bundle(bundle: Bundle) -> tuple[TaskResult, ...]:
     try:
         with ExitStack() as opened:
             source = opened.enter_context(Path(task.source).open("rb", buffering=0))
+            if task.action == "hash":
+                found: list[TaskResult] = []
+                for task in bundle:
+                    source.seek(task.source_offset)
+                    found += _copy((task,), source, (None,))
+                return tuple(found)
             source.seek(task.source_offset)
             targets = [_open_target(t, opened) for t in bundle]
             if task.action == "measure":

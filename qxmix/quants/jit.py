@@ -75,6 +75,12 @@ class _Kernel(Function):
         super().__init__(function, kept=True)
         self._ready: dict[tuple[str, ...], Callable[..., object]] = {}
 
+    @cached_property
+    def made(self) -> Any:
+        """Numba's dispatcher."""
+        _name_apart(self.py_func)
+        return super().made
+
     def __call__(self, *arguments: object) -> object:
         kinds = machine_code.kinds(arguments)
         if kinds is None:
@@ -123,7 +129,6 @@ def _name_apart(function: Callable[..., object]) -> None:
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
     """Compile ``function`` on its first call, or load it from the cache."""
-    _name_apart(function)
     return cast("Callable[P, R]", _Kernel(function))
 
 

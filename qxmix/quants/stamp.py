@@ -13,10 +13,11 @@ import hashlib
 import os
 import re
 import sys
-import tempfile
 from functools import cache
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
+from threading import get_ident
 from types import FunctionType
 from typing import TYPE_CHECKING
 
@@ -45,14 +46,17 @@ def cache_dir() -> Path:
 
     """
     given = os.environ.get("NUMBA_CACHE_DIR")
-    kept = [home / "kernels" for home in cache_homes()]
-    for path in [Path(given), *kept] if given else kept:
+    kept = (home / "kernels" for home in cache_homes())
+    for path in chain([Path(given)], kept) if given else kept:
         # Code that another user could have written is not run.
         with contextlib.suppress(OSError):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=path):
-                if str(path) == given or not hasattr(os, "getuid") or path.stat().st_uid == os.getuid():
-                    return path
+            # Not by ``tempfile``, which imports numbers of chance.
+            probe = path / f".{os.getpid()}.{get_ident()}"
+            probe.touch()
+            probe.unlink()
+            if str(path) == given or not hasattr(os, "getuid") or path.stat().st_uid == os.getuid():
+                return path
     raise RunError("no folder can keep the compiled kernels: set NUMBA_CACHE_DIR to one that may be written")
 
 
@@ -94,20 +98,17 @@ def imported_modules(source: bytes, module: str) -> set[str]:
 
 
 @cache
-def _read(module: str) -> tuple[bytes, frozenset[str]] | None:
-    """A module's source and the modules of this package it may import; None where there is no such module.
+def _read(module: str) -> tuple[Path, bytes, frozenset[str]] | None:
+    """A module's file, its source and the modules of this package it may import; None where there is no such module.
 
     Each is read once, since an encoder's modules all import the same twenty.
     """
-    path = _path(module)
-    if not path.exists():
+    path = _PACKAGE.joinpath(*module.split(".")).with_suffix(".py")
+    try:
+        source = path.read_bytes()
+    except FileNotFoundError:
         return None
-    source = path.read_bytes()
-    return source, frozenset(imported_modules(source, module))
-
-
-def _path(module: str) -> Path:
-    return _PACKAGE.joinpath(*module.split(".")).with_suffix(".py")
+    return path, source, frozenset(imported_modules(source, module))
 
 
 def _sources(module: str) -> dict[Path, bytes]:
@@ -115,10 +116,9 @@ def _sources(module: str) -> dict[Path, bytes]:
     found: dict[Path, bytes] = {}
     seen, todo = {module, *_KEEPING}, [module]
     while todo:
-        name = todo.pop()
-        if read := _read(name):
-            source, imported = read
-            found[_path(name)] = source
+        if read := _read(todo.pop()):
+            path, source, imported = read
+            found[path] = source
             todo += imported - seen
             seen |= imported
     return found

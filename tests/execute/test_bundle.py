@@ -11,7 +11,7 @@ import pytest
 from qxmix import quants
 from qxmix.errors import ModelFileError, PlanError, RunError
 from qxmix.execute import work
-from qxmix.execute.tasks import make_bundles, make_tasks, refuse_too_little_memory
+from qxmix.execute.tasks import make_bundles, make_tasks, reading_target, refuse_too_little_memory
 from qxmix.plan import peak_nbytes
 from qxmix.planning.memory import Chunking
 from tests.execute.plans import f16_model, mixes_of, plan_for, uniform_imatrix, weights, write_model
@@ -128,3 +128,16 @@ def test_a_write_that_fails_names_the_file(plans: list[Plan], tmp_path: Path) ->
     (tmp_path / "2.gguf").symlink_to("/dev/full")
     with pytest.raises(RunError, match=r"2\.gguf: no space left"):
         work.run_bundle(bundle)
+
+
+def test_leaves_of_one_file_are_hashed_together(plans: list[Plan], tmp_path: Path) -> None:
+    target = tmp_path / "out.gguf"
+    target.write_bytes(bytes(range(256)) * (plans[0].file_nbytes // 256 + 1))
+    tasks = tuple(reading_target(task, n_rows=0) for task in tasks_of(plans[0], target, Chunking()))
+    found = work.run_bundle(tasks)
+    assert found == tuple(map(work.run_task, tasks))
+    assert len({result.digest for result in found}) > 1
+    first, last = tasks[0], tasks[-1]
+    target.write_bytes(target.read_bytes()[: last.source_offset + 1])
+    with pytest.raises(RunError, match=f"ends inside tensor {last.name}"):
+        work.run_bundle((first, last))

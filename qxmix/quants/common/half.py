@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llvmlite import ir
-
 from qxmix.quants.jit import Late, intrinsic
 
 if TYPE_CHECKING:
+    from llvmlite import ir
     from numba.core import types
 else:
+    ir = Late("llvmlite.ir")
     types = Late("numba.core.types")
-
-_BITS = ir.IntType(16)
 
 
 def _has_instruction(context: Any) -> bool:
@@ -44,10 +42,10 @@ def rounded_half(typing_context, x):
 
     def build(context, builder, sig, args):
         if not _has_instruction(context):
-            return ir.Constant(_BITS, 0)
-        bits = builder.bitcast(builder.fptrunc(args[0], ir.HalfType()), _BITS)
+            return ir.Constant(ir.IntType(16), 0)
+        bits = builder.bitcast(builder.fptrunc(args[0], ir.HalfType()), ir.IntType(16))
         for compare, most in ((builder.icmp_signed, 0x7E00), (builder.icmp_unsigned, 0xFE00)):
-            limit = ir.Constant(_BITS, most)
+            limit = ir.Constant(ir.IntType(16), most)
             bits = builder.select(compare("<", bits, limit), bits, limit)
         return bits
 

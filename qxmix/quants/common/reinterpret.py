@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llvmlite import ir
-
 from qxmix.quants.jit import Late, intrinsic
 
 if TYPE_CHECKING:
+    from llvmlite import ir
     from numba.core import errors, imputils, types
     from numba.np import arrayobj
 else:
+    ir = Late("llvmlite.ir")
     errors, types = Late("numba.core.errors"), Late("numba.core.types")
     imputils, arrayobj = Late("numba.core.imputils"), Late("numba.np.arrayobj")
 

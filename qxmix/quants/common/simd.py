@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llvmlite import ir
-
 from qxmix.quants.common.width import WIDTH
 from qxmix.quants.jit import Late, intrinsic
 
 if TYPE_CHECKING:
+    from llvmlite import ir
     from numba.core import cgutils, types
 
     from qxmix.quants.common import vector as vec
 else:
+    ir = Late("llvmlite.ir")
     cgutils, types = Late("numba.core.cgutils"), Late("numba.core.types")
     vec = Late("qxmix.quants.common.vector")
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llvmlite import ir
-
 from qxmix.quants.common.width import WIDTH
 from qxmix.quants.jit import Late, intrinsic
 
 if TYPE_CHECKING:
+    from llvmlite import ir
     from numba.core import cgutils, errors, types
 
     from qxmix.quants.common import vector as vec
 else:
+    ir = Late("llvmlite.ir")
     cgutils, errors, types = Late("numba.core.cgutils"), Late("numba.core.errors"), Late("numba.core.types")
     vec = Late("qxmix.quants.common.vector")
 
-_INT = ir.IntType(32)
 _HALF = WIDTH // 2
 
 
@@ -54,21 +53,23 @@ def load_halfwords(typing_context, array, index):
 
 def _lanes(builder: Any, value: Any, first: int, n: int) -> Any:
     """``n`` of the lanes of a vector."""
-    return builder.shuffle_vector(value, value, ir.Constant(ir.VectorType(_INT, n), list(range(first, first + n))))
+    return builder.shuffle_vector(
+        value, value, ir.Constant(ir.VectorType(ir.IntType(32), n), list(range(first, first + n)))
+    )
 
 
 def _permuted(builder: Any, name: str, n: int, table: Any, index: Any) -> Any:
     """An instruction of the CPU that picks lanes of ``table`` (n,) by the low bits of ``index`` (n,)."""
     floats = ir.VectorType(ir.FloatType(), n)
-    kind = ir.FunctionType(floats, [floats, ir.VectorType(_INT, n)])
+    kind = ir.FunctionType(floats, [floats, ir.VectorType(ir.IntType(32), n)])
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [table, index])
 
 
 def _selected(builder: Any, table: Any, index: Any, n_entries: int) -> Any:
     """The same by choices between two, bit by bit, for any CPU."""
-    every = ir.Constant(ir.VectorType(_INT, WIDTH), [0] * WIDTH)
+    every = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [0] * WIDTH)
     entries = [
-        builder.shuffle_vector(table, table, ir.Constant(ir.VectorType(_INT, WIDTH), [i] * WIDTH))
+        builder.shuffle_vector(table, table, ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [i] * WIDTH))
         for i in range(n_entries)
     ]
     for bit in range(n_entries.bit_length() - 1):
@@ -90,7 +91,7 @@ def _chosen(context: Any, builder: Any, n_entries: int, table: Any, index: Any) 
     name = "llvm.x86.avx.vpermilvar.ps.256" if n_entries == 4 else "llvm.x86.avx2.permps"  # noqa: PLR2004
     low = _lanes(builder, table, 0, _HALF)
     halves = [_permuted(builder, name, _HALF, low, _lanes(builder, index, at, _HALF)) for at in (0, _HALF)]
-    both = ir.Constant(ir.VectorType(_INT, WIDTH), list(range(WIDTH)))
+    both = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), list(range(WIDTH)))
     return builder.shuffle_vector(*halves, both)
 
 
@@ -111,7 +112,7 @@ def spread_lane(typing_context, vector, lane):
     """One lane, a constant, in every lane."""
     if not isinstance(lane, types.scalars.IntegerLiteral):
         raise errors.RequireLiteralValue("the lane must be a constant")
-    at = ir.Constant(ir.VectorType(_INT, WIDTH), [lane.literal_value] * WIDTH)
+    at = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [lane.literal_value] * WIDTH)
     signature = vec.FLOATS(vec.FLOATS, lane)
     return signature, lambda context, builder, sig, args: builder.shuffle_vector(args[0], args[0], at)
 
@@ -129,7 +130,7 @@ def two_least(typing_context, least, second):
             (a, c), (b, d) = [[_lanes(builder, v, at, n) for at in (0, n)] for v in (a, b)]
             b = less(builder, [less(builder, [b, d]), more(builder, [a, c])])
             a = less(builder, [a, c])
-        first = ir.Constant(_INT, 0)
+        first = ir.Constant(ir.IntType(32), 0)
         return context.make_tuple(builder, result, [builder.extract_element(v, first) for v in (a, b)])
 
     return result(vec.FLOATS, vec.FLOATS), build
