@@ -2,46 +2,118 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Callable
 from difflib import get_close_matches
 from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+import qxmix
 from qxmix.cli.complete import complete_types
+from qxmix.errors import RunError
 from qxmix.quants import QUANT_TYPES, find
+from qxmix.quants.processor_levels import LEVELS, machine
+
+if TYPE_CHECKING:
+    from qxmix.quants.warmup import Kernel
 
 
 @click.command()
 @click.argument("names", metavar="[TYPE]...", nargs=-1, shell_complete=complete_types)
 @click.option("--all", "every", is_flag=True, help="All types, and error feedback and the exhaustive search, too.")
-def command(names: tuple[str, ...], *, every: bool) -> None:
+@click.option(
+    "--wheel",
+    "wheel",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Compile for other machines instead, and pack the code as a wheel of qxmix-kernels into FOLDER.",
+)
+@click.option(
+    "--level",
+    "level_names",
+    type=click.Choice([level.name for level in LEVELS]),
+    multiple=True,
+    help="With --wheel, processors to compile for, as often as wanted (default: x86-64-v3 and -v4; on ARM64 armv8).",
+)
+def command(names: tuple[str, ...], *, every: bool, wheel: Path | None, level_names: tuple[str, ...]) -> None:
     """Compile the kernels of TYPEs (default: all types) into the cache, so that the first apply need not wait.
 
     Error feedback and the exhaustive search have kernels of their own, which only --all compiles.
 
-    Compiled kernels are kept in $NUMBA_CACHE_DIR, else in the user's cache folder, else in a temporary folder.
+    Compiled kernels are kept in $NUMBA_CACHE_DIR, else in the user's cache folder, else in a temporary folder. Those
+    that an installed wheel of qxmix-kernels has are not compiled.
     """
-    from qxmix.quants.stamp import cache_dir  # noqa: PLC0415 - LLVM, not needed for --help
-    from qxmix.quants.warmup import Kernel, every_kernel, pending, warm  # noqa: PLC0415
-
     if every and names:
         raise click.UsageError("--all is of all types: leave out the TYPEs, or --all")
+    if level_names and wheel is None:
+        raise click.UsageError("--level is for what is shipped: give --wheel FOLDER, too")
     chosen = [_known(name) for name in names] or [t.name for t in QUANT_TYPES if t.codec]
+    from qxmix.quants.warmup import Kernel, every_kernel  # noqa: PLC0415 - LLVM, not needed for --help
+
     plain = (Kernel(name, way) for way in ("decode", "encode") for name in chosen)
     kernels = every_kernel() if every else tuple(plain)
+    if wheel is None:
+        _warm(kernels)
+    else:
+        _ship(kernels, wheel, level_names)
+
+
+def _warm(kernels: tuple[Kernel, ...]) -> None:
+    from qxmix.quants.stamp import cache_dir  # noqa: PLC0415 - LLVM
+    from qxmix.quants.warmup import pending, warm  # noqa: PLC0415
+
     todo = pending(kernels)
+    _tell_shipped(kernels)
     if not todo:
         click.echo(f"All {len(kernels)} kernels are compiled already, in {cache_dir()}")
         return
     click.echo(f"Compiling {len(todo)} of {len(kernels)} kernels into {cache_dir()}")
+    warm(todo, on_done=_counter(len(todo)))
+
+
+def _tell_shipped(kernels: tuple[Kernel, ...]) -> None:
+    """How many of the kernels an installed wheel has, and for what."""
+    from qxmix.quants.shipped import DISTRIBUTION, package  # noqa: PLC0415 - LLVM
+    from qxmix.quants.warmup import shipped_level  # noqa: PLC0415
+
+    if package() is None:
+        return
+    levels = [level.name for level in map(shipped_level, kernels) if level]
+    fits = f", for {' and '.join(sorted(set(levels)))}" if levels else ": it is for other processors or another qxmix"
+    click.echo(f"{DISTRIBUTION} has {len(levels)} of {len(kernels)} kernels{fits}")
+
+
+def _ship(kernels: tuple[Kernel, ...], folder: Path, level_names: tuple[str, ...]) -> None:
+    from qxmix.quants.kernels_wheel import write_wheel  # noqa: PLC0415 - LLVM
+    from qxmix.quants.shipping import compile_missing, files, missing, root  # noqa: PLC0415
+
+    if sys.platform != "linux":
+        raise RunError("kernels are compiled for other machines on Linux alone, whose object files qxmix can read")
+    levels = [level for level in LEVELS if level.name in level_names]
+    levels = levels or [level for level in LEVELS if level.machine == machine() and level.usual]
+    for level in levels:
+        if level.machine != machine():
+            raise RunError(f"{level.name}: numba compiles for it on {level.machine} alone, and this is {machine()}")
+    for level in levels:
+        todo = missing(kernels, level)
+        click.echo(f"Compiling {len(todo)} of {len(kernels)} kernels for {level.name} into {root()}")
+        compile_missing(kernels, level, _counter(len(todo)))
+    path = write_wheel(folder, qxmix.__version__, levels, files(kernels, levels))
+    click.echo(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
+
+
+def _counter(n: int) -> Callable[[Kernel], None]:
+    """Tells of each of ``n`` kernels that is done."""
     start, done = time.perf_counter(), count(1)
-    warm(
-        todo,
-        on_done=lambda k: click.echo(
-            f"  {next(done):3} of {len(todo)}  {time.perf_counter() - start:5.1f} s  {k.type} {k.direction}"
-        ),
-    )
+
+    def tell(kernel: Kernel) -> None:
+        click.echo(f"  {next(done):3} of {n}  {time.perf_counter() - start:5.1f} s  {kernel.type} {kernel.direction}")
+
+    return tell
 
 
 def _known(name: str) -> str:

@@ -89,12 +89,20 @@ def _array_kind(dtype: np.dtype[Any], n_dims: int, flags: int) -> str:
 
 def path_of(function: Callable[..., object], kinds: tuple[str, ...]) -> Path | None:
     """The file of a kernel for such arguments; None where only numba knows what code it would run."""
+    return kernel_dir(within_package(function)) / file_name(function, kinds) if usable() else None
+
+
+def usable() -> bool:
+    """Whether files may be used: no setting of numba changes code, and arrays lie as the entry reads them."""
     set_ = (name for name, value in os.environ.items() if name.startswith("NUMBA_") and value)
-    if checks_bounds() or not _HARMLESS.issuperset(set_) or Path(_SETTINGS).exists() or not entry.arrays_are_as_drawn():
-        return None
+    unset = not checks_bounds() and _HARMLESS.issuperset(set_) and not Path(_SETTINGS).exists()
+    return unset and entry.arrays_are_as_drawn()
+
+
+def file_name(function: Callable[..., object], kinds: tuple[str, ...]) -> str:
+    """The name of a kernel's file for such arguments: the same for every processor and version of numba."""
     made_of = _MAGIC, entry.OBJECT, identity(function), kinds
-    digest = hashlib.sha256(repr(made_of).encode()).hexdigest()
-    return kernel_dir(within_package(function)) / f"{digest[:24]}.code"
+    return f"{hashlib.sha256(repr(made_of).encode()).hexdigest()[:24]}.code"
 
 
 def keep(path: Path, kinds: tuple[str, ...], compiled: Compiled) -> None:

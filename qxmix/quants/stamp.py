@@ -60,7 +60,9 @@ def cache_dir() -> Path:
     raise RunError("no folder can keep the compiled kernels: set NUMBA_CACHE_DIR to one that may be written")
 
 
-_KEEPING = frozenset({"machine_code", "entry", "linker", "object_file", "runtime", "stamp", "supply"})
+_KEEPING = frozenset({
+    "machine_code", "entry", "linker", "object_file", "runtime", "stamp", "supply", "shipped", "processor_levels",
+})  # fmt: skip
 """Modules that say how code is kept, not what it is: a change of them compiles nothing anew."""
 
 

@@ -1,16 +1,16 @@
 """Where the code of a kernel comes from when it is first called with some arguments: a file, or numba.
 
-Which of them is one function, and a process that compiles for another processor, whose code it cannot run, has its own.
+A process that compiles for other processors, whose code it may not be able to run, has a source of its own.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from collections.abc import Callable
+from contextvars import ContextVar
+from itertools import chain
+from typing import Any, Protocol, cast
 
-from qxmix.quants import machine_code
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from qxmix.quants import machine_code, shipped
 
 Kinds = tuple[str, ...]
 """What a kernel is compiled for, as ``machine_code.kinds`` tells it."""
@@ -28,17 +28,31 @@ class Kernel(Protocol):
         """Numba's dispatcher."""
 
 
-def function_of(kernel: Kernel, kinds: Kinds, arguments: tuple[object, ...]) -> Callable[..., object]:
-    """What runs a kernel for arguments of these kinds: its file, or else numba, which is asked for one."""
+Source = Callable[[Kernel, Kinds, tuple[object, ...]], Callable[..., object]]
+"""Finds or makes what runs a kernel for arguments of some kinds, of which it gets the first."""
+
+
+def this_machine(kernel: Kernel, kinds: Kinds, arguments: tuple[object, ...]) -> Callable[..., object]:
+    """From the cache, from the package of shipped kernels, or from numba, and then it is kept."""
     path = machine_code.path_of(kernel.py_func, kinds)
     if path is None:
         return cast("Callable[..., object]", kernel.made)
-    found = machine_code.load(path, kinds)
-    if found is not None:
-        return found
+    for file in chain((path,), shipped.paths(kernel.py_func, kinds)):
+        found = machine_code.load(file, kinds)
+        if found is not None:
+            return found
     from qxmix.quants import compiler  # noqa: PLC0415 - numba
 
     result = compiler.compiled(kernel.made, arguments)
     if result is not None:
         machine_code.keep(path, kinds, result)
     return cast("Callable[..., object]", kernel.made)
+
+
+SOURCE: ContextVar[Source] = ContextVar("SOURCE", default=this_machine)
+"""Where code comes from here."""
+
+
+def function_of(kernel: Kernel, kinds: Kinds, arguments: tuple[object, ...]) -> Callable[..., object]:
+    """What runs a kernel for arguments of these kinds, which it will be called with."""
+    return SOURCE.get()(kernel, kinds, arguments)

@@ -8,26 +8,27 @@ knows without asking numba that there is nothing to do.
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from qxmix.processors import n_processors
-from qxmix.quants import QUANT_TYPES, codec_of, get
+from qxmix.quants import QUANT_TYPES, codec_of, get, shipped
 from qxmix.quants.codec import SEARCHES
+from qxmix.quants.elsewhere import Work, work_on
 from qxmix.quants.feedback.correlations import make_factors
 from qxmix.quants.feedback.options import Feedback
 from qxmix.quants.stamp import kernel_dir
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Callable, Iterable
     from pathlib import Path
+
+    from qxmix.quants.processor_levels import ProcessorLevel
+
+_CODE = "import sys; from qxmix.quants.warmup import Kernel, compile_kernel; compile_kernel(Kernel(*sys.argv[1:]))"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -50,17 +51,39 @@ def every_kernel() -> tuple[Kernel, ...]:
     return tuple(kernels)
 
 
+def record(kernel: Kernel) -> str:
+    """The name of the file that says it is compiled, beside the code of its type."""
+    return f"{kernel.type}-{kernel.direction}.ready"
+
+
 def _marker(kernel: Kernel) -> Path:
-    return kernel_dir(get(kernel.type).codec) / f"{kernel.type}-{kernel.direction}.ready"
+    return kernel_dir(get(kernel.type).codec) / record(kernel)
+
+
+def shipped_level(kernel: Kernel) -> ProcessorLevel | None:
+    """The level of processors that a package brings it for; None where it has to be compiled here."""
+    return shipped.level_of(get(kernel.type).codec, record(kernel))
 
 
 def pending(kernels: Iterable[Kernel]) -> tuple[Kernel, ...]:
-    """Those that have not been compiled for this machine yet, each once, in a fixed order."""
-    return tuple(sorted(k for k in set(kernels) if not _marker(k).exists()))
+    """Those that neither have been compiled for this machine yet nor are shipped, each once, in a fixed order."""
+    return tuple(sorted(k for k in set(kernels) if not _marker(k).exists() and shipped_level(k) is None))
 
 
 def compile_kernel(kernel: Kernel) -> Kernel:
-    """Compile one kernel, or load it from the cache, by calling it on a single block; returns it."""
+    """Compile one kernel, or load it, by calling it on a single block; returns it."""
+    run(kernel)
+    # On a full disk the kernel is used and not kept; a shipped one is not to be taken for compiled once it is gone.
+    if shipped_level(kernel) is None:
+        with contextlib.suppress(OSError):
+            marker = _marker(kernel)
+            marker.parent.mkdir(parents=True, exist_ok=True)
+            marker.touch()
+    return kernel
+
+
+def run(kernel: Kernel) -> None:
+    """Call one kernel on a single block, in the ways that it is compiled for."""
     quant_type, codec = get(kernel.type), codec_of(kernel.type)
     n_rows, n_cols = quant_type.row_group, quant_type.block_size
     rows = np.zeros((n_rows, n_cols), dtype=np.float32)
@@ -76,12 +99,6 @@ def compile_kernel(kernel: Kernel) -> Kernel:
         codec.encode(rows, np.ones(n_cols, dtype=np.float32), packed, search)
         if quant_type.importance != "required":
             codec.encode(rows, np.empty(0, dtype=np.float32), packed, search)
-    marker = _marker(kernel)
-    # On a full disk the kernel is used and not kept.
-    with contextlib.suppress(OSError):
-        marker.parent.mkdir(parents=True, exist_ok=True)
-        marker.touch()
-    return kernel
 
 
 def warm(
@@ -100,34 +117,5 @@ def warm(
             if on_done:
                 on_done(kernel)
         return len(todo)
-    running: set[subprocess.Popen[bytes]] = set()
-    with ThreadPoolExecutor(n_processes) as pool:
-        try:
-            for kernel in pool.map(partial(_compile_elsewhere, running), todo):
-                if on_done:
-                    on_done(kernel)
-        except BaseException:
-            # Ctrl-C must not wait for seconds of compiling.
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in tuple(running):
-                process.kill()
-            raise
+    work_on(todo, Work(_CODE), n_processes, (lambda outcome: on_done(outcome.kernel)) if on_done else None)
     return len(todo)
-
-
-def _compile_elsewhere(running: set[subprocess.Popen[bytes]], kernel: Kernel) -> Kernel:
-    """Compile in a new interpreter, which is in ``running`` meanwhile.
-
-    multiprocessing would import the caller's main module again, guarded or not.
-    """
-    import subprocess  # noqa: PLC0415 - where there is something to compile
-
-    code = "import sys; from qxmix.quants.warmup import Kernel, compile_kernel; compile_kernel(Kernel(*sys.argv[1:]))"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-c", code, kernel.type, kernel.direction]
-    null = subprocess.DEVNULL
-    process = subprocess.Popen(command, env=environment, stdin=null, stdout=null, stderr=null)
-    running.add(process)
-    process.wait()
-    running.discard(process)
-    return kernel

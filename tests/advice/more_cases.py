@@ -72,6 +72,8 @@ MORE = (
          "import {script}", "import {script} --base Q4_K_M", "--custom-q attn_v=q8_0\n", suffix=".sh"),
     # Usage.
     Case("--all is of all types: leave out the TYPEs, or --all", "warmup --all F16", "warmup F16"),
+    Case("--level is for what is shipped: give --wheel FOLDER, too",
+         "warmup F16 --level x86-64-v3", "warmup F16 --level x86-64-v3 --wheel {tmp}/wheel"),
     Case("--ctx is about a machine; give its --vram, --ram or both (chunks of a text: --text-ctx)",
          "solve {model} --bpw 6 --ctx 512", "solve {model} --bpw 9 --ctx 512 --ram 32MiB -o {tmp}/m1.yaml"),
     Case("--budget divides the tensors otherwise than --vram and --ram do; leave out either (a --size or --bpw for all "

@@ -1,0 +1,113 @@
+"""Compiling kernels for levels of processors, to be shipped: what a maintainer does once for everybody.
+
+Each is compiled in a process of its own that numba compiles for the level in; nothing that it compiles is run there,
+since this processor need not be of the level.  What the kernels are follows from calls whose results nobody looks at.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from itertools import product
+from pathlib import Path
+
+from qxmix.errors import RunError
+from qxmix.processors import n_processors
+from qxmix.quants import entry, get, machine_code, shipped, supply
+from qxmix.quants.elsewhere import Outcome, Work, work_on
+from qxmix.quants.processor_levels import LEVELS, ProcessorLevel
+from qxmix.quants.stamp import cache_dir
+from qxmix.quants.warmup import Kernel, every_kernel, record, run
+
+_CODE = """
+import sys
+from qxmix.quants.shipping import compile_for
+compile_for(*sys.argv[1:])
+"""
+
+
+def root() -> Path:
+    """Where shipped kernels are compiled into; what is there is not compiled again."""
+    return cache_dir() / "shipped"
+
+
+def missing(kernels: Iterable[Kernel], level: ProcessorLevel) -> tuple[Kernel, ...]:
+    """Those that have not been compiled for a level; encoders first, which take longest."""
+    found = sorted(k for k in set(kernels) if not _files(k, level))
+    return tuple(sorted(found, key=lambda k: k.direction == "decode"))
+
+
+def compile_missing(kernels: Iterable[Kernel], level: ProcessorLevel, on_done: Callable[[Kernel], None]) -> None:
+    """Compile for a level what is missing; ``on_done`` is told of each in turn.
+
+    Raises:
+        RunError: a kernel cannot be compiled, or not be used without numba.
+
+    """
+    failed: list[Outcome] = []
+
+    def told(outcome: Outcome) -> None:
+        if outcome.failed:
+            failed.append(outcome)
+        on_done(outcome.kernel)
+
+    todo = missing(kernels, level)
+    root().mkdir(parents=True, exist_ok=True)
+    if todo:
+        work_on(todo, Work(_CODE, (level.name,), _environment(level), root()), min(n_processors(), len(todo)), told)
+    if failed:
+        kernel, why = failed[0]
+        first = f"{kernel.type} {kernel.direction}: {why}"
+        raise RunError(f"{len(failed)} of {len(todo)} kernels could not be compiled for {level.name}; {first}")
+
+
+def files(kernels: Iterable[Kernel], levels: Iterable[ProcessorLevel]) -> dict[str, Path]:
+    """What goes into the package, by its name there."""
+    every = (file for kernel, level in product(kernels, levels) for file in _files(kernel, level))
+    return {file.relative_to(root()).as_posix(): file for file in every}
+
+
+def compile_for(type_: str, direction: str, name: str) -> None:
+    """Compile one kernel for the level that numba has been set to by the environment of this process.
+
+    From then on kernels do nothing in this process.
+    """
+    level = next(x for x in LEVELS if x.name == name)
+    kernel = next(k for k in every_kernel() if (k.type, k.direction) == (type_, direction))
+    assert os.environ["NUMBA_CPU_NAME"] == level.cpu
+    assert entry.arrays_are_as_drawn()
+    made: list[Path] = []
+
+    def only_made(stand_in: supply.Kernel, kinds: supply.Kinds, arguments: tuple[object, ...]) -> Callable[..., object]:
+        path = shipped.path_in(root(), stand_in.py_func, kinds, level)
+        if machine_code.read(path) is None:
+            _make(path, stand_in, kinds, arguments)
+        made.append(path)
+        return lambda *_: None
+
+    supply.SOURCE.set(only_made)
+    run(kernel)
+    at = shipped.folder(root(), get(kernel.type).codec, level)
+    at.mkdir(parents=True, exist_ok=True)
+    (at / record(kernel)).write_text("".join(f"{p.parent.name}/{p.name}\n" for p in made), encoding="ascii")
+
+
+def _make(path: Path, stand_in: supply.Kernel, kinds: supply.Kinds, arguments: tuple[object, ...]) -> None:
+    from qxmix.quants import compiler  # noqa: PLC0415 - numba, in the processes that compile
+
+    result = compiler.compiled(stand_in.made, arguments)
+    if result is not None:
+        machine_code.keep(path, kinds, result)
+    if machine_code.read(path) is None:
+        raise RunError(f"{stand_in.py_func.__qualname__} could not be written to {path.parent} as code without numba")
+
+
+def _files(kernel: Kernel, level: ProcessorLevel) -> tuple[Path, ...]:
+    return shipped.files(root(), get(kernel.type).codec, record(kernel), level)
+
+
+def _environment(level: ProcessorLevel) -> dict[str, str]:
+    """That of this process without settings of numba that change code, and with those of the level."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}
+    told = {"NUMBA_CPU_NAME": level.cpu, "NUMBA_CPU_FEATURES": level.flags, "NUMBA_CACHE_DIR": str(cache_dir())}
+    return kept | told
