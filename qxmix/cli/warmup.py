@@ -16,7 +16,7 @@ import qxmix
 from qxmix.cli.complete import complete_types
 from qxmix.errors import RunError
 from qxmix.quants import QUANT_TYPES, find
-from qxmix.quants.processor_levels import LEVELS, machine
+from qxmix.quants.processor_levels import LEVELS, machine, supported
 
 if TYPE_CHECKING:
     from qxmix.quants.warmup import Kernel
@@ -98,7 +98,11 @@ def _ship(kernels: tuple[Kernel, ...], folder: Path, level_names: tuple[str, ...
     for level in levels:
         if level.machine != machine():
             raise RunError(f"{level.name}: numba compiles for it on {level.machine} alone, and this is {machine()}")
-    for level in levels:
+    if not set(levels) & set(supported()):
+        names = " and ".join(level.name for level in levels)
+        raise RunError(f"this machine does not run {names}, and what kernels a type has is found by running one's code")
+    # The code of those that this machine runs stands in for the others.
+    for level in sorted(levels, key=lambda level: level not in supported()):
         todo = missing(kernels, level)
         click.echo(f"Compiling {len(todo)} of {len(kernels)} kernels for {level.name} into {root()}")
         compile_missing(kernels, level, _counter(len(todo)))

@@ -13,12 +13,16 @@ from qxmix.quants.jit import inlined, kernel
 
 @kernel
 def _encode_f32(rows, _columns, packed, _search):
-    flat_as(packed, np.float32)[:] = flattened(rows)
+    flat, out = flattened(rows), flat_as(packed, np.float32)
+    for i in range(len(flat)):  # which needs nothing of numba, as assigning a whole array does
+        out[i] = flat[i]
 
 
 @kernel
 def _decode_f32(packed, rows):
-    flattened(rows)[:] = flat_as(packed, np.float32)
+    flat, out = flat_as(packed, np.float32), flattened(rows)
+    for i in range(len(flat)):
+        out[i] = flat[i]
 
 
 @kernel

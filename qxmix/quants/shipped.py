@@ -5,7 +5,8 @@ They lie as in the cache, with sources and level in the name of the folder; a re
     qxmix_kernels/
         block32.q8_0-0f878bf5cbbded17-x86-64-v3/
             9b6f...e1.code
-            Q8_0-encode.ready                        lines such as block32.q8_0-0f87...-x86-64-v3/9b6f...e1.code
+            Q8_0-encode.ready                        lines such as block32.q8_0-0f87...-x86-64-v3/9b6f...e1.code;
+                                                     the last is "end"
 
 The version of numba that compiled them is no part of it: their code calls nothing of numba, and its bytes are those of
 any other.  The package is found and never imported.
@@ -13,7 +14,7 @@ any other.  The package is found and never imported.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +25,7 @@ from qxmix.quants.stamp import sources_digest, within_package
 
 DISTRIBUTION = "qxmix-kernels"
 PACKAGE = "qxmix_kernels"
+_END = "end"
 
 
 @cache
@@ -55,10 +57,17 @@ def files(root: Path, module: str, record: str, level: ProcessorLevel) -> tuple[
     """The record and the files it names, all of them whole; none where one is not."""
     path = folder(root, module, level) / record
     try:
-        named = [root / line for line in path.read_text(encoding="ascii").splitlines()]
+        *names, end = path.read_text(encoding="ascii").splitlines()
     except (OSError, ValueError):
         return ()
-    return (path, *named) if all(machine_code.read(file) is not None for file in named) else ()
+    named = [root / name for name in names]
+    return (path, *named) if end == _END and all(machine_code.read(file) is not None for file in named) else ()
+
+
+def write_record(path: Path, named: Iterable[Path]) -> None:
+    """Write a record of files that lie in folders beside its own."""
+    lines = [*(f"{file.parent.name}/{file.name}" for file in named), _END]
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
 
 
 def level_of(module: str, record: str) -> ProcessorLevel | None:

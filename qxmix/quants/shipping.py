@@ -1,7 +1,8 @@
 """Compiling kernels for levels of processors, to be shipped: what a maintainer does once for everybody.
 
-Each is compiled in a process of its own that numba compiles for the level in; nothing that it compiles is run there,
-since this processor need not be of the level.  What the kernels are follows from calls whose results nobody looks at.
+Each is compiled in a process of its own that numba compiles for the level in.  Which kernels a type has follows from
+calling it, and some are called with what others found: where this processor cannot run a level's code, that of one it
+can, compiled before, stands in.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from qxmix.errors import RunError
 from qxmix.processors import n_processors
 from qxmix.quants import entry, get, machine_code, shipped, supply
 from qxmix.quants.elsewhere import Outcome, Work, work_on
-from qxmix.quants.processor_levels import LEVELS, ProcessorLevel
+from qxmix.quants.processor_levels import LEVELS, ProcessorLevel, supported
 from qxmix.quants.stamp import cache_dir
 from qxmix.quants.warmup import Kernel, every_kernel, record, run
 
@@ -70,29 +71,37 @@ def files(kernels: Iterable[Kernel], levels: Iterable[ProcessorLevel]) -> dict[s
 def compile_for(type_: str, direction: str, name: str) -> None:
     """Compile one kernel for the level that numba has been set to by the environment of this process.
 
-    From then on kernels do nothing in this process.
+    Raises:
+        RunError: it cannot be kept, or the code that is to stand in for it is not there.
+
     """
     level = next(x for x in LEVELS if x.name == name)
     kernel = next(k for k in every_kernel() if (k.type, k.direction) == (type_, direction))
     assert os.environ["NUMBA_CPU_NAME"] == level.cpu
     assert entry.arrays_are_as_drawn()
+    runs = level if level in supported() else supported()[0]
     made: list[Path] = []
 
-    def only_made(stand_in: supply.Kernel, kinds: supply.Kinds, arguments: tuple[object, ...]) -> Callable[..., object]:
+    def make(stand_in: supply.Kernel, kinds: supply.Kinds, arguments: tuple[object, ...]) -> Callable[..., object]:
         path = shipped.path_in(root(), stand_in.py_func, kinds, level)
         if machine_code.read(path) is None:
-            _make(path, stand_in, kinds, arguments)
+            _compile(path, stand_in, kinds, arguments)
         made.append(path)
-        return lambda *_: None
+        found = machine_code.load(shipped.path_in(root(), stand_in.py_func, kinds, runs), kinds)
+        if found is None:
+            raise RunError(
+                f"{stand_in.py_func.__qualname__} has not been compiled for {runs.name}, which this machine has"
+            )
+        return found
 
-    supply.SOURCE.set(only_made)
+    supply.SOURCE.set(make)
     run(kernel)
     at = shipped.folder(root(), get(kernel.type).codec, level)
     at.mkdir(parents=True, exist_ok=True)
-    (at / record(kernel)).write_text("".join(f"{p.parent.name}/{p.name}\n" for p in made), encoding="ascii")
+    shipped.write_record(at / record(kernel), made)
 
 
-def _make(path: Path, stand_in: supply.Kernel, kinds: supply.Kinds, arguments: tuple[object, ...]) -> None:
+def _compile(path: Path, stand_in: supply.Kernel, kinds: supply.Kinds, arguments: tuple[object, ...]) -> None:
     from qxmix.quants import compiler  # noqa: PLC0415 - numba, in the processes that compile
 
     result = compiler.compiled(stand_in.made, arguments)

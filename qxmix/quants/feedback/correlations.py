@@ -68,6 +68,7 @@ def make_factors(
 
     factors = np.empty((len(block_sizes(len(diag))), SPAN, SPAN), np.float32)
     shrink = AUTO if feedback.shrink is None else feedback.shrink
-    bits = np.ascontiguousarray(correlations).view(np.uint16)
-    failed = factorize(bits, np.ascontiguousarray(diag), float(n_tokens), float(feedback.damp), float(shrink), factors)
-    return factors, failed
+    bits, failed = np.ascontiguousarray(correlations).view(np.uint16), np.empty(1, np.int64)
+    settings = float(n_tokens), float(feedback.damp), float(shrink)
+    factorize(bits, np.ascontiguousarray(diag), *settings, factors, failed)
+    return factors, int(failed[0])

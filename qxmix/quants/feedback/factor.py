@@ -90,7 +90,7 @@ def _factorize(m):
 
 
 @kernel
-def factorize(correlations, diag, tokens, damp, shrink, factors):
+def factorize(correlations, diag, tokens, damp, shrink, factors, failed):
     """Factors ``A`` of each block of 256 columns.
 
     Args:
@@ -101,12 +101,11 @@ def factorize(correlations, diag, tokens, damp, shrink, factors):
         shrink: share that is taken off the correlations, or ``AUTO``.
         factors: (n_blocks, 256, 256) float32, written: column k of block b has above the diagonal what the errors of
             the columns before do to it, zero elsewhere.
-
-    Returns:
-        The first block that is not positive definite, or -1.
+        failed: (1,) int64, written, as what returns something needs numba: the first block that is not positive
+            definite, after which the factors are unset, or -1.
 
     """
-    at = 0
+    at, failed[0] = 0, -1
     for block in range(factors.shape[0]):
         of = SPAN * block
         n = min(SPAN, len(diag) - of)
@@ -117,12 +116,12 @@ def factorize(correlations, diag, tokens, damp, shrink, factors):
         m = np.empty((n, n), np.float64)
         _moments(part, diag[of : of + n], damp, keep, m)
         if not _factorize(m):
-            return block
+            failed[0] = block
+            return
         factor = factors[block]
         for j in range(SPAN):
             for k in range(SPAN):
                 factor[j, k] = np.float32(m[k, j] / m[k, k]) if j < k < n else np.float32(0.0)
-    return -1
 
 
 @kernel

@@ -6,7 +6,7 @@ is a pair of boundaries; running sums give the fit of each pair.  Lane k is supe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from qxmix.quants.common.reinterpret import flat_as
 from qxmix.quants.common.simd import WIDTH, load, store, where
 from qxmix.quants.common.superblock import super_encoder
 from qxmix.quants.grid.grids import grid_points, load_grid
-from qxmix.quants.jit import inlined, kernel
+from qxmix.quants.jit import inlined, kernel, spliced
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -81,12 +81,16 @@ def ternary_encoder(nbytes: int, block: int, weigh: Weigh, fill: Fill) -> Scaled
     ``given`` is the tuple ``index, offsets, neighbours, distance, values, factor``: the first four for ``snap_group``,
     the values (n_points, 8) of the grid points, and the factor of the d that is stored.
     """
-    encode = super_encoder(nbytes, block, weigh, fill)
+    made: Any = super_encoder(nbytes, block, weigh, fill)
+    over_blocks = spliced(made.py_func)  # in a kernel of arrays: a tuple as an argument needs numba
+
+    @kernel
+    def encode(rows, columns, packed, index, offsets, neighbours, distance, values, factor):
+        over_blocks(rows, columns, packed, (index, offsets, neighbours, distance, values, factor))
 
     def encode_rows(rows: Rows, columns: Columns, packed: Packed, factor: np.float32) -> None:
         grid, distance = load_grid("IQ1_S", N_WANTED), np.empty(LONGEST_LIST, np.float32)
-        given = grid.index, grid.offsets, grid.neighbours, distance, grid_points("IQ1_S"), factor
-        encode(rows, columns, packed, given)
+        encode(rows, columns, packed, grid.index, grid.offsets, grid.neighbours, distance, grid_points("IQ1_S"), factor)
 
     return encode_rows
 
