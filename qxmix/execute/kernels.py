@@ -73,7 +73,7 @@ def _direction(tensor: PlannedTensor) -> Literal["encode", "feedback", "exhausti
     """Which of its type's encoders a tensor needs."""
     if tensor.feedback:
         return "feedback"
-    return "exhaustive" if tensor.search == "exhaustive" and quants.get(tensor.type).searches else "encode"
+    return "exhaustive" if tensor.search == "exhaustive" and tensor.heeds_search else "encode"
 
 
 def versions(plan: Plan) -> str:

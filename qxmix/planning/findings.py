@@ -247,7 +247,8 @@ def _searches(recipe: Recipe, drafts: list[Draft]) -> Iterator[Problem]:
         groups[rule, ""].append(draft)
     for (rule, _), members in groups.items():
         place = recipe.rules[rule].where.inner(".search") if rule is not None else recipe.places.get("search")
-        if place is None or any(d.quant_type is not None and d.quant_type.searches for d in members):
+        search = recipe.rules[rule].search if rule is not None else recipe.search
+        if place is None or any(d.quant_type is not None and d.quant_type.heeds(search) for d in members):
             continue
         types = ", ".join(dict.fromkeys(d.type for d in members))
         text = f"changes nothing: {types} of {names_of(members)} have one way of finding scales"

@@ -48,12 +48,14 @@ def _keeps(tensor: PlannedTensor, keeper: str) -> bool:
     if tensor.type != keeper or tensor.feedback is not None:
         return False
     kind = get(keeper)
-    # Where scales are searched only the exhaustive search is sure; else an importance would move what just rounds.
-    return tensor.search == "exhaustive" if kind.searches else tensor.importance is None or kind.importance == "ignored"
+    if kind.heeds("exhaustive"):
+        return tensor.search == "exhaustive"
+    # An importance would move what just rounds.
+    return tensor.importance is None or kind.importance == "ignored"
 
 
 def _how(keeper: str) -> str:
     kind = get(keeper)
-    if kind.searches:
+    if kind.heeds("exhaustive"):
         return " with 'search: exhaustive'"
     return "" if kind.importance == "ignored" else " without an importance"

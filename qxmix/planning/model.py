@@ -107,6 +107,14 @@ class PlannedTensor:
         return named and self.importance is None and self.feedback is None
 
     @property
+    def heeds_search(self) -> bool:
+        """Whether the search that the recipe names can change its bytes."""
+        kind = self.quant_type
+        if self.action != "encode" or kind is None or self.symmetric:
+            return False
+        return kind.heeds(self.search) and (kind.searches or self.feedback is None)
+
+    @property
     def source_type(self) -> str:
         """Upper-case name of the type it has in the model."""
         return self.source.type

@@ -42,7 +42,8 @@ def quantize(
         imatrix: (n_cols,) float32 importance of each column, not negative; None for none.
         search: how scales are searched, where the type searches (``qxmix types`` tells); without ``imatrix`` every
             column then counts 1.  None: as the reference does, which without ``imatrix`` has weights of its own or
-            none, or else the first of ``SEARCHES``.
+            none, or else the first of ``SEARCHES``.  Q4_1, Q5_1 and Q8_0 heed ``exhaustive`` alone, for blocks that
+            sit on a lattice.
         moments: (n_cols, n_cols) second moments ``E[a a^T]`` of what the columns are multiplied with; given, the error
             of each weight is taken back by the later ones of its row, within spans of 256 columns: only the diagonal
             blocks are read.  Without ``imatrix`` their diagonal is the importance.

@@ -49,6 +49,8 @@ class QuantType:
     """The engines whose ``llama-quantize`` refuses to encode it without an importance matrix."""
     searches: bool = False
     """Whether the encoder does as ``search`` says; ``Codec.searches`` tells the same, but imports numba."""
+    finds_lattices: bool = False
+    """Whether it has one scale to find, and ``search: exhaustive`` another one where a block sits on a lattice."""
     feeds_back: bool = False
     """Whether it can be encoded with error feedback; ``Codec.feedback`` tells the same, but imports numba."""
     takes_factor: bool = False
@@ -67,6 +69,10 @@ class QuantType:
     def bpw(self) -> float:
         """Bits per weight of the blocks, row scales not counted."""
         return 8 * self.block_nbytes / self.block_size
+
+    def heeds(self, search: str | None) -> bool:
+        """Whether naming this search can change what the encoder finds."""
+        return search is not None and (self.searches or (self.finds_lattices and search == "exhaustive"))
 
     def fallback(self, engine: Engine) -> str:
         """What the engine takes instead of it for rows that are no whole blocks; empty where that is nothing."""

@@ -28,6 +28,7 @@ class _Facts(TypedDict, total=False):
     fallbacks: tuple[str, str]
     demanded_by: tuple[Engine, ...]
     searches: bool
+    finds_lattices: bool
     feeds_back: bool
     takes_factor: bool
     has_symmetric: bool
@@ -38,6 +39,7 @@ class _Facts(TypedDict, total=False):
 
 _IQ1_ROWS: _Facts = {"fallbacks": ("", ""), "scales": (), "row_multiple": 128, "takes_factor": False}
 """They share blocks of 32 weights and nothing else with their bases."""
+_Q8_K_ROWS: _Facts = {"fallbacks": ("", "Q8_0"), "finds_lattices": False}
 _TAKE_FACTOR = frozenset({
     "IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ2_K", "IQ3_K", "IQ4_K", "IQ5_K", "IQ6_K",
     "IQ2_KS", "IQ2_KL", "IQ4_KSS", "IQ1_KT", "IQ2_KT", "IQ3_KT",
@@ -93,6 +95,7 @@ def _rows(
         "fallbacks": ("", plain.fallback("ik_llama.cpp")),
         "demanded_by": tuple(e for e in plain.demanded_by if e in _IK),
         "searches": plain.searches,
+        "finds_lattices": plain.finds_lattices,
         "takes_factor": plain.takes_factor,
         "scales": tuple(range(0, 2 * len(plain.scales) * group, 2)),
         **facts,
@@ -110,10 +113,10 @@ _PLAIN: tuple[QuantType, ...] = (
     _shared("BF16", 30, 1, 2, 32, codec="floats"),
     # 32-weight blocks
     _searched("Q4_0", 2, 32, 18, 2, "block32.q4_0", scales=(0,), has_symmetric=True),
-    _shared("Q4_1", 3, 32, 20, 3, "optional", "block32.q4_1", scales=(0, 2)),
+    _shared("Q4_1", 3, 32, 20, 3, "optional", "block32.q4_1", scales=(0, 2), finds_lattices=True),
     _searched("Q5_0", 6, 32, 22, 8, "block32.q5_0", scales=(0,)),
-    _shared("Q5_1", 7, 32, 24, 9, "optional", "block32.q5_1", scales=(0, 2)),
-    _shared("Q8_0", 8, 32, 34, 7, codec="block32.q8_0", scales=(0,)),
+    _shared("Q5_1", 7, 32, 24, 9, "optional", "block32.q5_1", scales=(0, 2), finds_lattices=True),
+    _shared("Q8_0", 8, 32, 34, 7, codec="block32.q8_0", scales=(0,), finds_lattices=True),
     _searched("IQ4_NL", 20, 32, 18, 25, "block32.iq4_nl", scales=(0,)),
     _shared("MXFP4", 39, 32, 17, 38, codec="block32.mxfp4"),
     _ik("Q6_0", 133, 32, 26, 135, codec="block32.q6_0", searches=True, scales=(0,)),
@@ -200,7 +203,7 @@ _INTERLEAVED = (
     _rows("IQ5_KS_R4", 352, "IQ5_KS", 256, 168, 350, meta=4, codec="interleaved.rows_levels"),
     _rows("MXFP4_R8", 353, "MXFP4", 32, 17, 351, "ignored", codec="interleaved.rows_32"),
     _rows("Q8_KV_R8", 398, "Q8_KV", 32, 32, 398, "ignored", meta=4, codec="interleaved.q8_rows", row_multiple=256),
-    _rows("Q8_K_R8", 399, "Q8_0", 256, 258, 399, "ignored", codec="interleaved.q8_rows", fallbacks=("", "Q8_0")),
+    _rows("Q8_K_R8", 399, "Q8_0", 256, 258, 399, "ignored", codec="interleaved.q8_rows", **_Q8_K_ROWS),
 )
 _COPIED = (
     # carried over, never chosen

@@ -47,7 +47,7 @@ def every_kernel() -> tuple[Kernel, ...]:
             name = quant_type.name
             kernels += Kernel(name, "decode"), Kernel(name, "encode")
             kernels += [Kernel(name, "feedback")] if quant_type.feeds_back else []
-            kernels += [Kernel(name, "exhaustive")] if quant_type.searches else []
+            kernels += [Kernel(name, "exhaustive")] if quant_type.heeds("exhaustive") else []
     return tuple(kernels)
 
 

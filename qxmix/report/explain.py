@@ -69,6 +69,8 @@ def _how(plan: Plan, tensor: PlannedTensor) -> list[str]:
     if tensor.quant_type is not None and tensor.quant_type.searches:
         alike = ", every column counting 1" if tensor.counts_alike else ""
         lines.append(f"Search: {tensor.search or SEARCHES[0]}{alike}" if not tensor.symmetric else _SYMMETRIC)
+    elif tensor.heeds_search:
+        lines.append("Search: exhaustive, which moves blocks that sit on a lattice and no others")
     if tensor.scale is not None:
         lines.append(f"Scales: {_factor(tensor.scale)}")
     return lines

@@ -35,7 +35,7 @@ def lattices_text(found: tuple[Lattice, ...], n_looked_at: int, *, terminal: boo
 
 def _rule(kind: str, names: list[str]) -> str:
     """A rule for tensors that differ in their layer alone."""
-    search = ", search: exhaustive" if get(kind).searches else ""
+    search = ", search: exhaustive" if get(kind).heeds("exhaustive") else ""
     pattern, layers = re.escape(names[0]), layer_ranges(names)
     if layers:
         pattern = re.sub(r"(?<=\\\.)\d+(?=\\\.)", r"\\d+", pattern, count=1)

@@ -159,8 +159,10 @@ def search_text(tensor: PlannedTensor) -> str:
     """The search that the recipe names for a tensor, and where it can change nothing; empty where none is named."""
     if tensor.search is None or tensor.action == "copy":
         return ""
-    if tensor.quant_type is None or not tensor.quant_type.searches or tensor.symmetric:
+    if tensor.quant_type is None or not tensor.heeds_search:
         return f"{tensor.search}: changes nothing"
+    if tensor.quant_type.finds_lattices:
+        return f"{tensor.search}: blocks on a lattice"
     return f"{tensor.search}, columns alike" if tensor.counts_alike else tensor.search
 
 

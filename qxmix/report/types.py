@@ -21,7 +21,7 @@ def types_text(types: Sequence[QuantType], *, terminal: bool = False) -> str:
             _row(t),
             "both" if len(t.engines) > 1 else t.engines[0],
             _READS[t.importance],
-            "yes" if t.searches else "",
+            "yes" if t.searches else ("lattice" if t.finds_lattices else ""),
             "yes" if t.takes_factor else "",
             _use(t),
         )
@@ -31,7 +31,8 @@ def types_text(types: Sequence[QuantType], *, terminal: bool = False) -> str:
     meaning = (
         "block: bytes/weights; row: bytes in front of each row, rows interleaved (x4)\n"
         "imatrix: whether an importance matrix helps the encoder, or must be given\n"
-        f"search: whether a recipe's `search` ({', '.join(SEARCHES)}) changes what it finds\n"
+        f"search: whether a recipe's `search` ({', '.join(SEARCHES)}) changes what it finds;\n"
+        "lattice: `exhaustive` does, of blocks that sit on one\n"
         "scale: whether a recipe's `scale` changes the scales that it stores\n"
         "qxmix: whether it encodes the type, only plans or only copies it"
     )
@@ -58,7 +59,7 @@ def types_json(types: Sequence[QuantType]) -> list[dict[str, object]]:
             "base": t.base or None,
             "engines": list(t.engines),
             "importance": t.importance,
-            "searches": list(SEARCHES) if t.searches else [],
+            "searches": [s for s in SEARCHES if t.heeds(s)],
             "takes_factor": t.takes_factor,
             "use": _use(t),
         }

@@ -68,9 +68,32 @@ def test_without_a_word_it_is_rounded_as_the_reference_does(tmp_path: Path) -> N
 
 
 def test_types_that_do_not_search_stay_as_they_are(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, "search: exhaustive\nrules: [{match: attn, type: q4_1}]")
+    plan = plan_of(tmp_path, "search: exhaustive\nrules: [{match: attn, type: q4_k}]")
     assert not plan.tensors[0].counts_alike
     assert "exhaustive: changes nothing" in plan_text(plan, Chunking())
+    assert "search-unused" in [p.id for p in plan.problems]
+
+
+@pytest.mark.parametrize("name", ["q4_1", "q5_1", "q8_0"])
+def test_types_that_find_lattices_heed_the_exhaustive_search_alone(tmp_path: Path, name: str) -> None:
+    rules = f"rules: [{{match: attn, type: {name}}}]"
+    keys = {}
+    for search, told in (
+        ("exhaustive", "blocks on a lattice"),
+        ("heuristic", "changes nothing"),
+    ):
+        plan = plan_of(tmp_path, f"search: {search}\n{rules}")
+        assert not plan.tensors[0].counts_alike
+        assert f"{search}: {told}" in plan_text(plan, Chunking())
+        assert ("search-unused" in [p.id for p in plan.problems]) == (search == "heuristic")
+        keys[search] = tensor_key(plan, plan.tensors[0], "0")
+    assert keys["exhaustive"] != keys["heuristic"]
+    made = apply(plan_of(tmp_path, f"search: exhaustive\n{rules}"), tmp_path / "o.gguf").paths[0]
+    tensor = read_header(made).tensors[0]
+    data = np.frombuffer(made.read_bytes()[tensor.offset : tensor.offset + tensor.nbytes], np.uint8)
+    step = np.abs(lattice()[lattice() != 0]).min() / 8
+    assert np.abs(dequantize(data, name, 256) - lattice()).max() < (step if name == "q8_0" else 1e-4)
+    assert quantize(lattice(), name, search="exhaustive").tobytes() == data.tobytes()
 
 
 def test_plan_tells_the_search(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from qxmix.quants import get
 from qxmix.quants.block32.decoder import affine_value, block_decoder, five_bits, linear_value, nibbles
 from qxmix.quants.block32.encoder import affine_encoder, linear_encoder
 from qxmix.quants.block32.packing import store_five_bits, store_nibbles
+from qxmix.quants.block32.refine import LATTICES, refined
+from qxmix.quants.block32.refine_affine import refine_affine
 from qxmix.quants.block32.rounding import rounding_encoder
 from qxmix.quants.codec import SEARCHES, Codec, importance_decides
 from qxmix.quants.common.numerics import store_half
@@ -70,7 +72,9 @@ def affine_codecs(name: str, codes: Codes) -> dict[str, Codec]:
     encode, rounding = affine_encoder(nmax, nbytes, pack), rounding_encoder(nmax, nbytes, pack, affine=True)
     codec = Codec(
         decode=block_decoder(nbytes, codes.load(4), affine_value),
-        encode=importance_decides(encode, without=rounding),
+        encode=refined(importance_decides(encode, without=rounding), refine_affine(nmax, nbytes, pack)),
+        searches=LATTICES,
+        version=2,
         feedback=affine_feedback(nmax, nbytes, pack),
     )
     return {name: codec}

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qxmix.quants.block32.encoder import BLOCK
+from qxmix.quants.block32.refine import LATTICES, refined
+from qxmix.quants.block32.refine_scale import refine_scale
 from qxmix.quants.codec import Codec
 from qxmix.quants.common.numerics import load_half, store_half
 from qxmix.quants.common.reinterpret import flattened
@@ -77,6 +79,10 @@ def signed_decoder(n: int) -> Decoder:
 
 CODECS = {
     "Q8_0": Codec(
-        decode=signed_decoder(BLOCK), encode=_encode, feedback=whole_range_feedback(127, BLOCK_NBYTES, _pack)
+        decode=signed_decoder(BLOCK),
+        encode=refined(_encode, refine_scale(127, BLOCK_NBYTES, _pack)),
+        searches=LATTICES,
+        version=2,
+        feedback=whole_range_feedback(127, BLOCK_NBYTES, _pack),
     ),
 }
