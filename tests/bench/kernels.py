@@ -109,7 +109,7 @@ def errors(encoders: dict[str, Encode], quant_type: QuantType, x: Floats, imatri
 def measure(quant_type: QuantType, rounds: int, *, with_errors: bool) -> dict[str, Any]:
     """Speeds of one type by path, in millions of weights per second; relative errors by path and weights."""
     encoders = {"qxmix": ours(quant_type, "gradient"), **peers(quant_type)}
-    if "exhaustive" in codec_of(quant_type.name).searches:
+    if quant_type.searches:
         encoders["exhaustive"] = ours(quant_type, "exhaustive")
     x = np.random.default_rng(5).standard_t(4, SHAPE).astype(np.float32)
     speed: dict[str, dict[str, float]] = {}
