@@ -95,10 +95,24 @@ def compile_for(type_: str, direction: str, name: str) -> None:
         return found
 
     supply.SOURCE.set(make)
+    machine_code.kinds = _no_others
     run(kernel)
     at = shipped.folder(root(), get(kernel.type).codec, level)
     at.mkdir(parents=True, exist_ok=True)
     shipped.write_record(at / record(kernel), made)
+
+
+_kinds = machine_code.kinds
+
+
+def _no_others(arguments: tuple[object, ...]) -> supply.Kinds:
+    """``machine_code.kinds`` where numba must not run a kernel, whose code may not be this processor's."""
+    found = _kinds(arguments)
+    if found is None:
+        raise RunError(
+            f"a kernel is given {', '.join(type(a).__name__ for a in arguments)}, and one of these needs numba"
+        )
+    return found
 
 
 def _compile(path: Path, stand_in: supply.Kernel, kinds: supply.Kinds, arguments: tuple[object, ...]) -> None:

@@ -20,7 +20,8 @@ from click.testing import CliRunner
 from llvmlite import binding
 
 from qxmix.cli.main import main
-from qxmix.quants import codec_of, compiler, machine_code, processor_levels, shipped, supply
+from qxmix.errors import RunError
+from qxmix.quants import codec_of, compiler, machine_code, processor_levels, shipped, shipping, supply
 from qxmix.quants.processor_levels import LEVELS, machine, supported
 from qxmix.quants.warmup import Kernel, pending, shipped_level
 
@@ -273,3 +274,8 @@ def test_what_cannot_be_shipped_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert refused("--wheel", str(tmp_path / "file"))[0] == 2
     assert not list(tmp_path.glob("*.whl"))
+
+
+def test_what_needs_numba_is_not_shipped() -> None:
+    with pytest.raises(RunError, match="a kernel is given ndarray, tuple, and one of these needs numba"):
+        shipping._no_others((np.zeros(1), (1, 2)))
