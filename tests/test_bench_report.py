@@ -51,6 +51,12 @@ def test_growth_says_what_was_not_measured() -> None:
     assert "| threads, an apply to Q6_K | 2: 1.2; 16: 0.5 * |" in report.scale_table(run)
 
 
+def test_the_first_use_is_told_with_and_without_shipped_kernels() -> None:
+    seconds = {"here": {"processor": 9.87, "wall": 12.3}, "with shipped kernels": {"processor": 0.41, "wall": 0.5}}
+    run = report.Run({"processor": "P", "vector_bits": 256}, "", ({"first": "Q4_0", "seconds": seconds},))
+    assert "| Q4_0 | 9.9 | 0.41 | 12 | 0.5 |" in report.cold_table(run)
+
+
 def test_a_readme_without_a_place_for_a_table_is_refused() -> None:
     with pytest.raises(ValueError, match="no place <!-- speed: kernels -->"):
         report.filled("")

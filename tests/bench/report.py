@@ -155,11 +155,22 @@ def scale_table(run: Run) -> str:
     return "\n".join([_table(["more", "how many: seconds"], rows), "", *notes, f"{run.title}."])
 
 
+def cold_table(run: Run) -> str:
+    """What the first use costs by compiling and with shipped kernels."""
+    rows = []
+    for result in run.results:
+        found = [result["seconds"][how] for how in ("here", "with shipped kernels")]
+        rows.append([result["first"], *(f"{seconds[of]:.2g}" for of in ("processor", "wall") for seconds in found)])
+    head = ["first use of", "processor s, compiled", "processor s, shipped", "wall s, compiled", "wall s, shipped"]
+    return "\n".join([_table(head, rows), "", f"{run.title}; the machine was busy, and its wall time long."])
+
+
 TABLES: dict[str, tuple[Callable[..., str], tuple[str, ...]]] = {
     "kernels": (kernels_table, ("kernels-avx2", "kernels-avx512")),
     "exhaustive": (exhaustive_table, ("kernels-avx2",)),
     "brute": (brute_table, ("brute",)),
     "scale": (scale_table, ("scale",)),
+    "cold": (cold_table, ("cold",)),
     "apply": (apply_table, ("apply-avx2",)),
     "feedback": (feedback_table, ("feedback", "feedback-speed")),
 }

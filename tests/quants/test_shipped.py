@@ -164,7 +164,7 @@ def of_another_level(package: Path) -> None:
 def with_a_shorter_record(package: Path) -> None:
     """The code itself is whole, but nobody knows whether it is all."""
     for record in package.rglob("Q8_0-decode.ready"):
-        record.write_text("")
+        record.write_text(record.read_text().removesuffix("end\n"))
 
 
 def of_other_sources(package: Path) -> None:
