@@ -20,11 +20,10 @@ from qxmix.quants.processor_levels import LEVELS, ProcessorLevel, supported
 from qxmix.quants.stamp import cache_dir
 from qxmix.quants.warmup import Kernel, every_kernel, record, run
 
-_CODE = """
-import sys
-from qxmix.quants.shipping import compile_for
-compile_for(*sys.argv[1:])
-"""
+_CODE = (
+    "import sys; from qxmix.quants.elsewhere import serve; from qxmix.quants.shipping import compile_for; "
+    "serve(lambda *kernel: compile_for(*kernel, *sys.argv[1:]))"
+)
 
 
 def root() -> Path:

@@ -28,7 +28,12 @@ if TYPE_CHECKING:
 
     from qxmix.quants.processor_levels import ProcessorLevel
 
-_CODE = "import sys; from qxmix.quants.warmup import Kernel, compile_kernel; compile_kernel(Kernel(*sys.argv[1:]))"
+_CODE = (
+    "from qxmix.quants.elsewhere import serve; from qxmix.quants.warmup import Kernel, compile_kernel; "
+    "serve(lambda *kernel: compile_kernel(Kernel(*kernel)))"
+)
+_EACH = 16
+"""Kernels that one process compiles."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -117,5 +122,6 @@ def warm(
             if on_done:
                 on_done(kernel)
         return len(todo)
-    work_on(todo, Work(_CODE), n_processes, (lambda outcome: on_done(outcome.kernel)) if on_done else None)
+    told = (lambda outcome: on_done(outcome.kernel)) if on_done else None
+    work_on(todo, Work(_CODE, n_kernels=_EACH), n_processes, told)
     return len(todo)
