@@ -54,6 +54,7 @@ def compile_missing(kernels: Iterable[Kernel], level: ProcessorLevel, on_done: C
     todo = missing(kernels, level)
     root().mkdir(parents=True, exist_ok=True)
     if todo:
+        # A process for each: it is asked for each kernel once, and a record needs all of them.
         work_on(todo, Work(_CODE, (level.name,), _environment(level), root()), min(n_processors(), len(todo)), told)
     if failed:
         kernel, why = failed[0]

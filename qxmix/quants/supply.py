@@ -32,21 +32,30 @@ Source = Callable[[Kernel, Kinds, tuple[object, ...]], Callable[..., object]]
 """Finds or makes what runs a kernel for arguments of some kinds, of which it gets the first."""
 
 
-def this_machine(kernel: Kernel, kinds: Kinds, arguments: tuple[object, ...]) -> Callable[..., object]:
-    """From the cache, from the package of shipped kernels, or from numba, and then it is kept."""
+def this_processor(kernel: Kernel, kinds: Kinds, arguments: tuple[object, ...]) -> Callable[..., object]:
+    """From the cache, or else from numba, and then it is kept: code for exactly this processor."""
     path = machine_code.path_of(kernel.py_func, kinds)
     if path is None:
         return cast("Callable[..., object]", kernel.made)
-    for file in chain((path,), shipped.paths(kernel.py_func, kinds)):
-        found = machine_code.load(file, kinds)
-        if found is not None:
-            return found
+    found = machine_code.load(path, kinds)
+    if found is not None:
+        return found
     from qxmix.quants import compiler  # noqa: PLC0415 - numba
 
     result = compiler.compiled(kernel.made, arguments)
     if result is not None:
         machine_code.keep(path, kinds, result)
     return cast("Callable[..., object]", kernel.made)
+
+
+def this_machine(kernel: Kernel, kinds: Kinds, arguments: tuple[object, ...]) -> Callable[..., object]:
+    """From the cache, or the package of shipped kernels, or numba."""
+    path = machine_code.path_of(kernel.py_func, kinds)
+    for file in chain((path,), shipped.paths(kernel.py_func, kinds)) if path else ():
+        found = machine_code.load(file, kinds)
+        if found is not None:
+            return found
+    return this_processor(kernel, kinds, arguments)
 
 
 SOURCE: ContextVar[Source] = ContextVar("SOURCE", default=this_machine)

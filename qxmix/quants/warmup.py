@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from qxmix.processors import n_processors
-from qxmix.quants import QUANT_TYPES, codec_of, get, shipped
+from qxmix.quants import QUANT_TYPES, codec_of, get, shipped, supply
 from qxmix.quants.codec import SEARCHES
 from qxmix.quants.elsewhere import Work, work_on
 from qxmix.quants.feedback.correlations import make_factors
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from qxmix.quants.processor_levels import ProcessorLevel
 
 _CODE = (
-    "from qxmix.quants.elsewhere import serve; from qxmix.quants.warmup import Kernel, compile_kernel; "
-    "serve(lambda *kernel: compile_kernel(Kernel(*kernel)))"
+    "from qxmix.quants.elsewhere import serve; from qxmix.quants.warmup import Kernel, {0}; "
+    "serve(lambda *kernel: {0}(Kernel(*kernel)))"
 )
 _EACH = 16
 """Kernels that one process compiles."""
@@ -70,16 +70,26 @@ def shipped_level(kernel: Kernel) -> ProcessorLevel | None:
     return shipped.level_of(get(kernel.type).codec, record(kernel))
 
 
-def pending(kernels: Iterable[Kernel]) -> tuple[Kernel, ...]:
-    """Those that neither have been compiled for this machine yet nor are shipped, each once, in a fixed order."""
-    return tuple(sorted(k for k in set(kernels) if not _marker(k).exists() and shipped_level(k) is None))
+def pending(kernels: Iterable[Kernel], *, native: bool = False) -> tuple[Kernel, ...]:
+    """Those that have not been compiled for this machine yet, each once, in a fixed order.
+
+    What is shipped need not be, unless code for exactly this processor, ``native``, is wanted.
+    """
+    found = (k for k in set(kernels) if not _marker(k).exists())
+    return tuple(sorted(k for k in found if native or shipped_level(k) is None))
+
+
+def compile_native(kernel: Kernel) -> Kernel:
+    """``compile_kernel`` for exactly this processor, in a process that has called no kernel yet."""
+    supply.SOURCE.set(supply.this_processor)
+    return compile_kernel(kernel)
 
 
 def compile_kernel(kernel: Kernel) -> Kernel:
     """Compile one kernel, or load it, by calling it on a single block; returns it."""
     run(kernel)
     # On a full disk the kernel is used and not kept; a shipped one is not to be taken for compiled once it is gone.
-    if shipped_level(kernel) is None:
+    if supply.SOURCE.get() is supply.this_processor or shipped_level(kernel) is None:
         with contextlib.suppress(OSError):
             marker = _marker(kernel)
             marker.parent.mkdir(parents=True, exist_ok=True)
@@ -107,21 +117,26 @@ def run(kernel: Kernel) -> None:
 
 
 def warm(
-    kernels: Iterable[Kernel], *, n_processes: int | None = None, on_done: Callable[[Kernel], None] | None = None
+    kernels: Iterable[Kernel],
+    *,
+    native: bool = False,
+    n_processes: int | None = None,
+    on_done: Callable[[Kernel], None] | None = None,
 ) -> int:
     """Compile what is pending; returns how many kernels that were.
 
     ``on_done`` is told of each as it is compiled.  A kernel whose process fails is left to whoever calls it first.
     """
     # Encoders take longest and start first, so that the processes end together.
-    todo = sorted(pending(kernels), key=lambda k: k.direction == "decode")
+    todo = sorted(pending(kernels, native=native), key=lambda k: k.direction == "decode")
     n_processes = min(len(todo), n_processes or n_processors())
+    compile_one = compile_native if native else compile_kernel
     if n_processes <= 1 or not sys.executable:
         for kernel in todo:
-            compile_kernel(kernel)
+            compile_one(kernel)
             if on_done:
                 on_done(kernel)
         return len(todo)
     told = (lambda outcome: on_done(outcome.kernel)) if on_done else None
-    work_on(todo, Work(_CODE, n_kernels=_EACH), n_processes, told)
+    work_on(todo, Work(_CODE.format(compile_one.__name__), n_kernels=_EACH), n_processes, told)
     return len(todo)

@@ -11,6 +11,7 @@ import qxmix
 from qxmix.demo import make_demo_imatrix, make_demo_model
 from qxmix.measurement.lattice import VERSION
 from qxmix.plan import Split
+from qxmix.quants.processor_levels import supported
 from tests.advice.case import Case, of_recipe, of_script
 from tests.gguf_bytes import dat, dat_entry, gguf, tensor, text_field
 from tests.planning.models import write, write_imatrix
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from qxmix.execute import Progress
+
+LEVEL = supported()[0].name
+"""Of processors, that of this one."""
 
 _Q = "qxmix: 1\ntarget: ik_llama.cpp\ndefault: q8_0\n"
 _Q4 = "in.gguf out.gguf Q4_K_M\n"
@@ -72,8 +76,10 @@ MORE = (
          "import {script}", "import {script} --base Q4_K_M", "--custom-q attn_v=q8_0\n", suffix=".sh"),
     # Usage.
     Case("--all is of all types: leave out the TYPEs, or --all", "warmup --all F16", "warmup F16"),
+    Case("--native is for this machine and --wheel for others: leave out either",
+         "warmup F16 --native --wheel {tmp}/wheel", "warmup F16 --native"),
     Case("--level is for what is shipped: give --wheel FOLDER, too",
-         "warmup F16 --level x86-64-v3", "warmup F16 --level x86-64-v3 --wheel {tmp}/wheel"),
+         f"warmup F16 --level {LEVEL}", f"warmup F16 --level {LEVEL} --wheel {{tmp}}/wheel"),
     Case("--ctx is about a machine; give its --vram, --ram or both (chunks of a text: --text-ctx)",
          "solve {model} --bpw 6 --ctx 512", "solve {model} --bpw 9 --ctx 512 --ram 32MiB -o {tmp}/m1.yaml"),
     Case("--budget divides the tensors otherwise than --vram and --ram do; leave out either (a --size or --bpw for all "

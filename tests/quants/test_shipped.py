@@ -244,6 +244,18 @@ def test_the_wheel_is_as_the_format_wants_it(wheel: Path, tmp_path: Path) -> Non
     assert use(tmp_path, tmp_path / "cache") == "0 False True"
 
 
+def test_code_for_exactly_this_processor_is_compiled_if_it_is_asked_for(site: Path, tmp_path: Path) -> None:
+    path = os.pathsep.join([str(site), *filter(None, sys.path)])
+    env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": path}
+    command = [sys.executable, "-m", "qxmix", "warmup", "q8_0", "--native"]
+    for second_line in ("Compiling 2 of 2 kernels", "All 2 kernels are compiled already"):
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[1].startswith(second_line)
+    assert len(list((tmp_path / "cache").rglob("*.code"))) == 2
+    shutil.rmtree(site)
+    assert use(site, tmp_path / "cache") == "0 False True"
+
+
 def test_what_warmup_tells_of_them(site: Path, tmp_path: Path) -> None:
     def warmup() -> str:
         path = os.pathsep.join([str(site), *filter(None, sys.path)])
