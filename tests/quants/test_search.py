@@ -15,7 +15,7 @@ from qxmix.quants.codec import SEARCHES
 from qxmix.quants.common.exhaustive_steps import stepping
 from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.levels import IQ4_LEVELS
-from qxmix.quants.common.search import search_linear
+from qxmix.quants.common.search import N_TWINS, search_linear
 from qxmix.quants.common.search_table import table_best
 from qxmix.quants.jit import inlined
 from tests.bench import brute
@@ -203,3 +203,12 @@ def test_cosines_over_the_sphere(nmax: int, method: str) -> None:
     assert cosine.min() == pytest.approx(least, abs=5.1e-7)
     assert cosine.mean() == pytest.approx(mean, abs=5.1e-7)
     assert cosine.max() == pytest.approx(1, abs=1e-9)
+
+
+@pytest.mark.parametrize("nmax", [4, 8, 16, 32])
+def test_trials_with_a_twin_have_its_scale_to_the_bit(nmax: int) -> None:
+    """And under it the largest, and so every weight, stays short of the last half level, where levels are cut off."""
+    for step in range(1, N_TWINS + 1):
+        up = np.float32(nmax - 1) + np.float32(0.1) * np.float32(step)
+        down = np.float32(nmax) + np.float32(0.1) * np.float32(step - 10)
+        assert up == down < nmax - 0.55
