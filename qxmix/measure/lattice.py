@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from qxmix.container.model import TensorInfo
 from qxmix.container.source import opened
 from qxmix.container.spots import spots_sha256
+from qxmix.execute import digests
+from qxmix.execute.sample import Rows as Piece
 from qxmix.execute.sample import sample_rows
 from qxmix.execute.source import Source
 from qxmix.measurement.lattice import Lattice
@@ -45,11 +47,14 @@ _N_FIRST = 64
 """Groups of 32 that are looked at first: nearly all tensors that are no lattice are told by them."""
 _N_ROWS = 64
 """Rows on which group sizes and types are tried."""
-_STEP_WEIGHTS = 1 << 21
+_NEAR = 0.65
+"""Units in the last place of a stored weight within which it comes back where multiples of 8 bits lie that close."""
 
 _TYPES = ("TQ1_0", "TQ2_0", "Q4_0", "Q5_0", "Q6_0", "Q8_0")
 """Types that are tried for multiples of a scale, the smallest first."""
 _TYPES_WITH_MINIMUM = ("Q4_1", "Q5_1", "Q8_0")
+_MOST_WITH_MINIMUM = 5
+_MOST_STEPS = 127
 
 
 class Fit(NamedTuple):
@@ -92,37 +97,46 @@ def lattice_of(source: Source, engines: tuple[Engine, ...] = ()) -> Lattice | No
         RunError: the file ends early, or cannot be read.
 
     """
-    tensor = source.tensor
+    tensor, rounding = source.tensor, ROUNDING[source.tensor.type]
     sample = source.decode(source.read(sample_rows(tensor, (), _N_ROWS)))
-    rounding = ROUNDING[tensor.type]
-    first = sample.reshape(-1, 32)[:_N_FIRST] if tensor.n_cols % 32 == 0 else sample[:2]
-    for minimum in (False, True):
-        if fit(first, rounding, minimum=minimum) is None:
+    for group, minimum, found in _groupings(sample, rounding):
+        width = group or tensor.n_cols
+        whole, digest = _whole(source, width, rounding, minimum=minimum)
+        if whole is None or whole.chance > SIGNIFICANT:
             continue
-        for group in GROUPS:
-            if group and tensor.n_cols % group:
-                continue
-            width = group or tensor.n_cols
-            found = fit(sample.reshape(-1, width), rounding, minimum=minimum)
-            if found is None:
-                continue
-            whole, digest = _whole(source, width, rounding, minimum=minimum)
-            if whole is None or whole.chance > SIGNIFICANT:
-                continue
-            name = _smallest_type(sample, found, width, engines, minimum=minimum)
-            with opened(source.path) as data:
-                spots = spots_sha256(data, tensor)
-            return Lattice(tensor.name, bits_of(whole), group, minimum, name, digest, spots)
+        names = _types(sample, found, width, rounding[0], engines, minimum=minimum)
+        name = next((n for n in names if _keeps_all(source, n, width, minimum=minimum)), None)
+        with opened(source.path) as data:
+            spots = spots_sha256(data, tensor)
+        why = None if name else _why_none(tensor, whole, engines, minimum=minimum)
+        return Lattice(tensor.name, bits_of(whole), group, minimum, name, why, digest, spots)
     return None
 
 
+def _groupings(x: Rows, rounding: tuple[float, float]) -> list[tuple[int, bool, Fit]]:
+    """The ``GROUPS`` in which a sample fits, with a minimum or without: the fewest bits first, then the largest group.
+
+    Weights of few values, like -1, 0 and 1 times two scales, are multiples of a fine step that both scales share, too.
+    """
+    n_cols, fits = x.shape[1], []
+    first = x.reshape(-1, 32)[:_N_FIRST] if n_cols % 32 == 0 else x[:2]
+    for minimum in (False, True):
+        if fit(first, rounding, minimum=minimum) is None:
+            continue
+        for group in (g for g in GROUPS if n_cols % (g or n_cols) == 0):
+            found = fit(x.reshape(-1, group or n_cols), rounding, minimum=minimum)
+            if found is not None:
+                fits.append((group, minimum, found))
+    return sorted(fits, key=lambda g: bits_of(g[2]))
+
+
 def _whole(source: Source, width: int, rounding: tuple[float, float], *, minimum: bool) -> tuple[Fit | None, str]:
-    """The fit of all groups of a tensor, without their scales, and the digest of its data."""
+    """The fit of all groups of a tensor, without their scales, and the digest of its data as an apply makes it."""
     total = Fit(np.empty(0), np.zeros(1), 0, 0, 0.0)
-    digest = hashlib.sha256()
-    for piece in _pieces(source):
-        digest.update(piece.data)
-        x = source.decode(piece)
+    parts = []
+    for leaf in _leaves(source):
+        parts.append(hashlib.sha256(leaf.data).digest())
+        x = source.decode(leaf)
         found = fit(x.reshape(-1, width), rounding, minimum=minimum)
         if found is None:
             return None, ""
@@ -130,34 +144,71 @@ def _whole(source: Source, width: int, rounding: tuple[float, float], *, minimum
             m=np.maximum(total.m, np.abs(found.m).max()), least=min(total.least, found.least),
             most=max(total.most, found.most), chance=total.chance + found.chance,
         )  # fmt: skip
-    return total, digest.hexdigest()
+    return total, digests.combine(parts).hex()
 
 
-def _pieces(source: Source) -> Iterator[NDArray[np.uint8]]:
-    step = max(1, _STEP_WEIGHTS // source.tensor.n_cols)
-    rows = sample_rows(source.tensor, (), None)
-    n = max(1, step // rows[0].n)
-    for i in range(0, len(rows), n):
-        yield source.read(rows[i : i + n])
+def _leaves(source: Source) -> Iterator[NDArray[np.uint8]]:
+    tensor = source.tensor
+    for leaf in digests.leaves(tensor, tensor.nbytes):
+        matrix, first = divmod(leaf.first_row, tensor.n_rows)
+        yield source.read([Piece(matrix, first, leaf.n_rows)])
 
 
-def _smallest_type(x: Rows, found: Fit, width: int, engines: tuple[Engine, ...], *, minimum: bool) -> str | None:
-    """The smallest type whose encoder, searching exhaustively, gives every whole number of the sample back."""
-    step = np.repeat(found.d, width).reshape(x.shape)
+def _types(
+    x: Rows, found: Fit, width: int, share: float, engines: tuple[Engine, ...], *, minimum: bool
+) -> Iterator[str]:
+    """Types, the smallest first, that the engines load and that keep every whole number of a sample ``x``."""
     for name in _TYPES_WITH_MINIMUM if minimum else _TYPES:
-        quant_type, codec = get(name), codec_of(name)
+        quant_type = get(name)
         if x.shape[1] % quant_type.block_size or (name.startswith("TQ") and max(found.most, -found.least) > 1):
             continue
-        if not set(engines) <= set(quant_type.engines):
-            continue
-        packed = np.empty((len(x), quant_type.row_nbytes(x.shape[1])), np.uint8)
-        back = np.empty_like(x)
-        ones = np.ones(x.shape[1] if quant_type.searches else 0, np.float32)
-        codec.encode(x, ones, packed, SEARCHES.index("exhaustive") if quant_type.searches else 0)
-        codec.decode(packed, back)
-        if (np.abs(back.astype(np.float64) - x) <= step / 4).all():
-            return name
-    return None
+        if set(engines) <= set(quant_type.engines) and _keeps(name, x, found, width, share):
+            yield name
+
+
+def _keeps_all(source: Source, name: str, width: int, *, minimum: bool) -> bool:
+    """Whether a type gives every whole number of a tensor back."""
+    rounding = ROUNDING[source.tensor.type]
+    for leaf in _leaves(source):
+        x = source.decode(leaf)
+        found = fit(x.reshape(-1, width), rounding, minimum=minimum)
+        if found is None or not _keeps(name, x, found, width, rounding[0]):
+            return False
+    return True
+
+
+def _keeps(name: str, x: Rows, found: Fit, width: int, share: float) -> bool:
+    """Whether an encoder, searching exhaustively where it can, gives every whole number of ``x`` back.
+
+    What is decoded has to be within a quarter of a step of the weight.  Where a step is hardly more than a stored
+    weight's last place, it has to be within that, which is all that the weight tells.
+    """
+    quant_type, codec = get(name), codec_of(name)
+    step = np.repeat(found.d, width).reshape(x.shape)
+    packed = np.empty((len(x), quant_type.row_nbytes(x.shape[1])), np.uint8)
+    back = np.empty_like(x)
+    ones = np.ones(x.shape[1] if quant_type.searches else 0, np.float32)
+    codec.encode(x, ones, packed, SEARCHES.index("exhaustive") if quant_type.heeds("exhaustive") else 0)
+    codec.decode(packed, back)
+    # A group of one value has no steps: it is that value as a half.
+    room = np.where(step > 0.0, step / 4, np.abs(x) * 2.0**-10 + 2.0**-24)
+    if not found.m.any():
+        unit = np.ldexp(share, np.frexp(x)[1])
+        room = np.maximum(room, np.where(x != 0.0, _NEAR * unit, 0.0))
+    return bool((np.abs(back.astype(np.float64) - x) <= room).all())
+
+
+def _why_none(tensor: TensorInfo, whole: Fit, engines: tuple[Engine, ...], *, minimum: bool) -> str:
+    """Why no type keeps a lattice."""
+    bits, least_block = bits_of(whole), 32
+    if tensor.n_cols % least_block:
+        return f"rows of {tensor.n_cols} weights are no whole blocks of {least_block}"
+    if minimum and bits > _MOST_WITH_MINIMUM:
+        return f"no type has a minimum and codes of {bits} bits"
+    if not minimum and max(whole.most, -whole.least) > _MOST_STEPS:
+        return f"a weight is {max(whole.most, -whole.least)} steps from zero, and Q8_0 has {_MOST_STEPS}"
+    which = f" that {' and '.join(engines)} load" if engines else ""
+    return f"none of the types that were tried{which} gives every weight back"
 
 
 def is_looked_at(tensor: TensorInfo) -> bool:

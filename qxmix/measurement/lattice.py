@@ -13,7 +13,7 @@ from qxmix.container.spots import spots_sha256
 from qxmix.errors import ModelFileError
 from qxmix.quants import find
 
-VERSION = 2
+VERSION = 3
 
 
 class Lattice(NamedTuple):
@@ -27,9 +27,11 @@ class Lattice(NamedTuple):
     minimum: bool
     """Whether a minimum is added to the multiples."""
     type: str | None
-    """Upper-case name of the smallest type that holds every whole number; None: no type that was tried does."""
+    """Upper-case name of the smallest type that holds every whole number; None: none does."""
+    why: str | None
+    """Why none does; None where one does."""
     sha256: str
-    """Of the tensor's data in the model."""
+    """Of all of the tensor's data in the model, as an apply adds it up (:mod:`qxmix.execute.digests`)."""
     spots_sha256: str
     """Of a few spots of them, which a plan has the time to read."""
 
@@ -94,6 +96,7 @@ def _lattice(data: dict[str, Any]) -> Lattice:
     lattice = Lattice(**data)
     whole = isinstance(lattice.bits, int) and isinstance(lattice.group, int) and isinstance(lattice.minimum, bool)
     known = lattice.type is None or (isinstance(lattice.type, str) and find(lattice.type) is not None)
-    if not (whole and known and isinstance(lattice.tensor, str) and isinstance(lattice.spots_sha256, str)):
+    texts = lattice.tensor, lattice.sha256, lattice.spots_sha256
+    if not (whole and known and all(isinstance(text, str) for text in texts)):
         raise ValueError
     return lattice

@@ -18,14 +18,15 @@ def lattices_text(found: tuple[Lattice, ...], n_looked_at: int, *, terminal: boo
     """A line for each part and lattice, and the rules that keep them; a sentence where there is none."""
     if not found:
         return f"None of {n_looked_at:,} matrices of floats sits on a lattice of 2 to 8 bits."
-    groups: dict[tuple[str, str, str | None], list[str]] = {}
+    groups: dict[tuple[str, str, str | None, str | None], list[str]] = {}
     for lattice in found:
-        groups.setdefault((part_of(lattice.tensor), lattice.what, lattice.type), []).append(lattice.tensor)
+        key = part_of(lattice.tensor), lattice.what, lattice.type, lattice.why
+        groups.setdefault(key, []).append(lattice.tensor)
     rows = [
-        (part, layer_ranges(names), f"{len(names):,}", what, kind or "none of those tried")
-        for (part, what, kind), names in groups.items()
+        (part, layer_ranges(names), f"{len(names):,}", what, kind or f"nothing: {why}")
+        for (part, what, kind, why), names in groups.items()
     ]
-    rules = [_rule(kind, names) for (_, _, kind), names in groups.items() if kind]
+    rules = [_rule(kind, names) for (_, _, kind, _), names in groups.items() if kind]
     lines = [f"{len(found):,} of {n_looked_at:,} matrices of floats sit on a lattice:", ""]
     lines.append(table(("tensors", "layers", ">n", "lattice", "kept whole by"), rows, terminal=terminal))
     if rules:

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from qxmix.cli.main import main
 from qxmix.container.header import read_header
 from qxmix.measure.lattice import ROUNDING, bits_of, fit
+from qxmix.measurement.lattice import VERSION
 from qxmix.quants.api import dequantize, quantize
 from tests.execute.plans import write_model
 
@@ -181,7 +182,7 @@ def test_the_type_is_one_that_the_target_loads(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"qxmix_lattice": 1, "header_sha256": "", "tensors": []}', None])
 def test_files_that_are_none_are_refused(text: str | None, tmp_path: Path) -> None:
     gguf, found = model(tmp_path), tmp_path / "l.json"
-    other = json.dumps({"qxmix_lattice": 2, "header_sha256": "0" * 64, "tensors": []})
+    other = json.dumps({"qxmix_lattice": VERSION, "header_sha256": "0" * 64, "tensors": []})
     found.write_text(other if text is None else text)
     code, shown = run("plan", "pure/q4_0", gguf, "--lattice", found)
     assert code == 1

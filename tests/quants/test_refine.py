@@ -124,6 +124,15 @@ def test_with_a_minimum_it_is_within_half_a_unit_where_halves_can_be(
     assert (error <= 2 * size * 2.0**-8).all()
 
 
+def test_a_minimum_next_to_nothing_does_not_lose_the_step() -> None:
+    """Steps of 0.0034 from -1.4e-6 on: as a half it is off by more than a last place of its own."""
+    codes = np.arange(32) % 15
+    codes[5:8] = 15
+    x = stored(0.0033828566 * codes - 1.4e-6, "BF16").reshape(1, 32)
+    y = dequantize(quantize(x, "Q4_1", search="exhaustive"), "Q4_1", 32)
+    assert np.abs(y - x).max() < 0.0034 / 20
+
+
 @settings(max_examples=10, deadline=None)
 @given(SEEDS, st.integers(2, 8), GROUPS, STORED)
 def test_q8_0_is_what_trying_every_half_gives(seed: int, bits: int, group: int, as_type: str) -> None:
@@ -152,7 +161,7 @@ def test_with_a_minimum_it_is_as_near_as_any_pair(seed: int, kind: tuple[str, in
         units = np.array([lattices.unit_of(x) for x in xs], float)
         best = lattices.best_pair(xs, codes, F(np.float16(slope)), units)
         if best > 0.5:
-            units = np.maximum(units, abs(offset) * 2.0**-10)
+            units = np.maximum(units, max(abs(offset) * 2.0**-10, 2.0**-24))
             best = lattices.best_pair(xs, codes, F(np.float16(slope)), units)
         far = (np.abs(back.astype(float) - block) / units).max()
         assert far <= best * 1.001 + 1e-6

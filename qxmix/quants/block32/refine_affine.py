@@ -28,6 +28,7 @@ _N_ROUNDS = 12
 """Steps to the best minimum for a scale; six are the most that were seen."""
 _N_SCALES = 24
 """Halves on either side of the scale of least squares that are tried."""
+_LEAST_HALF = np.float32(2.0**-24)
 _0 = np.float32(0.0)
 
 
@@ -133,7 +134,7 @@ def _nearest_pair(x, unit, q):
     first = int(half_bits(np.float32(slope)))
     scale, minimum, far = _pair(x, unit, q, first)
     if far > CLOSE:
-        floor = np.float32(abs(offset)) * np.float32(2.0**-10)
+        floor = max(np.float32(abs(offset)) * np.float32(2.0**-10), _LEAST_HALF)
         for e in range(BLOCK):
             unit[e] = max(unit[e], floor)
         scale, minimum, far = _pair(x, unit, q, first)
