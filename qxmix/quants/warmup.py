@@ -32,7 +32,7 @@ _CODE = (
     "from qxmix.quants.elsewhere import serve; from qxmix.quants.warmup import Kernel, {0}; "
     "serve(lambda *kernel: {0}(Kernel(*kernel)))"
 )
-_EACH = 16
+_EACH = 8
 """Kernels that one process compiles."""
 
 
