@@ -23,6 +23,7 @@ from unittest.mock import patch
 import click
 from llvmlite import binding
 
+from qxmix.quants.processor_levels import LEVELS, machine
 from tests.bench.machine import write_run
 
 if TYPE_CHECKING:
@@ -72,7 +73,19 @@ def _defines(ir: str, symbol: str) -> bool:
     return any(line.startswith("define") and f"@{symbol}(" in line.replace('"', "") for line in ir.splitlines())
 
 
-def sources(name: str) -> list[Source]:
+def _told(triple: str) -> Any:
+    """What kernels are told of the processor, some of which name instructions it has: this one's where it is alike.
+
+    For another family they name none of either, and that text can run here, too, as it must.
+    """
+    from numba.core.codegen import CPUCodegen  # noqa: PLC0415
+
+    other = (triple, "generic", next((x.flags for x in LEVELS if triple.startswith(x.machine)), ""))
+    alike = triple.startswith(machine())
+    return patch.object(CPUCodegen, "magic_tuple", CPUCodegen.magic_tuple if alike else lambda _self: other)
+
+
+def sources(name: str, triple: str) -> list[Source]:
     """The kernels that the encoder of a type calls, as LLVM's text, nothing of which is optimized."""
     from numba.core.codegen import CPUCodeLibrary  # noqa: PLC0415 - and what follows: the cache's folder is set before
 
@@ -95,7 +108,7 @@ def sources(name: str) -> list[Source]:
         "_optimize_final_module": lambda self: modules.append(str(self._final_module)),
         "_finalize_dynamic_globals": lambda _self: None,  # some are still there, with which nothing would be kept
     }
-    with patch.multiple(CPUCodeLibrary, **as_it_is), patch.object(compiler, "compiled", note):
+    with patch.multiple(CPUCodeLibrary, **as_it_is), patch.object(compiler, "compiled", note), _told(triple):
         compile_kernel(Kernel(name, "encode"))
     return found
 
@@ -165,7 +178,7 @@ def count(name: str, triple: str, cpu: str) -> list[dict[str, Any]]:
     """The innermost loops of a type's kernels."""
     family = "aarch64" if triple.startswith("aarch64") else "x86"
     found: list[dict[str, Any]] = []
-    for source in sources(name):
+    for source in sources(name, triple):
         for function, lines in functions(assembly(source.ir, triple, cpu)):
             for loop in innermost(lines):
                 told = {"type": name, "kernel": source.name, "function": function, "loop": loop.label}
