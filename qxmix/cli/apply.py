@@ -28,7 +28,9 @@ from qxmix.execute.preflight import Wanted, preflight
 from qxmix.execute.result import Progress, Result
 from qxmix.execute.run import apply_all
 from qxmix.lint import examined
+from qxmix.measurement.lattice import expected_of, load_lattices
 from qxmix.plan import Plan, make_plan
+from qxmix.planning.lattice import with_lattices
 from qxmix.planning.lock import check_lock
 from qxmix.planning.naming import default_name
 from qxmix.processors import n_processors
@@ -82,11 +84,12 @@ Outputs = Sequence[tuple[Plan, Path]]
     help="Write a table of the outputs and how to make each to this file, as Markdown for the model card.",
 )  # fmt: skip
 @click.option("--measure", type=FILE, help="Of qxmix measure: adds divergence to the card.")
+@click.option("--lattice", type=FILE, help="Of qxmix inspect --lattice: insist on its weights, all of them.")
 @split_options
 def command(
     recipes: tuple[str, ...], model: str, output: str | None, imatrix: str | None,
     moments: str | None, jobs: int | None, memory: int | None, executor: str, reuse: Path | None, cache: Path | None,
-    locked: tuple[Path, ...], card: Path | None, measure: Path | None,
+    locked: tuple[Path, ...], card: Path | None, measure: Path | None, lattice: Path | None,
     split_max_size: int | None, split_max_tensors: int | None,
     *, overwrite: bool, resume: bool, dry_run: bool, strict: bool, report: bool, as_json: bool, keep_split: bool,
     bare_first: bool,
@@ -102,13 +105,14 @@ def command(
     split = make_split(split_max_size, split_max_tensors, keep_split=keep_split, bare_first=bare_first)
     loaded, several = open_recipes(recipes)
     header, matrix = open_model(model), load_imatrix(imatrix) if imatrix else None
-    second = open_moments(moments)
-    plans = [examined(make_plan(recipe, header, matrix, split, second)) for recipe in loaded]
+    second, found = open_moments(moments), load_lattices(lattice, header) if lattice else ()
+    plans = [examined(with_lattices(make_plan(recipe, header, matrix, split, second), found)) for recipe in loaded]
     if locked:
         plans = [find_factors(plan, jobs) for plan in plans]
         _check_locks(plans, locked)
     outputs = [(plan, _output_path(plan, output, several=several)) for plan in plans]
-    options = Options(jobs, executor, memory, report, resume, overwrite, strict, reuse, cache)
+    expected = expected_of(lattice, found) if lattice else None
+    options = Options(jobs, executor, memory, report, resume, overwrite, strict, reuse, cache, expected)
     if measure is not None and card is None:
         raise click.UsageError("--measure adds divergence to the card; give that a name with --card")
     text = card_of(outputs, card, measure, split) if card is not None else ""

@@ -8,6 +8,7 @@ from qxmix.execute import digests, reuse
 from qxmix.execute.deviation import total
 from qxmix.execute.result import TensorResult
 from qxmix.execute.task import TaskResult
+from qxmix.measurement.lattice import Expected
 from qxmix.plan import Plan
 from qxmix.planning import effort
 
@@ -15,8 +16,8 @@ from qxmix.planning import effort
 class Ledger:
     """Collects the results of tasks; leaves of a tensor are forgotten once it is complete."""
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+    def __init__(self, plan: Plan, expected: Expected | None = None) -> None:
+        self._plan, self._expected = plan, expected
         self._parts = digests.Gathered[TaskResult]([t.source for t in plan.tensors])
         self._tensors: dict[int, TensorResult] = {}
         self.done_nbytes = 0
@@ -28,7 +29,12 @@ class Ledger:
         self.total_effort = sum(map(effort.seconds, plan.tensors))
 
     def add(self, result: TaskResult, source_nbytes: int) -> None:
-        """Note a leaf made of ``source_nbytes`` of the model."""
+        """Note a leaf made of ``source_nbytes`` of the model.
+
+        Raises:
+            ModelFileError: it was the last of its tensor, whose weights are not what was expected.
+
+        """
         self.done_nbytes += source_nbytes
         self.done_effort += self._efforts[result.tensor] * source_nbytes
         parts = self._parts.add(result.tensor, result.leaf, result)
@@ -49,6 +55,9 @@ class Ledger:
 
     def _close(self, index: int, parts: tuple[TaskResult, ...]) -> None:
         tensor = self._plan.tensors[index]
+        source_sha256 = digests.combine(part.source_digest for part in parts).hex()
+        if self._expected is not None:
+            self._expected.compare(self._plan.header.path, tensor.name, source_sha256)
         deviations = [part.deviation for part in parts if part.deviation is not None]
         self._tensors[index] = TensorResult(
             name=tensor.name,
@@ -57,7 +66,7 @@ class Ledger:
             action=tensor.action,
             nbytes=tensor.nbytes,
             sha256=digests.combine(part.digest for part in parts).hex(),
-            source_sha256=digests.combine(part.source_digest for part in parts).hex(),
+            source_sha256=source_sha256,
             deviation=total(deviations) if deviations else None,
             flaw=next((part.flaw for part in parts if part.flaw is not None), None),
         )

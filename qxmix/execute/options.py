@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qxmix.execute import reuse
+from qxmix.measurement.lattice import Expected
 from qxmix.planning.memory import Chunking
 
 
@@ -22,6 +23,8 @@ class Options:
     strict: bool = False
     reuse_output: Path | None = None
     cache: Path | None = None
+    expected: Expected | None = None
+    """What weights the tensors must have that lattices were found in."""
 
     def chunking(self, n_workers: int) -> Chunking:
         """How the work is cut up among so many workers."""

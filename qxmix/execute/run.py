@@ -135,7 +135,7 @@ def _begin_all(wanted: Sequence[Wanted], options: Options, held: ExitStack) -> l
     jobs = []
     for o, lock, aid, found in zip(wanted, locks, aids, left, strict=True):
         recorded = begin(o.plan, o.target, lock, aid, found)
-        jobs.append(Job(o.plan, o.target, lock, recorded, aid, Ledger(o.plan)))
+        jobs.append(Job(o.plan, o.target, lock, recorded, aid, Ledger(o.plan, options.expected)))
         held.enter_context(_keeping_what_resumes(jobs[-1], alone=len(wanted) == 1))
     return jobs
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +43,30 @@ class Lattice(NamedTuple):
         return f"{self.bits} bits {per}" + (" with a minimum" if self.minimum else "")
 
 
+class Expected(NamedTuple):
+    """The weights that lattices were found in, all of them."""
+
+    path: Path
+    """The file of the lattices."""
+    sha256: Mapping[str, str]
+    """Digest of each tensor's data, by its name."""
+
+    def compare(self, model: Path, tensor: str, sha256: str) -> None:
+        """Refuse a tensor of ``model`` with another digest; one that has no lattice may have any.
+
+        Raises:
+            ModelFileError: it has.
+
+        """
+        if self.sha256.get(tensor, sha256) != sha256:
+            raise _made_of_other(self.path, _told_of_other(model, tensor))
+
+
+def expected_of(path: Path, found: tuple[Lattice, ...]) -> Expected:
+    """What the lattices that a file holds were found in."""
+    return Expected(path, {lattice.tensor: lattice.sha256 for lattice in found})
+
+
 def lattices_json(header: ModelHeader, found: tuple[Lattice, ...]) -> dict[str, Any]:
     """The content of the file, ready for ``json.dumps``; its shape is ``schemas/lattice.schema.json``."""
     return {
@@ -72,8 +97,16 @@ def load_lattices(path: Path, header: ModelHeader) -> tuple[Lattice, ...]:
     other = "" if of == header_sha256(header) else f"is of another model than {header.path.name}"
     other = other or _other_weights(found, header)
     if other:
-        raise ModelFileError.at(path, f"{other}; make one of it (qxmix inspect MODEL --lattice -o L.json)")
+        raise _made_of_other(path, other)
     return found
+
+
+def _made_of_other(path: Path, other: str) -> ModelFileError:
+    return ModelFileError.at(path, f"{other}; make one of it (qxmix inspect MODEL --lattice -o L.json)")
+
+
+def _told_of_other(model: Path, tensor: str) -> str:
+    return f"was made of other weights than {model.name} has in {tensor}"
 
 
 def _other_weights(found: tuple[Lattice, ...], header: ModelHeader) -> str:
@@ -88,7 +121,7 @@ def _other_weights(found: tuple[Lattice, ...], header: ModelHeader) -> str:
         with opened(path) as data:
             for tensor in named:
                 if spots_sha256(data, tensor) != spots[tensor.name]:
-                    return f"was made of other weights than {header.path.name} has in {tensor.name}"
+                    return _told_of_other(header.path, tensor.name)
     return ""
 
 

@@ -210,6 +210,32 @@ def test_lattices_of_other_weights_are_refused(command: str, tmp_path: Path) -> 
         data[tensors[UP].offset + at] ^= 1
 
 
+@pytest.mark.parametrize("resumed", [False, True])
+def test_an_apply_compares_all_weights(resumed: bool, tmp_path: Path) -> None:
+    """A weight between the spots that a plan looks at is another one."""
+    gguf, found, out = model(tmp_path), tmp_path / "l.json", tmp_path / "o.gguf"
+    assert run("inspect", gguf, "--lattice", "-o", found)[0] == 0
+    arguments = ("apply", "pure/q4_0", gguf, "-o", out, "--lattice", found)
+    code, shown = run(*arguments)
+    assert code == 0
+    assert "sit on a lattice" in shown
+    made = out.read_bytes()
+    out.unlink()
+    tensor = next(t for t in read_header(gguf).tensors if t.name == UP)
+    data = bytearray(gguf.read_bytes())
+    data[tensor.offset + 3000] ^= 1
+    gguf.write_bytes(data)
+    assert run("plan", "pure/q4_0", gguf, "--lattice", found)[0] == 0
+    code, shown = run(*arguments, *(["--resume"] if resumed else []))
+    assert code == 1
+    assert f"Error: {found}: was made of other weights than m.gguf has in {UP}" in " ".join(shown.split())
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["l.json", "m.gguf"]
+    data[tensor.offset + 3000] ^= 1
+    gguf.write_bytes(data)
+    assert run(*arguments)[0] == 0
+    assert out.read_bytes() == made
+
+
 def test_a_header_alone_cannot_be_compared(tmp_path: Path) -> None:
     gguf, found, header = model(tmp_path), tmp_path / "l.json", tmp_path / "h.gguf"
     assert run("inspect", gguf, "--lattice", "-o", found)[0] == 0
