@@ -15,7 +15,7 @@ from qxmix.quants.api import dequantize, quantize
 from qxmix.quants.feedback.correlations import EXACT, make_factors, pack_correlations, spans_of
 from qxmix.quants.feedback.options import Feedback
 from tests.quants.naive import feedback as naive
-from tests.quants.naive import feedback_grid
+from tests.quants.naive import feedback_grid, feedback_trellis
 from tests.quants.naive.feedback_super import KINDS
 
 if TYPE_CHECKING:
@@ -100,6 +100,23 @@ def test_grid_types_against_the_scalar_loop(name: str) -> None:
     expected = feedback_grid.decoded(list(x[0]), list(usable), factors, name, list(steps))
     got = dequantize(quantize(x, name, columns, moments=moments), name, 512)
     np.testing.assert_array_equal(got[0], expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", feedback_trellis.TYPES)
+def test_trellis_types_against_the_scalar_loop(name: str) -> None:
+    """A zero block, a large weight, columns that count nothing; the second row is zero throughout."""
+    moments, x = moments_of(512), np.concatenate([weights(1, 512, 7), np.zeros((1, 512), np.float32)])
+    x[0, 96:128], x[0, 300] = 0, 9.0
+    columns = np.diagonal(moments).astype(np.float32)
+    columns[40:48] = 0
+    factors, _ = make_factors(pack_correlations(spans_of(moments), 512), columns, EXACT, Feedback())
+    usable = columns.copy()
+    usable[40:48] = 1e-9
+    packed = quantize(x, name, columns, moments=moments)
+    got = dequantize(packed, name, 512)
+    np.testing.assert_array_equal(got[0], feedback_trellis.decoded(name, x[0], columns, usable, factors))
+    assert not packed[1].any()
 
 
 def test_factors_are_those_of_the_inverse() -> None:

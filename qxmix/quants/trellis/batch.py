@@ -37,6 +37,20 @@ _2 = np.float32(2.0)
 
 
 @dataclass(frozen=True, slots=True)
+class Fitted:
+    """What some rows are encoded as."""
+
+    d: NDArray[np.float32]
+    """(n_rows,) scale of each row."""
+    codes: NDArray[np.uint8]
+    """(n_rows, n_super, 8) scales of the blocks, as they are stored."""
+    found: NDArray[np.int32]
+    """(n_rows, n_super, n_groups) code vectors."""
+    negative: NDArray[np.bool_]
+    """(n_rows, n_super, 256) which weights are below zero."""
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Some rows and what the search needs to know of them."""
 
@@ -51,15 +65,19 @@ class Batch:
     packed: Packed
     """Where the rows go."""
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows, and blocks of a row."""
-        return len(self.rows), self.rows.shape[1] // BLOCK
+    def fitted(self, d: NDArray[np.float32], codes: NDArray[np.generic], found: NDArray[np.int32]) -> Fitted:
+        """What ``d``, ``codes`` and ``found`` are of the rows, whatever the shapes of the last two."""
+        shape = len(d), -1, BLOCKS_PER_SUPER
+        codes = codes.astype(np.uint8).reshape(shape)
+        supers = codes.shape[:2]
+        return Fitted(d, codes, found.reshape(*supers, -1), self.rows.reshape(*supers, SUPER) < _0)
 
 
-def batches(rows: Rows, columns: Columns, packed: Packed, *, magnitudes: bool = False) -> Iterator[Batch]:
-    """Whole rows of about ``BATCH`` weights, one batch after the other."""
-    n = max(1, BATCH // max(1, rows.shape[1]))
+def batches(
+    rows: Rows, columns: Columns, packed: Packed, *, magnitudes: bool = False, size: int = BATCH
+) -> Iterator[Batch]:
+    """Whole rows of about ``size`` weights, one batch after the other."""
+    n = max(1, size // max(1, rows.shape[1]))
     for at in range(0, len(rows), n):
         part, w = rows[at : at + n], np.empty_like(rows[at : at + n])
         _weigh(part, columns, w)

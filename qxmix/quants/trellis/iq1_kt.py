@@ -17,15 +17,15 @@ Source: ``block_iq1_kt`` and ``quantize_row_iq1_kt_impl`` of ik_llama.cpp.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from qxmix.quants.codec import Codec, Columns, Packed, Rows, at_factor
+from qxmix.quants.codec import Packed
 from qxmix.quants.common.levels import IQ4_LEVELS
-from qxmix.quants.common.row_scale import row_decoder
 from qxmix.quants.jit import inlined
-from qxmix.quants.trellis.batch import BLOCKS_PER_SUPER, pair_nibbles
+from qxmix.quants.trellis.batch import BLOCKS_PER_SUPER, Batch, Fitted, pair_nibbles, store
 from qxmix.quants.trellis.codebook import OFFSET, codebook, next_state, value_of
-from qxmix.quants.trellis.levels import GROUPS, encode_levels
+from qxmix.quants.trellis.kind import TrellisType, trellis_codec
+from qxmix.quants.trellis.levels import GROUPS, refine_levels, rough_levels
+from qxmix.quants.trellis.sets import Sets, sets_of
 
 NBYTES = 56
 LOW, HIGH = 8, 40
@@ -33,16 +33,16 @@ LOW, HIGH = 8, 40
 HALF = BLOCKS_PER_SUPER // 2
 
 
-def _pack(codes: NDArray[np.uint8], found: NDArray[np.int32]) -> list[NDArray[np.uint8]]:
+def _pack(fitted: Fitted, packed: Packed) -> None:
+    found = fitted.found
     tops = np.packbits((found >> 12).astype(np.uint8).reshape(-1, GROUPS), axis=1, bitorder="little")
-    nibbles = ((found >> 8) & 15).astype(np.uint8)
-    return [codes | tops.reshape(codes.shape) << np.uint8(4), found.astype(np.uint8), pair_nibbles(nibbles)]
+    scales = fitted.codes | tops.reshape(fitted.codes.shape) << np.uint8(4)
+    nibbles = pair_nibbles(((found >> 8) & 15).astype(np.uint8))
+    store(fitted.d, [scales, found.astype(np.uint8), nibbles], packed)
 
 
-@np.errstate(all="ignore")  # extreme weights overflow here as in the engine
-def _encode(rows: Rows, columns: Columns, packed: Packed, factor: np.float32) -> None:
-    book = codebook(8192, 8, 32)
-    encode_levels(rows, columns, packed, book, offsets=(0.0, -8.0), factor=factor, pack=_pack)
+def _rough(batch: Batch, sets: Sets) -> Fitted:
+    return rough_levels(batch, sets.books[0], (0.0, -8.0))
 
 
 @inlined
@@ -59,6 +59,13 @@ def _put(data, at, d, row, start):
                 row[start + (j * GROUPS + g) * 8 + k] = step * value_of(state)
 
 
-CODECS = {
-    "IQ1_KT": Codec(decode=row_decoder(NBYTES, _put, half=False), encode=at_factor(_encode, 1.07), scaled=_encode)
-}
+_KIND = TrellisType(
+    nbytes=NBYTES,
+    levels=IQ4_LEVELS,
+    sets=lambda: sets_of(codebook(8192, 8, 32)),
+    rough=_rough,
+    refine=refine_levels,
+    pack=_pack,
+    put=_put,
+)
+CODECS = {"IQ1_KT": trellis_codec(_KIND, 1.07)}

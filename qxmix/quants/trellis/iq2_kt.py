@@ -16,28 +16,26 @@ Source: ``block_iq2_kt`` and ``quantize_row_iq2_kt_impl`` of ik_llama.cpp.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from qxmix.quants.codec import Codec, Columns, Packed, Rows, at_factor
+from qxmix.quants.codec import Packed
 from qxmix.quants.common.levels import IQ4_LEVELS
-from qxmix.quants.common.row_scale import row_decoder
 from qxmix.quants.jit import inlined
-from qxmix.quants.trellis.batch import BLOCKS_PER_SUPER, pair_nibbles
+from qxmix.quants.trellis.batch import BLOCKS_PER_SUPER, Batch, Fitted, pair_nibbles, store
 from qxmix.quants.trellis.codebook import OFFSET, codebook, next_state, value_of
-from qxmix.quants.trellis.levels import GROUPS, encode_levels
+from qxmix.quants.trellis.kind import TrellisType, trellis_codec
+from qxmix.quants.trellis.levels import GROUPS, refine_levels, rough_levels
+from qxmix.quants.trellis.sets import Sets, sets_of
 
 NBYTES = 68
 HALF = BLOCKS_PER_SUPER // 2
 
 
-def _pack(codes: NDArray[np.uint8], found: NDArray[np.int32]) -> list[NDArray[np.uint8]]:
-    return [pair_nibbles(codes), found.astype("<u2").view(np.uint8)]
+def _pack(fitted: Fitted, packed: Packed) -> None:
+    store(fitted.d, [pair_nibbles(fitted.codes), fitted.found.astype("<u2").view(np.uint8)], packed)
 
 
-@np.errstate(all="ignore")  # extreme weights overflow here as in the engine
-def _encode(rows: Rows, columns: Columns, packed: Packed, factor: np.float32) -> None:
-    book = codebook(65536, 8, 8)
-    encode_levels(rows, columns, packed, book, offsets=(0.0,), factor=factor, pack=_pack)
+def _rough(batch: Batch, sets: Sets) -> Fitted:
+    return rough_levels(batch, sets.books[0], (0.0,))
 
 
 @inlined
@@ -52,4 +50,13 @@ def _put(data, at, d, row, start):
                 row[start + (j * GROUPS + g) * 8 + k] = step * value_of(state)
 
 
-CODECS = {"IQ2_KT": Codec(decode=row_decoder(NBYTES, _put, half=False), encode=at_factor(_encode, 1.0), scaled=_encode)}
+_KIND = TrellisType(
+    nbytes=NBYTES,
+    levels=IQ4_LEVELS,
+    sets=lambda: sets_of(codebook(65536, 8, 8)),
+    rough=_rough,
+    refine=refine_levels,
+    pack=_pack,
+    put=_put,
+)
+CODECS = {"IQ2_KT": trellis_codec(_KIND, 1.0)}

@@ -17,12 +17,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from qxmix.quants.codec import Codec, Columns, Packed, Rows, at_factor
-from qxmix.quants.common.row_scale import row_decoder
+from qxmix.quants.codec import Packed
 from qxmix.quants.jit import inlined
 from qxmix.quants.trellis.batch import (
     BLOCKS_PER_SUPER,
-    batches,
+    Batch,
+    Fitted,
     choose_best,
     first_scales,
     pair_nibbles,
@@ -30,9 +30,11 @@ from qxmix.quants.trellis.batch import (
     try_scales,
 )
 from qxmix.quants.trellis.codebook import OFFSET, codebook, next_state, value_of
+from qxmix.quants.trellis.kind import TrellisType, trellis_codec
 from qxmix.quants.trellis.queries import BLOCK
 from qxmix.quants.trellis.rows import inverse_of, refit, search_rows_16
 from qxmix.quants.trellis.search import nearest
+from qxmix.quants.trellis.sets import Sets, sets_of
 
 NBYTES = 100
 QH = 68
@@ -47,25 +49,30 @@ _0 = np.float32(0.0)
 _TOP = np.float32(15.0)
 
 
-@np.errstate(all="ignore")  # extreme weights overflow here as in the engine
-def _encode(rows: Rows, columns: Columns, packed: Packed, factor: np.float32) -> None:
-    book = codebook(65536, 8, 8, magnitudes=True)
-    for batch in batches(rows, columns, packed, magnitudes=True):
-        x, w, every = batch.x, batch.w, np.arange(batch.tops.size)
-        inverse = first_scales(batch, LEAST, MOST, OFFSETS, np.ones_like(OFFSETS))
-        tried, scales, scores = try_scales(batch, book, inverse)
-        best = choose_best(batch, scales, scores, None)
-        scale = best.scale.reshape(batch.tops.shape)
-        found = tried.reshape(len(every), GROUPS, -1)[every, :, best.trial].reshape(*scale.shape, GROUPS)
-        d = np.empty(len(scale), np.float32)
-        search_rows_16(x, w, book.values, found, scale, d)
-        levels = np.fmax(np.fmin(np.rint(inverse_of(d)[:, None] * scale), _TOP), _0)
-        found = nearest(book, x, w, inverse_of(d[:, None] * levels).reshape(-1, 1)).reshape(found.shape)
-        refit(x, w, book.values, levels, found, d)
-        blocks = len(scale), -1, BLOCKS_PER_SUPER
-        starts = found.astype("<u2").reshape(len(scale), -1, BLOCKS_PER_SUPER * GROUPS).view(np.uint8)
-        signs = np.packbits(batch.rows.reshape(*blocks, BLOCK) < _0, axis=2, bitorder="little")[:, :, 0]
-        store(d * factor, [pair_nibbles(levels.astype(np.uint8).reshape(blocks)), starts, signs], batch.packed)
+def _rough(batch: Batch, sets: Sets) -> Fitted:
+    x, w, (book,), every = batch.x, batch.w, sets.books, np.arange(batch.tops.size)
+    inverse = first_scales(batch, LEAST, MOST, OFFSETS, np.ones_like(OFFSETS))
+    tried, scales, scores = try_scales(batch, book, inverse)
+    best = choose_best(batch, scales, scores, None)
+    scale = best.scale.reshape(batch.tops.shape)
+    found = tried.reshape(len(every), GROUPS, -1)[every, :, best.trial].reshape(*scale.shape, GROUPS)
+    d = np.empty(len(scale), np.float32)
+    search_rows_16(x, w, book.values, found, scale, d)
+    return batch.fitted(d, np.fmax(np.fmin(np.rint(inverse_of(d)[:, None] * scale), _TOP), _0), found)
+
+
+def _refine(batch: Batch, sets: Sets, rough: Fitted) -> Fitted:
+    (book,), x, w, d = sets.books, batch.x, batch.w, rough.d.copy()
+    levels = rough.codes.reshape(len(d), -1).astype(np.float32)
+    found = nearest(book, x, w, inverse_of(d[:, None] * levels).reshape(-1, 1))
+    refit(x, w, book.values, levels, found.reshape(*levels.shape, GROUPS), d)
+    return batch.fitted(d, rough.codes, found)
+
+
+def _pack(fitted: Fitted, packed: Packed) -> None:
+    by_block = fitted.negative.reshape(*fitted.codes.shape, BLOCK)
+    signs = np.packbits(by_block, axis=2, bitorder="little")[:, :, 0]
+    store(fitted.d, [pair_nibbles(fitted.codes), fitted.found.astype("<u2").view(np.uint8), signs], packed)
 
 
 @inlined
@@ -82,4 +89,13 @@ def _put(data, at, d, row, start):
                 row[start + (j * GROUPS + g) * 8 + k] = -value if minus else value
 
 
-CODECS = {"IQ3_KT": Codec(decode=row_decoder(NBYTES, _put, half=False), encode=at_factor(_encode, 1.0), scaled=_encode)}
+_KIND = TrellisType(
+    nbytes=NBYTES,
+    levels=np.arange(16, dtype=np.float32),
+    sets=lambda: sets_of(codebook(65536, 8, 8, magnitudes=True), magnitudes=True),
+    rough=_rough,
+    refine=_refine,
+    pack=_pack,
+    put=_put,
+)
+CODECS = {"IQ3_KT": trellis_codec(_KIND, 1.0)}

@@ -19,23 +19,23 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from qxmix.quants.codec import Codec, Columns, Packed, Rows
-from qxmix.quants.common.row_scale import row_decoder
+from qxmix.quants.codec import Packed
 from qxmix.quants.jit import inlined
 from qxmix.quants.trellis.batch import (
     BLOCKS_PER_SUPER,
     Batch,
     Best,
-    batches,
+    Fitted,
     choose_best,
     first_scales,
     pair_nibbles,
     store,
     try_scales,
 )
-from qxmix.quants.trellis.codebook import OFFSET, Codebook, codebook, next_state, value_of
+from qxmix.quants.trellis.codebook import OFFSET, codebook, next_state, value_of
+from qxmix.quants.trellis.kind import TrellisType, trellis_codec
 from qxmix.quants.trellis.rows import inverse_of, refit
-from qxmix.quants.trellis.search import nearest
+from qxmix.quants.trellis.sets import Sets, sets_of
 
 NBYTES = 128
 QL, QH = 32, 96
@@ -44,6 +44,8 @@ GROUPS = 8
 """Groups of a block."""
 SECOND = 32768
 """How far the second set of starts is from the first."""
+ZERO_CODE = 64
+"""Code of a block whose scale is zero."""
 LEAST, MOST = 90.0, 124.0
 OFFSETS = np.repeat(np.arange(-2, 3, dtype=np.float32) * np.float32(8.0), 2)
 SIGNS = np.tile(np.array([1, -1], dtype=np.float32), 5)
@@ -59,52 +61,50 @@ def _levels(scale: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np
     return d[:, 0], np.fmin(np.rint(inverse_of(d) * scale), _TOP)
 
 
-def _pack(levels: NDArray[np.float32], found: NDArray[np.int32]) -> list[NDArray[np.uint8]]:
-    """Parts of super-blocks of levels (n_rows, n_super, 8) and indices (n_rows, n_super, 64), bit 15 the set."""
+def _pack(fitted: Fitted, packed: Packed) -> None:
+    # A row without levels gets zero bytes behind its scale.
+    live = (fitted.codes != ZERO_CODE).any(axis=(1, 2), keepdims=True)
+    codes, found = np.where(live, fitted.codes, np.uint8(0)), np.where(live, fitted.found, np.int32(0))
     low, nibbles = found.astype(np.uint8), ((found >> 8) & 15).astype(np.uint8)
-    by_block = found.reshape(*levels.shape, GROUPS).astype(np.uint32)
+    by_block = found.reshape(*codes.shape, GROUPS).astype(np.uint32)
     # All groups of a block are of one set.
-    words = (levels.astype(np.int32) + 64).astype(np.uint32) << np.uint32(1) | by_block[..., 0] >> np.uint32(15)
+    words = codes.astype(np.uint32) << np.uint32(1) | by_block[..., 0] >> np.uint32(15)
     for g in range(GROUPS):
         words |= (by_block[..., g] >> np.uint32(12) & np.uint32(7)) << np.uint32(8 + 3 * g)
-    return [words.view(np.uint8), low, pair_nibbles(nibbles)]
+    store(fitted.d, [words.view(np.uint8), low, pair_nibbles(nibbles)], packed)
 
 
-def _block_scales(batch: Batch, books: list[Codebook]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def _block_scales(batch: Batch, sets: Sets) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Scale of each block, and whether it takes the second set of starts.
 
     The trials of the first set, then the second set at the scale they found, then the trials of the second set; the
     score to beat by the last is that of the first set even where the second did better in between, as in the reference.
     """
     inverse = first_scales(batch, LEAST, MOST, OFFSETS, SIGNS)
-    _, scales, scores = try_scales(batch, books[0], inverse)
+    _, scales, scores = try_scales(batch, sets.books[0], inverse)
     first = choose_best(batch, scales, scores, None)
-    _, scales, scores = try_scales(batch, books[1], np.column_stack([inverse, inverse_of(first.scale)]))
+    _, scales, scores = try_scales(batch, sets.books[1], np.column_stack([inverse, inverse_of(first.scale)]))
     between = choose_best(batch, scales[:, -1:], scores[:, -1:], first)
     last = choose_best(batch, scales[:, :-1], scores[:, :-1], Best(between.scale, first.score, between.trial))
     return last.scale.reshape(batch.tops.shape), (between.trial >= 0) | (last.trial >= 0)
 
 
-@np.errstate(all="ignore")  # extreme weights overflow here as in the engine
-def _encode(rows: Rows, columns: Columns, packed: Packed, _search: int) -> None:
-    books = [codebook(SECOND, 4, 6, offset=OFFSET + first) for first in (0, SECOND)]
-    values = np.concatenate([book.values for book in books])
-    for batch in batches(rows, columns, packed):
-        scale, second = _block_scales(batch, books)
-        d, levels = _levels(scale)
-        inverse = inverse_of(d[:, None] * levels).reshape(-1, 1)
-        # A block of the other set gets the inverse 0: no search.
-        first, other = (
-            nearest(book, batch.x, batch.w, np.where(mine[:, None], inverse, _0))
-            for book, mine in zip(books, (~second, second), strict=True)
-        )
-        found = np.where(np.repeat(second, GROUPS)[:, None], other + np.int32(SECOND), first)
-        refit(batch.x, batch.w, values, levels, found.reshape(*scale.shape, GROUPS), d)
-        blocks = len(scale), -1, BLOCKS_PER_SUPER
-        parts = _pack(levels.reshape(blocks), found.reshape(len(scale), -1, BLOCKS_PER_SUPER * GROUPS))
-        store(d, parts, batch.packed)
-        batch.packed[~levels.any(axis=1), 4:] = 0
-        batch.packed[batch.tops.max(axis=1) == _0, :4] = 0
+def _rough(batch: Batch, sets: Sets) -> Fitted:
+    """Scales, and of the code vectors the first of the set of each block."""
+    scale, second = _block_scales(batch, sets)
+    d, levels = _levels(scale)
+    d = np.where(batch.tops.max(axis=1) == _0, _0, d)
+    return batch.fitted(d, levels.astype(np.int32) + ZERO_CODE, np.repeat(second * np.int32(SECOND), GROUPS))
+
+
+def _refine(batch: Batch, sets: Sets, rough: Fitted) -> Fitted:
+    d = rough.d.copy()
+    levels = (rough.codes.astype(np.float32) - np.float32(ZERO_CODE)).reshape(len(d), -1)
+    blocks, steps = (levels.size, -1), (d[:, None] * levels).reshape(-1, 1)
+    which = sets.which(rough.found.reshape(blocks)[:, 0])
+    found = sets.nearest(which, batch.x.reshape(blocks), batch.w.reshape(blocks), steps)
+    refit(batch.x, batch.w, sets.values, levels, found.reshape(*levels.shape, GROUPS), d)
+    return batch.fitted(d, rough.codes, found)
 
 
 @inlined
@@ -126,4 +126,13 @@ def _put(data, at, d, row, start):
                 row[start + i * 4 + k] = step * value_of(state)
 
 
-CODECS = {"IQ4_KT": Codec(decode=row_decoder(NBYTES, _put, half=False), encode=_encode)}
+_KIND = TrellisType(
+    nbytes=NBYTES,
+    levels=np.arange(-ZERO_CODE, ZERO_CODE, dtype=np.float32),
+    sets=lambda: sets_of(*(codebook(SECOND, 4, 6, offset=OFFSET + first) for first in (0, SECOND))),
+    rough=_rough,
+    refine=_refine,
+    pack=_pack,
+    put=_put,
+)
+CODECS = {"IQ4_KT": trellis_codec(_KIND)}

@@ -44,10 +44,18 @@ def _cluster4(groups, scale, edges, cluster):
         place *= np.int32(5)
 
 
+@inlined
+def _shift_of(n_groups, n_blocks):
+    """How far the number of a group is shifted to be that of its block; one block has 1, 2, 4, .. groups."""
+    shift = np.uint32(0)
+    while n_blocks << shift < n_groups:
+        shift += np.uint32(1)
+    return shift
+
+
 def classifier(n: int) -> Callable[..., None]:
     """Build the kernel ``classify`` for groups of ``n`` weights."""
     cluster_of = _cluster8 if n == 8 else _cluster4  # noqa: PLR2004 - the two kinds of groups
-    per_block = np.uint32(BLOCK // n)
 
     @kernel
     def classify(x, inverse, edges, key, trials):
@@ -57,6 +65,7 @@ def classifier(n: int) -> Callable[..., None]:
         are, and the bits of ``trials`` are all of them; for others ``key`` is -1.
         """
         n_trials, n_groups = key.shape
+        shift = _shift_of(n_groups, inverse.shape[0])
         groups, scale, count = np.empty((n, TILE), np.float32), np.zeros(TILE, np.float32), np.empty(TILE, np.int32)
         cluster, lead = np.empty((n_trials, TILE), np.int32), np.empty((n_trials, TILE), np.int32)
         for at in range(0, n_groups, TILE):
@@ -66,7 +75,7 @@ def classifier(n: int) -> Callable[..., None]:
                     groups[k, i] = x[(at + i) * n + k]
             for t in range(n_trials):
                 for i in range(size):
-                    scale[i] = inverse[np.uint32(at + i) // per_block, t]
+                    scale[i] = inverse[np.uint32(at + i) >> shift, t]
                 here, leader = cluster[t], lead[t]
                 cluster_of(groups, scale, edges, here)
                 for i in range(TILE):
@@ -117,7 +126,6 @@ def order_of(key, n_clusters):
 
 def gatherer(n: int) -> Callable[..., int]:
     """Build the kernel ``gather`` for groups of ``n`` weights."""
-    per_block = np.uint32(BLOCK // n)
 
     @kernel
     def gather(x, w, inverse, trials, order, groups, scale, ratio, trial, together):
@@ -126,11 +134,11 @@ def gatherer(n: int) -> Callable[..., int]:
         ``groups`` (3, n, WIDTH) are weights, what their errors weigh, and u; trials that a group has less than the
         others repeat its first.
         """
-        most = 0
+        most, shift = 0, _shift_of(trials.shape[1], inverse.shape[0])
         for i in range(WIDTH):
             query = i if i < len(order) else 0
             g, first, j = np.uint32(order[query, 0]), np.uint32(order[query, 1]), 0
-            scales, bits = inverse[g // per_block], np.int64(trials[first, g])
+            scales, bits = inverse[g >> shift], np.int64(trials[first, g])
             s = scales[first]
             for k in range(n):
                 at = g * np.uint32(n) + np.uint32(k)

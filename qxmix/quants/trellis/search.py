@@ -183,7 +183,8 @@ def nearest(
         book: the codebook, of vectors of n values.
         x: (n_groups * n,) weights.
         w: (n_groups * n,) what an error of each of them weighs.
-        inverse: (n_blocks, n_trials) one over the scales of the blocks, 0 where index 0 shall do.
+        inverse: (n_blocks, n_trials) one over the scales of the blocks, 0 where index 0 shall do; 1, 2, 4, .. groups
+            make a block.
 
     """
     n = book.values.shape[1]

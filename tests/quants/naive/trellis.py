@@ -99,17 +99,24 @@ def block_levels(book: Book, row: Array, ws: Array, at: int, again: bool) -> tup
     return best[1], best[2]
 
 
-def encode_levels(
-    row: Array, importance: Array | None, book: Book, again: bool
-) -> tuple[np.float32, list[int], list[list[int]]]:
-    """Scale, codes of the blocks, and code vectors."""
-    weights = weigh(row, importance)
+Rough = tuple[np.float32, list[int], list[list[int]]]
+"""Scale of a row, codes of its blocks' scales, and code vectors, before the last search."""
+
+
+def rough_levels(row: Array, weights: Array, book: Book, again: bool) -> Rough:
     blocks = [block_levels(book, row, weights[at : at + 32], at, again) for at in range(0, len(row), 32)]
     scales, vectors = [b[0] for b in blocks], [b[1] for b in blocks]
     if not any(scales):
         return F(0), [0] * len(blocks), [[0] * 4] * len(blocks)
     d = row_scale(row, weights, book.values[np.concatenate(vectors)].ravel(), scales, linear=False)
-    codes = [near(IQ4, F(F(F(1) / d) * s)) for s in scales]
+    return d, [near(IQ4, F(F(F(1) / d) * s)) for s in scales], vectors
+
+
+def encode_levels(row: Array, importance: Array | None, book: Book, again: bool) -> Rough:
+    weights = weigh(row, importance)
+    d, codes, vectors = rough_levels(row, weights, book, again)
+    if not d:
+        return d, codes, vectors
     for b, code in enumerate(codes):
         xs, ws, step = row[32 * b : 32 * b + 32], weights[32 * b : 32 * b + 32], F(d * IQ4[code])
         found = book.match(step, xs, ws)
@@ -150,8 +157,8 @@ def iq2_kt(row: Array, importance: Array | None) -> bytes:
     return out
 
 
-def iq3_kt(signed: Array, importance: Array | None) -> bytes:
-    row, weights = abs(signed), weigh(signed, importance)
+def rough_iq3(row: Array, weights: Array) -> Rough:
+    """Of magnitudes."""
     scales, vectors = [], []
     for at in range(0, len(row), 32):
         (top, start), xs, ws = starts(row, at, 84, 123), row[at : at + 32], weights[at : at + 32]
@@ -163,10 +170,16 @@ def iq3_kt(signed: Array, importance: Array | None) -> bytes:
                 best, scale, vector = score, d, found
         scales.append(scale)
         vectors.append(vector)
-    d, levels = F(0), [F(0)] * len(scales)
-    if any(scales):
-        d = row_scale(row, weights, IQ3.values[np.concatenate(vectors)].ravel(), scales, linear=True)
-        levels = [level(F(F(F(1) / d) * s), linear=True) for s in scales]
+    if not any(scales):
+        return F(0), [0] * len(scales), vectors
+    d = row_scale(row, weights, IQ3.values[np.concatenate(vectors)].ravel(), scales, linear=True)
+    return d, [int(level(F(F(F(1) / d) * s), linear=True)) for s in scales], vectors
+
+
+def iq3_kt(signed: Array, importance: Array | None) -> bytes:
+    row, weights = abs(signed), weigh(signed, importance)
+    d, codes, _ = rough_iq3(row, weights)
+    levels = [F(c) for c in codes]
     vectors = [
         IQ3.match(F(d * q), row[32 * b : 32 * b + 32], weights[32 * b : 32 * b + 32]) for b, q in enumerate(levels)
     ]
@@ -198,25 +211,30 @@ def iq4_block(row: Array, ws: Array, at: int) -> tuple[np.float32, int]:
     return scale, which
 
 
+def rough_iq4(row: Array, weights: Array) -> Rough:
+    """Levels instead of codes, the number of its set instead of the code vectors of each block."""
+    blocks = [iq4_block(row, weights[at : at + 32], at) for at in range(0, len(row), 32)]
+    d, sets = F(-extreme([b[0] for b in blocks]) / F(64)), [[which] for _, which in blocks]
+    return d, [min(63, int(nint(F(F(F(1) / d) * scale)))) if d else 0 for scale, _ in blocks], sets
+
+
 def iq4_kt(row: Array, importance: Array | None) -> bytes:
     weights = weigh(row, importance)
-    blocks = [iq4_block(row, weights[at : at + 32], at) for at in range(0, len(row), 32)]
-    d = F(-extreme([b[0] for b in blocks]) / F(64))
+    d, wholes, sets = rough_iq4(row, weights)
     if not d:
         return struct.pack("<f", d if row.any() else 0) + bytes(len(row) // 2)
-    levels, vectors, values = [], [], []
-    for b, (scale, which) in enumerate(blocks):
-        levels.append(F(min(63, nint(F(F(F(1) / d) * scale)))))
-        found = IQ4_SETS[which].match(F(d * levels[-1]), row[32 * b : 32 * b + 32], weights[32 * b : 32 * b + 32])
+    levels, vectors, values = [F(whole) for whole in wholes], [], []
+    for b, (which,) in enumerate(sets):
+        found = IQ4_SETS[which].match(F(d * levels[b]), row[32 * b : 32 * b + 32], weights[32 * b : 32 * b + 32])
         vectors.append(found)
         values.append(IQ4_SETS[which].values[found].ravel())
     s1, s2 = sums(row, weights, np.concatenate(values), levels)
     out = struct.pack("<f", F(s1 / s2) if s2 > 0 else d)
-    for s in range(0, len(blocks), 8):
+    for s in range(0, len(sets), 8):
         v = np.array(vectors[s : s + 8])
         for b in range(8):
             word = sum(int(i >> 12) << 8 + 3 * g for g, i in enumerate(v[b]))
-            out += struct.pack("<I", word | (int(levels[s + b]) + 64) << 1 | blocks[s + b][1])
+            out += struct.pack("<I", word | (wholes[s + b] + 64) << 1 | sets[s + b][0])
         out += (v & 255).astype(np.uint8).tobytes()
         high = v.ravel() >> 8 & 15
         out += (high[:32] | high[32:] << 4).astype(np.uint8).tobytes()
