@@ -24,6 +24,8 @@ from qxmix.quants.jit import inlined, kernel
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
+
     from qxmix.quants.codec import Columns, Encoder, Factors, FeedbackEncoder, Packed, Rows
     from qxmix.quants.contracts import PackGrid
 
@@ -56,6 +58,12 @@ def _signs(x, w, even, u, signs):
         signs[k] = bits
 
 
+def _heads_of(points: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """(n_heads, n / 2) the first halves of ``points`` (n_points, n), which many share, and (n_points,) that of each."""
+    heads, head = np.unique(points[:, : points.shape[1] // 2], axis=0, return_inverse=True)
+    return heads, head.ravel().astype(np.int64)
+
+
 def _nearest(n: int) -> Callable[..., None]:
     @inlined
     def keep_better(error, point, least, chosen):
@@ -63,21 +71,29 @@ def _nearest(n: int) -> Callable[..., None]:
         return where(better, error, least), where(better, splat(np.float32(point)), chosen)
 
     @kernel
-    def nearest(u, w, step, points, norm, at):
+    def nearest(u, w, step, points, squares, heads, head, norm, sums, at):
         """Points ``at`` (LANES,) float32, times ``step`` nearest in columns ``w`` to what ``u`` (n, LANES) is of.
 
-        ``norm`` (n_points,) is for the work.  Four points at a time, for which each ``u`` is loaded once.
+        ``norm`` (n_points,) and ``sums`` (n_heads, WIDTH) are for the work.  Four points at a time, for which each
+        ``u`` is loaded once.
         """
         n_points = points.shape[0]
         for p in range(n_points):
             norm[p] = _0
-            for e in range(n):
-                norm[p] += w[e] * (points[p, e] * points[p, e])
+        for e in range(n):
+            for p in range(n_points):
+                norm[p] += w[e] * squares[e, p]
         for g in range(0, LANES, WIDTH):
             by, least, chosen = load(step, g), splat(_INF), splat(_0)
+            for h in range(heads.shape[0]):
+                a = splat(_0)
+                for e in range(n // 2):
+                    a = a + load(u, e * LANES + g) * heads[h, e]
+                store(sums, h * WIDTH, a)
             for p in range(0, n_points, 4):
-                a, b, c, d = splat(_0), splat(_0), splat(_0), splat(_0)
-                for e in range(n):
+                a, b = load(sums, head[p] * WIDTH), load(sums, head[p + 1] * WIDTH)
+                c, d = load(sums, head[p + 2] * WIDTH), load(sums, head[p + 3] * WIDTH)
+                for e in range(n // 2, n):
                     v = load(u, e * LANES + g)
                     a, b = a + v * points[p, e], b + v * points[p + 1, e]
                     c, d = c + v * points[p + 2, e], d + v * points[p + 3, e]
@@ -94,7 +110,7 @@ def _choosing(*, n: int, even: bool) -> Callable[..., None]:
     nearest = _nearest(n)
 
     @kernel
-    def choose(rows, columns, factors, steps, points, chosen, signs):
+    def choose(rows, columns, factors, steps, points, squares, heads, head, chosen, signs):
         """Indices ``chosen`` (n_rows, n_cols / n) and ``signs`` (n_rows, n_cols / 8) of up to LANES rows.
 
         ``steps`` (n_rows, n_cols) are what a point at 1 is decoded to, of either sign.
@@ -102,8 +118,9 @@ def _choosing(*, n: int, even: bool) -> Callable[..., None]:
         n_rows = rows.shape[0]
         x, error = np.empty((SPAN, LANES), np.float32), np.empty((SPAN, LANES), np.float32)
         u, step = np.empty((GROUP, LANES), np.float32), np.empty((1, LANES), np.float32)
-        norm, bits = np.empty(points.shape[0], np.float32), np.zeros(LANES, np.int64)
-        at, columns = np.empty(LANES, np.float32), usable_importance(columns, GROUP)
+        norm, sums = np.empty(points.shape[0], np.float32), np.empty((heads.shape[0], WIDTH), np.float32)
+        at, bits = np.empty(LANES, np.float32), np.zeros(LANES, np.int64)
+        columns = usable_importance(columns, GROUP)
         for of in range(0, rows.shape[1], SPAN):
             factor = factors[of // SPAN]
             load_rows(rows, 0, n_rows, of, x)
@@ -118,7 +135,7 @@ def _choosing(*, n: int, even: bool) -> Callable[..., None]:
                     signs[k, (of + lo) // GROUP] = bits[k]
                 for part in range(0, GROUP, n):
                     w = columns[of + lo + part : of + lo + part + n]
-                    nearest(u[part : part + n], w, step[0], points, norm, at)
+                    nearest(u[part : part + n], w, step[0], points, squares, heads, head, norm, sums, at)
                     for k in range(n_rows):
                         point = np.int64(at[k])
                         chosen[k, (of + lo + part) // n] = point
@@ -161,6 +178,7 @@ def grid_feedback(
     def encode_rows(rows: Rows, columns: Columns, factors: Factors, packed: Packed, search: int) -> None:
         encode(rows, columns, packed, search)
         points, scales = grid_points(name), np.zeros(nbytes, np.uint8)
+        squares, (heads, head) = np.ascontiguousarray((points * points).T), _heads_of(points)
         scale_bits(scales)
         for first in range(0, len(rows), LANES):
             part, out = rows[first : first + LANES], packed[first : first + LANES]
@@ -168,7 +186,7 @@ def grid_feedback(
             decode(out, steps, np.ones_like(points))
             chosen = np.empty((len(part), part.shape[1] // n), np.int32)
             signs = np.empty((len(part), part.shape[1] // GROUP), np.uint8)
-            choose(part, columns, factors, steps, points, chosen, signs)
+            choose(part, columns, factors, steps, points, squares, heads, head, chosen, signs)
             put(scales, chosen, signs, out)
 
     return encode_rows
