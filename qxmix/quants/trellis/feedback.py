@@ -94,7 +94,7 @@ def _least(x, w, steps, values, found, picked):
 def _miss(now, negative, steps, values, found, factors, of, at, error):
     """Subtract from ``error`` what the group at ``at`` of the block at ``of`` is decoded to; the rest of it gets that.
 
-    ``found`` and ``steps`` are (n_strips,), ``negative`` (n_strips, n) turns values round.
+    ``found`` and ``steps`` are (n_strips,), ``negative`` (n_strips, n) bytes turn values round.
     """
     n, n_spans = negative.shape[1], factors.shape[0]
     for s in range(len(found)):
@@ -145,7 +145,7 @@ class _Blocks:
             if at:
                 found.append(self.nearest(part, steps[:, None])[:, 0, 0])
             minus = (self.now[:, part] < _0) if self.sets.magnitudes else np.zeros((len(steps), n), np.bool_)
-            _miss(self.now, minus, steps, values, found[-1], factors, self.of, at, error)
+            _miss(self.now, minus.view(np.uint8), steps, values, found[-1], factors, self.of, at, error)
             signs.append(minus)
         return np.stack(found, axis=1), np.concatenate(signs, axis=1)
 
