@@ -36,8 +36,12 @@ def test_what_feedback_does_is_told_as_a_change() -> None:
     error = {"attn_q": {"3": 0.5}, "ffn_down": {"3": 0.9, "10": 1.0}}
     run = report.Run({}, "", ({"type": "Q4_0", "error": error},))
     speed = report.Run({}, "", ({"type": "Q4_0", "speed": {"imatrix": 60.0, "feedback": 30.0}},))
-    assert "| Q4_0 | -50.0 % | - | - | -5.1 % | +0.0 % | 30 | 0.50x |" in report.feedback_table(run, speed)
-    assert "| +0.0 % | - | - |" in report.feedback_table(run, None)
+    row = "| Q4_0 | -50.0 % | - | - | -5.1 % | +0.0 % (ffn_down 10) | 30 | 0.50x |"
+    assert row in report.feedback_table(run, speed)
+    assert "| +0.0 % (ffn_down 10) | - | - |" in report.feedback_table(run, None)
+    assert "Of 3 tensors and types on 2 layers more than 1 % above: none." in report.feedback_table(run, None)
+    error["attn_q"]["10"] = 1.02
+    assert "more than 1 % above: Q4_0 attn_q 10 (+2.0 %)." in report.feedback_table(run, None)
 
 
 def test_a_block_that_is_worse_than_the_best_rounding_is_told() -> None:

@@ -103,7 +103,7 @@ def measured(
 @click.argument("held_out", type=Path)
 @click.argument("types", nargs=-1)
 @click.option("--layers", help="Layers to measure, as 3,17,25; all of them without it.")
-@click.option("--rows", default=256, show_default=True, help="Rows of each tensor, about.")
+@click.option("--rows", default=64, show_default=True, help="Rows of each tensor, about: the same in every run.")
 @click.option("--json", "json_path", type=Path, help="Write the figures to this file, too.")
 def main(
     model: Path, calibration: Path, held_out: Path, types: tuple[str, ...], layers: str | None, rows: int,

@@ -17,7 +17,7 @@ import click
 from qxmix.quants import QUANT_TYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parents[2] / "README.md"
@@ -118,6 +118,20 @@ def _change(ratios: Iterable[float]) -> str:
     return f"{100 * (geometric_mean(found) - 1):+.1f} %" if found else "-"
 
 
+_TOLERATED = 1.01
+"""How many times the error with the importance alone that with feedback may be."""
+
+
+def _each(errors: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[tuple[float, str, str, str]]:
+    """Ratio, type, category and layer of every tensor that was measured."""
+    return [
+        (ratio, name, category, layer)
+        for name, by_category in errors.items()
+        for category, by_layer in by_category.items()
+        for layer, ratio in by_layer.items()
+    ]
+
+
 def feedback_table(run: Run, speeds: Run | None) -> str:
     """The error of the output with feedback beside that with the importance alone, and the speed."""
     speed = {r["type"]: r["speed"] for r in speeds.results} if speeds else {}
@@ -125,10 +139,15 @@ def feedback_table(run: Run, speeds: Run | None) -> str:
     errors = {r["type"]: r["error"] for r in run.results}
     for name, error in ((t.name, errors[t.name]) for t in QUANT_TYPES if t.name in errors):
         cells = [_change(v for c in of for v in error.get(c, {}).values()) for _, of in FED]
-        worst = max(v for by_layer in error.values() for v in by_layer.values())
+        worst, _, category, layer = max(_each({name: error}))
         fed = [_speed(speed[name]["feedback"]), _times(speed[name], "feedback", "imatrix")] if name in speed else []
-        rows.append([name, *cells, _change([worst]), *(fed or ["-", "-"])])
-    return _table(["type", *(title for title, _ in FED), "worst of all", "Mw/s", "times the speed without"], rows)
+        rows.append([name, *cells, f"{_change([worst])} ({category} {layer})", *(fed or ["-", "-"])])
+    head = ["type", *(title for title, _ in FED), "worst of all (layer)", "Mw/s", "times the speed without"]
+    each = _each(errors)
+    layers = {layer for *_, layer in each}
+    beyond = [f"{name} {category} {layer} ({_change([r])})" for r, name, category, layer in each if r > _TOLERATED]
+    told = f"Of {len(each):,} tensors and types on {len(layers)} layers"
+    return "\n".join([_table(head, rows), "", f"{told} more than 1 % above: {', '.join(beyond) or 'none'}."])
 
 
 def brute_table(run: Run) -> str:
