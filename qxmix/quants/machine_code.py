@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from qxmix.quants.compiler import Compiled
 
 _MAGIC = b"qxmix kernel 3\n"
-_LIBRARY = frozenset({"memcpy", "memmove", "memset", "fma", "fmaf"})
+_LIBRARY = frozenset({"memcpy", "memmove", "memset", "fma", "fmaf", "floorf", "log2"})
 """Functions of the C library, which every Python process has, that kernels may call."""
 _MEMORY = frozenset({"malloc", "free"})
 """Those that ``runtime`` calls."""

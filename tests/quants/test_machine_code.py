@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KERNELS = """
+import math
 import sys
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np
@@ -48,6 +49,10 @@ def returns(x, n, factor, out):
 @kernel
 def sine(x, n, factor, out):
     out[0] = np.sin(x[0])
+
+@kernel
+def exponent(x, n, factor, out):
+    out[0] = np.float32(math.floor(np.float32(math.log2(np.float64(x[3])))))
 
 @kernel
 def sorts(x, n, factor, out):
@@ -100,6 +105,13 @@ def test_a_kernel_with_scratch_needs_no_numba_the_second_time(tmp_path: Path) ->
     assert call(tmp_path, "scratch", 4) == "None [4.0, 6.0, 8.0, 10.0] False"
     assert call(tmp_path, "scratch", 0) == "None [0.0, 0.0, 0.0, 0.0] False"
     assert call(tmp_path, "scratch", 1 << 55).startswith("MemoryError: ")
+
+
+def test_functions_of_the_c_library_need_no_numba(tmp_path: Path) -> None:
+    """A logarithm and its floor, as MXFP4's scale is found by."""
+    assert [call(tmp_path, "exponent", 0) for _ in range(2)] == [
+        f"None [1.0, 0.0, 0.0, 0.0] {w}" for w in (True, False)
+    ]
 
 
 def test_code_is_linked_without_llvm_and_by_it_where_that_cannot_be(tmp_path: Path) -> None:
