@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from numba.core.codegen import CPUCodegen
+
+from qxmix.quants.processor_levels import machine
 from tests.bench import instructions
 
 X86 = """
@@ -47,3 +50,14 @@ def test_a_gather_in_pieces_is_told_on_arm() -> None:
 def test_a_symbol_gives_the_name() -> None:
     assert instructions.named("_ZN5qxmix6quants6common6search11scan_linearB2v5B42c8tJ") == "scan_linear"
     assert [name for name, _ in instructions.functions("_ZN5qxmix6quants4stepB2v1:\n\tret\n.Lfunc_end0:")] == ["step"]
+
+
+def test_kernels_are_told_of_the_family_that_is_asked_for() -> None:
+    """Not of an instruction that the other family lacks: LLVM would end the process."""
+    codegen = CPUCodegen.magic_tuple
+    other, this = ("aarch64", "x86_64") if machine() == "x86_64" else ("x86_64", "aarch64")
+    with instructions.told(f"{other}-linux-gnu"):
+        assert CPUCodegen.magic_tuple(None) == (f"{other}-linux-gnu", "generic", "")
+    with instructions.told(f"{this}-linux-gnu"):
+        assert CPUCodegen.magic_tuple is codegen
+    assert CPUCodegen.magic_tuple is codegen

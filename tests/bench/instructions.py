@@ -23,7 +23,7 @@ from unittest.mock import patch
 import click
 from llvmlite import binding
 
-from qxmix.quants.processor_levels import LEVELS, machine
+from qxmix.quants.processor_levels import machine
 from tests.bench.machine import write_run
 
 if TYPE_CHECKING:
@@ -73,16 +73,16 @@ def _defines(ir: str, symbol: str) -> bool:
     return any(line.startswith("define") and f"@{symbol}(" in line.replace('"', "") for line in ir.splitlines())
 
 
-def _told(triple: str) -> Any:
+def told(triple: str) -> Any:
     """What kernels are told of the processor, some of which name instructions it has: this one's where it is alike.
 
     For another family they name none of either, and that text can run here, too, as it must.
     """
     from numba.core.codegen import CPUCodegen  # noqa: PLC0415
 
-    other = (triple, "generic", next((x.flags for x in LEVELS if triple.startswith(x.machine)), ""))
     alike = triple.startswith(machine())
-    return patch.object(CPUCodegen, "magic_tuple", CPUCodegen.magic_tuple if alike else lambda _self: other)
+    tells = CPUCodegen.magic_tuple if alike else lambda _self: (triple, "generic", "")
+    return patch.object(CPUCodegen, "magic_tuple", tells)
 
 
 def sources(name: str, triple: str) -> list[Source]:
@@ -108,7 +108,7 @@ def sources(name: str, triple: str) -> list[Source]:
         "_optimize_final_module": lambda self: modules.append(str(self._final_module)),
         "_finalize_dynamic_globals": lambda _self: None,  # some are still there, with which nothing would be kept
     }
-    with patch.multiple(CPUCodeLibrary, **as_it_is), patch.object(compiler, "compiled", note), _told(triple):
+    with patch.multiple(CPUCodeLibrary, **as_it_is), patch.object(compiler, "compiled", note), told(triple):
         compile_kernel(Kernel(name, "encode"))
     return found
 
