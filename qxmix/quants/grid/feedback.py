@@ -43,19 +43,22 @@ def _signs(x, w, even, u, signs):
     Where the number of ones must be ``even`` the weight that counts least gets the wrong sign.
     """
     for k in range(LANES):
-        bits, n_negative, at, least = 0, 0, 0, _INF
-        for e in range(GROUP):
+        signs[k] = 0
+    for e in range(GROUP):
+        for k in range(LANES):
             u[e, k] = w[e] * abs(x[e, k])
-            if x[e, k] < _0:
-                bits |= 1 << e
-                n_negative += 1
-            loss = u[e, k] * abs(x[e, k])
-            if loss < least:
-                at, least = e, loss
-        if even and n_negative & 1:
-            bits ^= 1 << at
+            signs[k] |= np.int32(1 << e) if x[e, k] < _0 else np.int32(0)
+    for k in range(LANES if even else 0):
+        parity = signs[k] ^ (signs[k] >> 4)
+        parity ^= parity >> 2
+        if (parity ^ (parity >> 1)) & 1:
+            at, least = 0, _INF
+            for e in range(GROUP):
+                loss = u[e, k] * abs(x[e, k])
+                if loss < least:
+                    at, least = e, loss
+            signs[k] ^= np.int32(1 << at)
             u[at, k] = -u[at, k]
-        signs[k] = bits
 
 
 def _heads_of(points: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -119,12 +122,14 @@ def _choosing(*, n: int, even: bool) -> Callable[..., None]:
         x, error = np.empty((SPAN, LANES), np.float32), np.empty((SPAN, LANES), np.float32)
         u, step = np.empty((GROUP, LANES), np.float32), np.empty((1, LANES), np.float32)
         norm, sums = np.empty(points.shape[0], np.float32), np.empty((heads.shape[0], WIDTH), np.float32)
-        at, bits = np.empty(LANES, np.float32), np.zeros(LANES, np.int64)
+        at, bits = np.empty(LANES, np.float32), np.empty(LANES, np.int32)
         columns = usable_importance(columns, GROUP)
         for of in range(0, rows.shape[1], SPAN):
             factor = factors[of // SPAN]
             load_rows(rows, 0, n_rows, of, x)
-            load_rows(rows, 0, n_rows, of, error)
+            for e in range(SPAN):
+                for k in range(LANES):
+                    error[e, k] = x[e, k]
             for lo in range(0, SPAN, GROUP):
                 carry(x, error, factor, lo, lo + GROUP)
                 load_rows(steps, 0, n_rows, of + lo, step)
