@@ -56,4 +56,11 @@ def codec_of(name: str) -> Codec:
     if not quant_type.codec:
         raise KeyError(name)
     found: Codec = import_module(f"qxmix.quants.{quant_type.codec}").CODECS[quant_type.name]
-    return found
+    if found.feedback is None:
+        return found
+    from qxmix.quants.feedback.guard import guarded  # noqa: PLC0415 - kernels
+    from qxmix.quants.feedback.spans import SPAN  # noqa: PLC0415
+
+    if quant_type.block_size != SPAN:
+        return found
+    return guarded(found, None if quant_type.row_meta_nbytes else quant_type.block_nbytes)

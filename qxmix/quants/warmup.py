@@ -108,7 +108,9 @@ def run(kernel: Kernel) -> None:
     elif kernel.direction == "feedback":
         assert codec.feedback is not None
         factors, _ = make_factors(np.empty(0, np.float16), np.ones(1, np.float32), 0.0, Feedback())
-        codec.feedback(rows, np.ones(n_cols, dtype=np.float32), factors, packed, 0)
+        columns = np.ones(n_cols, dtype=np.float32)
+        columns[0] = n_cols  # outweighs the others: what is compared with feedback then is called, too
+        codec.feedback(rows, columns, factors, packed, 0)
     else:
         search = SEARCHES.index("exhaustive") if kernel.direction == "exhaustive" else 0
         codec.encode(rows, np.ones(n_cols, dtype=np.float32), packed, search)

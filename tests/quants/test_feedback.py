@@ -127,7 +127,7 @@ def test_factors_are_those_of_the_inverse() -> None:
     assert failed == -1
     for part, span in ((slice(0, 256), factors[0]), (slice(256, 320), factors[1][:64, :64])):
         expected = naive.factor(moments[part, part], 0.02)
-        np.testing.assert_allclose(span, expected, atol=2e-3 * np.abs(expected).max())
+        np.testing.assert_allclose(np.triu(span, 1), expected, atol=2e-3 * np.abs(expected).max())
     assert not factors[1][64:].any()
     assert not factors[1][:, 64:].any()
 
@@ -205,7 +205,8 @@ def test_few_tokens_are_trusted_less() -> None:
     a = inputs(256, 256)
     correlations = pack_correlations(spans_of(a.T @ a), 256)
     diag = (a**2).mean(0).astype(np.float32)
-    size = [float(np.abs(make_factors(correlations, diag, n, Feedback())[0]).sum()) for n in (0, 64, 1024, 1e5, EXACT)]
+    factors = [make_factors(correlations, diag, n, Feedback())[0] for n in (0, 64, 1024, 1e5, EXACT)]
+    size = [float(np.abs(np.triu(each, 1)).sum()) for each in factors]
     assert size[0] == 0
     assert size == sorted(size)
     fixed = [make_factors(correlations, diag, n, Feedback(shrink=0.3))[0] for n in (10, 1000)]

@@ -20,6 +20,8 @@ from qxmix.quants.common.numerics import half_value
 from qxmix.quants.feedback.spans import SPAN
 from qxmix.quants.jit import kernel
 
+ADDED = (1, 0)
+"""Where a factor, below its diagonal, has what was added to each mean square of its span."""
 AUTO = -1.0
 """In place of a share: shrink by what the number of tokens warrants."""
 TOKEN_FACTOR = 12.0
@@ -53,7 +55,12 @@ def _shrinkage(correlations, tokens):
 
 @kernel
 def _moments(correlations, diag, damp, keep, m):
-    """Lower triangle of the moments, off the diagonal times ``keep``; ``damp`` times the mean comes on the diagonal."""
+    """Lower triangle of the moments, off the diagonal times ``keep``; ``damp`` times the mean comes on the diagonal.
+
+    Returns:
+        What came on the diagonal.
+
+    """
     n = len(diag)
     mean = 0.0
     for i in range(n):
@@ -68,6 +75,7 @@ def _moments(correlations, diag, damp, keep, m):
             m[i, j] = (root * np.sqrt(np.float64(diag[j]))) * np.float64(half_value(correlations[at + j]))
         m[i, i] = np.float64(diag[i]) + damp * mean
         at += i
+    return damp * mean
 
 
 @kernel
@@ -100,7 +108,7 @@ def factorize(correlations, diag, tokens, damp, shrink, factors, failed):
         damp: share of the block's mean square that is added to each.
         shrink: share that is taken off the correlations, or ``AUTO``.
         factors: (n_blocks, 256, 256) float32, written: column k of block b has above the diagonal what the errors of
-            the columns before do to it, zero elsewhere.
+            the columns before do to it, on it the root of the pivot, zero elsewhere but for ``ADDED``.
         failed: (1,) int64, written, as what returns something needs numba: the first block that is not positive
             definite, after which the factors are unset, or -1.
 
@@ -114,7 +122,7 @@ def factorize(correlations, diag, tokens, damp, shrink, factors, failed):
         at += size
         keep = 1.0 - (_shrinkage(part, tokens) if shrink < 0.0 else shrink)
         m = np.empty((n, n), np.float64)
-        _moments(part, diag[of : of + n], damp, keep, m)
+        added = _moments(part, diag[of : of + n], damp, keep, m)
         if not _factorize(m):
             failed[0] = block
             return
@@ -122,6 +130,9 @@ def factorize(correlations, diag, tokens, damp, shrink, factors, failed):
         for j in range(SPAN):
             for k in range(SPAN):
                 factor[j, k] = np.float32(m[k, j] / m[k, k]) if j < k < n else np.float32(0.0)
+        for k in range(n):
+            factor[k, k] = np.float32(m[k, k])
+        factor[ADDED] = np.float32(added)
 
 
 @kernel
