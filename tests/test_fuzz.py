@@ -75,6 +75,15 @@ def test_the_fuzzer_notices(target: Callable[[bytes, Path], str], monkeypatch: p
         assert fuzz("header", runs=1, seconds=9, seed=1).crashes
 
 
+def test_memory_that_is_taken_once_may_be_another_thread_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = iter((1, 5_000_000, 1))  # the first input is run before any is looked at
+    monkeypatch.setitem(TARGETS, "header", lambda _data, _folder: bytes(next(sizes)).decode()[:0])
+    with warnings.catch_warnings():
+        tally = fuzz("header", runs=1, seconds=9, seed=1)
+    assert not tally.crashes
+    assert next(sizes, None) is None
+
+
 def test_waiting_for_a_busy_machine_is_no_hang(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TARGETS, "header", waits_a_little)
     monkeypatch.setattr(run, "SECONDS", 0.1)

@@ -81,13 +81,8 @@ def run_one(kind: str, data: bytes, folder: Path, tally: Tally, *, traced: bool,
     start = time.process_time()
     for clock, seconds in zip(_CLOCKS, (SECONDS, WAIT_SECONDS), strict=True):
         signal.setitimer(clock, seconds)
-    if traced:
-        tracemalloc.start()
     try:
-        text = TARGETS[kind](data, folder)
-        if traced:
-            peak = tracemalloc.get_traced_memory()[1]
-            assert peak <= PEAK_NBYTES[kind] + PEAK_PER_BYTE * len(data), f"{peak} bytes for an input of {len(data)}"
+        text = _within_memory(kind, data, folder) if traced else TARGETS[kind](data, folder)
         tally.accepted += not text
         tally.errors[_VARIABLE.sub("#", text)] += 1
     except Exception as error:  # noqa: BLE001 - whatever escapes is the finding
@@ -98,9 +93,26 @@ def run_one(kind: str, data: bytes, folder: Path, tally: Tally, *, traced: bool,
     finally:
         for clock in _CLOCKS:
             signal.setitimer(clock, 0)
-        tracemalloc.stop()
     tally.runs += 1
     tally.slowest = max(tally.slowest, time.process_time() - start)
+
+
+def _within_memory(kind: str, data: bytes, folder: Path) -> str:
+    """Run a target whose memory is looked at, again where it was too much: other threads' memory counts, too.
+
+    In a process of many tests one input once took 6 MB that takes 2.3 alone.
+    """
+    most = PEAK_NBYTES[kind] + PEAK_PER_BYTE * len(data)
+    for _ in range(3):
+        tracemalloc.start()
+        try:
+            text = TARGETS[kind](data, folder)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        if peak <= most:
+            return text
+    raise AssertionError(f"{peak} bytes for an input of {len(data)}")
 
 
 def fuzz(kind: str, runs: int, seconds: float, seed: int, keep: Path | None = None) -> Tally:
