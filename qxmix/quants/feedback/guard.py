@@ -12,7 +12,6 @@ rows share no scale.
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -84,7 +83,6 @@ class _Piece(NamedTuple):
     spans: slice
 
 
-@cache
 def guarded(codec: Codec, nbytes: int | None) -> Codec:
     """``codec`` with error feedback that keeps what encoding without it gives where that is better.
 
