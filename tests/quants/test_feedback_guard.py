@@ -88,12 +88,12 @@ def test_the_loss_is_that_of_the_moments_without_what_is_added() -> None:
 
 def test_what_outweighs_a_span() -> None:
     columns = np.ones(3 * SPAN, np.float32)
-    columns[HEAVY] = SPAN // 2 + 1
+    columns[HEAVY] = 171  # of 171 + 255
     columns[-1] = np.nan
     heavy = np.full(3, 7, np.uint8)
     find_heavy(columns, heavy)
     assert heavy.tolist() == [0, 1, 0]
-    columns[HEAVY] = SPAN // 2 - 1
+    columns[HEAVY] = 169
     find_heavy(columns, heavy)
     assert heavy.tolist() == [0, 0, 0]
     find_heavy(np.zeros(3 * SPAN, np.float32), heavy)
