@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ENGINES", "QUANT_TYPES", "Engine", "QuantType", "by_id", "codec_of", "find", "get"]
 
-_GUARDED = 256
-"""Weights of a block that are a whole span of error feedback, so that one encoding of it may stand for another."""
 _ALIASES = {"Q1_0_G128": "Q1_0"}
 _BY_NAME = {t.name: t for t in QUANT_TYPES}
 _BY_ID = {t.id: t for t in QUANT_TYPES}
@@ -64,7 +62,11 @@ def codec_of(name: str) -> Codec:
 @cache
 def _codec(quant_type: QuantType) -> Codec:
     found: Codec = import_module(f"qxmix.quants.{quant_type.codec}").CODECS[quant_type.name]
-    if quant_type.block_size != _GUARDED or found.feedback is None:
+    if found.feedback is None:
+        return found
+    from qxmix.quants.feedback.spans import SPAN  # noqa: PLC0415 - not for plans
+
+    if quant_type.block_size != SPAN:
         return found
     from qxmix.quants.feedback.guard import guarded  # noqa: PLC0415 - kernels
 

@@ -1,4 +1,4 @@
-"""Error feedback that is nowhere worse than none: where one column outweighs its span, both are tried.
+"""Error feedback where one column outweighs its span: the better of it and of none is kept.
 
 A scale that is stored as a multiple of another is rounded.  Without feedback the scale of a super-block is fitted so
 that the multiple of the block that matters is nearly whole; with it that scale is settled before, with room for what is
@@ -39,7 +39,7 @@ def find_heavy(columns, heavy):
     """Set ``heavy`` (n_spans,) uint8 to 1 where one of ``columns`` (n_cols,) float32 has over 2/5 of its span."""
     for span in range(len(heavy)):
         total, most = np.float64(0.0), np.float64(0.0)
-        for i in range(SPAN * span, min(SPAN * (span + 1), len(columns))):
+        for i in range(SPAN * span, SPAN * (span + 1)):
             value = np.float64(columns[i])
             total += value
             most = value if value > most else most
