@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing.context import SpawnContext
+from contextlib import contextmanager
+from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -32,7 +34,7 @@ class Watching(SpawnContext):
 
     def Process(self, *args: Any, **kwargs: Any) -> BaseProcess:  # type: ignore[override]  # noqa: ANN401, N802
         """Make a process, as the executor does when it needs one."""
-        self._started.append(SpawnContext.Process(*args, **kwargs))
+        self._started.append(_Worker(*args, **kwargs))
         return self._started[-1]
 
     def terminate(self) -> None:
@@ -46,6 +48,30 @@ class Watching(SpawnContext):
         ended = [code for process in self._started if (code := _exit_code(process))]
         codes = [code for code in ended if code != -signal.SIGTERM] or ended
         return how_it_ended(codes[0]) if codes else Death("died", of_memory=True)
+
+
+class _Worker(SpawnProcess):
+    """A process that is deaf to Ctrl-C from its first moment: one that still imports would print a traceback of it."""
+
+    def start(self) -> None:
+        with _interrupts_held():
+            super().start()
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold back Ctrl-C in this thread, and in what it starts until that says otherwise."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows: its workers' consoles are told apart by no mask
+        yield
+        return
+    from multiprocessing import resource_tracker  # noqa: PLC0415 - not on Windows
+
+    resource_tracker.ensure_running()  # before: where it starts it lets the signals through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _exit_code(process: BaseProcess) -> int | None:
@@ -62,4 +88,6 @@ def _exit_code(process: BaseProcess) -> int | None:
 def _start_worker() -> None:
     # A terminal sends Ctrl-C to the whole group; the parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     stop.end_with_parent()

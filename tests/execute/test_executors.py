@@ -263,6 +263,31 @@ def test_a_process_that_was_not_started_yet_needs_no_end() -> None:
     assert context.cause_of_death() == death.Death("died", of_memory=True)
 
 
+INTERRUPTED_WHILE_IT_IMPORTS = """
+import os, signal
+if __name__ == "__mp_main__":
+    os.kill(os.getpid(), signal.SIGINT)
+else:
+    from qxmix.execute.processes import open_processes
+    if __name__ == "__main__":
+        executor, _ = open_processes(2)
+        print([executor.submit(abs, i).result() for i in (-1, -2)])
+        executor.shutdown()
+        signal.raise_signal(signal.SIGINT)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no signal can be held back here")
+def test_a_worker_that_is_interrupted_while_it_imports_says_nothing_and_works(tmp_path: Path) -> None:
+    (script := tmp_path / "script.py").write_text(INTERRUPTED_WHILE_IT_IMPORTS, encoding="utf-8")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout == "[1, 2]\n"
+    # The parent hears it as before.
+    assert done.stderr.splitlines()[-1] == "KeyboardInterrupt"
+    assert "__mp_main__" not in done.stderr
+    assert done.stderr.count("Traceback") == 1
+
+
 @pytest.mark.parametrize(
     ("exit_code", "text", "of_memory"),
     [

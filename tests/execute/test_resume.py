@@ -58,12 +58,12 @@ def start(model: Path, out: Path, *options: str, **settings: object) -> subproce
 
 
 def processor_time(group: int) -> float:
-    """Seconds that the processes of a group have used so far, by Linux's process table."""
+    """Seconds that the processes of a group and those they waited for have used so far, by Linux's process table."""
     ticks = 0
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # it ended meanwhile
             fields = stat.read_text().rpartition(")")[2].split()
-            ticks += (int(fields[11]) + int(fields[12])) * (int(fields[2]) == group)
+            ticks += sum(map(int, fields[11:15])) * (int(fields[2]) == group)
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
