@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qxmix.quants.block32.lattice import nearest_on_lattice
+from qxmix.quants.block32.lattice import put_on_lattice, scales_on_lattice
 from qxmix.quants.codec import search_decides
 from qxmix.quants.common.lanes import (
     LANES,
@@ -113,8 +113,10 @@ def linear_encoder(nmax: int, block_nbytes: int, pack: PackBlock) -> Encoder:
 
     @spliced
     def best(x, w, search, scale, _minimum, q):
+        told = np.empty(LANES, np.float32)
+        scales_on_lattice(x, w, nmax, told)
         best_linear(x, w, nmax, search, scale, q)
-        nearest_on_lattice(x, q, scale)
+        put_on_lattice(x, told, scale, q)
 
     scanning, exhaustive = (block_encoder(block_nbytes, find, pack_levels) for find in (scan, best))
     return search_decides(scanning, exhaustive=exhaustive)

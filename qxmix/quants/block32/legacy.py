@@ -51,7 +51,7 @@ def linear_codecs(name: str, codes: Codes, *, symmetric: bool = False) -> dict[s
         decode=block_decoder(nbytes, codes.load(2), linear_value(nmax)),
         encode=importance_decides(encode, without=rounding),
         searches=SEARCHES,
-        version=4,
+        version=5,
         feedback=linear_feedback(nmax, nbytes, pack),
         symmetric=even,
         search_block=linear_search(nmax),

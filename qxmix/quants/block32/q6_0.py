@@ -58,7 +58,7 @@ CODECS = {
         decode=block_decoder(BLOCK_NBYTES, _codes, linear_value(NMAX)),
         encode=linear_encoder(NMAX, BLOCK_NBYTES, _pack),
         searches=SEARCHES,
-        version=4,
+        version=5,
         feedback=linear_feedback(NMAX, BLOCK_NBYTES, _pack),
         search_block=linear_search(NMAX),
     )

@@ -51,6 +51,14 @@ def load_block(flat, of, x, unit):
 
 
 @inlined
+def load_lane(blocks, k, x, unit):
+    """The same of lane ``k`` of ``blocks`` (32, LANES)."""
+    for e in range(BLOCK):
+        x[e] = blocks[e, k]
+        unit[e] = max(float_of(bits_of(x[e]) & np.uint32(0x7F800000)) * _UNIT, _TINY)
+
+
+@inlined
 def half_near(bits, i):
     """The ``i``-th half in the order of its distance from one, as bits: itself, 1 up, 1 down, 2 up, ..."""
     return bits + ((i + 1) // 2 if i % 2 else -(i // 2))

@@ -49,7 +49,7 @@ def _farthest(x, unit, scale, top, limit):
 
 
 @kernel
-def _step_alone(x, unit, top):
+def step_alone(x, unit, top):
     """The half whose multiples, ``top`` (float32) at most, are nearest to all weights, the largest of equals.
 
     0 where none has all within ``NEAR``.  The largest weight is the ``k``-th multiple, and the smallest beside zero is
@@ -66,10 +66,11 @@ def _step_alone(x, unit, top):
         return best
     large, around = np.float64(abs(x[i])), _ROOM * np.float64(unit[i])
     small, beside = np.float64(abs(x[j])), _ROOM * np.float64(unit[j])
+    least_part, most_part = (small - beside) / (large + around), (small + beside) / (large - around)
     for k in range(1, int(top) + 1):
-        low, high = (large - around) / k, (large + around) / k
-        if np.ceil((small - beside) / high) > (small + beside) / low:
+        if np.ceil(k * least_part) > k * most_part:
             continue
+        low, high = (large - around) / k, (large + around) / k
         first, last = int(half_bits(np.float32(high))) + 1, int(half_bits(np.float32(low))) - 1
         for bits in range(min(first, LARGEST_HALF), max(last, 1) - 1, -1):
             scale = half_value(np.uint16(bits))
@@ -138,7 +139,7 @@ def _alone(x, unit, top, q):
 
     All are zeros where it sits on no lattice.
     """
-    scale = _step_alone(x, unit, top)
+    scale = step_alone(x, unit, top)
     low, high = np.float64(scale) * (1.0 - _AROUND), np.float64(scale) * (1.0 + _AROUND)
     if scale > _0:
         low, high = _multiples(x, unit, low, high, top, q)
