@@ -32,6 +32,7 @@ _PHASES = {
     "hash": "comparing with the digests",
     "derive": "making again and comparing",
     "measure": "measuring",
+    "lattice": "comparing whole numbers",
 }
 
 

@@ -11,7 +11,7 @@ from qxmix.errors import Problem
 from qxmix.execute.deviation import Deviation
 from qxmix.execute.scales import Flaw
 
-Phase = Literal["kernels", "verify", "compare", "work", "check", "sync", "done", "hash", "derive", "measure"]
+Phase = Literal["kernels", "verify", "compare", "work", "check", "sync", "done", "hash", "derive", "measure", "lattice"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +20,8 @@ class Progress:
 
     phase: Phase
     """Kernels loaded or compiled, interrupted work re-read, older outputs looked at, tensors made, the
-    finished files read once more, disk waited for; of a verification: digests compared, tensors made again; two files
-    held against each other."""
+    finished files read once more, disk waited for; of a verification: digests compared, tensors made again, lattices
+    looked at; two files held against each other."""
     done_nbytes: int
     """Bytes of the model that need no more work."""
     total_nbytes: int

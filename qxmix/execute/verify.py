@@ -29,6 +29,7 @@ from qxmix.execute.result import OnProgress, Progress
 from qxmix.execute.task import Task, TaskResult
 from qxmix.execute.tasks import make_tasks
 from qxmix.execute.workers import Pool, open_pool
+from qxmix.measurement.lattice import Kept
 from qxmix.plan import Plan, make_plan
 from qxmix.planning import effort
 from qxmix.planning.memory import Chunking
@@ -47,6 +48,10 @@ class Verification(NamedTuple):
     """Pieces the output has."""
     problems: tuple[Problem, ...]
     """What is not as it should be; empty for an output that holds."""
+    plan: Plan | None = None
+    """What its recipe makes of the model; None where there was none."""
+    lattices: tuple[Kept, ...] = ()
+    """What it has of lattices, where that was asked for."""
 
 
 def recipe_of(header: ModelHeader) -> Recipe:
@@ -108,7 +113,7 @@ def verify(
         if plan is not None:
             problems += other_metadata(header, plan)
             problems += run.derive(plan, leaves)
-    return Verification(len(header.tensors), len(leaves), run.n_leaves, tuple(problems))
+    return Verification(len(header.tensors), len(leaves), run.n_leaves, tuple(problems), plan)
 
 
 class _Verifying:

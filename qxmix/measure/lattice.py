@@ -134,7 +134,7 @@ def _whole(source: Source, width: int, rounding: tuple[float, float], *, minimum
     """The fit of all groups of a tensor, without their scales, and the digest of its data as an apply makes it."""
     total = Fit(np.empty(0), np.zeros(1), 0, 0, 0.0)
     parts = []
-    for leaf in _leaves(source):
+    for leaf in leaf_data(source):
         parts.append(hashlib.sha256(leaf.data).digest())
         x = source.decode(leaf)
         found = fit(x.reshape(-1, width), rounding, minimum=minimum)
@@ -147,7 +147,8 @@ def _whole(source: Source, width: int, rounding: tuple[float, float], *, minimum
     return total, digests.combine(parts).hex()
 
 
-def _leaves(source: Source) -> Iterator[NDArray[np.uint8]]:
+def leaf_data(source: Source) -> Iterator[NDArray[np.uint8]]:
+    """The rows of each leaf of a tensor, as they stand in its file."""
     tensor = source.tensor
     for leaf in digests.leaves(tensor, tensor.nbytes):
         matrix, first = divmod(leaf.first_row, tensor.n_rows)
@@ -169,7 +170,7 @@ def _types(
 def _keeps_all(source: Source, name: str, width: int, *, minimum: bool) -> bool:
     """Whether a type gives every whole number of a tensor back."""
     rounding = ROUNDING[source.tensor.type]
-    for leaf in _leaves(source):
+    for leaf in leaf_data(source):
         x = source.decode(leaf)
         found = fit(x.reshape(-1, width), rounding, minimum=minimum)
         if found is None or not _keeps(name, x, found, width, rounding[0]):
@@ -178,24 +179,35 @@ def _keeps_all(source: Source, name: str, width: int, *, minimum: bool) -> bool:
 
 
 def _keeps(name: str, x: Rows, found: Fit, width: int, share: float) -> bool:
-    """Whether an encoder, searching exhaustively where it can, gives every whole number of ``x`` back.
-
-    What is decoded has to be within a quarter of a step of the weight.  Where a step is hardly more than a stored
-    weight's last place, it has to be within that, which is all that the weight tells.
-    """
+    """Whether an encoder, searching exhaustively where it can, gives every whole number of ``x`` back."""
     quant_type, codec = get(name), codec_of(name)
-    step = np.repeat(found.d, width).reshape(x.shape)
     packed = np.empty((len(x), quant_type.row_nbytes(x.shape[1])), np.uint8)
     back = np.empty_like(x)
     ones = np.ones(x.shape[1] if quant_type.searches else 0, np.float32)
     codec.encode(x, ones, packed, SEARCHES.index("exhaustive") if quant_type.heeds("exhaustive") else 0)
     codec.decode(packed, back)
+    return bool((distances(x, back) <= room_of(x, found, width, share)).all())
+
+
+def distances(x: Rows, back: Rows) -> Floats:
+    """How far each weight of ``x`` is from what was decoded, in float64."""
+    far: Floats = np.abs(back.astype(np.float64) - x)
+    return far
+
+
+def room_of(x: Rows, found: Fit, width: int, share: float) -> Floats:
+    """How far from each weight (n_rows, n_cols) its whole number is told without doubt.
+
+    That is a quarter of a step.  Where a step is hardly more than a stored weight's last place, it is that, which is
+    all that the weight tells.
+    """
+    step = np.repeat(found.d, width).reshape(x.shape)
     # A group of one value has no steps: it is that value as a half.
-    room = np.where(step > 0.0, step / 4, np.abs(x) * 2.0**-10 + 2.0**-24)
+    room: Floats = np.where(step > 0.0, step / 4, np.abs(x) * 2.0**-10 + 2.0**-24)
     if not found.m.any():
         unit = np.ldexp(share, np.frexp(x)[1])
         room = np.maximum(room, np.where(x != 0.0, _NEAR * unit, 0.0))
-    return bool((np.abs(back.astype(np.float64) - x) <= room).all())
+    return room
 
 
 def _why_none(tensor: TensorInfo, whole: Fit, engines: tuple[Engine, ...], *, minimum: bool) -> str:

@@ -43,6 +43,25 @@ class Lattice(NamedTuple):
         return f"{self.bits} bits {per}" + (" with a minimum" if self.minimum else "")
 
 
+class Kept(NamedTuple):
+    """What an output has of the whole numbers of one tensor."""
+
+    lattice: Lattice
+    """What the model has."""
+    type: str
+    """Upper-case name of the output's type."""
+    n_weights: int
+    n_lost: int
+    """Weights more than a quarter of a step from the model's, so that they tell their whole number no more for sure."""
+    farthest_steps: float
+    """Largest distance of a weight from the model's, in steps of its group; groups of one value have none."""
+    farthest_units: float | None
+    """The same in units in the last place of the weight as a bfloat16, zeros left out; None with a minimum, which
+    rounds small weights by more."""
+    meant: bool
+    """Whether its rule silences ``lattice-lost``, or no type keeps the lattice, so that a loss is no problem."""
+
+
 class Expected(NamedTuple):
     """The weights that lattices were found in, all of them."""
 
@@ -95,7 +114,7 @@ def load_lattices(path: Path, header: ModelHeader) -> tuple[Lattice, ...]:
         text = f"has version {version} and this qxmix reads {VERSION}; make it anew (qxmix inspect MODEL --lattice)"
         raise ModelFileError.at(path, text)
     other = "" if of == header_sha256(header) else f"is of another model than {header.path.name}"
-    other = other or _other_weights(found, header)
+    other = other or _other_tensors(found, header) or _other_weights(found, header)
     if other:
         raise _made_of_other(path, other)
     return found
@@ -107,6 +126,12 @@ def _made_of_other(path: Path, other: str) -> ModelFileError:
 
 def _told_of_other(model: Path, tensor: str) -> str:
     return f"was made of other weights than {model.name} has in {tensor}"
+
+
+def _other_tensors(found: tuple[Lattice, ...], header: ModelHeader) -> str:
+    names = {t.name for t in header.tensors}
+    unknown = next((lattice.tensor for lattice in found if lattice.tensor not in names), None)
+    return f"names {unknown}, which {header.path.name} does not have" if unknown is not None else ""
 
 
 def _other_weights(found: tuple[Lattice, ...], header: ModelHeader) -> str:

@@ -39,7 +39,7 @@ def _lost(plan: Plan, lattices: Iterable[Lattice]) -> Iterator[Problem]:
             lost.setdefault((lattice.what, tensor.type, lattice.type), []).append(tensor.name)
     for (what, planned_type, keeper), names in lost.items():
         more = f" (and those of {len(names) - 1:,} more tensors)" if len(names) > 1 else ""
-        text = f"its weights{more} sit on a lattice of {what}: {keeper.lower()}{_how(keeper)} keeps every one,"
+        text = f"its weights{more} sit on a lattice of {what}: {keeper.lower()}{how_kept(keeper)} keeps every one,"
         yield Problem(names[0], f"{text} {planned_type} as planned may not", "warning", "lattice-lost")
 
 
@@ -54,7 +54,8 @@ def _keeps(tensor: PlannedTensor, keeper: str) -> bool:
     return tensor.importance is None or kind.importance == "ignored"
 
 
-def _how(keeper: str) -> str:
+def how_kept(keeper: str) -> str:
+    """What a rule with the type that keeps a lattice needs besides, as the end of a phrase."""
     kind = get(keeper)
     if kind.heeds("exhaustive"):
         return " with 'search: exhaustive'"

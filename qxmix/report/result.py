@@ -9,6 +9,7 @@ from qxmix.execute.deviation import Moved
 from qxmix.execute.result import Result, TensorResult
 from qxmix.plan import Plan
 from qxmix.report.deviation import deviation_json, deviations_text
+from qxmix.report.lattice import kept_json, kept_text
 from qxmix.report.problems import problem_json
 from qxmix.report.text import human_nbytes, wrapped
 
@@ -71,6 +72,8 @@ def verification_text(found: Verification, *, terminal: bool = False) -> str:
     lines.append(f"{found.n_tensors:,} tensors {held}")
     if found.n_leaves:
         lines.append(f"{found.n_leaves:,} of {found.n_all_leaves:,} pieces made from the model again and compared")
+    if found.lattices:
+        lines += ["", kept_text(found.lattices, terminal=terminal)]
     return "\n".join(lines)
 
 
@@ -81,13 +84,15 @@ def _several(names: list[str]) -> str:
 
 
 def verification_json(found: Verification) -> dict[str, object]:
-    """The same as plain data."""
+    """The same as plain data; lattices where they were looked at."""
+    lattices = {"lattices": [kept_json(kept) for kept in found.lattices]} if found.lattices else {}
     return {
         "holds": not found.problems,
         "n_tensors": found.n_tensors,
         "n_leaves": found.n_leaves,
         "n_all_leaves": found.n_all_leaves,
         "problems": [{"where": str(p.where), "text": p.text} for p in found.problems],
+        **lattices,
     }
 
 
