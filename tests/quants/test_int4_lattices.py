@@ -47,9 +47,11 @@ def integers(rng: np.random.Generator, group: int, least: int, how: str) -> NDAr
 def importance_of(rng: np.random.Generator, kind: str) -> NDArray[np.float32] | None:
     if kind == "none":
         return None
-    plain = rng.gamma(0.5, 1, N_COLS) + 1e-3
-    wild = np.exp(2 * rng.standard_t(2, N_COLS).clip(-8, 8))
-    values = {"plain": plain, "wild": wild, "holes": np.where(rng.random(N_COLS) < 0.5, 0, plain)}[kind]
+    values: NDArray[np.float64] = rng.gamma(0.5, 1, N_COLS) + 1e-3
+    if kind == "wild":
+        values = np.exp(2 * rng.standard_t(2, N_COLS).clip(-8, 8))
+    elif kind == "holes":
+        values = np.where(rng.random(N_COLS) < 0.5, 0, values)
     return values.astype(np.float32)
 
 
