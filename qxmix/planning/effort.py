@@ -12,9 +12,9 @@ from qxmix.quants.speeds import speed
 
 _BYTES_PER_SECOND = 1e9
 """Read, hashed and written by one thread; SHA-256 takes most of it."""
-_LATTICE = 50e-9
-"""Seconds that looking for a lattice adds to a weight of Q8_0 that sits on none; it is 10 to 15 ns for Q4_1 and Q5_1,
-and on a lattice 200 and 600 ns."""
+_LATTICE = 130e-9
+"""Seconds that ``search: exhaustive`` adds to a weight of Q8_0, Q4_1 and Q5_1 that sits on a lattice: 100 to 160 ns, in
+Q8_0 more for fewer bits than 8, up to 350.  It is 8 to 25 ns for weights on none, for which nobody need ask for it."""
 _EXHAUSTIVE = 5.0
 """Times that the exhaustive search takes, of four to nine (README's table of it)."""
 

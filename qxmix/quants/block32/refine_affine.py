@@ -77,10 +77,11 @@ def _least_squares(x, q):
 
 
 @kernel
-def _middle(x, unit, q, scale):
+def _middle(x, unit, q, scale, limit):
     """The minimum with the least largest distance for these codes and this scale, and that distance, in float64.
 
-    The two weights that are farthest below and above at one distance give the next one; it only grows.
+    The two weights that are farthest below and above at one distance give the next one; it only grows, and once it is
+    ``limit`` nothing more is asked.
     """
     far = 0.0
     for _ in range(_N_ROUNDS):
@@ -94,20 +95,28 @@ def _middle(x, unit, q, scale):
         if not low > high:
             break
         far += (low - high) / (np.float64(unit[i]) + np.float64(unit[j]))
+        if far >= limit:
+            break
     return 0.5 * (low + high), far
 
 
 @kernel
 def _pair(x, unit, q, first):
-    """Halves for scale and minimum with the least largest distance, and that; scales around the half ``first``."""
+    """Halves for scale and minimum with the least largest distance, and that; scales around the half ``first``.
+
+    The distance with the best of all minima is a convex function of the scale: where it is no less than what was found
+    nearer to the first, it is no less beyond, either.
+    """
     least, best, beside = np.float32(np.inf), _0, _0
+    above = below = True
     for i in range(2 * _N_SCALES + 1 if first else 1):
         bits = half_near(first, i)
-        if not 0 <= bits <= LARGEST_HALF:
+        if not (above if i % 2 else below) or not 0 <= bits <= LARGEST_HALF:
             continue
         scale = half_value(np.uint16(bits))
-        middle, far = _middle(x, unit, q, scale)
+        middle, far = _middle(x, unit, q, scale, least)
         if not far < least:
+            above, below = above and i % 2 == 0, below and i % 2 == 1
             continue
         around = int(half_bits(np.float32(middle)))
         for near in range(around - 1, around + 2):
