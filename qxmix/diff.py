@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qxmix.container.header import read_header
 from qxmix.container.imatrix import Imatrix
@@ -20,6 +20,9 @@ from qxmix.quants import find
 from qxmix.recipe import load_recipe
 from qxmix.recipe.once import LARGEST, stream_of
 from qxmix.recipe.revision import extracted, revision_of
+
+if TYPE_CHECKING:
+    from qxmix.container.moments import Moments
 
 LARGEST_JSON = LARGEST
 """Largest plan or lock file that is read, in bytes; the plan of a 1,000-tensor model has half a MB."""
@@ -143,13 +146,14 @@ def kind_of(text: str) -> str:
     return "json" if re.match(rb'\s*\{\s*("(?!qxmix")|\}|$)', start) else "recipe"
 
 
-def load_side(text: str, header: ModelHeader | None, imatrix: Imatrix | None) -> Side:
+def load_side(text: str, header: ModelHeader | None, imatrix: Imatrix | None, moments: Moments | None = None) -> Side:
     """Load one side.
 
     Args:
         text: A path, the name of a shipped recipe, or ``REV:path`` of the git repository one is in.
         header: The model that recipes are planned on, or None.
         imatrix: What they are planned with, or None.
+        moments: Second moments for the feedback they ask for, or None.
 
     Raises:
         DiffError: a recipe has no model, or a JSON file is neither plan nor lock.
@@ -158,16 +162,16 @@ def load_side(text: str, header: ModelHeader | None, imatrix: Imatrix | None) ->
     """
     revision = revision_of(text) if not is_remote(text) else None
     if revision is None:
-        return _load_side(text, header, imatrix)
+        return _load_side(text, header, imatrix, moments)
     with extracted(revision) as found:
         try:
-            side = _load_side(str(found.file), header, imatrix)
+            side = _load_side(str(found.file), header, imatrix, moments)
         except QxmixError as error:
             raise type(error)([found.told(p) for p in error.problems]) from None
     return replace(side, label=text, problems=tuple(map(found.told, side.problems)))
 
 
-def _load_side(text: str, header: ModelHeader | None, imatrix: Imatrix | None) -> Side:
+def _load_side(text: str, header: ModelHeader | None, imatrix: Imatrix | None, moments: Moments | None) -> Side:
     kind = kind_of(text)
     if kind == "model":
         return _of_header(text, read_header(text))
@@ -178,7 +182,7 @@ def _load_side(text: str, header: ModelHeader | None, imatrix: Imatrix | None) -
         raise DiffError.at(
             text, "is a recipe, and what it decides depends on the model; give one as the third argument"
         )
-    plan = make_plan(recipe, header, imatrix)
+    plan = make_plan(recipe, header, imatrix, moments=moments)
     on = f" (planned on {header.path.name})"
     errors = tuple(replace(p, text=p.text + on) for p in plan.problems if p.severity == "error")
     if undecided := [p for p in errors if p.id == "fallback-error"]:

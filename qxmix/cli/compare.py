@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from qxmix.cli.complete import complete_recipes
-from qxmix.cli.inputs import FILE, NAME, EngineName, open_measurement, open_model, read_text
+from qxmix.cli.inputs import FILE, NAME, EngineName, open_measurement, open_model, open_moments, read_text
 from qxmix.cli.progress import chunks_shown
 from qxmix.cli.running import running_options, use_of
 from qxmix.cli.sizes import text_length
@@ -23,11 +24,15 @@ from qxmix.report.text import wrapped
 from qxmix.solve.lineup import Entrant, evaluate_all, line_up, with_running
 from qxmix.solve.predict import predictor_of
 
+_WITHOUT_FEEDBACK = ("moments-none", "moments-missing")
+"""Problems that change what a file loses."""
+
 
 @click.command("compare")
 @click.argument("names", metavar="A B...", nargs=-1, required=True, type=NAME, shell_complete=complete_recipes)
 @click.option("--model", type=FILE, help="What recipes are planned on, and applied to.")
 @click.option("--imatrix", type=NAME, help="Importance matrix, .dat or GGUF.")
+@click.option("--moments", type=NAME, help="Second moments, for 'feedback' in the recipes.")
 @click.option("-m", "--measure", type=FILE, help="Of qxmix measure: adds predicted divergence.")
 @click.option("--text", type=FILE, help="Text to run: adds perplexity and divergence.")
 @click.option("--base", type=FILE, help="What they diverge from.  [default: --model]")
@@ -48,9 +53,9 @@ from qxmix.solve.predict import predictor_of
 @click.option("--html", type=FILE, help="Write a page about them, complete in one file.")
 @running_options
 def command(
-    *, names: tuple[str, ...], model: Path | None, imatrix: str | None, measure: Path | None, text: Path | None,
-    base: Path | None, chunks: int | None, text_ctx: int, engine: Engine | None, threads: int | None, sort: str,
-    markdown: bool, as_json: bool, plot: Path | None, html: Path | None,
+    *, names: tuple[str, ...], model: Path | None, imatrix: str | None, moments: str | None, measure: Path | None,
+    text: Path | None, base: Path | None, chunks: int | None, text_ctx: int, engine: Engine | None, threads: int | None,
+    sort: str, markdown: bool, as_json: bool, plot: Path | None, html: Path | None,
     n_ctx: int | None, kv_type: QuantType | None, vram: tuple[int, ...] | None, ram: int | None, parallel: int | None,
 ) -> None:  # fmt: skip
     """Show recipes, plans (qxmix plan --json), lock files and GGUF models side by side.
@@ -71,10 +76,9 @@ def command(
     header = open_model(model) if model is not None else None
     matrix = load_imatrix(imatrix) if imatrix else None
     predictor = predictor_of(header, open_measurement(measure, header, matrix)) if measure and header else None
-    entrants = line_up(names, header, matrix, predictor)
-    for entrant in entrants:
-        for problem in entrant.side.problems:
-            click.echo(wrapped(f"Warning: apply would refuse: {problem}", terminal=sys.stderr.isatty()), err=True)
+    entrants = line_up(names, header, matrix, predictor, open_moments(moments))
+    for warning in _warnings(entrants, written=text is not None):
+        click.echo(wrapped(f"Warning: {warning}", terminal=sys.stderr.isatty()), err=True)
     use = use_of(engine or "ik_llama.cpp", n_ctx, kv_type, vram, ram, parallel)
     if use:
         entrants = with_running(entrants, header, use)
@@ -86,6 +90,15 @@ def command(
     else:
         click.echo(lineup_markdown(found) if markdown else lineup_text(found, terminal=sys.stdout.isatty()))
     _draw(found, header, plot, html)
+
+
+def _warnings(entrants: tuple[Entrant, ...], *, written: bool) -> Iterator[str]:
+    for entrant in entrants:
+        yield from (f"apply would refuse: {problem}" for problem in entrant.side.problems)
+        if written and entrant.side.plan is not None:
+            # Its figures would pass for those of feedback.
+            plan = entrant.side.plan
+            yield from (f"{entrant.label}: {p.text}" for p in plan.problems if p.id in _WITHOUT_FEEDBACK)
 
 
 def _draw(found: list[Entrant], header: ModelHeader | None, plot: Path | None, html: Path | None) -> None:

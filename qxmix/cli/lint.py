@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from qxmix.cli.complete import complete_recipes
-from qxmix.cli.inputs import FILE, NAME, open_measurement, open_model
+from qxmix.cli.inputs import FILE, NAME, open_measurement, open_model, open_moments
 from qxmix.cli.plan import exit_code
 from qxmix.container.imatrix import load_imatrix
 from qxmix.errors import Problem, severity_order
@@ -37,6 +37,7 @@ def _print_ids(ctx: click.Context, _param: click.Parameter, value: bool) -> None
 @click.argument("recipe", type=NAME, shell_complete=complete_recipes)
 @click.argument("model", type=NAME)
 @click.option("--imatrix", type=NAME, help="Importance matrix, .dat or GGUF.")
+@click.option("--moments", type=NAME, help="Second moments, for 'feedback' in the recipe.")
 @click.option("--strict", is_flag=True, help="Warnings are exit code 3, too.")
 @click.option("--measure", type=FILE, help="Of qxmix measure: rules that buy little, cost much.")
 @click.option("--lattice", type=FILE, help="Of qxmix inspect --lattice: what is lost of it.")
@@ -47,15 +48,16 @@ def _print_ids(ctx: click.Context, _param: click.Parameter, value: bool) -> None
 )
 @click.pass_context
 def command(
-    ctx: click.Context, recipe: str, model: str, imatrix: str | None, measure: Path | None,
-    lattice: Path | None, *, strict: bool, publish: bool, as_json: bool,
+    ctx: click.Context, recipe: str, model: str, imatrix: str | None, moments: str | None,
+    measure: Path | None, lattice: Path | None, *, strict: bool, publish: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Say what in RECIPE looks wrong for MODEL, of which only the header is read.
 
     All that plan reports, and suspicions: rules that others take tensors from, layers a pattern leaves out, tensors
     that nobody thought of.  A recipe silences an id with a reason: silence: {layer-gap: "the last layer is special"}.
     """
-    plan = make_plan(load_recipe(recipe, validated=True), open_model(model), load_imatrix(imatrix) if imatrix else None)
+    loaded, matrix = load_recipe(recipe, validated=True), load_imatrix(imatrix) if imatrix else None
+    plan = make_plan(loaded, open_model(model), matrix, moments=open_moments(moments))
     if lattice is not None:
         plan = with_lattices(plan, load_lattices(lattice, plan.header))
     plan = examined(plan, notes=True)

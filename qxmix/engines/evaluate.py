@@ -106,6 +106,25 @@ def checked_text(text: bytes) -> bytes:
     return text.removesuffix(b"\n")
 
 
+def check_text(model: Path, text: bytes, settings: Settings) -> None:
+    """Let pass a text that ``model`` can be run on: asked before files are written that it shall be run on.
+
+    Raises:
+        ModelFileError: the engine cannot score the model, or the text is too short.
+        RunError: the engine is missing, or gives up.
+
+    """
+    headers = {model: read_header(model)}
+    check_headers(headers, settings.engine)
+    with _opened(model, headers[model], settings) as session:
+        cut([session], checked_text(text), settings.n_ctx, settings.n_chunks, first=settings.first_chunk)
+
+
+def _opened(path: Path, header: ModelHeader, settings: Settings) -> Session:
+    n_ubatch = ubatch_for(header, settings.engine)
+    return Session(settings.engine, path, n_ctx=settings.n_ctx, n_ubatch=n_ubatch, n_threads=settings.n_threads)
+
+
 def check_types(headers: Mapping[Path, ModelHeader], engine: Engine) -> None:
     """Let pass models whose types ``engine`` has.
 
@@ -166,16 +185,8 @@ def _evaluate_group(
     on_chunk: Callable[[int, int], None],
 ) -> list[Evaluated]:
     with ExitStack() as stack:
-
-        def opened(path: Path) -> Session:
-            n_ubatch = ubatch_for(headers[path], settings.engine)
-            session = Session(
-                settings.engine, path, n_ctx=settings.n_ctx, n_ubatch=n_ubatch, n_threads=settings.n_threads
-            )
-            return stack.enter_context(session)
-
-        base_session = opened(base) if base else None
-        sessions = [opened(path) for path in paths]
+        base_session = stack.enter_context(_opened(base, headers[base], settings)) if base else None
+        sessions = [stack.enter_context(_opened(path, headers[path], settings)) for path in paths]
         everyone = ([base_session] if base_session else []) + sessions
         chunks = cut(everyone, text, settings.n_ctx, settings.n_chunks, first=settings.first_chunk)
         scored = []

@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 
 import qxmix
-from qxmix.engines.evaluate import Evaluated, Settings, evaluate
+from qxmix.engines.evaluate import Evaluated, Settings, check_text, evaluate
 from qxmix.errors import PlanError, RunError
 from qxmix.execute import kernels
 from qxmix.execute.run import apply
@@ -39,6 +39,8 @@ def run_experiment(experiment: Experiment, on_step: OnStep) -> tuple[Outcome, ..
     plans = {case: plan_of(experiment, case) for case in experiment.cases}
     state = State.open(experiment.folder, _identity(experiment))
     outcomes = {(o.type, o.search): o for o in state.outcomes}
+    if len(outcomes) < len(experiment.cases):
+        check_text(experiment.header.path, experiment.text, _settings(experiment))
     for plan in plans.values():
         kernels.warm(plan)
     done, total = 2 * len(outcomes), 2 * len(experiment.cases)
@@ -114,8 +116,11 @@ def _made(plan: Plan, experiment: Experiment, case: Case) -> tuple[Path, float]:
 
 
 def _evaluated(experiment: Experiment, paths: list[Path]) -> list[Evaluated]:
-    settings = Settings(experiment.engine, experiment.n_ctx, experiment.n_chunks, experiment.n_threads)
-    return evaluate(paths, experiment.text, base=experiment.header.path, settings=settings)
+    return evaluate(paths, experiment.text, base=experiment.header.path, settings=_settings(experiment))
+
+
+def _settings(experiment: Experiment) -> Settings:
+    return Settings(experiment.engine, experiment.n_ctx, experiment.n_chunks, experiment.n_threads)
 
 
 def _outcome(case: Case, plan: Plan, seconds: float, found: Evaluated) -> Outcome:

@@ -17,6 +17,7 @@ from qxmix.running.model import Running, Use
 from qxmix.running.place import running
 
 if TYPE_CHECKING:
+    from qxmix.container.moments import Moments
     from qxmix.engines.evaluate import Settings
     from qxmix.solve.predict import Prediction, Predictor
 
@@ -62,7 +63,11 @@ class Entrant:
 
 
 def line_up(
-    names: Sequence[str], header: ModelHeader | None, imatrix: Imatrix | None, predictor: Predictor | None
+    names: Sequence[str],
+    header: ModelHeader | None,
+    imatrix: Imatrix | None,
+    predictor: Predictor | None,
+    moments: Moments | None = None,
 ) -> tuple[Entrant, ...]:
     """Load all of them, and predict what they lose.
 
@@ -71,6 +76,7 @@ def line_up(
         header: The model that recipes are planned on; None: the first of the names that is a model.
         imatrix: What they are planned with, or None.
         predictor: Of the model, or None.
+        moments: What recipes that ask for feedback are planned with, or None.
 
     Raises:
         QxmixError: one of them cannot be loaded; or a recipe cannot be planned.
@@ -79,7 +85,7 @@ def line_up(
     if header is None:
         model = next((name for name in names if kind_of(name) == "model"), None)
         header = None if model is None else _header(model)
-    sides = [load_side(name, header, imatrix) for name in names]
+    sides = [load_side(name, header, imatrix, moments) for name in names]
     return tuple(entrant_of(side, predictor) for side in sides)
 
 
@@ -119,6 +125,8 @@ def evaluate_all(
         QxmixError: a recipe cannot be written, or a file not be run.
 
     """
+    if base is not None and any(entrant.side.plan is not None for entrant in entrants):
+        _check_text(base, text, settings)
     with tempfile.TemporaryDirectory(prefix="qxmix-compare-") as folder:
         files: dict[int, tuple[Path, float | None]] = {}
         for i, entrant in enumerate(entrants):
@@ -132,6 +140,15 @@ def evaluate_all(
         for (i, (_, seconds)), score in zip(files.items(), scores, strict=True)
     }
     return tuple(found.get(i, entrant) for i, entrant in enumerate(entrants))
+
+
+def _check_text(base: Path, text: bytes, settings: Settings) -> None:
+    """Refuse a text that is too short before any file is written for it, which may take an hour."""
+    from qxmix.engines.embed import is_encoder  # noqa: PLC0415
+    from qxmix.engines.evaluate import check_text  # noqa: PLC0415
+
+    if not is_encoder(_header(str(base))):  # which reads lines, of any length
+        check_text(base, text, settings)
 
 
 def _scores(

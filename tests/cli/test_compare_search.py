@@ -97,6 +97,14 @@ main(prog_name="qxmix")
     return (tmp_path / "w" / "done.jsonl").read_text().splitlines()[0]
 
 
+def test_a_text_that_is_too_short_is_refused_before_files_are_written(tmp_path: Path, demo_model: Path) -> None:
+    (tmp_path / "short.txt").write_text("the world of a game")
+    done = run(tmp_path, demo_model, "--text", "short.txt", "--types", "q4_0", code=1)
+    assert "needs at least 1024" in done.stderr
+    assert "quantizing" not in done.stderr
+    assert not list(tmp_path.rglob("*.gguf"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

@@ -18,6 +18,7 @@ from qxmix.planning.lock import write_lock
 from qxmix.recipe import load_recipe
 from qxmix.resources import data_dir
 from tests.engines.bert import make_bert
+from tests.execute.test_feedback import write_moments
 from tests.planning.models import write
 from tests.planning.zoo import dense
 from tests.solve.measured import measurement_of
@@ -98,6 +99,32 @@ def test_a_recipe_of_a_revision_is_run_as_it_was(
     args = ("HEAD:r.yaml", "r.yaml", "--model", demo_model, "--text", "text.txt", "--chunks", 1, "--text-ctx", 64)
     found = {str(o["name"]): o["measured"]["mean_kld"] for o in objects(*args)}  # type: ignore[index]
     assert found["r.yaml"] > 3 * found["HEAD:r.yaml"] > 0
+
+
+def test_recipes_with_feedback_are_run_with_the_moments(demo_model: Path, demo_text: bytes, tmp_path: Path) -> None:
+    text, recipe, moments = tmp_path / "text.txt", tmp_path / "fed.yaml", tmp_path / "m.gguf"
+    text.write_bytes(demo_text)
+    recipe.write_text("qxmix: 1\nextends: [pure/q4_0]\nfeedback: true\n")
+    model = qxmix.read_header(demo_model)
+    shapes = {t.name: t.shape for t in model.tensors if t.name.startswith("blk.") and len(t.shape) > 1}
+    write_moments(moments, shapes)
+    args = (recipe, "pure/q4_0", "--model", demo_model, "--text", text, "--chunks", 1, "--text-ctx", 64)
+    assert f"Warning: {recipe}: no moments are given (--moments), so " in " ".join(run(*args).stderr.split())
+    without, fed = (
+        {str(o["name"]): o["measured"]["mean_kld"] for o in objects(*args, *more)}  # type: ignore[index]
+        for more in ((), ("--moments", moments))
+    )
+    assert without[str(recipe)] == without["pure/q4_0"] == fed["pure/q4_0"] != fed[str(recipe)]
+
+
+def test_a_text_that_is_too_short_is_refused_before_files_are_written(
+    demo_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qxmix.solve.lineup._written", lambda *_: pytest.fail("a file is written"))
+    (text := tmp_path / "text.txt").write_text("the world of a game")
+    done = run("pure/q4_0", "--model", demo_model, "--text", text)
+    assert done.exit_code == 1
+    assert "needs at least 1024" in done.output
 
 
 def test_what_running_takes_is_a_column(demo_model: Path) -> None:
