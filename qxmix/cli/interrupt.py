@@ -28,6 +28,12 @@ class Interrupted(KeyboardInterrupt):
         """What there is to say to the user."""
 
 
+def hear_interrupts() -> None:
+    """From now on Ctrl-C is an exception, where until now it ended the process."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @contextmanager
 def stoppable(parting: Callable[[], str]) -> Iterator[None]:
     """Raise :class:`Interrupted` inside at the first signal; at the next end at once, saying ``parting``.

@@ -14,7 +14,7 @@ import click
 
 import qxmix
 from qxmix.cli import streams
-from qxmix.cli.interrupt import Interrupted
+from qxmix.cli.interrupt import Interrupted, hear_interrupts
 from qxmix.cli.lazy import LazyGroup
 from qxmix.errors import Problem, QxmixError
 from qxmix.report.problems import problem_json, problem_line
@@ -87,6 +87,7 @@ class _Commands(LazyGroup):
     def invoke(self, ctx: click.Context) -> object:
         streams.open_missing()
         try:
+            hear_interrupts()
             return self._invoke(ctx)
         except QxmixError as error:
             _print_json(ctx, error.problems)

@@ -105,6 +105,39 @@ def test_a_signal_sent_twice_at_once_counts_once() -> None:
             signal.signal(number, handler)
 
 
+INTERRUPTED_AT = """
+import importlib.abc, os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.argv, place = ["qxmix", "recipes"], sys.argv[1]
+class Interrupting(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == place:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupting())
+from qxmix.__main__ import run
+try:
+    run()
+finally:
+    if place == "the end":
+        os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "code", "said"),
+    [
+        ("qxmix.cli.main", -signal.SIGINT, ""),
+        ("qxmix.cli.recipes", 130, "Interrupted.\n"),
+        ("the end", -signal.SIGINT, ""),
+    ],
+)
+def test_ctrl_c_while_it_starts_or_ends_is_no_traceback(place: str, code: int, said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_AT, place], env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    assert (done.stderr, done.returncode) == (said, code)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("redirection", ["2>&-", ">&-", "<&- >&- 2>&-", "2>/dev/full", "2>&1 >/dev/null | true"])
 def test_streams_that_cannot_be_written_stop_no_work(demo_model: Path, tmp_path: Path, redirection: str) -> None:
