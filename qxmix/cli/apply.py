@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ import click
 from qxmix.cli.card import card_of, write_card
 from qxmix.cli.complete import complete_recipes
 from qxmix.cli.inputs import FILE, NAME, open_model, open_moments, open_recipes
-from qxmix.cli.interrupt import stoppable
+from qxmix.cli.interrupt import stoppable, to_resume
 from qxmix.cli.plan import make_split, split_options
 from qxmix.cli.progress import shown
 from qxmix.cli.sizes import SIZE
@@ -220,5 +219,4 @@ def _how_to_go_on(outputs: Outputs, phase: str) -> str:
         if phase == "sync":
             return "Interrupted when the output was complete; only the cache was not filled."
         return "Interrupted before any tensor was done; nothing was written."
-    arguments = [a for a in sys.argv[1:] if a not in {"--resume", "--overwrite"}]
-    return f"Interrupted; what is done is kept. Go on with:\n  qxmix {shlex.join([*arguments, '--resume'])}"
+    return f"Interrupted; what is done is kept. Go on with:\n  {to_resume()}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from qxmix.cli.inputs import FILE, NAME, open_model, refuse_recipe
+from qxmix.cli.interrupt import stoppable
 from qxmix.container.gguf_format import GENERAL_TYPE, MAGIC
 from qxmix.container.imatrix import load_imatrix
 from qxmix.container.parse import parse_gguf
@@ -69,7 +69,8 @@ def command(
 
 
 def _lattices(model: str, output: Path | None, engines: tuple[Engine, ...], *, as_json: bool, terminal: bool) -> None:
-    from qxmix.execute.source import Source  # noqa: PLC0415 - numba, which a header does not need
+    from qxmix.execute import stop  # noqa: PLC0415 - numba, which a header does not need
+    from qxmix.execute.source import Source  # noqa: PLC0415
     from qxmix.measure.lattice import is_looked_at, lattice_of  # noqa: PLC0415
     from qxmix.measurement.lattice import lattices_json  # noqa: PLC0415
     from qxmix.report.lattice import lattices_text  # noqa: PLC0415
@@ -83,7 +84,8 @@ def _lattices(model: str, output: Path | None, engines: tuple[Engine, ...], *, a
     tensors = [t for t in header.tensors if is_looked_at(t)]
     sources = [Source(t, header.paths[t.shard], None, None) for t in tensors]
     with (
-        ThreadPoolExecutor(n_processors()) as pool,
+        stoppable(lambda: "Interrupted; nothing was written."),
+        stop.threads(n_processors()) as pool,
         click.progressbar(length=len(tensors), label="looking for lattices", file=sys.stderr) as shown,
     ):
         looked_at = []

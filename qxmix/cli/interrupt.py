@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+import click
+
+ARGUMENTS = "qxmix.arguments"
+"""Where a context keeps what the command was called with."""
 SAME_SECONDS = 0.3
 """A second signal within this time is the same wish: ``timeout`` sends to the process and to its group."""
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -26,6 +31,12 @@ class Interrupted(KeyboardInterrupt):
         """As shells have it."""
         self.parting = "Interrupted."
         """What there is to say to the user."""
+
+
+def to_resume() -> str:
+    """The command that goes on where the one that runs is stopped; inside ``demo`` that is the ``apply`` it ran."""
+    arguments: list[str] = click.get_current_context().meta[ARGUMENTS]
+    return shlex.join(["qxmix", *(a for a in arguments if a not in {"--resume", "--overwrite"}), "--resume"])
 
 
 def hear_interrupts() -> None:

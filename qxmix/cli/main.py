@@ -14,7 +14,7 @@ import click
 
 import qxmix
 from qxmix.cli import streams
-from qxmix.cli.interrupt import Interrupted, hear_interrupts
+from qxmix.cli.interrupt import ARGUMENTS, Interrupted, hear_interrupts
 from qxmix.cli.lazy import LazyGroup
 from qxmix.errors import Problem, QxmixError
 from qxmix.report.problems import problem_json, problem_line
@@ -71,7 +71,7 @@ class _Commands(LazyGroup):
     """All commands of qxmix, and what becomes of errors."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.meta[_AS_JSON] = "--json" in args
+        ctx.meta[_AS_JSON], ctx.meta[ARGUMENTS] = "--json" in args, list(args)
         return super().parse_args(ctx, args)
 
     def resolve_command(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import groupby
 
 from qxmix import quants
 from qxmix.container.moments import SecondMoments, read_second_moments
 from qxmix.container.weights import require_weights
+from qxmix.execute import stop
 from qxmix.execute.sample import sample_rows
 from qxmix.execute.source import Source
 from qxmix.planning.model import Plan, PlannedTensor
@@ -36,7 +36,7 @@ def find_factors(plan: Plan, n_workers: int | None = None) -> Plan:
     if not tensors:
         return plan
     require_weights(plan.header)
-    with ThreadPoolExecutor(n_workers or n_processors()) as pool:
+    with stop.threads(n_workers or n_processors()) as pool:
         factors = list(pool.map(partial(_factor, plan), tensors))
     return with_factors(plan, {t.name: f for t, f in zip(tensors, factors, strict=True)})
 
@@ -48,6 +48,7 @@ def _factor(plan: Plan, tensor: PlannedTensor) -> float:
     moments = read_second_moments(plan.moments, tensor.second) if plan.moments is not None and tensor.second else None
     parts = []
     for matrix, group in groupby(sample_rows(info, (tensor.type,), N_ROWS), lambda some: some.matrix):
+        stop.step()
         x = source.decode(source.read(tuple(group)))
         columns = source.columns(matrix)
         second = None if moments is None else _second(moments, matrix)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from qxmix.execute import stop
 from qxmix.execute.sample import Rows
 from qxmix.execute.source import Source
 from qxmix.quants import codec_of, get
@@ -47,6 +48,7 @@ def total(parts: Sequence[Sums]) -> Sums:
 
 def encoded(type_name: str, weights: NDArray[np.float32], columns: NDArray[np.float32]) -> NDArray[np.uint8]:
     """(n_rows, row_nbytes) of ``weights`` (n_rows, n_cols) in a type, as an apply writes them."""
+    stop.step()
     packed = np.empty((len(weights), get(type_name).row_nbytes(weights.shape[1])), np.uint8)
     codec_of(type_name).encode(weights, columns, packed, _GRADIENT)
     return packed

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from qxmix.container.model import TensorInfo
 from qxmix.container.source import opened
 from qxmix.container.spots import spots_sha256
-from qxmix.execute import digests
+from qxmix.execute import digests, stop
 from qxmix.execute.sample import Rows as Piece
 from qxmix.execute.sample import sample_rows
 from qxmix.execute.source import Source
@@ -151,6 +151,7 @@ def leaf_data(source: Source) -> Iterator[NDArray[np.uint8]]:
     """The rows of each leaf of a tensor, as they stand in its file."""
     tensor = source.tensor
     for leaf in digests.leaves(tensor, tensor.nbytes):
+        stop.step()
         matrix, first = divmod(leaf.first_row, tensor.n_rows)
         yield source.read([Piece(matrix, first, leaf.n_rows)])
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -15,6 +14,7 @@ from qxmix.container.model import ModelHeader
 from qxmix.container.weights import require_weights
 from qxmix.engines.embed import is_encoder
 from qxmix.errors import ModelFileError
+from qxmix.execute import stop
 from qxmix.execute.sample import Rows
 from qxmix.execute.source import Source
 from qxmix.measure.candidates import choose_tensors, choose_types, types_of
@@ -86,7 +86,7 @@ def measure(
     """
     settings = job.settings
     with ExitStack() as stack:
-        executor = stack.enter_context(ThreadPoolExecutor(settings.n_workers))
+        executor = stack.enter_context(stop.threads(settings.n_workers))
         # The engine first: what it refuses, it refuses before hours of work.
         scorer = (
             stack.enter_context(open_scorer(job.header, settings.passage, settings.engine))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Self
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from qxmix.container.imatrix import Imatrix
 from qxmix.container.model import ModelHeader
 from qxmix.errors import RunError
+from qxmix.execute import stop
 from qxmix.execute.source import Source
 from qxmix.measure.score import KldScorer, Passage, open_scorer
 from qxmix.measure.swap import Swap
@@ -43,7 +43,7 @@ class ResidentStage:
             RunError: the engine refuses it, or it is an encoder, which has no tokens to pair.
 
         """
-        self._executor = self._stack.enter_context(ThreadPoolExecutor(self._passage.n_threads))
+        self._executor = self._stack.enter_context(stop.threads(self._passage.n_threads))
         scorer = self._stack.enter_context(open_scorer(self._header, self._passage, None))
         if not isinstance(scorer, KldScorer):
             self._stack.close()

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 
+from qxmix.cli.interrupt import Interrupted
+from qxmix.cli.main import main
 from qxmix.container.header import read_header
 from qxmix.demo.text import make_demo_text
 from qxmix.engines.session import Session
 from qxmix.quants import ENGINES
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from qxmix.cli.apply import Outputs
 
 
 def _run(*args: str | Path) -> subprocess.CompletedProcess[str]:
@@ -53,6 +58,20 @@ def test_printed_commands_can_be_typed(tmp_path: Path) -> None:
     again = subprocess.run(["sh", "-c", f"{sys.executable} -m {plan}"], capture_output=True, text=True, check=False)
     assert again.returncode == 0
     assert again.stdout in done.stdout
+
+
+def test_interrupted_it_says_how_its_apply_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop_midway(outputs: Outputs, *_: object) -> None:
+        Path(f"{outputs[0][1]}.journal").touch()
+        raise Interrupted(signal.SIGINT)
+
+    monkeypatch.setattr("qxmix.cli.apply.apply_all", stop_midway)
+    monkeypatch.setattr(sys, "argv", ["qxmix", "demo", str(tmp_path)])
+    done = CliRunner().invoke(main, ["demo", str(tmp_path)])
+    assert done.exit_code == 130
+    apply = _commands(done.stdout)[1]
+    assert apply.startswith(f"qxmix apply {tmp_path}")
+    assert done.stderr.endswith(f"Go on with:\n  {apply} --resume\n")
 
 
 def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:

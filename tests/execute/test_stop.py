@@ -6,15 +6,29 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from qxmix.cli import progress
 from qxmix.cli.interrupt import Interrupted, stoppable
-from qxmix.execute import Progress
-from tests.execute.plans import f16_model
+from qxmix.container.header import read_header
+from qxmix.execute import Progress, stop
+from qxmix.execute.sample import Rows
+from qxmix.execute.source import Source
+from qxmix.measure.encode import errors
+from qxmix.measure.lattice import lattice_of
+from qxmix.measure.swap import Swap
+from tests.execute.plans import f16_model, write_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -136,6 +150,50 @@ def test_ctrl_c_while_it_starts_or_ends_is_no_traceback(place: str, code: int, s
         [sys.executable, "-c", INTERRUPTED_AT, place], env=ENVIRONMENT, capture_output=True, text=True, check=False
     )
     assert (done.stderr, done.returncode) == (said, code)
+
+
+def test_threads_end_at_their_next_step_with_the_one_who_asked() -> None:
+    begun = threading.Barrier(3)
+    futures: list[Future[None]] = []
+
+    def work() -> None:
+        begun.wait(10)
+        while True:
+            stop.step()
+
+    def ask() -> None:
+        with stop.threads(2) as pool:
+            futures.extend(pool.submit(work) for _ in range(5))
+            begun.wait(10)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ask()
+    assert [f.cancelled() for f in futures] == [False] * 2 + [True] * 3
+    assert all(isinstance(f.exception(), stop.Stopped) for f in futures[:2])
+    stop.step()
+    with stop.threads(1) as pool:
+        pool.submit(stop.step).result()
+
+
+@pytest.mark.parametrize("work", ["lattice", "errors", "swap"])
+def test_long_work_on_a_tensor_has_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str) -> None:
+    q = np.random.default_rng(0).integers(-7, 8, (64, 512))
+    path = write_model(tmp_path / "m.gguf", {"blk.0.attn_q.weight": (q / 64).astype(np.float32)})
+    header = read_header(path)
+    source = Source(header.tensors[0], path, None, None)
+    rows, over = [Rows(0, 0, 64)], threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        do: dict[str, Callable[[], object]] = {
+            "lattice": lambda: lattice_of(source),
+            "errors": lambda: errors(source, rows, source.read(rows), ["Q8_0"]),
+            "swap": lambda: next(iter(Swap(source, "Q8_0", pool, 1))),
+        }
+        assert do[work]()
+        monkeypatch.setattr(stop, "_here", SimpleNamespace(over=over))
+        over.set()
+        with pytest.raises(stop.Stopped):
+            do[work]()
 
 
 @pytest.mark.slow
