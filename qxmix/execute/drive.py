@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import BrokenExecutor, Future
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from qxmix.errors import QxmixError, RunError
@@ -13,6 +13,9 @@ from qxmix.execute.work import run_bundle
 
 if TYPE_CHECKING:
     from qxmix.execute.workers import Pool
+
+LOOK_SECONDS = 5.0
+"""After so long without a result it is asked whether there still is who makes one."""
 
 OnResult = Callable[[Task, TaskResult], None]
 Results = Future[tuple[TaskResult, ...]]
@@ -43,9 +46,9 @@ def drive_bundles(bundles: Iterable[Bundle], pool: Pool, runs: Iterable[str], on
             # `wait` would lock all that are pending for each that has ended.
             future.add_done_callback(ended.put)
             if len(pending) >= pool.window:
-                _collect(pending, ended, on_result)
+                _collect(pending, _all_there(ended, pool), on_result)
         while pending:
-            _collect(pending, ended, on_result)
+            _collect(pending, _all_there(ended, pool), on_result)
     except BaseException as error:
         for run in runs:
             pool.request_stop(run)
@@ -73,15 +76,20 @@ def _submit(pool: Pool, bundle: Bundle) -> Results:
     return future
 
 
-def _all_there(ended: SimpleQueue[Results]) -> list[Results]:
+def _all_there(ended: SimpleQueue[Results], pool: Pool) -> list[Results]:
     """Wait for one that has ended, and take all that have by then; meanwhile none is submitted."""
-    first = ended.get()
-    return [first, *(ended.get() for _ in range(ended.qsize()))]
+    while True:
+        try:
+            first = ended.get(timeout=LOOK_SECONDS)
+        except Empty:
+            pool.look()
+        else:
+            return [first, *(ended.get() for _ in range(ended.qsize()))]
 
 
-def _collect(pending: Pending, ended: SimpleQueue[Results], on_result: OnResult) -> None:
+def _collect(pending: Pending, ended: Sequence[Results], on_result: OnResult) -> None:
     failure: BaseException | None = None
-    for future in _all_there(ended):
+    for future in ended:
         bundle = pending.pop(future)
         if future.cancelled():
             # What Dask does with all tasks when its scheduler is gone.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ WINDOW = 3
 DASK_TIMEOUT = "10s"
 """How long a scheduler may take to answer."""
 
+NO_WORKERS_SECONDS = 60.0
+"""How long a cluster may be without a worker, where one that dies is mostly started anew within seconds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pool:
@@ -38,6 +42,8 @@ class Pool:
     """Tasks submitted at a time."""
     cause_of_death: Callable[[], Death] = lambda: Death("died", of_memory=True)
     """What became of a worker, once the executor is broken."""
+    look: Callable[[], None] = lambda: None
+    """Called while results are waited for; raises RunError where nobody will make one any more."""
 
 
 class SerialExecutor(Executor):
@@ -113,9 +119,31 @@ def _dask(address: str, n_workers: int | None) -> Iterator[Pool]:
         # Not pure: a pure task could be answered from what the cluster remembers of an earlier run, whose file is gone.
         executor = client.get_executor(pure=False)
         # Leaving cancels what waits; a task that runs goes on to its end, and writes the bytes it would have written.
-        yield Pool(executor, n, lambda _run: executor.shutdown(wait=False), WINDOW * n)
+        look = _Watch(address, client.nthreads).look
+        yield Pool(executor, n, lambda _run: executor.shutdown(wait=False), WINDOW * n, look=look)
     finally:
         client.close()
+
+
+class _Watch:
+    """Looks after a scheduler's workers: tasks wait for ever for the next one where the last has died."""
+
+    def __init__(self, address: str, workers: Callable[[], Mapping[str, int]]) -> None:
+        self._address, self._workers = address, workers
+        self._none_since: float | None = None
+
+    def look(self) -> None:
+        """Raise a RunError where there has been none for long."""
+        now = time.monotonic()
+        try:
+            there = self._workers()
+        except (OSError, ValueError):  # the scheduler is gone, which drops the tasks
+            return
+        if there or self._none_since is None:
+            self._none_since = None if there else now
+        elif now - self._none_since >= NO_WORKERS_SECONDS:
+            text = f"the Dask scheduler at {self._address} has had no workers for {NO_WORKERS_SECONDS:.0f} s"
+            raise RunError(f"{text}; what is done is kept: start some, and go on with --resume")
 
 
 def _from_callable(spec: str) -> Executor:

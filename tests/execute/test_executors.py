@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from qxmix.errors import ModelFileError, RunError
-from qxmix.execute import Options, Progress, apply, apply_all, death, processes, workers
+from qxmix.execute import Options, Progress, apply, apply_all, death, drive, processes, workers
 from tests.execute.plans import SHAPES, f16_model, plan_for, uniform_imatrix, weights, write_model
 from tests.execute.test_feedback import TYPES, plan_of_every_type
 
@@ -211,6 +211,49 @@ def test_dask_goes_on_when_a_worker_dies(plan: Plan, expected: str, tmp_path: Pa
     apply(plan, tmp_path / "out.gguf", executor=f"dask:{cluster.scheduler_address}", on_progress=kill_one)
     assert killed
     assert sha256_of(tmp_path / "out.gguf") == expected
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_dask_without_workers_is_told_and_goes_on_with_new_ones(
+    plan: Plan, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(workers, "NO_WORKERS_SECONDS", 0.3)
+    monkeypatch.setattr(drive, "LOOK_SECONDS", 0.2)
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+    ) as cluster:
+
+        def send_home(progress: Progress) -> None:
+            if progress.phase == "work" and cluster.workers:
+                cluster.scale(0)
+
+        spec, out = f"dask:{cluster.scheduler_address}", tmp_path / "out.gguf"
+        with pytest.raises(RunError, match=r"has had no workers for 0 s; .* start some, and go on with --resume"):
+            apply(plan, out, executor=spec, n_workers=2, on_progress=send_home)
+        cluster.scale(1)
+        cluster.wait_for_workers(1)
+        assert apply(plan, out, executor=spec, resume=True).n_resumed > 0
+    assert sha256_of(out) == expected
+
+
+def test_a_scheduler_that_does_not_answer_is_left_to_its_tasks() -> None:
+    def gone() -> dict[str, int]:
+        raise OSError("closed")
+
+    workers._Watch("tcp://a:1", gone).look()
+
+
+def test_a_worker_that_comes_back_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    there: list[dict[str, int]] = [{}, {}, {"w": 1}, {}, {}]
+    seconds = iter([0.0, 59.0, 70.0, 100.0, 161.0])
+    monkeypatch.setattr("qxmix.execute.workers.time.monotonic", lambda: next(seconds))
+    watch = workers._Watch("tcp://a:1", lambda: there.pop(0))
+    for _ in range(4):
+        watch.look()
+    with pytest.raises(RunError, match="at tcp://a:1 has had no workers for 60 s"):
+        watch.look()
 
 
 def test_a_scheduler_that_is_not_there(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
