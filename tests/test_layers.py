@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "qxmix"
 
 LAYERS = (
-    {"errors", "processors", "resources"},
+    {"errors", "parent", "processors", "resources"},
     {"quants"},
     {"container"},
     {"recipe", "provenance"},

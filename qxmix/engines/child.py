@@ -21,6 +21,7 @@ from qxmix.engines.observe import Consumer, Observer, make_consumer
 from qxmix.engines.reference import Reference
 from qxmix.engines.weights import Weights
 from qxmix.errors import QxmixError
+from qxmix.parent import end_with_parent
 
 if TYPE_CHECKING:
     from qxmix.quants import Engine
@@ -154,6 +155,7 @@ def main(engine: Engine) -> None:
     """Take over standard input and output for the protocol, then serve."""
     # An interrupt reaches the whole process group; the parent decides what becomes of this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     serve(engine, requests, replies)

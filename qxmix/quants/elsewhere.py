@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from qxmix.parent import end_with_parent
+
 if TYPE_CHECKING:
     from qxmix.quants.warmup import Kernel
 
@@ -129,6 +131,7 @@ def serve(work: Callable[[str, str], object]) -> None:
 
     A line is answered by an empty one, or by what went wrong.
     """
+    end_with_parent()
     answers, sys.stdout = sys.stdout, sys.stderr
     for line in sys.stdin:
         failed = ""

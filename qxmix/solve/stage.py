@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -51,8 +52,11 @@ class ResidentStage:
         self._scorer = scorer
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # What is swapped in has to know of an interrupt, after which the engine can be asked nothing more.
+        self._stack.__exit__(kind, error, trace)
 
     def run_base(self, on_chunk: Callable[[], None] = lambda: None) -> None:
         """Keep the base's logits; before everything else."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import pytest
+from click.testing import CliRunner
 
+from qxmix.cli.interrupt import Interrupted
+from qxmix.cli.main import main
 from qxmix.container.imatrix import load_imatrix
 from qxmix.container.imatrix_write import write_imatrix
 from qxmix.container.moments import load_moments
@@ -25,6 +29,30 @@ def run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stderr
     return done
+
+
+@pytest.mark.parametrize(
+    ("gathered", "told"),
+    [
+        (True, "what is gathered is kept. Go on with:\n  qxmix imatrix make {model} --text {text} -o {out} --resume\n"),
+        (False, "before anything was gathered.\n"),
+    ],
+)
+def test_told_to_stop_a_make_says_how_it_goes_on(
+    demo_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gathered: bool, told: str
+) -> None:
+    (text := tmp_path / "t.txt").write_text("a text")
+    out = tmp_path / "i.gguf"
+
+    def stop_midway(*_: object, **__: object) -> None:
+        if gathered:
+            out.with_name("i.gguf.partial").touch()
+        raise Interrupted(signal.SIGTERM)
+
+    monkeypatch.setattr("qxmix.engines.calibrate.calibrate", stop_midway)
+    done = CliRunner().invoke(main, ["imatrix", "make", str(demo_model), "--text", str(text), "-o", str(out)])
+    assert done.exit_code == 143
+    assert done.stderr.endswith(told.format(model=demo_model, text=text, out=out))
 
 
 def checked_json(text: str, schema: str) -> dict[str, Any]:

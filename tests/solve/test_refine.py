@@ -138,6 +138,16 @@ def test_in_the_engine_what_is_written_is_what_was_tried(
         assert float(stage.losses({}).mean()) == pytest.approx(tried.after, rel=1e-6)
 
 
+def test_what_is_swapped_in_hears_of_an_interrupt(demo_model: Path, demo_text: bytes) -> None:
+    """Else it would ask the engine to put it back, whose answer to an earlier question is only half read."""
+    passage = Passage(demo_text, 64, 0, 2, 64, 1)
+    stage, heard = ResidentStage(qxmix.read_header(demo_model), None, passage, ()), []
+    with stage._stack as stack:
+        stack.push(lambda kind, _error, _trace: heard.append(kind))
+        stage.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert heard == [KeyboardInterrupt]
+
+
 @pytest.mark.parametrize("bound", ["--size 1.3MB", "--size 1.3MB --ctx 512 --vram 16MiB --ram 16MiB"])
 def test_the_command(bound: str, demo_model: Path, demo_text: bytes, tmp_path: Path) -> None:
     text = tmp_path / "text.txt"

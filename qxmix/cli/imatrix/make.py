@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +9,7 @@ import click
 
 from qxmix.cli.imatrix.writing import check_output, write_converted
 from qxmix.cli.inputs import FILE, open_model, read_text
+from qxmix.cli.interrupt import stoppable, to_resume
 from qxmix.cli.progress import chunks_shown
 from qxmix.cli.sizes import SIZE, text_length
 from qxmix.cli.streams import notice
@@ -71,16 +70,16 @@ def command(
         output=process_output,
     )  # fmt: skip
     resume = resume and state.exists()
-    try:
-        with chunks_shown("Measuring") as on_chunk:
-            done = calibrate(header, read_text(text), text.name, state, settings, resume=resume, on_chunk=on_chunk)
-    except KeyboardInterrupt:
-        if state.exists():
-            arguments = [a for a in sys.argv[1:] if a not in {"--resume", "--overwrite"}]
-            notice(f"What is gathered is kept. Go on with:\n  qxmix {shlex.join([*arguments, '--resume'])}")
-        raise
+    with stoppable(lambda: _parting(state)), chunks_shown("Measuring") as on_chunk:
+        done = calibrate(header, read_text(text), text.name, state, settings, resume=resume, on_chunk=on_chunk)
     _write(done, output, moments)
     done.state.discard()
+
+
+def _parting(state: Path) -> str:
+    if not state.exists():
+        return "Interrupted before anything was gathered."
+    return f"Interrupted; what is gathered is kept. Go on with:\n  {to_resume()}"
 
 
 def _check_outputs(output: Path, moments: Path | None, state: Path, *, overwrite: bool, resume: bool) -> None:
