@@ -9,12 +9,13 @@ from pathlib import Path
 
 import click
 
+from qxmix.cli.inputs import FILE
 from qxmix.demo.files import DemoFiles, make_demo_files
 from qxmix.errors import RunError
 
 
 @click.command("demo")
-@click.argument("folder", metavar="[DIR]", default="qxmix-demo", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="[DIR]", default="qxmix-demo", type=FILE)
 @click.option("--moe", is_flag=True, help="Make the model with experts.")
 @click.option("--seed", type=click.IntRange(min=0), help="Other weights.")
 @click.option("--overwrite", is_flag=True, help="Replace what an earlier demo left in DIR.")

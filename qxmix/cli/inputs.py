@@ -24,8 +24,21 @@ if TYPE_CHECKING:
     from qxmix.measurement.model import Measurement
     from qxmix.recipe.model import Recipe
 
-FILE = click.Path(path_type=Path)
-NAME = click.Path(path_type=str)
+
+class _Name(click.Path):
+    """A path that somebody named: an empty one comes of a script whose variable is not set, and would be none."""
+
+    def convert(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
+        """Make it a path."""
+        if os.fspath(value) == "":
+            self.fail("the name is empty, as of a variable that is not set; give one, or leave this out", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FILE = _Name(path_type=Path)
+NAME = _Name(path_type=str)
 """A file's name that may be something else: an address, or what a shipped recipe is called."""
 
 

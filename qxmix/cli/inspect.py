@@ -19,7 +19,7 @@ from qxmix.container.recognize import HEAD_NBYTES, looks_like_dat
 from qxmix.container.remote.address import is_remote
 from qxmix.container.source import opened
 from qxmix.container.weights import require_weights
-from qxmix.container.whole_file import whole_file
+from qxmix.container.whole_file import refuse_unwritable, whole_file
 from qxmix.processors import n_processors
 from qxmix.quants import ENGINES, Engine
 from qxmix.report.inspect import imatrix_facts, imatrix_text, model_facts, model_text
@@ -81,6 +81,8 @@ def _lattices(model: str, output: Path | None, engines: tuple[Engine, ...], *, a
             raise click.UsageError(f"{model} is an importance matrix; --lattice is for models")
     header = open_model(model)
     require_weights(header)
+    if output is not None:
+        refuse_unwritable(output)
     tensors = [t for t in header.tensors if is_looked_at(t)]
     sources = [Source(t, header.paths[t.shard], None, None) for t in tensors]
     with (

@@ -93,7 +93,7 @@ def _tell_shipped(kernels: tuple[Kernel, ...]) -> None:
 
 
 def _ship(kernels: tuple[Kernel, ...], folder: Path, level_names: tuple[str, ...]) -> None:
-    from qxmix.quants.kernels_wheel import write_wheel  # noqa: PLC0415 - LLVM
+    from qxmix.quants.kernels_wheel import refuse_folder, write_wheel  # noqa: PLC0415 - LLVM
     from qxmix.quants.shipping import compile_missing, files, missing, root  # noqa: PLC0415
 
     if sys.platform != "linux":
@@ -105,7 +105,10 @@ def _ship(kernels: tuple[Kernel, ...], folder: Path, level_names: tuple[str, ...
             raise RunError(f"{level.name}: numba compiles for it on {level.machine} alone, and this is {machine()}")
     if not set(levels) & set(supported()):
         names = " and ".join(level.name for level in levels)
-        raise RunError(f"this machine does not run {names}, and what kernels a type has is found by running one's code")
+        why = f"this machine does not run {names}, and what kernels a type has is found by running one's code"
+        more = f"; give --level {supported()[0].name}, too" if supported() else ""
+        raise RunError(f"{why}{more}")
+    refuse_folder(folder)
     # The code of those that this machine runs stands in for the others.
     for level in sorted(levels, key=lambda level: level not in supported()):
         todo = missing(kernels, level)

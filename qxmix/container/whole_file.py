@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from errno import EISDIR
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
@@ -25,21 +26,47 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     """
     partial = None
     try:
-        target = path.resolve()
-        partial = target.with_name(f".{target.name[:80]}.{uuid4().hex[:12]}.partial")
+        target, partial = _places(path)
         with partial.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         partial.replace(target)
     except OSError as error:
-        text = f"cannot be written: {error.strerror or error}; give another path, or make room there"
-        raise RunError.at(show_path(path), text) from error
+        raise _refused(path, error) from error
     finally:
         if partial is not None:
             # It need not be there, nor its folder be one; what was refused before is what counts.
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Let pass a path where :func:`whole_file` can write: before work that may take long.
+
+    Raises:
+        RunError: it cannot.
+
+    """
+    try:
+        _, partial = _places(path)
+        partial.touch(exist_ok=False)
+        partial.unlink()
+    except OSError as error:
+        raise _refused(path, error) from error
+
+
+def _places(path: Path) -> tuple[Path, Path]:
+    """What a name stands for, and what stands beside it until it is complete."""
+    target = path.resolve()
+    if target.is_dir():
+        raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
+    return target, target.with_name(f".{target.name[:80]}.{uuid4().hex[:12]}.partial")
+
+
+def _refused(path: Path, error: OSError) -> RunError:
+    text = f"cannot be written: {error.strerror or error}; give another path, or make room there"
+    return RunError.at(show_path(path), text)
 
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:

@@ -9,13 +9,30 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import os
 from collections.abc import Iterable, Mapping
+from errno import EACCES
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from qxmix.errors import RunError
 from qxmix.quants.processor_levels import ProcessorLevel
 from qxmix.quants.shipped import DISTRIBUTION, PACKAGE
+
+
+def refuse_folder(folder: Path) -> None:
+    """Make the folder that a wheel is to be written into, before a quarter of an hour of compiling.
+
+    Raises:
+        RunError: it cannot be made, or nothing be written into it.
+
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(EACCES, os.strerror(EACCES))
+    except OSError as error:
+        raise RunError(f"{folder}: no wheel can be written into it: {error.strerror}; give another --wheel") from None
 
 
 def write_wheel(folder: Path, version: str, levels: Iterable[ProcessorLevel], files: Mapping[str, Path]) -> Path:

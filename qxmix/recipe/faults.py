@@ -25,6 +25,7 @@ _KINDS = {
     "number": "a number",
     "null": "nothing",
 }
+_POWER = re.compile(r"([-+]?\d+)(\.\d+)?[eE]([-+]?)(\d{1,2})")
 _SHOWN = 60
 """Most characters of a value that a message quotes."""
 
@@ -135,7 +136,16 @@ def _told(error: ValidationError, root: Node, name: str) -> Iterator[Fault]:
             text = "must not be an empty list"
         case _:
             text, line = _of_scalar(error, node, path, schema), node.line
-    yield Place(name, line, path), text
+    yield Place(name, line, path), text + _as_number(node)
+
+
+def _as_number(node: Node) -> str:
+    """How a number is written that YAML 1.1 takes for a text, as it does unless power and point are written out."""
+    found = _POWER.fullmatch(node.value) if isinstance(node.value, str) else None
+    if found is None:
+        return ""
+    whole, point, sign, power = found.groups()
+    return f"; YAML takes that for a text: write {whole}{point or '.0'}e{sign or '+'}{power}"
 
 
 def _at(root: Node, steps: Iterable[str | int]) -> tuple[Node, str]:

@@ -76,6 +76,8 @@ MORE = (
          "import {script}", "import {script} --base Q4_K_M", "--custom-q attn_v=q8_0\n", suffix=".sh"),
     # Usage.
     Case("--all is of all types: leave out the TYPEs, or --all", "warmup --all F16", "warmup F16"),
+    Case("{}: no wheel can be written into it: {}; give another --wheel",
+         "warmup F16 --wheel {mix}/wheel", "warmup F16 --wheel {tmp}/wheel"),
     Case("--native is for this machine and --wheel for others: leave out either",
          "warmup F16 --native --wheel {tmp}/wheel", "warmup F16 --native"),
     Case("--level is for what is shipped: give --wheel FOLDER, too",

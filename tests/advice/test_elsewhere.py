@@ -12,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from qxmix import RunError, apply, load_recipe, make_plan, quantize, read_header
+from qxmix.cli.main import main
 from qxmix.dialects.export import export
 from qxmix.engines.library import library_path
 from qxmix.engines.resident import Resident
@@ -25,6 +27,7 @@ from qxmix.measure.model import Settings
 from qxmix.plan import Plan
 from qxmix.planning.memory import Chunking
 from qxmix.quants.feedback.options import Feedback
+from qxmix.quants.processor_levels import LEVELS
 from tests.advice.texts import pattern
 from tests.execute.test_feedback import FED, plan_of, write_moments
 from tests.measure.test_losses import DriftingScorer, passage
@@ -41,10 +44,12 @@ OPEN_FILES = (
 NO_ADDRESS = "{} is no address of a Dask scheduler; give the one it prints: dask:tcp://HOST:PORT"
 SMALLER_BASE = "give a smaller base of the same model, such as its Q8_0"
 THROWN_AWAY = "{} {}; the last {} losses are thrown away: run it again"
+NO_WORKERS = "{}; what is done is kept: start some, and go on with --resume"
+LEVEL_THAT_RUNS = "; give --level {}, too"
 REQUANTIZE = "add --allow-requantize where the model is quantized already"
 ELSEWHERE = (
     NO_FEEDBACK, EVEN_WITH_DAMP, MOMENTS_CHANGED, NOT_CUT, OPEN_FILES, NO_ADDRESS, SMALLER_BASE, THROWN_AWAY,
-    REQUANTIZE,
+    REQUANTIZE, NO_WORKERS, LEVEL_THAT_RUNS,
 )  # fmt: skip
 
 
@@ -125,6 +130,31 @@ def test_an_address_of_a_scheduler(plan: Plan, tmp_path: Path) -> None:
         apply(plan, tmp_path / "o.gguf", executor="dask:localhost")
     with distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as found:
         apply(plan, tmp_path / "o.gguf", executor=f"dask:{found.scheduler_address}")
+
+
+def test_a_cluster_gets_a_worker_again(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr("qxmix.execute.workers.NO_WORKERS_SECONDS", 0.1)
+    monkeypatch.setattr("qxmix.execute.drive.LOOK_SECONDS", 0.1)
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as found:
+        spec = f"dask:{found.scheduler_address}"
+        with pytest.raises(RunError, match=pattern(NO_WORKERS)):
+            apply(plan, tmp_path / "o.gguf", executor=spec, n_workers=1, on_progress=lambda _progress: found.scale(0))
+        found.scale(1)
+        found.wait_for_workers(1)
+        apply(plan, tmp_path / "o.gguf", executor=spec, resume=True)
+
+
+def test_a_level_that_this_machine_runs_is_given_with_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs, other = (level for level in LEVELS if level.name in {"x86-64-v2", "x86-64-v3"})
+    monkeypatch.setattr("qxmix.cli.warmup.machine", lambda: "x86_64")
+    monkeypatch.setattr("qxmix.cli.warmup.supported", lambda: (runs,))
+    monkeypatch.setattr("qxmix.quants.shipping.compile_missing", lambda *_: None)
+    command = ["warmup", "F16", "--wheel", str(tmp_path), "--level", other.name]
+    told = CliRunner().invoke(main, command)
+    assert told.exit_code == 1
+    assert pattern(LEVEL_THAT_RUNS).search(told.stderr)
+    assert CliRunner().invoke(main, [*command, "--level", runs.name]).exit_code == 0
 
 
 def test_a_smaller_base_fits(plan: Plan, demo_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

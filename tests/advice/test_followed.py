@@ -22,6 +22,10 @@ UNFOLLOWED = Path(__file__).with_name("unfollowed.txt")
 COMMANDS = (
     Case("--measure adds divergence to the card; give that a name with --card",
          "apply {mix} {model} --dry-run --measure {m}", "apply {mix} {model} --dry-run --card {tmp}/card.md"),
+    Case("the name is empty, as of a variable that is not set; give one, or leave this out",
+         "plan {mix} {model} --imatrix ''", "plan {mix} {model} --imatrix {imatrix}"),
+    Case("the name is empty, as of a variable that is not set; give one, or leave this out",
+         "apply {mix} {model} --moments '' -o {tmp}/named.gguf", "apply {mix} {model} -o {tmp}/named.gguf"),
     Case("--locked is given {} times for {} recipes; give one for each",
          "apply {mix} {mix2} {model} -o {tmp}/many --dry-run --locked {lock}",
          "apply {mix} {mix2} {model} -o {tmp}/many --dry-run --locked {lock} --locked {lock2}"),
@@ -167,6 +171,10 @@ RECIPES = (
     of_recipe("widen or drop the rule's 'expect'",
               f"{_Q}rules: [{{match: attn_v, type: q8_0, expect: {{min: 9}}}}]\nsilence: {{expect: it is so}}\n",
               f"{_Q}rules: [{{match: attn_v, type: q8_0, expect: {{min: 1}}}}]\n"),
+    of_recipe("; YAML takes that for a text: write {}{}e{}{}", f"{_Q}feedback: {{damp: 1e-3}}\n",
+              f"{_Q}feedback: {{damp: 1.0e-3}}\n"),
+    of_recipe("; YAML takes that for a text: write {}{}e{}{}", f"{_Q}limits: {{max_bpw: 1.5e1}}\n",
+              f"{_Q}limits: {{max_bpw: 1.5e+1}}\n"),
     of_recipe("raise or drop 'limits'", f"{_Q}limits: {{max_bpw: 2}}\nsilence: {{limit-bpw: it is so}}\n", _Q),
 )  # fmt: skip
 

@@ -39,6 +39,32 @@ def through_pipes(tmp_path: Path, command: str) -> subprocess.CompletedProcess[s
     return subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["plan r.yaml m.gguf --imatrix", "apply r.yaml m.gguf --moments", "apply r.yaml m.gguf -o", "plan r.yaml",
+     "measure m.gguf -o", "imatrix convert m.gguf -o", "imatrix make m.gguf -o x.gguf --text",
+     "apply r.yaml m.gguf --cache", "plan r.yaml m.gguf --lock", "header m.gguf -o", "demo"],
+)  # fmt: skip
+def test_an_empty_name_is_not_taken_for_none(command: str) -> None:
+    assert "the name is empty, as of a variable that is not set" in run(*command.split(), "", code=2)
+
+
+@pytest.mark.parametrize("name", [".", "/"])
+def test_a_folder_is_no_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """It is told before any work."""
+    write(MODEL, tmp_path / "m.gguf")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.txt").write_text("text")
+    monkeypatch.setattr("qxmix.measure.lattice.lattice_of", None)
+    assert f"{name}: cannot be written: Is a directory" in run("inspect", "m.gguf", "--lattice", "-o", name, code=1)
+    make = ["imatrix", "make", "m.gguf", "--text", "t.txt", "-o"]
+    assert f"{name}: the suffix says which format" in run(*make, name, code=1)
+    nowhere = tmp_path / "nowhere" / "m.gguf"
+    told = run(*make, "i.gguf", "--moments", nowhere, code=1)
+    assert f"{nowhere}: cannot be written: No such file or directory" in told
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.gguf", "t.txt"]
+
+
 def test_pipes_are_read_once(tmp_path: Path) -> None:
     write(MODEL, tmp_path / "m.gguf")
     (tmp_path / "base.yaml").write_text("{qxmix: 1, target: llama.cpp, default: q4_0}")

@@ -285,6 +285,9 @@ def test_what_cannot_be_shipped_is_refused(tmp_path: Path) -> None:
     assert (code, f"{other.name}: numba compiles for it on {other.machine} alone" in text) == (1, True)
     (tmp_path / "file").write_text("")
     assert refused("--wheel", str(tmp_path / "file"))[0] == 2
+    code, text = refused("--wheel", str(tmp_path / "file" / "below"))
+    assert (code, "no wheel can be written into it: Not a directory; give another --wheel" in text) == (1, True)
+    assert "Compiling" not in text
     assert not list(tmp_path.glob("*.whl"))
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import click
 
 from qxmix.cli.imatrix.writing import check_output, output_options, write_converted
+from qxmix.cli.inputs import FILE
 from qxmix.container.imatrix import load_imatrix
 
 
 @click.command("convert")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=FILE)
 @output_options
 def command(*, file: Path, output: Path, chunk_size: int, overwrite: bool) -> None:
     """Write FILE in the format of the output's suffix, and say what is lost."""

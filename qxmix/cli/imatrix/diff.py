@@ -8,14 +8,15 @@ from pathlib import Path
 
 import click
 
+from qxmix.cli.inputs import FILE
 from qxmix.container.imatrix import load_imatrix
 from qxmix.importance.compare import compare
 from qxmix.report.imatrix import diff_json, diff_text
 
 
 @click.command("diff")
-@click.argument("a", type=click.Path(path_type=Path))
-@click.argument("b", type=click.Path(path_type=Path))
+@click.argument("a", type=FILE)
+@click.argument("b", type=FILE)
 @click.option("every", "--all", is_flag=True, help="List every entry.")
 @click.option("as_json", "--json", is_flag=True, help="One object, as in schemas/imatrix-diff.schema.json.")
 @click.pass_context

@@ -56,8 +56,7 @@ def command(
     """
     from qxmix.engines.calibrate import Settings, calibrate  # noqa: PLC0415 - numpy and ctypes, for this command alone
 
-    state = output.with_name(output.name + ".partial")
-    _check_outputs(output, moments, state, overwrite=overwrite, resume=resume)
+    state = _check_outputs(output, moments, overwrite=overwrite, resume=resume)
     header = open_model(model)
     settings = Settings(
         text_ctx,
@@ -82,9 +81,9 @@ def _parting(state: Path) -> str:
     return f"Interrupted; what is gathered is kept. Go on with:\n  {to_resume()}"
 
 
-def _check_outputs(output: Path, moments: Path | None, state: Path, *, overwrite: bool, resume: bool) -> None:
-    """Refuse what cannot be written, before anything is read."""
-    from qxmix.container.whole_file import refuse_existing  # noqa: PLC0415 - NumPy comes with it
+def _check_outputs(output: Path, moments: Path | None, *, overwrite: bool, resume: bool) -> Path:
+    """Refuse what cannot be written, before anything is read; returns where the state is kept."""
+    from qxmix.container.whole_file import refuse_existing, refuse_unwritable  # noqa: PLC0415 - NumPy comes with it
 
     check_output(output, overwrite=overwrite)
     if moments is not None:
@@ -92,9 +91,12 @@ def _check_outputs(output: Path, moments: Path | None, state: Path, *, overwrite
             text = "second moments are a GGUF file of their own; give --moments NAME.gguf"
             raise RunError.at(show_path(moments), text)
         refuse_existing(moments, overwrite=overwrite)
+        refuse_unwritable(moments)
+    state = output.with_name(output.name + ".partial")
     if state.exists() and not resume and not overwrite:
         text = "an interrupted make is here; go on with --resume, or start over with --overwrite"
         raise RunError.at(show_path(state), text)
+    return state
 
 
 def _write(done: Calibration, output: Path, moments: Path | None) -> None:

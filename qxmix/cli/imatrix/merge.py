@@ -7,13 +7,14 @@ from pathlib import Path
 import click
 
 from qxmix.cli.imatrix.writing import check_output, output_options, write_converted
+from qxmix.cli.inputs import FILE
 from qxmix.cli.streams import notice
 from qxmix.container.imatrix import load_imatrix
 from qxmix.importance.merge import merge
 
 
 @click.command("merge")
-@click.argument("files", metavar="A B...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", metavar="A B...", nargs=-1, required=True, type=FILE)
 @output_options
 def command(*, files: tuple[Path, ...], output: Path, chunk_size: int, overwrite: bool) -> None:
     """Write one matrix as if the texts of A, B, ... had been measured together.

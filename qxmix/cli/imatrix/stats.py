@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from qxmix.cli.inputs import FILE
 from qxmix.container.imatrix import load_imatrix
 from qxmix.importance.coverage import coverage
 from qxmix.importance.stats import stats
@@ -15,7 +16,7 @@ from qxmix.report.imatrix import stats_json, stats_text
 
 
 @click.command("stats")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=FILE)
 @click.option("as_json", "--json", is_flag=True, help="One object, as in schemas/imatrix-stats.schema.json.")
 def command(file: Path, *, as_json: bool) -> None:
     """Describe each tensor's importances in FILE, and say which experts the text did not reach.

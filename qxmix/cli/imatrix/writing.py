@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from qxmix.cli.inputs import FILE
 from qxmix.cli.streams import notice
 from qxmix.container.source import show_path
 
@@ -24,7 +25,7 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--overwrite", is_flag=True, help="Replace an output that exists."),
         click.option(
-            "-o", "--output", required=True, type=click.Path(path_type=Path), help="File to write, .gguf or .dat."
+            "-o", "--output", required=True, type=FILE, help="File to write, .gguf or .dat."
         ),
     ):  # fmt: skip
         command = option(command)
