@@ -50,8 +50,10 @@ _N_ROWS = 64
 _NEAR = 0.65
 """Units in the last place of a stored weight within which it comes back where multiples of 8 bits lie that close."""
 
-_TYPES = ("TQ1_0", "TQ2_0", "Q4_0", "Q5_0", "Q6_0", "Q8_0")
-"""Types that are tried for multiples of a scale, the smallest first."""
+_TYPES = {"TQ1_0": 1, "TQ2_0": 1, "Q3_K": 4, "Q4_0": 8, "Q5_0": 16, "Q6_0": 32, "Q6_K": 32, "Q8_0": 127}
+"""Types that are tried for multiples of a scale, the smallest first, and how far from zero their levels go."""
+_SCALES_ROUNDED = ("Q3_K", "Q6_K")
+"""Those of them that round the scales of blocks: by so much that integers of few bits come out, and no weight near."""
 _TYPES_WITH_MINIMUM = ("Q4_1", "Q5_1", "Q8_0")
 _MOST_WITH_MINIMUM = 5
 _MOST_STEPS = 127
@@ -162,7 +164,7 @@ def _types(
     """Types, the smallest first, that the engines load and that keep every whole number of a sample ``x``."""
     for name in _TYPES_WITH_MINIMUM if minimum else _TYPES:
         quant_type = get(name)
-        if x.shape[1] % quant_type.block_size or (name.startswith("TQ") and max(found.most, -found.least) > 1):
+        if x.shape[1] % quant_type.block_size or (not minimum and max(found.most, -found.least) > _TYPES[name]):
             continue
         if set(engines) <= set(quant_type.engines) and _keeps(name, x, found, width, share):
             yield name
@@ -187,7 +189,10 @@ def _keeps(name: str, x: Rows, found: Fit, width: int, share: float) -> bool:
     ones = np.ones(x.shape[1] if quant_type.searches else 0, np.float32)
     codec.encode(x, ones, packed, SEARCHES.index("exhaustive") if quant_type.heeds("exhaustive") else 0)
     codec.decode(packed, back)
-    return bool((distances(x, back) <= room_of(x, found, width, share)).all())
+    room = room_of(x, found, width, share)
+    if name in _SCALES_ROUNDED:
+        room = np.minimum(room, _NEAR * np.ldexp(ROUNDING["BF16"][0], np.frexp(x)[1]))
+    return bool((distances(x, back) <= room).all())
 
 
 def distances(x: Rows, back: Rows) -> Floats:

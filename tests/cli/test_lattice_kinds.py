@@ -40,8 +40,10 @@ class Kind(NamedTuple):
 
 KEEPERS = {2: "Q4_0", 3: "Q4_0", 4: "Q4_0", 5: "Q5_0", 6: "Q6_0", 7: "Q8_0", 8: "Q8_0"}
 WITH_MINIMUM = {2: "Q4_1", 3: "Q4_1", 4: "Q4_1", 5: "Q5_1", 6: "", 7: "", 8: ""}
+SUPER = 256
+"""From here on scales of Q3_K are all the same, so that it keeps 2 and 3 bits."""
 KINDS = [
-    Kind(bits, group, minimum, keeper)
+    Kind(bits, group, minimum, "Q3_K" if bits <= 3 and group >= SUPER and not minimum else keeper)
     for minimum, keepers in ((False, KEEPERS), (True, WITH_MINIMUM))
     for bits, keeper in keepers.items()
     for group in (32, 64, 128, 256, N_COLS)

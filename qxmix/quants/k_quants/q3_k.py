@@ -37,9 +37,12 @@ from qxmix.quants.common.superblock import (
 from qxmix.quants.feedback.k_super import scaled_feedback
 from qxmix.quants.feedback.nearest import nearest_linear
 from qxmix.quants.jit import inlined, kernel, spliced
+from qxmix.quants.k_quants.lattice import keep_lattices, leave_lattices
 from qxmix.quants.k_quants.linear_k import BLOCK, N_BLOCKS, linear_encoder, round_linear
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qxmix.quants.contracts import FindLevels
 
 NBYTES = 110
@@ -134,8 +137,11 @@ def _weigh(x, w, weighted):
         weigh_super(x, w, np.float32(2.0))
 
 
-def _encoder(find: FindLevels, *, own_search: bool) -> Encoder:
-    """Build the encoder around ``find``; with ``own_search`` blocks without importance have a search of their own."""
+def _encoder(find: FindLevels, lattices: Callable[..., None], *, own_search: bool) -> Encoder:
+    """Build the encoder around ``find``; with ``own_search`` blocks without importance have a search of their own.
+
+    ``lattices`` as ``keep_lattices``.
+    """
 
     @spliced
     def search(x, w, weighted, search, scale, q):
@@ -156,6 +162,7 @@ def _encoder(find: FindLevels, *, own_search: bool) -> Encoder:
             find(scales, sum_w, np.int64(SCALE_NMAX), search, d, levels)
         else:
             _round_scales(scales, levels, d)
+        lattices(x, NMAX, SCALE_NMAX, d, levels, np.empty(LANES, np.float32))
         _pack_scales(levels, packed, 96)
         put_half(packed, 108, d)
         for k in range(LANES):
@@ -208,11 +215,12 @@ CODECS = {
     "Q3_K": Codec(
         decode=super_decoder(NBYTES, _put),
         encode=search_decides(
-            _encoder(scan_linear, own_search=True), exhaustive=_encoder(best_linear, own_search=False)
+            _encoder(scan_linear, leave_lattices, own_search=True),
+            exhaustive=_encoder(best_linear, keep_lattices, own_search=False),
         ),
         searches=SEARCHES,
         feedback=search_decides(_feedback(scan_linear), exhaustive=_feedback(best_linear)),
-        version=3,
+        version=4,
         search_block=linear_search(NMAX),
     )
 }

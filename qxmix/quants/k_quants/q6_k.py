@@ -27,9 +27,12 @@ from qxmix.quants.common.superblock import largest_scale, pack_nibbles, pack_two
 from qxmix.quants.feedback.k_super import scaled_feedback
 from qxmix.quants.feedback.nearest import nearest_linear
 from qxmix.quants.jit import inlined, spliced
+from qxmix.quants.k_quants.lattice import keep_lattices, leave_lattices
 from qxmix.quants.k_quants.linear_k import BLOCK, N_BLOCKS, linear_encoder, round_linear
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qxmix.quants.contracts import FindLevels
 
 NBYTES = 210
@@ -54,26 +57,34 @@ def _weigh(x, w, weighted):
         weigh_by_square(x, w)
 
 
-@spliced
-def _finish(x, _w, _weighted, _method, scales, code, packed):
-    lanes = np.empty((4, LANES), np.float32)
-    amax, mx, inverse, d = lanes[0], lanes[1], lanes[2], lanes[3]
-    largest_scale(scales, amax, mx)
-    for k in range(LANES):
-        inverse[k] = np.float32(-128.0) / mx[k]
-        d[k] = _1 / inverse[k]
-    put_half(packed, 208, d)
-    for k in range(LANES):
-        d[k] = half_round(d[k])
-    for j in range(N_BLOCKS):
+def _finishing(lattices: Callable[..., None]) -> Callable[..., None]:
+    """Build what rounds and packs the scales; ``lattices`` as ``keep_lattices``."""
+
+    @spliced
+    def finish(x, _w, _weighted, _method, scales, code, packed):
+        lanes = np.empty((4, LANES), np.float32)
+        amax, mx, inverse, d = lanes[0], lanes[1], lanes[2], lanes[3]
+        largest_scale(scales, amax, mx)
         for k in range(LANES):
-            level = min(nint(inverse[k] * scales[j, k]), np.float32(127.0))
-            scales[j, k] = level if amax[k] >= ZERO_BLOCK else _0
-            packed[192 + j, k] = np.uint8(np.int32(scales[j, k]) & 255)
-    round_linear(x, d, scales, NMAX, code)
-    pack_nibbles(code, packed, 0, 64)
-    pack_two_bits(code, np.uint8(4), packed, 128)
-    _clear_zero(amax, packed)
+            inverse[k] = np.float32(-128.0) / mx[k]
+            d[k] = _1 / inverse[k]
+        for j in range(N_BLOCKS):
+            for k in range(LANES):
+                level = min(nint(inverse[k] * scales[j, k]), np.float32(127.0))
+                scales[j, k] = level if amax[k] >= ZERO_BLOCK else _0
+        lattices(x, NMAX, 128, d, scales, amax)
+        put_half(packed, 208, d)
+        for k in range(LANES):
+            d[k] = half_round(d[k])
+        for j in range(N_BLOCKS):
+            for k in range(LANES):
+                packed[192 + j, k] = np.uint8(np.int32(scales[j, k]) & 255)
+        round_linear(x, d, scales, NMAX, code)
+        pack_nibbles(code, packed, 0, 64)
+        pack_two_bits(code, np.uint8(4), packed, 128)
+        _clear_zero(amax, packed)
+
+    return finish
 
 
 @inlined
@@ -89,12 +100,12 @@ def _put(data, at, flat, start):
             flat[to + i] = step * np.float32((low | high << 4) - NMAX)
 
 
-def _encoder(find: FindLevels) -> Encoder:
+def _encoder(find: FindLevels, lattices: Callable[..., None]) -> Encoder:
     @spliced
     def search(x, w, _weighted, search, scale, q):
         find(x, w, np.int64(NMAX), search, scale, q)
 
-    return linear_encoder(NMAX, NBYTES, _weigh, search, _finish)
+    return linear_encoder(NMAX, NBYTES, _weigh, search, _finishing(lattices))
 
 
 def _feedback(scan: FindLevels) -> FeedbackEncoder:
@@ -125,10 +136,10 @@ def _feedback(scan: FindLevels) -> FeedbackEncoder:
 CODECS = {
     "Q6_K": Codec(
         decode=super_decoder(NBYTES, _put),
-        encode=search_decides(_encoder(scan_linear), exhaustive=_encoder(best_linear)),
+        encode=search_decides(_encoder(scan_linear, leave_lattices), exhaustive=_encoder(best_linear, keep_lattices)),
         searches=SEARCHES,
         feedback=search_decides(_feedback(scan_linear), exhaustive=_feedback(best_linear)),
-        version=3,
+        version=4,
         search_block=linear_search(NMAX),
     )
 }
