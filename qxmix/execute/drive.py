@@ -31,7 +31,7 @@ def drive_bundles(bundles: Iterable[Bundle], pool: Pool, runs: Iterable[str], on
     """Run all bundles in any order, at most a window of them submitted at a time.
 
     When one fails, or the caller is interrupted, those of ``runs`` that are under way are told to stop, those that wait
-    are dropped, and results that are already there are still delivered, each with its task.
+    are dropped when the pool is closed, and results that are already there are still delivered, each with its task.
 
     Raises:
         QxmixError: of the first bundle that failed; a dead or unreachable worker is a RunError.
@@ -50,10 +50,11 @@ def drive_bundles(bundles: Iterable[Bundle], pool: Pool, runs: Iterable[str], on
         while pending:
             _collect(pending, _all_there(ended, pool), on_result)
     except BaseException as error:
+        # What waits is left to the closing of the pool.  Cancelled from here, it ends the thread of an executor of
+        # processes, which gives each task that is left an error when its processes are gone (Python 3.11): nobody
+        # empties its pipe then, and with more than 64 KB in there Python waits for ever at its end.
         for run in runs:
             pool.request_stop(run)
-        for future in pending:
-            future.cancel()
         if isinstance(error, BrokenExecutor):
             death = pool.cause_of_death()
             advice = ", with fewer workers (-j) if memory is short" if death.of_memory else ""

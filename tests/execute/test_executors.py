@@ -7,7 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -275,6 +278,37 @@ def test_a_worker_that_dies_is_told_with_the_signal(
     with pytest.raises(RunError, match=r"a worker process was killed by SIGBUS \(Bus error\); what is") as caught:
         apply(plan, tmp_path / "out.gguf", executor="processes", n_workers=2)
     assert str(caught.value).endswith("go on with --resume")
+
+
+def nap(_bundle: Bundle) -> None:
+    time.sleep(60)
+
+
+def test_processes_that_are_ended_leave_no_thread_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The executor's own thread fails where a task that waits is cancelled by another one before it notices."""
+    failed: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", failed.append)
+    monkeypatch.setattr("qxmix.execute.drive.run_bundle", nap)
+
+    def interrupted() -> Iterator[Bundle]:
+        yield from [()] * 8
+        time.sleep(0.5)
+        raise KeyboardInterrupt
+
+    def run() -> None:
+        with workers.open_pool("processes", 1) as pool:
+            shutdown = pool.executor.shutdown
+
+            def late(**options: bool) -> None:
+                time.sleep(1)
+                shutdown(**options)
+
+            monkeypatch.setattr(pool.executor, "shutdown", late)
+            drive.drive_bundles(interrupted(), replace(pool, window=10), ("x",), lambda _task, _result: None)
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert not failed
 
 
 class Reaped:
