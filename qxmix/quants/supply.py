@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextvars import ContextVar
 from itertools import chain
+from threading import RLock
 from typing import Any, Protocol, cast
 
 from qxmix.quants import machine_code, shipped
@@ -28,6 +29,8 @@ class Kernel(Protocol):
         """Numba's dispatcher."""
 
 
+_COMPILING = RLock()
+
 Source = Callable[[Kernel, Kinds, tuple[object, ...]], Callable[..., object]]
 """Finds or makes what runs a kernel for arguments of some kinds, of which it gets the first."""
 
@@ -37,14 +40,17 @@ def this_processor(kernel: Kernel, kinds: Kinds, arguments: tuple[object, ...]) 
     path = machine_code.path_of(kernel.py_func, kinds)
     if path is None:
         return cast("Callable[..., object]", kernel.made)
-    found = machine_code.load(path, kinds)
-    if found is not None:
-        return found
-    from qxmix.quants import compiler  # noqa: PLC0415 - numba
+    # One thread at a time: of a kernel that two of them compile for different arguments, numba's cache tells the code
+    # of whichever ended last, and that would be kept for both.
+    with _COMPILING:
+        found = machine_code.load(path, kinds)
+        if found is not None:
+            return found
+        from qxmix.quants import compiler  # noqa: PLC0415 - numba
 
-    result = compiler.compiled(kernel.made, arguments)
-    if result is not None:
-        machine_code.keep(path, kinds, result)
+        result = compiler.compiled(kernel.made, arguments)
+        if result is not None:
+            machine_code.keep(path, kinds, result)
     return cast("Callable[..., object]", kernel.made)
 
 
