@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
 def test_each_thread_keeps_the_code_of_its_own_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As numba does it: a cache for all arguments of a kernel remembers the code that it was given last."""
-    last, kept = SimpleNamespace(code=b""), {}
+    last: dict[str, bytes] = {}
+    kept: dict[str, Any] = {}
 
     def compiled(_made: object, arguments: tuple[object, ...]) -> bytes:
-        last.code = repr(arguments).encode()
+        last["code"] = repr(arguments).encode()
         time.sleep(0.05)
-        return last.code
+        return last["code"]
 
     def keep(path: Path, _kinds: supply.Kinds, code: Any) -> None:
         kept[path.name] = code
