@@ -227,6 +227,9 @@ def identity(value: object) -> object:
     return repr(value)
 
 
+if os.environ.get("NUMBA_CACHE_LOCATOR_CLASSES"):
+    msg = "numba would keep kernels where an update does not replace them: unset NUMBA_CACHE_LOCATOR_CLASSES"
+    raise RunError(msg)
 if os.environ.get("NUMBA_DISABLE_JIT", "0") not in {"", "0"}:
     msg = "qxmix's kernels exist only as compiled code: unset NUMBA_DISABLE_JIT"
     raise RunError(msg)

@@ -84,14 +84,21 @@ def test_the_stamp_sees_the_imports_that_python_does(path: Path) -> None:
     assert imported_modules(path.read_bytes(), module) == ours
 
 
-def test_without_a_compiler_kernels_are_refused() -> None:
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("NUMBA_DISABLE_JIT", "1", "qxmix's kernels exist only as compiled code"),
+        # Known to numba or not: those that are would find kernels of older sources.
+        ("NUMBA_CACHE_LOCATOR_CLASSES", "Mine", "numba would keep kernels where an update does not replace them"),
+        ("NUMBA_CACHE_LOCATOR_CLASSES", "UserWideCacheLocator", "numba would keep kernels where an update does not"),
+    ],
+)
+def test_settings_with_which_kernels_cannot_be_right_are_refused(name: str, value: str, why: str) -> None:
     command = [sys.executable, "-m", "qxmix", "warmup", "Q8_0"]
-    env = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (
-        1,
-        "Error: qxmix's kernels exist only as compiled code: unset NUMBA_DISABLE_JIT\n",
-    )
+    done = subprocess.run(command, env={**os.environ, name: value}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"Error: {why}")
+    assert done.stderr.endswith(f": unset {name}\n")
 
 
 def test_bounds_are_asked_for_while_another_thread_imports_numba(monkeypatch: pytest.MonkeyPatch) -> None:
