@@ -22,6 +22,7 @@ def open_processes(n: int) -> tuple[ProcessPoolExecutor, Watching]:
     """An executor of ``n`` processes, and the context that remembers them."""
     # Spawned, never forked: a fork copies locks that other threads hold, Numba's compiler lock among them.
     context = Watching()
+    _start_tracker()
     return ProcessPoolExecutor(n, context, initializer=_start_worker), context
 
 
@@ -70,6 +71,23 @@ def _interrupts_held() -> Iterator[None]:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_tracker() -> None:
+    """Start Python's process that minds what executors share, deaf to a terminal that is closed.
+
+    It is deaf to Ctrl-C and SIGTERM by itself.  Killed by SIGHUP, which the whole group gets, it is started anew, knows
+    of nothing, and prints a traceback of each thing that it is told to drop.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        return
+    from multiprocessing import resource_tracker  # noqa: PLC0415 - not on Windows
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        resource_tracker.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

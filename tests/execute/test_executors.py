@@ -365,6 +365,25 @@ def test_a_worker_that_is_interrupted_while_it_imports_says_nothing_and_works(tm
     assert done.stderr.count("Traceback") == 1
 
 
+CLOSED_TERMINAL = """
+import os, signal
+if __name__ == "__main__":
+    from multiprocessing.resource_tracker import _resource_tracker
+    from qxmix.execute.processes import open_processes
+    executor, _ = open_processes(1)
+    print(executor.submit(abs, -1).result())
+    os.kill(_resource_tracker._pid, signal.SIGHUP)
+    executor.shutdown()
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no terminal tells that it is closed")
+def test_what_minds_semaphores_outlives_a_closed_terminal(tmp_path: Path) -> None:
+    (script := tmp_path / "script.py").write_text(CLOSED_TERMINAL, encoding="utf-8")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
+
+
 @pytest.mark.parametrize(
     ("exit_code", "text", "of_memory"),
     [
