@@ -74,7 +74,7 @@ def affine_codecs(name: str, codes: Codes) -> dict[str, Codec]:
         decode=block_decoder(nbytes, codes.load(4), affine_value),
         encode=refined(importance_decides(encode, without=rounding), refine_affine(nmax, nbytes, pack)),
         searches=LATTICES,
-        version=3,
+        version=4,
         feedback=affine_feedback(nmax, nbytes, pack),
     )
     return {name: codec}

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from qxmix.quants.block32.refine import Refine
     from qxmix.quants.contracts import PackBlock
 
-CLOSE = np.float32(0.5)
-"""The rounding of a weight as stored: nothing is nearer to what it was before."""
+CLOSE = np.float32(0.65)
+"""Distance up to which all weights are near in units of their own: half a unit is their rounding as stored."""
 FAR = np.float32(2.0)
 """Distance from which on nothing is gained, in units that are no less than the rounding of the minimum."""
 _BY_CHANCE = 2e-9
@@ -136,8 +136,8 @@ def _pair(x, unit, q, first):
 def _nearest_pair(x, unit, q):
     """Halves for scale and minimum that decode nearest, and how far: within half a unit where they can be.
 
-    A minimum is a half, which rounds it by more than a small weight's own rounding; so where no pair leaves all weights
-    within half a unit, units are no less than the minimum's.
+    A minimum is a half, which rounds it by more than a small weight's own rounding; so where no pair leaves all weights within
+    ``CLOSE``, units are no less than the minimum's.
     """
     slope, offset = _least_squares(x, q)
     first = int(half_bits(np.float32(slope)))
