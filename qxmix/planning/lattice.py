@@ -11,6 +11,9 @@ from qxmix.planning.model import Plan, PlannedTensor
 from qxmix.planning.silence import is_silenced
 from qxmix.quants import get
 
+_MOST_BITS = {False: {"Q4_0": 4, "Q5_0": 5, "Q6_0": 6, "Q8_0": 8}, True: {"Q4_1": 4, "Q5_1": 5}}
+"""Types that hold what a smaller one does, with a minimum or without: each 32 weights have a half of their own."""
+
 
 def with_lattices(plan: Plan, lattices: Iterable[Lattice]) -> Plan:
     """The plan with a warning for each kind of lattice that it may not keep, unless its rule silences that.
@@ -33,7 +36,7 @@ def _lost(plan: Plan, lattices: Iterable[Lattice]) -> Iterator[Problem]:
     lost: dict[tuple[str, str, str], list[str]] = {}
     for lattice in lattices:
         tensor = planned.get(lattice.tensor)
-        if tensor is None or lattice.type is None or _keeps(tensor, lattice.type):
+        if tensor is None or lattice.type is None or _keeps(tensor, lattice, lattice.type):
             continue
         if not is_silenced(plan.recipe, tensor.rule, "lattice-lost"):
             lost.setdefault((lattice.what, tensor.type, lattice.type), []).append(tensor.name)
@@ -43,11 +46,15 @@ def _lost(plan: Plan, lattices: Iterable[Lattice]) -> Iterator[Problem]:
         yield Problem(names[0], f"{text} {planned_type} as planned may not", "warning", "lattice-lost")
 
 
-def _keeps(tensor: PlannedTensor, keeper: str) -> bool:
-    """Whether a tensor is encoded as was tried."""
-    if tensor.type != keeper or tensor.feedback is not None:
+def _keeps(tensor: PlannedTensor, lattice: Lattice, keeper: str) -> bool:
+    """Whether a tensor is encoded as was tried, or in a larger type with more levels of the same kind."""
+    kind = tensor.quant_type
+    if kind is None or tensor.feedback is not None:
         return False
-    kind = get(keeper)
+    name = kind.base or kind.name
+    larger = name in _MOST_BITS[lattice.minimum] and kind.bpw > get(keeper).bpw
+    if name != keeper and not (larger and lattice.bits <= _MOST_BITS[lattice.minimum][name]):
+        return False
     if kind.heeds("exhaustive"):
         return tensor.search == "exhaustive"
     # An importance would move what just rounds.

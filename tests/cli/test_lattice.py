@@ -179,6 +179,21 @@ def test_the_type_is_one_that_the_target_loads(tmp_path: Path) -> None:
     assert run("inspect", tmp_path / "m.gguf", "--target", "any")[0] == 2
 
 
+def test_larger_types_of_the_same_kind_keep_it_too(tmp_path: Path) -> None:
+    q, scales = integers(3, 512)
+    write_model(tmp_path / "m.gguf", {Q: (q * scales).reshape(64, 512).astype(np.float16)})
+    found, recipe = tmp_path / "l.json", tmp_path / "r.yaml"
+    assert run("inspect", tmp_path / "m.gguf", "--lattice", "-o", found)[0] == 0
+    assert json.loads(found.read_text())["tensors"][0]["type"] == "Q3_K"
+    kept = ("q3_k", "q3_k_r4", "q4_0", "q4_0_r8", "q5_0", "q6_0", "q8_0")
+    for name in (*kept, "q2_k", "q4_1", "q4_k", "iq4_nl", "q6_k"):
+        for search in ("gradient", "exhaustive"):
+            recipe.write_text(f"qxmix: 1\ntarget: ik_llama.cpp\nfallback: error\ndefault: {name}\nsearch: {search}\n")
+            code, shown = run("plan", recipe, tmp_path / "m.gguf", "--lattice", found)
+            assert code == 0
+            assert ("lattice-lost" not in shown) == (name in kept and search == "exhaustive"), name
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"qxmix_lattice": 1, "header_sha256": "", "tensors": []}', None])
 def test_files_that_are_none_are_refused(text: str | None, tmp_path: Path) -> None:
     gguf, found = model(tmp_path), tmp_path / "l.json"

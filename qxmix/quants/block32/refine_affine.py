@@ -136,8 +136,8 @@ def _pair(x, unit, q, first):
 def _nearest_pair(x, unit, q):
     """Halves for scale and minimum that decode nearest, and how far: within half a unit where they can be.
 
-    A minimum is a half, which rounds it by more than a small weight's own rounding; so where no pair leaves all weights within
-    ``CLOSE``, units are no less than the minimum's.
+    A minimum is a half, which rounds it by more than a small weight's own rounding; so where no pair leaves all weights
+    within ``CLOSE``, units are no less than the minimum's.
     """
     slope, offset = _least_squares(x, q)
     first = int(half_bits(np.float32(slope)))
