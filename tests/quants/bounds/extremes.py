@@ -41,8 +41,26 @@ def _patterns(n_cols: int) -> Floats:
         np.where(e == 40, -1.0, mixed * 1e-20),
         np.linspace(-1.0, 1.0, n_cols),
         np.where(e % 16, 0.0, mixed),
+        *_lattices(n_cols),
     ]
     return np.array(rows, dtype=np.float32)
+
+
+def _lattices(n_cols: int) -> list[NDArray[np.float64]]:
+    """Whole numbers times steps, which ``search: exhaustive`` looks for; the largest is 1."""
+    rng, e = np.random.default_rng(5), np.arange(n_cols)
+    four, six, eight = (rng.integers(-n, n + 1, n_cols) for n in (7, 31, 127))
+    rows = [
+        four * 1.0,
+        four * (1.0 + e // 32 % 5),  # steps that are multiples of one
+        four * np.exp(np.sin(e // 32)),  # steps that are none
+        np.where(e % 64 < 16, 31 * (1 + e // 64 % 4), six * (1 + e // 64 % 4)),  # blocks of the last level alone
+        eight * 1.0,
+        (four + 7.0) * (1.0 + e // 32 % 3) - 5.3,  # above a minimum
+        (four + 7.0) - 1e-4,  # which is next to nothing
+        np.where(e % 32 < 30, -128.0, 127.0),
+    ]
+    return [row / abs(row).max() for row in rows]
 
 
 def weights(n_cols: int, multiple: int) -> Floats:
