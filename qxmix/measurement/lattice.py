@@ -15,6 +15,7 @@ from qxmix.errors import ModelFileError
 from qxmix.quants import find
 
 VERSION = 3
+_BITS, _GROUPS = range(2, 9), {0, 32, 64, 128, 256}
 
 
 class Lattice(NamedTuple):
@@ -107,6 +108,8 @@ def load_lattices(path: Path, header: ModelHeader) -> tuple[Lattice, ...]:
             data = json.loads(path.read_text(encoding="utf-8"))
         version, of = data["qxmix_lattice"], data["header_sha256"]
         found = tuple(map(_lattice, data["tensors"])) if version == VERSION else ()
+        if len({lattice.tensor for lattice in found}) < len(found):
+            raise ValueError  # noqa: TRY301 - told below
     except (ValueError, KeyError, TypeError, RecursionError):
         text = "is no file of lattices; make one with 'qxmix inspect MODEL --lattice -o L.json'"
         raise ModelFileError.at(path, text) from None
@@ -152,8 +155,10 @@ def _other_weights(found: tuple[Lattice, ...], header: ModelHeader) -> str:
 
 def _lattice(data: dict[str, Any]) -> Lattice:
     lattice = Lattice(**data)
-    whole = isinstance(lattice.bits, int) and isinstance(lattice.group, int) and isinstance(lattice.minimum, bool)
-    known = lattice.type is None or (isinstance(lattice.type, str) and find(lattice.type) is not None)
+    numbers = type(lattice.bits) is type(lattice.group) is int and isinstance(lattice.minimum, bool)
+    whole = numbers and lattice.bits in _BITS and lattice.group in _GROUPS
+    kept = lattice.why is None and isinstance(lattice.type, str) and find(lattice.type) is not None
+    known = kept or (lattice.type is None and isinstance(lattice.why, str))
     texts = lattice.tensor, lattice.sha256, lattice.spots_sha256
     if not (whole and known and all(isinstance(text, str) for text in texts)):
         raise ValueError

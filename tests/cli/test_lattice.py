@@ -205,6 +205,25 @@ def test_files_that_are_none_are_refused(text: str | None, tmp_path: Path) -> No
     assert str(found) in shown
 
 
+@pytest.mark.parametrize(
+    "edit",
+    [{"bits": 1}, {"bits": 9}, {"bits": True}, {"group": 7}, {"group": -32}, {"group": 512}, {"group": False},
+     {"why": 3}, {"type": None, "why": None}, {"minimum": 1}, {}],
+    ids=str,
+)  # fmt: skip
+def test_files_that_were_edited_are_refused(edit: dict[str, object], tmp_path: Path) -> None:
+    """What no model has; without a change a tensor is named twice."""
+    gguf, found = model(tmp_path), tmp_path / "l.json"
+    assert run("inspect", gguf, "--lattice", "-o", found)[0] == 0
+    data = json.loads(found.read_text())
+    first = data["tensors"][0]
+    data["tensors"] = [first | edit, *([] if edit else [first])]
+    found.write_text(json.dumps(data))
+    code, shown = run("plan", "pure/q4_0", gguf, "--lattice", found)
+    told = f"Error: {found}: is no file of lattices; make one with 'qxmix inspect MODEL --lattice -o L.json'"
+    assert (code, " ".join(shown.split())) == (1, told)
+
+
 @pytest.mark.parametrize("command", ["plan", "lint"])
 def test_lattices_of_other_weights_are_refused(command: str, tmp_path: Path) -> None:
     """The header is the same, as that of a fine-tune; what is not named may differ."""
