@@ -265,9 +265,11 @@ def grid_encoder(
     return encode_rows
 
 
-def grid_codecs(name: str, *, factor: float, nbytes: int, put: PutGrid, **kind: Any) -> dict[str, Codec]:
+def grid_codecs(
+    name: str, *, factor: float, unit: float, n_tried: int, nbytes: int, put: PutGrid, **kind: Any
+) -> dict[str, Codec]:  # fmt: skip
     """Build the codec of a grid type: ``grid_encoder`` of ``kind``, at the reference's ``factor``, and its decoder."""
     scaled, decode = grid_encoder(name, nbytes=nbytes, **kind), points_decoder(nbytes, put)
     encode, shape = at_factor(scaled, factor), {key: kind[key] for key in ("n", "block", "even", "pack")}
-    feedback = grid_feedback(name, encode=encode, decode=decode, nbytes=nbytes, **shape)
-    return {name: Codec(grid_decoder(name, decode), encode, feedback=feedback, scaled=scaled, version=2)}
+    feedback = grid_feedback(name, unit=unit, n_tried=n_tried, encode=encode, nbytes=nbytes, **shape)
+    return {name: Codec(grid_decoder(name, decode), encode, feedback=feedback, scaled=scaled, version=3)}

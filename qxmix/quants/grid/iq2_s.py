@@ -55,5 +55,5 @@ def _fit(d, _rows, _at, _w, _values, _chosen, _signs, _ls):
 CODECS = grid_codecs(
     "IQ2_S", n=8, block=16, n_wanted=1, trials=9, trial_step=0.1, eps=1e-8, even=False, floor=0.25,
     sigma_factor=2.0, again=OFF_GRID, start=start_at_max, fit=_fit, pack=_pack, put=_put,
-    nbytes=82, factor=1.0,
+    nbytes=82, factor=1.0, unit=0.125, n_tried=3,
 )  # fmt: skip

@@ -118,5 +118,5 @@ def _put(data, at, values, flat, to):
 CODECS = grid_codecs(
     "IQ2_XS", n=8, block=BLOCK, n_wanted=2, trials=7, trial_step=0.1, eps=1e-15, even=True, floor=0.25,
     sigma_factor=1.0, again=ROUNDS, start=_start_at_split, fit=_fit, pack=_pack, put=_put,
-    nbytes=74, factor=1.0,
+    nbytes=74, factor=1.0, unit=0.125, n_tried=5,
 )  # fmt: skip

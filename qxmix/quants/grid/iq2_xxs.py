@@ -121,5 +121,5 @@ def _put_eight(data, at, e, scale, signs, values, flat, to):
 CODECS = grid_codecs(
     "IQ2_XXS", n=8, block=BLOCK, n_wanted=2, trials=6, trial_step=0.1, eps=1e-15, even=True, floor=0.25,
     sigma_factor=1.0, again=ALWAYS, start=_start_at_fit, fit=as_found, pack=_pack,
-    put=put_words(6, 8, 0.25, _put_eight), nbytes=66, factor=1.0,
+    put=put_words(6, 8, 0.25, _put_eight), nbytes=66, factor=1.0, unit=0.125, n_tried=5,
 )  # fmt: skip

@@ -52,5 +52,5 @@ def _put(data, at, values, flat, to):
 CODECS = grid_codecs(
     "IQ3_S", n=4, block=32, n_wanted=3, trials=9, trial_step=0.2, eps=1e-45, even=False, floor=0.0,
     sigma_factor=2.0, again=ALL_IF_OFF, start=start_at_max, fit=as_found, pack=_pack, put=_put,
-    nbytes=110, factor=1.033,
+    nbytes=110, factor=1.033, unit=1.0, n_tried=3,
 )  # fmt: skip

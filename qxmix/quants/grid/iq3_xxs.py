@@ -41,5 +41,5 @@ def _put_eight(data, at, e, scale, signs, values, flat, to):
 CODECS = grid_codecs(
     "IQ3_XXS", n=4, block=32, n_wanted=2, trials=15, trial_step=0.2, eps=1e-8, even=True, floor=0.0,
     sigma_factor=2.0, again=OFF_GRID, start=start_at_max, fit=as_found, pack=_pack,
-    put=put_words(66, 4, 0.5, _put_eight), nbytes=98, factor=1.0125,
+    put=put_words(66, 4, 0.5, _put_eight), nbytes=98, factor=1.0125, unit=0.25, n_tried=5,
 )  # fmt: skip
