@@ -11,6 +11,7 @@ import click
 
 from qxmix.cli.complete import complete_recipes
 from qxmix.cli.inputs import FILE, NAME, EngineName, open_measurement, open_model, open_moments, read_text
+from qxmix.cli.interrupt import stoppable
 from qxmix.cli.progress import chunks_shown
 from qxmix.cli.running import running_options, use_of
 from qxmix.cli.sizes import text_length
@@ -120,5 +121,6 @@ def _evaluated(
     engine, ctx, chunks, threads = run
     encoder = header is not None and is_encoder(header)
     settings = Settings(engine or (ENGINE if encoder else "ik_llama.cpp"), ctx, chunks, threads)
-    with chunks_shown("Evaluating") as on_chunk:
+    parting = "Interrupted; the models that were written to be run are removed."
+    with stoppable(lambda: parting), chunks_shown("Evaluating") as on_chunk:
         return evaluate_all(entrants, read_text(text), base, settings, on_chunk)

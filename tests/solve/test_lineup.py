@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -26,6 +28,8 @@ from tests.solve.measured import measurement_of
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from qxmix.plan import Plan
+
 
 def run(*args: object) -> Result:
     done = CliRunner().invoke(main, ["compare", *map(str, args)])
@@ -39,6 +43,30 @@ def objects(*args: object) -> list[dict[str, object]]:
     found: list[dict[str, object]] = json.loads(done.stdout)
     jsonschema.validate(found, json.loads((data_dir("schemas") / "compare.schema.json").read_text()))
     return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_told_to_stop_it_leaves_no_models(
+    demo_model: Path, demo_text: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    def stop(_plan: Plan, folder: Path, _index: int) -> None:
+        (folder / "0.gguf").touch()
+        os.kill(os.getpid(), number)
+
+    (text := tmp_path / "t.txt").write_bytes(demo_text)
+    (temporary := tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    monkeypatch.setattr("qxmix.solve.lineup._written", stop)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(n, signal.default_int_handler) for n in numbers]
+    try:
+        done = run("pure/q4_0", "--model", demo_model, "--text", text, "--text-ctx", "64")
+    finally:
+        for n, handler in zip(numbers, before, strict=True):
+            signal.signal(n, handler)
+    assert done.exit_code == 128 + number
+    assert "the models that were written to be run are removed" in done.stderr
+    assert not list(temporary.iterdir())
 
 
 def test_recipes_plans_locks_and_models_in_one_table(demo_model: Path, tmp_path: Path) -> None:
