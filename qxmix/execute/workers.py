@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from qxmix.errors import RunError
 from qxmix.execute import stop
@@ -28,6 +29,19 @@ DASK_TIMEOUT = "10s"
 
 NO_WORKERS_SECONDS = 60.0
 """How long a cluster may be without a worker, where one that dies is mostly started anew within seconds."""
+
+
+_NO_WORKERS = "has had no workers"
+
+
+class _Client(Protocol):
+    """What is asked of Dask's."""
+
+    def nthreads(self) -> Mapping[str, int]:
+        """Threads of each worker."""
+
+    def processing(self) -> Mapping[str, Collection[str]]:
+        """The tasks that each worker has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,38 +126,67 @@ def _dask(address: str, n_workers: int | None) -> Iterator[Pool]:
         client = Client(address, timeout=DASK_TIMEOUT, set_as_default=False)
     except (OSError, ValueError) as error:
         raise RunError(f"no Dask scheduler answers at {address}: {error}") from None
-    try:
+    with _hushed() as hush, closing(client):
         n = n_workers or sum(client.nthreads().values())
         if not n:
             raise RunError(f"the Dask scheduler at {address} has no workers; start some and try again")
         # Not pure: a pure task could be answered from what the cluster remembers of an earlier run, whose file is gone.
         executor = client.get_executor(pure=False)
-        # Leaving cancels what waits; a task that runs goes on to its end, and writes the bytes it would have written.
-        look = _Watch(address, client.nthreads).look
-        yield Pool(executor, n, lambda _run: executor.shutdown(wait=False), WINDOW * n, look=look)
+
+        def stop_all(_run: str) -> None:
+            # Leaving cancels what waits; a task that runs goes on to its end, and writes what it would have written.
+            hush()
+            executor.shutdown(wait=False)
+
+        yield Pool(executor, n, stop_all, WINDOW * n, look=_Watch(address, client).look)
+
+
+@contextmanager
+def _hushed() -> Iterator[Callable[[], None]]:
+    """Yield what makes Dask say nothing more: of a result that is cancelled on its way it tells at length."""
+    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client", "tornado.application")]
+    levels = [logger.level for logger in loggers]
+
+    def hush() -> None:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+
+    try:
+        yield hush
     finally:
-        client.close()
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 class _Watch:
-    """Looks after a scheduler's workers: tasks wait for ever for the next one where the last has died."""
+    """Looks after a scheduler: Dask waits for ever for workers, and for results that it lost."""
 
-    def __init__(self, address: str, workers: Callable[[], Mapping[str, int]]) -> None:
-        self._address, self._workers = address, workers
-        self._none_since: float | None = None
+    def __init__(self, address: str, client: _Client) -> None:
+        self._address, self._client = address, client
+        self._fault, self._since = "", 0.0
 
     def look(self) -> None:
-        """Raise a RunError where there has been none for long."""
+        """Raise a RunError where there has been nobody to wait for since long."""
+        before, self._fault = self._fault, self._found()
         now = time.monotonic()
+        if not self._fault or self._fault != before:
+            self._since = now
+        elif now - self._since >= NO_WORKERS_SECONDS:
+            text = f"the Dask scheduler at {self._address} {self._fault} for {NO_WORKERS_SECONDS:.0f} s"
+            if self._fault == _NO_WORKERS:
+                raise RunError(f"{text}; what is done is kept: start some, and go on with --resume")
+            raise RunError(f"{text}; what is done is kept, and once it works, --resume goes on")
+
+    def _found(self) -> str:
+        """What is wrong; empty where nothing is."""
         try:
-            there = self._workers()
-        except (OSError, ValueError):  # the scheduler is gone, which drops the tasks
-            return
-        if there or self._none_since is None:
-            self._none_since = None if there else now
-        elif now - self._none_since >= NO_WORKERS_SECONDS:
-            text = f"the Dask scheduler at {self._address} has had no workers for {NO_WORKERS_SECONDS:.0f} s"
-            raise RunError(f"{text}; what is done is kept: start some, and go on with --resume")
+            there, busy = self._client.nthreads(), self._client.processing()
+        except Exception:  # noqa: BLE001 - Dask's own, the system's, asyncio's
+            return "has not answered"
+        if not there:
+            return _NO_WORKERS
+        # A result that breaks off on its way here, as where the scheduler is started anew, ends no future.
+        return "" if any(busy.values()) else "has had nothing to do and has not given all results"
 
 
 def _from_callable(spec: str) -> Executor:

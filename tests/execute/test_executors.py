@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import signal
 import subprocess
@@ -241,22 +242,51 @@ def test_dask_without_workers_is_told_and_goes_on_with_new_ones(
     assert sha256_of(out) == expected
 
 
-def test_a_scheduler_that_does_not_answer_is_left_to_its_tasks() -> None:
-    def gone() -> dict[str, int]:
-        raise OSError("closed")
+class Told:
+    """A client of a scheduler: of each look the tasks of its workers, or nothing where it does not answer."""
 
-    workers._Watch("tcp://a:1", gone).look()
+    def __init__(self, *looks: dict[str, list[str]] | None) -> None:
+        self._looks = list(looks)
+
+    def nthreads(self) -> dict[str, int]:
+        if self._looks[0] is None:
+            del self._looks[0]
+            raise OSError("closed")
+        return dict.fromkeys(self._looks[0], 1)
+
+    def processing(self) -> dict[str, list[str]]:
+        return self._looks.pop(0) or {}
 
 
-def test_a_worker_that_comes_back_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    there: list[dict[str, int]] = [{}, {}, {"w": 1}, {}, {}]
+@pytest.mark.parametrize(
+    ("look", "told"),
+    [
+        ({}, "has had no workers for 60 s; what is done is kept: start some"),
+        ({"w": []}, "has had nothing to do and has not given all results for 60 s; what is done is kept, and once"),
+        (None, "has not answered for 60 s; what is done is kept, and once it works, --resume goes on"),
+    ],
+)
+def test_a_scheduler_with_which_nothing_goes_on_is_told(
+    monkeypatch: pytest.MonkeyPatch, look: dict[str, list[str]] | None, told: str
+) -> None:
+    """A worker that is busy meanwhile makes good for all before."""
     seconds = iter([0.0, 59.0, 70.0, 100.0, 161.0])
     monkeypatch.setattr("qxmix.execute.workers.time.monotonic", lambda: next(seconds))
-    watch = workers._Watch("tcp://a:1", lambda: there.pop(0))
+    watch = workers._Watch("tcp://a:1", Told(look, look, {"v": ["task"], "w": []}, look, look))
     for _ in range(4):
         watch.look()
-    with pytest.raises(RunError, match="at tcp://a:1 has had no workers for 60 s"):
+    with pytest.raises(RunError, match=f"at tcp://a:1 {told}"):
         watch.look()
+
+
+def test_dask_says_nothing_of_what_is_dropped_and_speaks_again() -> None:
+    loggers = [logging.getLogger(name) for name in ("distributed.client", "tornado.application")]
+    before = [logger.level for logger in loggers]
+    with workers._hushed() as hush:
+        assert [logger.level for logger in loggers] == before
+        hush()
+        assert not any(logger.isEnabledFor(logging.ERROR) for logger in loggers)
+    assert [logger.level for logger in loggers] == before
 
 
 def test_a_scheduler_that_is_not_there(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
