@@ -143,9 +143,13 @@ def _dask(address: str, n_workers: int | None) -> Iterator[Pool]:
 
 @contextmanager
 def _hushed() -> Iterator[Callable[[], None]]:
-    """Yield what makes Dask say nothing more: of a result that is cancelled on its way it tells at length."""
-    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client", "tornado.application")]
+    """Let no traceback of Dask's be printed, and yield what makes it say nothing more.
+
+    Of a result that breaks off on its way, as what is cancelled may, it tells at length, and the apply in a line.
+    """
+    loggers = [logging.getLogger(name) for name in ("tornado.application", "distributed", "distributed.client")]
     levels = [logger.level for logger in loggers]
+    loggers[0].setLevel(logging.CRITICAL)
 
     def hush() -> None:
         for logger in loggers:
