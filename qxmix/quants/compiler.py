@@ -7,8 +7,8 @@ Policy, with its reasons:
 * never ``fastmath``, never ``parallel``: both reassociate sums, and the bytes are the contract.  Without fastmath LLVM
   neither reorders nor contracts ``a * b + c``, on any CPU.
 * ``error_model="numpy"``: a division by zero gives inf or NaN as in C.
-* numba's import looks at SciPy's version and its first compile for a BLAS, for which SciPy is imported, 0.6 s; no
-  kernel calls it, and it is not.
+* numba's import looks at SciPy's version, for which SciPy is imported, 0.6 s; no kernel calls it, and it is not.
+* Kernels have a target of their own, which does without what of numba they do not use (``target``).
 * Compiling makes millions of objects that live; Python's search for circles among them is put off until it is done.
 * With ``NUMBA_BOUNDSCHECK=1`` every access is checked, those of ``simd`` too, and the code is kept apart: code without
   checks would otherwise be found in the cache and check nothing.
@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,20 +27,15 @@ from qxmix.quants.stamp import identity, kernel_dir, source_stamp, within_packag
 if {"numba", "scipy"}.isdisjoint(sys.modules):
     sys.modules["scipy"] = None  # type: ignore[assignment]  # what importlib takes for "there is none"
     try:
-        from numba.core.registry import cpu_target
-        from numba.np import arraymath
-
-        cpu_target.target_context.refresh()  # what the first compile imports
+        import numba  # noqa: F401
     finally:
         del sys.modules["scipy"]
-    # What numba finds where nobody stops it, for kernels that are not ours.
-    arraymath._HAVE_BLAS = find_spec("scipy") is not None  # noqa: SLF001
-import numba
 from numba.core import types
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
-from numba.core.registry import cpu_target
+from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 
+from qxmix.quants import target
 from qxmix.quants.common import vector  # noqa: F401 - what operators mean for vectors
 
 if TYPE_CHECKING:
@@ -73,19 +67,7 @@ class _Locator(_CacheLocator):  # type: ignore[misc]
 
 
 class _CacheImpl(CompileResultCacheImpl):  # type: ignore[misc]
-    """Notes the object code of what is kept or found."""
-
     _locator_classes = (_Locator,)
-    code: bytes | None = None
-
-    def reduce(self, cres: Any) -> Any:
-        payload = super().reduce(cres)
-        self.code = payload[0][2][0]
-        return payload
-
-    def rebuild(self, target_context: Any, payload: Any) -> Any:
-        self.code = payload[0][2][0]
-        return super().rebuild(target_context, payload)
 
 
 class _KernelCache(FunctionCache):  # type: ignore[misc]
@@ -134,7 +116,8 @@ def dispatcher(function: Callable[..., object], *, kept: bool = False, alone: bo
     Q4_K took a tenth longer to compile.
     """
     wrappers = {"no_cpython_wrapper": not (kept or alone), "no_cfunc_wrapper": True}
-    made = numba.njit(nogil=True, error_model="numpy", **wrappers, **options)(function)
+    every = {"nopython": True, "nogil": True, "error_model": "numpy", "boundscheck": None}
+    made = target.Dispatcher(function, targetoptions={**every, **wrappers, **options})
     if kept:
         made._cache = _KernelCache(function)  # noqa: SLF001 - numba offers no public way to place its cache
     return made
@@ -142,21 +125,21 @@ def dispatcher(function: Callable[..., object], *, kept: bool = False, alone: bo
 
 def numba_type(made: object) -> Any:
     """What numba takes a function or an intrinsic for that a kernel calls."""
-    return cpu_target.typing_context.resolve_value_type(made)
+    return target.TARGET.typing_context.resolve_value_type(made)
 
 
 def compiled(made: Any, arguments: tuple[object, ...]) -> Compiled | None:
-    """Compile a kernel for such arguments, or load it; None where the result cannot be called without numba."""
-    impl = made._cache._impl  # noqa: SLF001
-    impl.code = None
-    with _circles_let_be():
-        made.compile(tuple(made.typeof_pyval(argument) for argument in arguments))
-    result = made.overloads[tuple(made.typeof_pyval(argument) for argument in arguments)]
-    if impl.code is None or result.signature.return_type != types.none:
-        return None
+    """Compile a kernel for such arguments; None where the result cannot be called without numba."""
+    kinds = tuple(made.typeof_pyval(argument) for argument in arguments)
+    with global_compiler_lock, _circles_let_be():
+        made.compile(kinds)
+        result = made.overloads[kinds]
+        if result.signature.return_type != types.none:
+            return None
+        code = result.library.object_code()
     descriptor = result.fndesc
     kind = result.target_context.call_conv.get_function_type(descriptor.restype, descriptor.argtypes)
-    return Compiled(impl.code, descriptor.llvm_func_name, tuple(map(str, kind.args)))
+    return Compiled(code, descriptor.llvm_func_name, tuple(map(str, kind.args)))
 
 
 @contextlib.contextmanager
@@ -173,5 +156,5 @@ def _circles_let_be() -> Iterator[None]:
 def make_intrinsic(function: Callable[..., object]) -> Any:
     """Numba's object for a function that builds instructions."""
     made = intrinsic(function)
-    cpu_target.typing_context.refresh()  # made amid a compile, it would be known to the next one only
+    target.TARGET.typing_context.refresh()  # made amid a compile, it would be known to the next one only
     return made

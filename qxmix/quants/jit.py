@@ -56,35 +56,42 @@ class Function(_StandIn):
 
     @cached_property
     def made(self) -> Any:
-        """Numba's dispatcher."""
+        """Numba's dispatcher for calls by kernels."""
         return _compiler().dispatcher(self.py_func, **self._options)
 
     @cached_property
-    def _alone(self) -> Any:
+    def alone(self) -> Any:
+        """Numba's dispatcher for calls by Python."""
         return _compiler().dispatcher(self.py_func, alone=True)
 
     def __call__(self, *arguments: object) -> object:
         """Run it, compiled by itself."""
-        return self._alone(*arguments)
+        return self.alone(*arguments)
 
 
 class _Kernel(Function):
     """A kernel: called as machine code where there is some for such arguments, else through numba, which makes it."""
 
     def __init__(self, function: Callable[..., object]) -> None:
-        super().__init__(function, kept=True)
+        super().__init__(function)
         self._ready: dict[tuple[str, ...], Callable[..., object]] = {}
 
     @cached_property
     def made(self) -> Any:
-        """Numba's dispatcher."""
+        """Numba's dispatcher for calls by kernels."""
         _name_apart(self.py_func)
         return super().made
+
+    @cached_property
+    def alone(self) -> Any:
+        """Numba's dispatcher for calls by Python, which keeps what it compiles."""
+        _name_apart(self.py_func)
+        return _compiler().dispatcher(self.py_func, kept=True)
 
     def __call__(self, *arguments: object) -> object:
         kinds = machine_code.kinds(arguments)
         if kinds is None:
-            return self.made(*arguments)
+            return self.alone(*arguments)
         call = self._ready.get(kinds)
         if call is None:
             call = self._ready[kinds] = supply.function_of(self, kinds, arguments)
@@ -124,7 +131,7 @@ def _name_apart(function: Callable[..., object]) -> None:
     """
     if isinstance(function, FunctionType) and function.__closure__:
         digest = hashlib.sha256(repr(identity(function)).encode()).hexdigest()
-        function.__qualname__ += f"_{digest[:16]}"
+        function.__qualname__ = f"{function.__code__.co_qualname}_{digest[:16]}"
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:

@@ -105,11 +105,11 @@ def file_name(function: Callable[..., object], kinds: tuple[str, ...]) -> str:
     return f"{hashlib.sha256(repr(made_of).encode()).hexdigest()[:24]}.code"
 
 
-def keep(path: Path, kinds: tuple[str, ...], compiled: Compiled) -> None:
-    """Write a file, unless the code needs more than can be had without numba, or nothing can be written."""
+def keep(path: Path, kinds: tuple[str, ...], compiled: Compiled) -> Callable[..., None] | None:
+    """Write a file, if it can be written; a function that runs the kernel, None where that needs numba."""
     wanted = needs(compiled.code)
     if wanted is None or not wanted.live <= PROVIDED | _LIBRARY or compiled.parameters != entry.parameters(kinds):
-        return
+        return None
     linked = entry.object_code(compiled.symbol, kinds, wanted.dead - PROVIDED - _LIBRARY)
     body = len(linked).to_bytes(8, "little") + linked + compiled.code
     new = path.with_suffix(f".{os.getpid()}.new")
@@ -120,13 +120,16 @@ def keep(path: Path, kinds: tuple[str, ...], compiled: Compiled) -> None:
             new.replace(path)
         finally:
             new.unlink(missing_ok=True)
+    return _function(path, kinds, Kept(linked, compiled.code))
 
 
 def load(path: Path, kinds: tuple[str, ...]) -> Callable[..., None] | None:
     """A function that runs a kept kernel on arguments of these kinds; None where no whole file is there."""
     kept = read(path)
-    if kept is None:
-        return None
+    return None if kept is None else _function(path, kinds, kept)
+
+
+def _function(path: Path, kinds: tuple[str, ...], kept: Kept) -> Callable[..., None]:
     address, memory = link((kept.code, kept.entry), entry.NAME, _LIBRARY | _MEMORY) or _linked_by_llvm(path, kept)
     function = entry.function_at(address, kinds)
 

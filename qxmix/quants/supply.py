@@ -26,7 +26,11 @@ class Kernel(Protocol):
 
     @property
     def made(self) -> Any:
-        """Numba's dispatcher."""
+        """Numba's dispatcher for calls by kernels."""
+
+    @property
+    def alone(self) -> Any:
+        """Numba's dispatcher for calls by Python."""
 
 
 _COMPILING = RLock()
@@ -39,9 +43,8 @@ def this_processor(kernel: Kernel, kinds: Kinds, arguments: tuple[object, ...]) 
     """From the cache, or else from numba, and then it is kept: code for exactly this processor."""
     path = machine_code.path_of(kernel.py_func, kinds)
     if path is None:
-        return cast("Callable[..., object]", kernel.made)
-    # One thread at a time: of a kernel that two of them compile for different arguments, numba's cache tells the code
-    # of whichever ended last, and that would be kept for both.
+        return cast("Callable[..., object]", kernel.alone)
+    # One thread at a time: what another one has just kept is not compiled again.
     with _COMPILING:
         found = machine_code.load(path, kinds)
         if found is not None:
@@ -49,9 +52,8 @@ def this_processor(kernel: Kernel, kinds: Kinds, arguments: tuple[object, ...]) 
         from qxmix.quants import compiler  # noqa: PLC0415 - numba
 
         result = compiler.compiled(kernel.made, arguments)
-        if result is not None:
-            machine_code.keep(path, kinds, result)
-    return cast("Callable[..., object]", kernel.made)
+        made = machine_code.keep(path, kinds, result) if result else None
+    return made or cast("Callable[..., object]", kernel.alone)
 
 
 def this_machine(kernel: Kernel, kinds: Kinds, arguments: tuple[object, ...]) -> Callable[..., object]:

@@ -93,7 +93,7 @@ def function() -> Any:
     decode: Any = codec_of("Q8_0").decode
 
     class Asked:
-        py_func, made = staticmethod(decode.py_func), "numba"
+        py_func, made, alone = staticmethod(decode.py_func), None, "numba"
 
     return supply.this_machine(Asked(), ("u1 2 w", "f4 2 w"), ())
 

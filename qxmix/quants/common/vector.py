@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from llvmlite import ir
 from numba.core import cgutils, types
@@ -23,6 +23,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import lower_builtin, models, register_model
 
 from qxmix.quants.common.width import WIDTH
+from qxmix.quants.target import NAME
 
 Emit = Callable[[Any, list[Any]], Any]
 
@@ -79,6 +80,7 @@ def _define(
 
     class Template(AbstractTemplate):  # type: ignore[misc]
         key = op
+        metadata: ClassVar = {"target": NAME}  # asked before what numba knows of the operator, and only for kernels
 
         def generic(self, args: tuple[Any, ...], kws: dict[str, Any]) -> Any:
             common = _common(args)
