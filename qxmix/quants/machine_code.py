@@ -1,9 +1,8 @@
 """Compiled kernels as object code in files of their own, loaded and called without numba.
 
 Loading numba and what it knows of types takes 1 s before the first weight is encoded, and none of it is needed to call
-a function whose code is there.  So beside numba's cache each kernel's object code is kept as it is, unchanged, with
-an entry that Python calls (``entry``), and both are linked when they are first called (``linker``; by LLVM what that
-cannot).
+a function whose code is there.  So each kernel's object code is kept as LLVM made it, with an entry that Python calls
+(``entry``), and both are linked when they are first called (``linker``; by LLVM what that cannot).
 
 It is safe because everything it rests on is looked at, and numba is used where it does not hold:
 
