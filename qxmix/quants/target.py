@@ -34,6 +34,9 @@ class _Library(codegen.JITCodeLibrary):  # type: ignore[misc]
 
     called = False
     """Whether Python calls it."""
+    _shared_module: Any
+    apart = False
+    """Whether it is optimized before it goes into what calls it, and there once more."""
 
     def for_python(self) -> None:
         """Take it for one that Python calls, and have in place what such code calls, new or from the cache."""
@@ -51,12 +54,22 @@ class _Library(codegen.JITCodeLibrary):  # type: ignore[misc]
         self._finalized = True
 
     def object_code(self) -> bytes:
-        """An object file of the function and of all that it calls; the library stays what other kernels are given."""
-        whole = self._codegen.create_library(self.name)
-        whole._final_module.link_in(self._final_module, preserve=True)  # noqa: SLF001
-        whole._linking_libraries = self._linking_libraries  # noqa: SLF001
-        whole._complete()  # noqa: SLF001
-        return bytes(self._codegen._tm.emit_object(whole._final_module))  # noqa: SLF001
+        """An object file of the function and of all that it calls."""
+        return bytes(self._codegen._tm.emit_object(self._whole()._final_module))  # noqa: SLF001
+
+    def _whole(self) -> _Library:
+        """The function with all that it calls, optimized; this library stays what it is."""
+        whole: _Library = self._codegen.create_library(self.name)
+        whole._final_module.link_in(self._final_module, preserve=True)
+        whole._linking_libraries = self._linking_libraries
+        whole._complete()
+        whole._finalized = True
+        return whole
+
+    def _get_module_for_linking(self) -> Any:
+        if self.apart and self._shared_module is None:
+            self._shared_module = self._whole()._get_module_for_linking()  # noqa: SLF001
+        return super()._get_module_for_linking()
 
     def _complete(self) -> None:
         # Those that call before those that are called: LLVM leaves out what nobody has asked for when it is linked.
@@ -74,7 +87,8 @@ class _Library(codegen.JITCodeLibrary):  # type: ignore[misc]
         def visit(library: _Library) -> None:
             for needed in library._linking_libraries:
                 if needed not in found:
-                    visit(needed)
+                    if not needed.apart:
+                        visit(needed)
                     found[needed] = None
 
         visit(self)
@@ -149,6 +163,7 @@ class _Context(cpu.CPUContext):  # type: ignore[misc]
 
     def get_executable(self, library: Any, fndesc: Any, env: Any) -> Any:
         """What Python calls; where it does not, only something to know the function by."""
+        library.apart = not library.called and not fndesc.inline
         return super().get_executable(library, fndesc, env) if library.called else library
 
 
