@@ -30,7 +30,7 @@ def test_each_thread_keeps_the_code_of_its_own_arguments(tmp_path: Path, monkeyp
     monkeypatch.setattr(compiler, "compiled", compiled)
     monkeypatch.setattr(machine_code, "path_of", lambda _function, kinds: tmp_path / kinds[0])
     monkeypatch.setattr(machine_code, "keep", keep)
-    kernel: Any = SimpleNamespace(py_func=None, made=None)
+    kernel: Any = SimpleNamespace(py_func=None, made=None, alone=None)
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda i: supply.this_processor(kernel, (f"kind {i}",), (i,)), range(4)))
     assert kept == {f"kind {i}": f"({i},)".encode() for i in range(4)}
