@@ -12,6 +12,7 @@ from qxmix import quants
 from qxmix.plan import Plan
 from qxmix.planning.model import PlannedTensor
 from qxmix.quants.codec import SEARCHES, encoder_for
+from qxmix.quants.feedback.options import FACTORS_VERSION
 
 if TYPE_CHECKING:
     from qxmix.quants.warmup import Kernel
@@ -77,6 +78,9 @@ def _direction(tensor: PlannedTensor) -> Literal["encode", "feedback", "exhausti
 
 
 def versions(plan: Plan) -> str:
-    """Types and versions of all encoders, for the journal: ``Q4_0=1 Q8_0=2``."""
+    """Types and versions of all encoders, for the journal: ``Q4_0=1 Q8_0=2``; with feedback those of factors, too."""
     names = sorted({t.type for t in plan.tensors if t.action == "encode"})
-    return " ".join(f"{name}={quants.codec_of(name).version}" for name in names)
+    found = [f"{name}={quants.codec_of(name).version}" for name in names]
+    if any(t.feedback for t in plan.tensors):
+        found.append(f"factors={FACTORS_VERSION}")
+    return " ".join(found)

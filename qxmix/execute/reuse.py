@@ -26,6 +26,7 @@ from qxmix.execute.output import file_errors
 from qxmix.execute.result import TensorResult
 from qxmix.plan import Plan, PlannedTensor
 from qxmix.quants.codec import SEARCHES
+from qxmix.quants.feedback.options import FACTORS_VERSION
 
 _N_NAME_PARTS = 3
 
@@ -66,7 +67,8 @@ def tensor_key(plan: Plan, tensor: PlannedTensor, source_sha256: str) -> str:
         if tensor.importance is not None and plan.imatrix is not None:
             facts.append(hashlib.sha256(plan.imatrix.entries[tensor.importance].tobytes()).hexdigest())
         if tensor.feedback is not None and plan.moments is not None:
-            facts += [tensor.feedback.options._asdict(), moments_digest(plan.moments, tensor.feedback.entry)]
+            options = {**tensor.feedback.options._asdict(), "factors": FACTORS_VERSION}
+            facts += [options, moments_digest(plan.moments, tensor.feedback.entry)]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

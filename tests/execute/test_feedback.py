@@ -19,7 +19,7 @@ from qxmix import load_recipe, make_plan, read_header
 from qxmix.cli.main import main
 from qxmix.container.moments import SecondMoments, load_moments, read_entry_of, save_moments
 from qxmix.errors import ModelFileError, PlanError, RunError
-from qxmix.execute import apply, factors
+from qxmix.execute import apply, factors, kernels
 from qxmix.execute.factors import factors_of
 from qxmix.execute.reuse import tensor_key
 from qxmix.execute.tasks import make_tasks
@@ -245,6 +245,20 @@ def test_moments_are_part_of_the_job(tmp_path: Path, moments: Path) -> None:
     assert apply(other, tmp_path / "3.gguf", reuse_output=first).n_reused == len(
         [t for t in plan.tensors if t.type == "Q4_0"]
     ) - len(FED)
+
+
+def test_other_factors_of_the_same_moments_are_another_job(
+    tmp_path: Path, moments: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(tmp_path, moments=moments)
+    fed = next(t for t in plan.tensors if t.feedback)
+    plain = next(t for t in plan.tensors if t.action == "encode" and not t.feedback)
+    before = [tensor_key(plan, t, "0") for t in (fed, plain)], kernels.versions(plan)
+    for module in ("reuse", "kernels"):
+        monkeypatch.setattr(f"qxmix.execute.{module}.FACTORS_VERSION", 99)
+    after = [tensor_key(plan, t, "0") for t in (fed, plain)], kernels.versions(plan)
+    assert [a == b for a, b in zip(before[0], after[0], strict=True)] == [False, True]
+    assert before[1] != after[1] == before[1].rpartition(" ")[0] + " factors=99"
 
 
 def test_an_interrupted_apply_does_not_go_on_with_other_moments(tmp_path: Path, moments: Path) -> None:

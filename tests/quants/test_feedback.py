@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from qxmix.quants import QUANT_TYPES, codec_of, get
 from qxmix.quants.api import dequantize, quantize
 from qxmix.quants.feedback.correlations import EXACT, make_factors, pack_correlations, spans_of
-from qxmix.quants.feedback.options import Feedback
+from qxmix.quants.feedback.options import FACTORS_VERSION, Feedback
 from tests.quants.naive import feedback as naive
 from tests.quants.naive import feedback_grid, feedback_trellis
 from tests.quants.naive.feedback_super import KINDS
@@ -209,6 +210,16 @@ def test_few_tokens_are_trusted_less() -> None:
     assert size == sorted(size)
     fixed = [make_factors(correlations, diag, n, Feedback(shrink=0.3))[0] for n in (10, 1000)]
     np.testing.assert_array_equal(fixed[0], fixed[1])
+
+
+def test_other_factors_have_another_version() -> None:
+    """Reuse and resume trust the version: where the digest changes it has to rise."""
+    rng = np.random.default_rng(5)
+    correlations = (rng.uniform(-0.1, 0.1, 255 * 128) * (rng.random(255 * 128) < 0.1)).astype(np.float16)
+    diag = rng.gamma(0.5, 1.0, 256).astype(np.float32)
+    found = [make_factors(correlations, diag, n, o)[0] for n in (16384, EXACT) for o in (Feedback(), Feedback(0.1, 0.5))]
+    digest = hashlib.sha256(np.concatenate(found).tobytes()).hexdigest()[:16]
+    assert (FACTORS_VERSION, digest) == (2, "c8bf4c721ef45763")
 
 
 ERRORS: dict[str, tuple[Callable[[NDArray[np.float64]], NDArray[np.float64]], str]] = {

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+FACTORS_VERSION = 2
+"""Raised with every change of what factors are made of the same moments and options."""
+
 
 class Feedback(NamedTuple):
     """How second moments are made fit to be factorized."""
