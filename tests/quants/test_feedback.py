@@ -217,7 +217,8 @@ def test_other_factors_have_another_version() -> None:
     rng = np.random.default_rng(5)
     correlations = (rng.uniform(-0.1, 0.1, 255 * 128) * (rng.random(255 * 128) < 0.1)).astype(np.float16)
     diag = rng.gamma(0.5, 1.0, 256).astype(np.float32)
-    found = [make_factors(correlations, diag, n, o)[0] for n in (16384, EXACT) for o in (Feedback(), Feedback(0.1, 0.5))]
+    ways = [(n, options) for n in (16384, EXACT) for options in (Feedback(), Feedback(0.1, 0.5))]
+    found = [make_factors(correlations, diag, *way)[0] for way in ways]
     digest = hashlib.sha256(np.concatenate(found).tobytes()).hexdigest()[:16]
     assert (FACTORS_VERSION, digest) == (2, "c8bf4c721ef45763")
 

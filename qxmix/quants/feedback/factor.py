@@ -28,7 +28,7 @@ TOKEN_FACTOR = 24.0
 """How many tokens of a text say as much as one independent sample would: neighbours are alike, and their tails heavy.
 
 On 16,384 tokens this takes 0.6 off the correlations of what enters ffn_down, 0.2 off what enters q, k, v, gate and up.
-With half of it eighteen of 2,190 tensors and types were more than 1 % worse on text far from the one measured.  A change
+With half of it 18 of 2,190 tensors and types were more than 1 % worse on text far from the one measured.  A change
 raises ``FACTORS_VERSION``.
 """
 
