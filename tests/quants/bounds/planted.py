@@ -69,7 +69,7 @@ def _store(array, index):
 def _store_bytes(array, index):
     packed = np.zeros(N, np.uint8)
     store_bytes(packed, np.int64(index), splat(_1))
-    return np.float32(packed.sum()) + array[0]
+    return np.float32(packed[0]) + array[0]
 
 
 @kernel
@@ -82,7 +82,7 @@ def _load_word(array, index):
 def _store_word(array, index):
     packed = np.zeros(N, np.uint8)
     store_word(packed, np.int64(index), np.uint32(1))
-    return np.float32(packed.sum()) + array[0]
+    return np.float32(packed[0]) + array[0]
 
 
 @kernel
