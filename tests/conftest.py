@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,10 @@ LONG = (
 
 ``test_contract`` and ``test_written_files`` compile the same kernels; side by side both compiled each of them.
 """
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As behind `&` in a script: processes that tests start and interrupt would be deaf to it, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
