@@ -104,7 +104,7 @@ class _Typing(typing.Context):  # type: ignore[misc]
     """Numba's knowledge of types, as far as kernels go."""
 
     def init(self) -> None:
-        self._found: dict[Any, tuple[Any, Any]] = {}
+        self._found: dict[Any, tuple[Any, Any, Any]] = {}
 
     def refresh(self) -> None:
         with target_override(NAME):
@@ -121,9 +121,13 @@ class _Typing(typing.Context):  # type: ignore[misc]
             return super().resolve_function_type(func, args, kws)
         # By identity: objects of one function are equal, but each knows only what it was itself asked.
         key = id(func), args
-        if key not in self._found:
-            self._found[key] = func, super().resolve_function_type(func, args, kws)
-        return self._found[key][1]
+        _, signature, code = self._found.get(key, (None, None, None))
+        # Numba's own target, whose functions share the templates, may have put its code in the place of that for here.
+        if signature is None or func.get_impl_key(signature) is not code:
+            signature = super().resolve_function_type(func, args, kws)
+            if signature is not None:
+                self._found[key] = func, signature, func.get_impl_key(signature)
+        return signature
 
 
 class _Context(cpu.CPUContext):  # type: ignore[misc]

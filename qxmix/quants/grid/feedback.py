@@ -188,6 +188,29 @@ def _choosing(*, n: int, block: int, even: bool, n_tried: int) -> Callable[..., 
     return choose
 
 
+def _putting(*, n: int, n_blocks: int, pack: PackGrid, nbytes: int) -> Callable[..., None]:
+    """Build what packs super-blocks of ``n_blocks`` blocks, with points of ``n`` weights."""
+    per_super, signs_per_super = SUPER_BLOCK // n, SUPER_BLOCK // GROUP
+
+    @kernel
+    def put(codes, chosen, signs, packed):
+        """Write all bytes but those of d."""
+        fresh, ls = np.zeros(nbytes, np.uint8), np.empty(n_blocks, np.uint8)
+        at, bits = np.empty(per_super, np.int32), np.empty(signs_per_super, np.uint8)
+        for k in range(packed.shape[0]):
+            for b in range(packed.shape[1] // nbytes):
+                for j in range(n_blocks):
+                    ls[j] = np.uint8(np.int32(codes[n_blocks * b + j, k]))
+                for g in range(per_super):
+                    at[g] = chosen[per_super * b + g, k]
+                for g in range(signs_per_super):
+                    bits[g] = signs[signs_per_super * b + g, k]
+                pack(fresh, 0, ls, at, bits)
+                packed[k, nbytes * b + _D_NBYTES : nbytes * (b + 1)] = fresh[_D_NBYTES:]
+
+    return put
+
+
 def grid_feedback(
     name: str, *, n: int, block: int, even: bool, n_tried: int, unit: float, encode: Encoder, pack: PackGrid,
     nbytes: int,
@@ -198,6 +221,7 @@ def grid_feedback(
     is decoded to ``d * unit * (2 c + 1)``.
     """
     choose, n_blocks = _choosing(n=n, block=block, even=even, n_tried=n_tried), SUPER_BLOCK // block
+    put = _putting(n=n, n_blocks=n_blocks, pack=pack, nbytes=nbytes)
     per_super, signs_per_super = SUPER_BLOCK // n, SUPER_BLOCK // GROUP
 
     @kernel
@@ -223,22 +247,6 @@ def grid_feedback(
                 for j in range(n_blocks):
                     code = row[nbytes * b + place[0, j]] >> place[1, j]
                     codes[n_blocks * b + j, k] = np.float32(np.int32(code & _TOP_CODE))
-
-    @kernel
-    def put(codes, chosen, signs, packed):
-        """Write all bytes but those of d."""
-        fresh, ls = np.zeros(nbytes, np.uint8), np.empty(n_blocks, np.uint8)
-        at, bits = np.empty(per_super, np.int32), np.empty(signs_per_super, np.uint8)
-        for k in range(packed.shape[0]):
-            for b in range(packed.shape[1] // nbytes):
-                for j in range(n_blocks):
-                    ls[j] = np.uint8(np.int32(codes[n_blocks * b + j, k]))
-                for g in range(per_super):
-                    at[g] = chosen[per_super * b + g, k]
-                for g in range(signs_per_super):
-                    bits[g] = signs[signs_per_super * b + g, k]
-                pack(fresh, 0, ls, at, bits)
-                packed[k, nbytes * b + _D_NBYTES : nbytes * (b + 1)] = fresh[_D_NBYTES:]
 
     def encode_rows(rows: Rows, columns: Columns, factors: Factors, packed: Packed, search: int) -> None:
         encode(rows, columns, packed, search)
