@@ -11,8 +11,8 @@ from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from qxmix.execute import stop
 from qxmix.execute.death import Death, how_it_ended
+from qxmix.parent import end_with_parent
 
 DEATH_TIMEOUT = 1.0
 """Seconds in which a broken executor has terminated its processes."""
@@ -55,20 +55,18 @@ class _Worker(SpawnProcess):
     """A process that is deaf to Ctrl-C from its first moment: one that still imports would print a traceback of it."""
 
     def start(self) -> None:
-        with _interrupts_held():
+        _start_tracker()  # before: where that starts it lets Ctrl-C through again
+        with _held("SIGINT"):
             super().start()
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Hold back Ctrl-C in this thread, and in what it starts until that says otherwise."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows: its workers' consoles are told apart by no mask
+def _held(name: str) -> Iterator[None]:
+    """Hold back a signal in this thread, and in what it starts until that says otherwise; not on Windows."""
+    if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    from multiprocessing import resource_tracker  # noqa: PLC0415 - not on Windows
-
-    resource_tracker.ensure_running()  # before: where it starts it lets the signals through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {getattr(signal, name)})
     try:
         yield
     finally:
@@ -76,7 +74,7 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _start_tracker() -> None:
-    """Start Python's process that minds what executors share, deaf to a terminal that is closed.
+    """Have Python's process that minds what executors share, deaf to a terminal that is closed.
 
     It is deaf to Ctrl-C and SIGTERM by itself.  Killed by SIGHUP, which the whole group gets, it is started anew, knows
     of nothing, and prints a traceback of each thing that it is told to drop.
@@ -85,11 +83,8 @@ def _start_tracker() -> None:
         return
     from multiprocessing import resource_tracker  # noqa: PLC0415 - not on Windows
 
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-    try:
+    with _held("SIGHUP"):
         resource_tracker.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _exit_code(process: BaseProcess) -> int | None:
@@ -108,4 +103,4 @@ def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    stop.end_with_parent()
+    end_with_parent()

@@ -38,11 +38,6 @@ def forget(run: str) -> None:
     _stopped.discard(run)
 
 
-def end_with_parent() -> None:
-    """In a worker process: end when the parent is gone."""
-    threading.Thread(target=_follow_parent, daemon=True).start()
-
-
 def check(run: str) -> None:
     """Raise :class:`Stopped` if the apply called ``run`` is to stop."""
     if run in _stopped:
@@ -70,14 +65,3 @@ def step() -> None:
     """Raise :class:`Stopped` in a task of :func:`threads` that nobody waits for any more."""
     if _here.over.is_set():
         raise Stopped
-
-
-def _follow_parent() -> None:
-    # A worker of a parent that was killed would wait for work for ever, and hold the terminal.
-    import multiprocessing as mp  # noqa: PLC0415
-    import os  # noqa: PLC0415
-
-    parent = mp.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from importlib import import_module
 from typing import Any, Protocol, TypeVar
 
@@ -31,7 +32,12 @@ NO_WORKERS_SECONDS = 60.0
 """How long a cluster may be without a worker, where one that dies is mostly started anew within seconds."""
 
 
-_NO_WORKERS = "has had no workers"
+class _Fault(Enum):
+    """What a scheduler may lack, and what to do then."""
+
+    ANSWER = "has not answered", "once it works, --resume goes on"
+    WORKERS = "has had no workers", "start some, and go on with --resume"
+    RESULTS = "has had nothing to do and has not given all results", "once it works, --resume goes on"
 
 
 class _Client(Protocol):
@@ -167,30 +173,30 @@ class _Watch:
 
     def __init__(self, address: str, client: _Client) -> None:
         self._address, self._client = address, client
-        self._fault, self._since = "", 0.0
+        self._fault: _Fault | None = None
+        self._since = 0.0
 
     def look(self) -> None:
         """Raise a RunError where there has been nobody to wait for since long."""
         before, self._fault = self._fault, self._found()
         now = time.monotonic()
-        if not self._fault or self._fault != before:
+        if self._fault is None or self._fault is not before:
             self._since = now
         elif now - self._since >= NO_WORKERS_SECONDS:
-            text = f"the Dask scheduler at {self._address} {self._fault} for {NO_WORKERS_SECONDS:.0f} s"
-            if self._fault == _NO_WORKERS:
-                raise RunError(f"{text}; what is done is kept: start some, and go on with --resume")
-            raise RunError(f"{text}; what is done is kept, and once it works, --resume goes on")
+            what, advice = self._fault.value
+            text = f"the Dask scheduler at {self._address} {what} for {NO_WORKERS_SECONDS:.0f} s"
+            raise RunError(f"{text}; what is done is kept: {advice}")
 
-    def _found(self) -> str:
-        """What is wrong; empty where nothing is."""
+    def _found(self) -> _Fault | None:
+        """What is wrong; None where nothing is."""
         try:
             there, busy = self._client.nthreads(), self._client.processing()
         except Exception:  # noqa: BLE001 - Dask's own, the system's, asyncio's
-            return "has not answered"
+            return _Fault.ANSWER
         if not there:
-            return _NO_WORKERS
+            return _Fault.WORKERS
         # A result that breaks off on its way here, as where the scheduler is started anew, ends no future.
-        return "" if any(busy.values()) else "has had nothing to do and has not given all results"
+        return None if any(busy.values()) else _Fault.RESULTS
 
 
 def _from_callable(spec: str) -> Executor:

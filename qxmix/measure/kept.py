@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,19 +11,16 @@ import numpy as np
 
 from qxmix.container.model import ModelHeader
 from qxmix.errors import Problem
-from qxmix.execute import digests
+from qxmix.execute import digests, stop
 from qxmix.execute.result import OnProgress, Progress
 from qxmix.execute.source import Source
-from qxmix.measure.lattice import ROUNDING, distances, fit, leaf_data, room_of
+from qxmix.measure.lattice import ROUNDING, distances, fit, last_places, leaf_data, room_of
 from qxmix.measurement.lattice import Kept, Lattice, expected_of
 from qxmix.plan import Plan
 from qxmix.planning.lattice import how_kept
 from qxmix.planning.silence import is_silenced
 from qxmix.processors import n_processors
 from qxmix.quants.codec import Rows
-
-_UNIT = 2.0**-8
-"""A unit in the last place of a bfloat16, as a share of the power of two above it."""
 
 
 class _Leaf(NamedTuple):
@@ -69,13 +65,12 @@ def kept_of(
         n_lost = sum(leaf.n_lost for leaf in leaves)
         return Kept(lattice, to.type, of.n_weights, n_lost, steps, None if lattice.minimum else units, meant)
 
-    with ThreadPoolExecutor(n_workers or n_processors()) as pool:
-        looked_at = []
-        total = sum(models[lattice.tensor].nbytes for lattice in found)
-        for lattice, one in zip(found, pool.map(kept, found), strict=True):
+    looked_at, done, total = [], 0, sum(models[lattice.tensor].nbytes for lattice in found)
+    with stop.threads(n_workers or n_processors()) as pool:
+        for one in pool.map(kept, found):
             looked_at.append(one)
-            done = sum(models[k.lattice.tensor].nbytes for k in looked_at)
-            on_progress(Progress("lattice", done, total, lattice.tensor))
+            done += models[one.lattice.tensor].nbytes
+            on_progress(Progress("lattice", done, total, one.lattice.tensor))
     return tuple(looked_at)
 
 
@@ -112,6 +107,5 @@ def _leaf(x: Rows, back: Rows, lattice: Lattice, rounding: tuple[float, float] |
     n_lost = int((far > room_of(x, found, width, rounding[0])).sum())
     step = np.repeat(found.d, width).reshape(x.shape)
     steps = np.divide(far, step, out=np.zeros_like(far), where=step > 0.0)
-    unit = np.ldexp(_UNIT, np.frexp(x.astype(np.float64))[1])
-    units = np.divide(far, unit, out=np.zeros_like(far), where=x != 0.0)
+    units = np.divide(far, last_places(x), out=np.zeros_like(far), where=x != 0.0)
     return _Leaf(n_lost, float(steps.max(initial=0.0)), float(units.max(initial=0.0)))

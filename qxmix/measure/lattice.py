@@ -25,7 +25,7 @@ from qxmix.execute import digests, stop
 from qxmix.execute.sample import Rows as Piece
 from qxmix.execute.sample import sample_rows
 from qxmix.execute.source import Source
-from qxmix.measurement.lattice import Lattice
+from qxmix.measurement.lattice import GROUPS, LEAST_BITS, MAX_BITS, Lattice
 from qxmix.quants import Engine, codec_of, get
 from qxmix.quants.codec import SEARCHES, Rows
 from qxmix.quants.lattice import fit_groups
@@ -35,10 +35,6 @@ Floats = NDArray[np.float64]
 ROUNDING = {"BF16": (2.0**-8, 2.0**-134), "F16": (2.0**-11, 2.0**-25), "F32": (2.0**-22, 2.0**-150)}
 """Largest error of storing a weight: as a share of it, and where it is subnormal.  A float32 may be a rounded product
 of a rounded scale, hence some more than half a unit."""
-MAX_BITS = 8
-LEAST_BITS = 2
-GROUPS = (0, 256, 128, 64, 32)
-"""Adjacent weights of a row that share a scale, the most first; 0: the row."""
 SIGNIFICANT = -100.0
 """Logarithm of the chance below which a fit is none."""
 _OF_A_GROUP = -3.0
@@ -191,7 +187,7 @@ def _keeps(name: str, x: Rows, found: Fit, width: int, share: float) -> bool:
     codec.decode(packed, back)
     room = room_of(x, found, width, share)
     if name in _SCALES_ROUNDED:
-        room = np.minimum(room, _NEAR * np.ldexp(ROUNDING["BF16"][0], np.frexp(x)[1]))
+        room = np.minimum(room, _NEAR * last_places(x))
     return bool((distances(x, back) <= room).all())
 
 
@@ -199,6 +195,12 @@ def distances(x: Rows, back: Rows) -> Floats:
     """How far each weight of ``x`` is from what was decoded, in float64."""
     far: Floats = np.abs(back.astype(np.float64) - x)
     return far
+
+
+def last_places(x: Rows) -> Floats:
+    """A unit in the last place of each weight as a bfloat16; of 0 what does not matter."""
+    units: Floats = np.ldexp(ROUNDING["BF16"][0], np.frexp(x.astype(np.float64))[1])
+    return units
 
 
 def room_of(x: Rows, found: Fit, width: int, share: float) -> Floats:

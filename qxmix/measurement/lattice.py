@@ -15,7 +15,9 @@ from qxmix.errors import ModelFileError
 from qxmix.quants import find
 
 VERSION = 3
-_BITS, _GROUPS = range(2, 9), {0, 32, 64, 128, 256}
+LEAST_BITS, MAX_BITS = 2, 8
+GROUPS = (0, 256, 128, 64, 32)
+"""Adjacent weights of a row that share a scale, the most first; 0: the row."""
 
 
 class Lattice(NamedTuple):
@@ -156,7 +158,7 @@ def _other_weights(found: tuple[Lattice, ...], header: ModelHeader) -> str:
 def _lattice(data: dict[str, Any]) -> Lattice:
     lattice = Lattice(**data)
     numbers = type(lattice.bits) is type(lattice.group) is int and isinstance(lattice.minimum, bool)
-    whole = numbers and lattice.bits in _BITS and lattice.group in _GROUPS
+    whole = numbers and LEAST_BITS <= lattice.bits <= MAX_BITS and lattice.group in GROUPS
     kept = lattice.why is None and isinstance(lattice.type, str) and find(lattice.type) is not None
     known = kept or (lattice.type is None and isinstance(lattice.why, str))
     texts = lattice.tensor, lattice.sha256, lattice.spots_sha256

@@ -1,7 +1,7 @@
 """A target of numba's for kernels alone: what numba knows there, and what of its code LLVM makes machine code of.
 
-Numba's own target is left as it is for whatever else a process compiles.  Where this one differs saves half of the
-processor time that the first use of Q4_K took:
+Numba's own target is left as it is for whatever else a process compiles.  Where this one differs saves a
+quarter of the processor time that the first use of Q4_K took:
 
 * Of a function that kernels call nothing is wanted but its text for LLVM, which goes into each of them.  Numba makes
   machine code of it, too, that nobody runs.  It is optimized before, all the same: without that another 1.5 s could be

@@ -262,8 +262,8 @@ class Told:
     ("look", "told"),
     [
         ({}, "has had no workers for 60 s; what is done is kept: start some"),
-        ({"w": []}, "has had nothing to do and has not given all results for 60 s; what is done is kept, and once"),
-        (None, "has not answered for 60 s; what is done is kept, and once it works, --resume goes on"),
+        ({"w": []}, "has had nothing to do and has not given all results for 60 s; what is done is kept: once"),
+        (None, "has not answered for 60 s; what is done is kept: once it works, --resume goes on"),
     ],
 )
 def test_a_scheduler_with_which_nothing_goes_on_is_told(

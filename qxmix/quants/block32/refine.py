@@ -43,11 +43,17 @@ class Refine(Protocol):
 
 
 @inlined
+def _unit_of(value):
+    """A unit in the last place of a bfloat16 of its size."""
+    return max(float_of(bits_of(value) & np.uint32(0x7F800000)) * _UNIT, _TINY)
+
+
+@inlined
 def load_block(flat, of, x, unit):
     """Copy 32 weights, and their units beside them."""
     for e in range(BLOCK):
         x[e] = flat[of + e]
-        unit[e] = max(float_of(bits_of(x[e]) & np.uint32(0x7F800000)) * _UNIT, _TINY)
+        unit[e] = _unit_of(x[e])
 
 
 @inlined
@@ -55,7 +61,7 @@ def load_lane(blocks, k, x, unit):
     """The same of lane ``k`` of ``blocks`` (32, LANES)."""
     for e in range(BLOCK):
         x[e] = blocks[e, k]
-        unit[e] = max(float_of(bits_of(x[e]) & np.uint32(0x7F800000)) * _UNIT, _TINY)
+        unit[e] = _unit_of(x[e])
 
 
 @inlined
