@@ -11,6 +11,7 @@ import numpy as np
 import qxmix
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 N_EMBD, N_FF, N_VOCAB = 2048, 8192, 320
@@ -19,7 +20,7 @@ POOL = 1 << 24
 
 
 def make_model(path: Path, n_layers: int) -> Path:
-    """Write an F16 model; a layer has 134 MB."""
+    """Write an F16 model tensor by tensor; a layer has 134 MB."""
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_block_count(n_layers)
     writer.add_embedding_length(N_EMBD)
@@ -36,29 +37,37 @@ def make_model(path: Path, n_layers: int) -> Path:
     rng = np.random.default_rng(3)
     pool = (0.02 * rng.standard_t(5, POOL)).astype(np.float16)
 
-    def add(name: str, n_cols: int, n_rows: int) -> None:
-        data = np.resize(np.roll(pool, int(rng.integers(POOL))), n_cols * n_rows)
-        writer.add_tensor(f"{name}.weight", data.reshape(n_rows, n_cols))
-
-    def add_norm(name: str) -> None:
-        writer.add_tensor(f"{name}.weight", np.ones(N_EMBD, np.float32))
-
-    add("token_embd", N_EMBD, N_VOCAB)
-    add_norm("output_norm")
-    add("output", N_EMBD, N_VOCAB)
-    for i in range(n_layers):
-        add_norm(f"blk.{i}.attn_norm")
-        add_norm(f"blk.{i}.ffn_norm")
-        for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
-            add(f"blk.{i}.{name}", N_EMBD, N_EMBD)
-        add(f"blk.{i}.ffn_gate", N_EMBD, N_FF)
-        add(f"blk.{i}.ffn_up", N_EMBD, N_FF)
-        add(f"blk.{i}.ffn_down", N_FF, N_EMBD)
+    tensors = dict(_shapes(n_layers))
+    for name, shape in tensors.items():
+        dtype = np.dtype(np.float16 if len(shape) > 1 else np.float32)
+        writer.add_tensor_info(f"{name}.weight", shape, dtype, int(np.prod(shape)) * dtype.itemsize)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
+    writer.write_ti_data_to_file()
+    for shape in tensors.values():
+        if len(shape) > 1:
+            data = np.resize(np.roll(pool, int(rng.integers(POOL))), shape)
+        else:
+            data = np.ones(shape, np.float32)
+        writer.write_tensor_data(data)
     writer.close()
     return path
+
+
+def _shapes(n_layers: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The tensors in the order of the file; a vector is a norm."""
+    square, wide = (N_EMBD, N_EMBD), (N_FF, N_EMBD)
+    yield "token_embd", (N_VOCAB, N_EMBD)
+    yield "output_norm", (N_EMBD,)
+    yield "output", (N_VOCAB, N_EMBD)
+    for i in range(n_layers):
+        for name in ("attn_norm", "ffn_norm"):
+            yield f"blk.{i}.{name}", (N_EMBD,)
+        for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
+            yield f"blk.{i}.{name}", square
+        yield f"blk.{i}.ffn_gate", wide
+        yield f"blk.{i}.ffn_up", wide
+        yield f"blk.{i}.ffn_down", wide[::-1]
 
 
 def make_imatrix(path: Path, model: Path) -> None:
