@@ -46,9 +46,12 @@ _N_ROWS = 64
 _NEAR = 0.65
 """Units in the last place of a stored weight within which it comes back where multiples of 8 bits lie that close."""
 
-_TYPES = {"TQ1_0": 1, "TQ2_0": 1, "Q3_K": 4, "Q4_0": 8, "Q5_0": 16, "Q6_0": 32, "Q6_K": 32, "Q8_0": 127}
+_TYPES = {
+    "IQ1_BN": 1, "TQ1_0": 1, "IQ2_BN": 1, "TQ2_0": 1, "Q3_K": 4, "MXFP4": 12, "Q4_0": 8, "Q5_0": 16, "Q6_0": 32,
+    "Q6_K": 32, "Q8_0": 127,
+}  # fmt: skip
 """Types that are tried for multiples of a scale, the smallest first, and how far from zero their levels go."""
-_SCALES_ROUNDED = ("Q3_K", "Q6_K")
+_SCALES_ROUNDED = ("Q3_K", "MXFP4", "Q6_K")
 """Those of them that round the scales of blocks: by so much that integers of few bits come out, and no weight near."""
 _TYPES_WITH_MINIMUM = ("Q4_1", "Q5_1", "Q8_0")
 _MOST_WITH_MINIMUM = 5

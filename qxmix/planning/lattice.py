@@ -13,6 +13,8 @@ from qxmix.quants import get
 
 _MOST_BITS = {False: {"Q4_0": 4, "Q5_0": 5, "Q6_0": 6, "Q8_0": 8}, True: {"Q4_1": 4, "Q5_1": 5}}
 """Types that hold what a smaller one does, with a minimum or without: each 32 weights have a half of their own."""
+_TERNARY = {"IQ1_BN": ("TQ1_0", "IQ2_BN", "TQ2_0"), "TQ1_0": ("TQ2_0",), "IQ2_BN": ("TQ2_0",)}
+"""Larger ones for what has the levels -1, 0 and 1, by the smallest: the names with BN have one scale per row."""
 
 
 def with_lattices(plan: Plan, lattices: Iterable[Lattice]) -> Plan:
@@ -53,7 +55,8 @@ def _keeps(tensor: PlannedTensor, lattice: Lattice, keeper: str) -> bool:
         return False
     name = kind.base or kind.name
     larger = name in _MOST_BITS[lattice.minimum] and kind.bpw > get(keeper).bpw
-    if name != keeper and not (larger and lattice.bits <= _MOST_BITS[lattice.minimum][name]):
+    larger = larger and lattice.bits <= _MOST_BITS[lattice.minimum][name]
+    if name != keeper and not larger and name not in _TERNARY.get(keeper, ()):
         return False
     if kind.heeds("exhaustive"):
         return tensor.search == "exhaustive"

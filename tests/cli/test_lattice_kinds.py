@@ -42,8 +42,17 @@ KEEPERS = {2: "Q4_0", 3: "Q4_0", 4: "Q4_0", 5: "Q5_0", 6: "Q6_0", 7: "Q8_0", 8: 
 WITH_MINIMUM = {2: "Q4_1", 3: "Q4_1", 4: "Q4_1", 5: "Q5_1", 6: "", 7: "", 8: ""}
 SUPER = 256
 """From here on scales of Q3_K are all the same, so that it keeps 2 and 3 bits."""
+
+
+def keeper_of(bits: int, group: int, minimum: bool, of_any_scale: str) -> str:
+    """The one for ik_llama.cpp; numbers of 2 bits are -1, 0 and 1 here."""
+    if minimum or bits > 3 or group < SUPER:
+        return of_any_scale
+    return "IQ1_BN" if bits == 2 and group == N_COLS else "Q3_K"
+
+
 KINDS = [
-    Kind(bits, group, minimum, "Q3_K" if bits <= 3 and group >= SUPER and not minimum else keeper)
+    Kind(bits, group, minimum, keeper_of(bits, group, minimum, keeper))
     for minimum, keepers in ((False, KEEPERS), (True, WITH_MINIMUM))
     for bits, keeper in keepers.items()
     for group in (32, 64, 128, 256, N_COLS)
@@ -148,3 +157,58 @@ def test_why_nothing_is_named(tmp_path: Path) -> None:
         (None, "rows of 40 weights are no whole blocks of 32"),
         ("Q8_0", None),
     ]
+
+
+FLOATS_OF_4_BITS = np.array([0, 1, 2, 3, 4, 6, 8, 12])
+"""Levels of MXFP4, in halves of the scale."""
+
+
+def run_of(recipe: Path, model: Path, output: Path, name: str, target: str) -> NDArray[np.float32]:
+    """The only tensor of a model, all of it in a type."""
+    recipe.write_text(f"qxmix: 1\ntarget: {target}\nfallback: error\ndefault: {name}\n")
+    qxmix("apply", recipe, model, "-o", output)
+    (tensor,) = read_header(output).tensors
+    data = np.fromfile(output, np.uint8, tensor.nbytes, offset=tensor.offset)
+    return dequantize(data, tensor.type, N_COLS)
+
+
+@pytest.mark.parametrize("powers", [True, False])
+def test_floats_of_4_bits_are_kept_by_their_own_type(powers: bool, tmp_path: Path) -> None:
+    """MXFP4 stored as floats comes back to the bit; with scales that are no powers of two it is too coarse."""
+    rng = np.random.default_rng(11)
+    shape = N_ROWS, N_COLS // 32, 32
+    q = rng.choice(FLOATS_OF_4_BITS, shape) * rng.choice([-1, 1], shape)
+    q[0, 0], q[1, 0], q[2, 0] = 0, np.clip(q[1, 0], -3, 3), np.clip(q[2, 0], -1, 1)
+    d = 2.0 ** rng.integers(-12, -3, (*shape[:2], 1))
+    x = (q * (d if powers else d * rng.uniform(1, 2, d.shape))).reshape(N_ROWS, N_COLS).astype(np.float16)
+    model, found = tmp_path / "m.gguf", tmp_path / "l.json"
+    write_model(model, {"blk.0.ffn_up.weight": x})
+    shown = qxmix("inspect", model, "--lattice", "-o", found)
+    (told,) = json.loads(found.read_text())["tensors"]
+    assert (told["type"], told["group"]) == ("MXFP4" if powers else "Q5_0", 32)
+    assert ("type: mxfp4}" in shown) == powers
+    if powers:
+        back = run_of(tmp_path / "r.yaml", model, tmp_path / "o.gguf", "mxfp4", "any")
+        np.testing.assert_array_equal(back.reshape(x.shape), x)
+        assert "lattice-lost" not in qxmix("plan", tmp_path / "r.yaml", model, "--lattice", found)
+
+
+@pytest.mark.parametrize(
+    ("target", "keeper", "also"),
+    [("ik_llama.cpp", "IQ1_BN", "IQ2_BN"), ("llama.cpp", "TQ1_0", "TQ2_0"), (None, "IQ1_BN", "TQ2_0")],
+)
+def test_ternary_rows_are_kept_by_types_with_three_levels(
+    target: str | None, keeper: str, also: str, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(12)
+    x = rng.integers(-1, 2, (N_ROWS, N_COLS)) * rng.uniform(0.01, 0.03, (N_ROWS, 1)).astype(np.float16)
+    model, found, recipe = tmp_path / "m.gguf", tmp_path / "l.json", tmp_path / "r.yaml"
+    write_model(model, {"blk.0.ffn_up.weight": x.astype(np.float16)})
+    qxmix("inspect", model, "--lattice", "-o", found, *(("--target", target) if target else ()))
+    (told,) = json.loads(found.read_text())["tensors"]
+    assert (told["type"], told["group"]) == (keeper, 0)
+    for name in (keeper, also):
+        loaded_by = "ik_llama.cpp" if name.endswith("BN") else "llama.cpp"
+        back = run_of(recipe, model, tmp_path / f"{name}.gguf", name.lower(), loaded_by)
+        np.testing.assert_array_equal(back.reshape(x.shape), x.astype(np.float16))
+        assert "lattice-lost" not in qxmix("plan", recipe, model, "--lattice", found)
