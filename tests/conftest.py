@@ -5,11 +5,18 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from qxmix.demo import make_demo_imatrix, make_demo_model
+from qxmix.quants import machine_code
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from qxmix.quants.compiler import Compiled
 
 TESTS = Path(__file__).parent
 
@@ -43,6 +50,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return LONG.index(name) if long else len(LONG), item.get_closest_marker("slow") is not None
 
     items.sort(key=key)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def every_kernel_is_kept() -> Iterator[None]:
+    """Fail where a kernel of the package calls what its file cannot refer to: every process would compile it anew."""
+    keep = machine_code.keep
+
+    def checked(path: Path, kinds: tuple[str, ...], compiled: Compiled) -> Callable[..., None] | None:
+        made = keep(path, kinds, compiled)
+        assert made is not None or not compiled.symbol.startswith("_ZN5qxmix"), f"{compiled.symbol} is not kept"
+        return made
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(machine_code, "keep", checked)
+        yield
 
 
 @pytest.fixture(scope="session")

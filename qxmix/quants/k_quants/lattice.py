@@ -152,7 +152,8 @@ def _common(x, unit, q, steps, nmax, most, levels):
             half, far = _half_for(x, unit, own, tried, least)
             if half > _0:
                 least, best = far, half
-                levels[:] = tried
+                for j in range(N_BLOCKS):
+                    levels[j] = tried[j]
             if least <= _CLOSE:
                 break
         if best > _0:
@@ -162,7 +163,10 @@ def _common(x, unit, q, steps, nmax, most, levels):
 
 @kernel
 def find_lattices(x, nmax, most, told, levels):
-    """Halves ``told`` (LANES,), 0 for super-blocks on no such lattice, and for the others the blocks' ``levels``."""
+    """Halves ``told`` (LANES,), 0 for super-blocks on no such lattice, and for the others the blocks' ``levels``.
+
+    Element by element, here and above: numba's assignment to a slice can raise, and no kernel that can is kept.
+    """
     lane, unit, q = np.empty(SUPER, np.float32), np.empty(SUPER, np.float32), np.empty(SUPER, np.float32)
     line, beside, steps = np.zeros(LINE, np.float32), np.empty(LINE, np.float32), np.empty(N_BLOCKS, np.float64)
     own = np.empty(N_BLOCKS, np.float32)
@@ -174,14 +178,15 @@ def find_lattices(x, nmax, most, told, levels):
                 lane[BLOCK * j + e] = x[BLOCK * j + e, k]
                 line[e] = lane[BLOCK * j + e]
             load_block(line, 0, line, beside)
-            unit[part] = beside[:BLOCK]
+            for e in range(BLOCK):
+                unit[BLOCK * j + e] = beside[e]
             steps[j] = _step_of(line, beside, nmax, q[part])
             if not abs(steps[j]) < np.inf:
                 break
         if abs(steps[j]) < np.inf:
             told[k] = _common(lane, unit, q, steps, nmax, most, own)
-            if told[k] > _0:
-                levels[:, k] = own
+            for j in range(N_BLOCKS if told[k] > _0 else 0):
+                levels[j, k] = own[j]
 
 
 @spliced
