@@ -9,7 +9,7 @@ from gguf import quants as gguf_quants
 from qxmix.quants import QUANT_TYPES, get
 from qxmix.quants.api import dequantize, quantize
 from qxmix.quants.interleaved import q8_rows, rows_32, rows_grid, rows_k, rows_levels
-from qxmix.quants.interleaved.interleave import _unweave, _weave
+from qxmix.quants.interleaved.interleave import _shape, _unweave, _weave
 from qxmix.quants.interleaved.moves import Unit, fewest_moves
 from tests.quants.naive import rows as naive
 
@@ -52,7 +52,7 @@ def test_any_bytes_survive_weaving_and_unweaving(unit: Unit, n_units: int) -> No
     moves, weave = fewest_moves(unit)
     plain = np.random.default_rng(4).integers(0, 256, (3 * unit.n_rows, unit.meta_nbytes + n_units * unit.nbytes))
     data, back = plain.astype(np.uint8), np.empty(plain.shape, np.uint8)
-    shape = unit.n_rows, unit.nbytes, unit.meta_nbytes, moves.lead, moves.n_words
+    shape = _shape(unit, moves)
     _weave(data, shape, weave.runs, weave.parts, weave.sources, weave.targets)
     assert (data != plain).any()
     _unweave(data, back, shape, moves.unweave, moves.n_whole)

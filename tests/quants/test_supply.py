@@ -1,4 +1,4 @@
-"""Where kernels come from when several threads ask at once."""
+"""Where kernels come from: when several threads ask at once, and whether what they are given needs numba."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from qxmix.quants import compiler, machine_code, supply
+from qxmix.quants.warmup import Kernel, every_kernel, run
 
 if TYPE_CHECKING:
-    import pytest
+    from collections.abc import Iterator
 
 
 def test_each_thread_keeps_the_code_of_its_own_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,3 +37,52 @@ def test_each_thread_keeps_the_code_of_its_own_arguments(tmp_path: Path, monkeyp
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda i: supply.this_processor(kernel, (f"kind {i}",), (i,)), range(4)))
     assert kept == {f"kind {i}": f"({i},)".encode() for i in range(4)}
+
+
+@pytest.fixture
+def kinds_given(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[supply.Kinds | None]]:
+    """What kernels are called with."""
+    given: list[supply.Kinds | None] = []
+    kinds = machine_code.kinds
+
+    def told(arguments: tuple[object, ...]) -> supply.Kinds:
+        given.append(kinds(arguments))
+        return given[-1] or ("numba",)
+
+    monkeypatch.setattr(machine_code, "kinds", told)
+    token = supply.SOURCE.set(lambda *_: lambda *_: None)
+    yield given
+    supply.SOURCE.reset(token)
+
+
+PLAIN = [kernel for kernel in every_kernel() if not kernel.type.endswith("_KT")]
+
+
+@pytest.mark.parametrize("kernel", PLAIN, ids=lambda k: f"{k.type}-{k.direction}")
+def test_no_kernel_is_given_what_needs_numba(kernel: Kernel, kinds_given: list[supply.Kinds | None]) -> None:
+    """Else its type's first use loads numba each time, 1 s, and no wheel of all kernels can be made.
+
+    Nothing is compiled: what a kernel of these types leaves has no say in what others are called with.
+    """
+    run(kernel)
+    assert kinds_given
+    assert None not in kinds_given
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["IQ1_KT", "IQ2_KT", "IQ3_KT", "IQ4_KT"])
+def test_no_kernel_of_trellises_is_given_what_needs_numba(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What these find is what others are called with."""
+    given: list[supply.Kinds | None] = []
+    kinds = machine_code.kinds
+
+    def told(arguments: tuple[object, ...]) -> supply.Kinds | None:
+        given.append(kinds(arguments))
+        return given[-1]
+
+    monkeypatch.setattr(machine_code, "kinds", told)
+    for kernel in every_kernel():
+        if kernel.type == name:
+            run(kernel)
+    assert given
+    assert None not in given

@@ -35,8 +35,10 @@ from qxmix.quants.jit import inlined, kernel
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
+
     from qxmix.quants.codec import Columns, Decoder, Packed, Rows
-    from qxmix.quants.interleaved.moves import Unit
+    from qxmix.quants.interleaved.moves import Moves, Unit
 
 RowsEncoder = TypeVar("RowsEncoder", Encoder, ScaledEncoder)
 
@@ -93,11 +95,10 @@ def _weave_bits(words, parts):
 def _weave(data, shape, runs, parts, sources, targets):
     """Turn plain rows ``data`` (n, row_nbytes) into interleaved ones, in place.
 
-    ``shape`` is (rows of a group, bytes of a row's part of a unit, meta bytes, ``lead``, words of a part); the rest are
-    the fields of ``Weave``.  Words of the padded plain form are read where they stand: what they hold of their
-    neighbours no move takes.
+    ``shape`` is what ``_shape`` tells; the rest are the fields of ``Weave``.  Words of the padded plain form are read
+    where they stand: what they hold of their neighbours no move takes.
     """
-    n_rows, nbytes, meta, lead, n_words = shape
+    n_rows, nbytes, meta, lead, n_words = shape[0], shape[1], shape[2], shape[3], shape[4]
     row_nbytes, flat = data.shape[1], flattened(data)
     n_units, n_sources = (row_nbytes - meta) // nbytes, len(sources)
     # A word more on either side; and rows of 4096 bytes would all lie in the same few lines of the cache.
@@ -129,7 +130,7 @@ def _weave(data, shape, runs, parts, sources, targets):
 @kernel
 def _unweave(packed, data, shape, moves, n_whole):
     """Turn interleaved rows into plain ``data`` (n, row_nbytes); ``shape`` as for ``_weave``."""
-    n_rows, nbytes, meta, lead, n_words = shape
+    n_rows, nbytes, meta, lead, n_words = shape[0], shape[1], shape[2], shape[3], shape[4]
     row_nbytes, flat, to = data.shape[1], flattened(packed), flattened(data)
     n_units = (row_nbytes - meta) // nbytes
     moves = moves.copy()
@@ -169,6 +170,14 @@ def _find_degenerate(rows, columns, block, found):
             found[r, b] = not ((ww > least) & (xx > least) & (wx > least))
 
 
+def _shape(unit: Unit, moves: Moves) -> NDArray[np.int64]:
+    """Rows of a group, bytes of a row's part of a unit, meta bytes, ``lead``, words of a part.
+
+    An array, as kernels need numba for a tuple, compiled or not: 1 s in every process.
+    """
+    return np.array([unit.n_rows, unit.nbytes, unit.meta_nbytes, moves.lead, moves.n_words], np.int64)
+
+
 def _encode_cleaned(
     encode: Callable[..., None], block: int, rows: Rows, columns: Columns, packed: Packed, given: float
 ) -> None:
@@ -177,7 +186,7 @@ def _encode_cleaned(
     ik_llama.cpp does that for its interleaved types and not for their plain types.  It matters where a block is all but
     zero: its bytes differ, its weights hardly.
     """
-    found = np.empty((len(rows), len(columns) // block), np.bool_)
+    found = np.empty((len(rows), len(columns) // block), np.uint8)
     _find_degenerate(rows, columns, block, found)
     if not found.any():
         encode(rows, columns, packed, given)
@@ -186,7 +195,7 @@ def _encode_cleaned(
     bounds = [0, *(np.flatnonzero((found[1:] != found[:-1]).any(axis=1)) + 1), len(rows)]
     for first, last in pairwise(bounds):
         cleaned = columns.copy()
-        cleaned.reshape(-1, block)[found[first]] = _TINY
+        cleaned.reshape(-1, block)[found[first] != 0] = _TINY
         encode(rows[first:last], cleaned, packed[first:last], given)
 
 
@@ -195,7 +204,7 @@ def interleaved_decoder(plain: Decoder, unit: Unit) -> Decoder:
 
     def decode(packed: Packed, rows: Rows) -> None:
         moves, _ = fewest_moves(unit)
-        shape = unit.n_rows, unit.nbytes, unit.meta_nbytes, moves.lead, moves.n_words
+        shape = _shape(unit, moves)
         unwoven = np.empty((min(STEP_ROWS, len(rows)), packed.shape[1]), np.uint8)
         for first in range(0, len(rows), STEP_ROWS):
             part = packed[first : first + STEP_ROWS]
@@ -219,8 +228,7 @@ def interleaved(base: Codec, unit: Unit, *, clean: int = 0) -> Codec:
             else:
                 plain(rows, columns, packed, given)
             moves, weave = fewest_moves(unit)
-            shape = unit.n_rows, unit.nbytes, unit.meta_nbytes, moves.lead, moves.n_words
-            _weave(packed, shape, weave.runs, weave.parts, weave.sources, weave.targets)
+            _weave(packed, _shape(unit, moves), weave.runs, weave.parts, weave.sources, weave.targets)
 
         return encode
 
