@@ -29,10 +29,15 @@ def allow_open_files(n_outputs: int, executor: str, n_workers: int | None) -> No
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or needed <= soft:
         return
-    if hard != resource.RLIM_INFINITY and needed > hard:
+    allows = hard if hard != resource.RLIM_INFINITY and needed > hard else None
+    if allows is None:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+        except (OSError, ValueError):  # macOS names no limit and has one
+            allows = soft
+    if allows is not None:
         text = (
-            f"{n_outputs} outputs with {n} workers need {needed:,} open files and the system allows {hard:,};"
+            f"{n_outputs} outputs with {n} workers need {needed:,} open files and the system allows {allows:,};"
             " use fewer workers (-j), fewer recipes at once, or raise the limit (ulimit -n)"
         )
         raise RunError(text)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))

@@ -170,16 +170,22 @@ def locked(path: Path, aids: Aids) -> Iterator[int]:
 
 
 def _lock(descriptor: int, path: Path, aids: Aids) -> None:
-    import fcntl  # noqa: PLC0415  # not on every system, and needed nowhere else
-
     with file_errors(path, call="flock"):
         try:
             # On SMB a lock that another has is EACCES.
             with aids.allow("flock", path, "two applies that write one output are not kept apart", but=errno.EACCES):
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _flock(descriptor)
         except BlockingIOError:
             text = "another apply is writing this output now; wait for it, or give another -o"
             raise RunError.at(str(path).removesuffix(".journal"), text) from None
+
+
+def _flock(descriptor: int) -> None:
+    try:
+        import fcntl  # noqa: PLC0415 - not on every system, and needed nowhere else
+    except ImportError:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from None
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _is_still(descriptor: int, path: Path) -> bool:

@@ -313,3 +313,16 @@ def test_open_files_are_allowed_or_refused_before_anything(
     with pytest.raises(RunError, match=r"4 outputs with 9 workers need 149 open files and the system allows 100"):
         apply_all(outputs_in(tmp_path / "new", plans), Options(n_workers=9))
     assert not (tmp_path / "new").exists()
+
+
+def test_a_limit_on_open_files_that_the_system_does_not_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """macOS has no hard limit and refuses all the same to go beyond one of its own."""
+
+    def refuse(_kind: int, _wanted: tuple[int, int]) -> None:
+        raise ValueError("current limit exceeds maximum limit")
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _kind: (80, resource.RLIM_INFINITY))
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    open_files.allow_open_files(4, "serial", 1)
+    with pytest.raises(RunError, match=r"4 outputs with 2 workers need 86 open files and the system allows 80; use"):
+        open_files.allow_open_files(4, "threads", 2)

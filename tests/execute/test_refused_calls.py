@@ -82,6 +82,14 @@ def test_without_locks(plan: Plan, expected: str, tmp_path: Path, monkeypatch: p
     assert sha256_of(result) == expected
 
 
+def test_on_a_system_without_locks(plan: Plan, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows."""
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    result = apply(plan, tmp_path / "out.gguf")
+    assert told(result).startswith(f"this file system refuses flock ({os.strerror(errno.ENOSYS)}): two applies")
+    assert sha256_of(result) == expected
+
+
 @pytest.mark.parametrize("folders", [True, False])
 @pytest.mark.parametrize("code", [*UNKNOWN, errno.ENOTSUP, errno.EACCES, errno.EISDIR])
 def test_without_syncs(
