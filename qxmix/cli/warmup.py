@@ -16,7 +16,7 @@ import qxmix
 from qxmix.cli.complete import complete_types
 from qxmix.errors import RunError
 from qxmix.quants import QUANT_TYPES, find
-from qxmix.quants.processor_levels import LEVELS, machine, supported
+from qxmix.quants.processor_levels import LEVELS, can_compile, machine, supported
 
 if TYPE_CHECKING:
     from qxmix.quants.warmup import Kernel
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     "level_names",
     type=click.Choice([level.name for level in LEVELS]),
     multiple=True,
-    help="With --wheel, processors to compile for, as often as wanted (default: x86-64-v3 and -v4; on ARM64 armv8).",
+    help="With --wheel, processors to compile for, as often as wanted: a wheel for each family"
+    " (default: x86-64-v3 and -v4; on ARM64 armv8).",
 )
 def command(
     names: tuple[str, ...], *, every: bool, native: bool, wheel: Path | None, level_names: tuple[str, ...]
@@ -101,8 +102,9 @@ def _ship(kernels: tuple[Kernel, ...], folder: Path, level_names: tuple[str, ...
     levels = [level for level in LEVELS if level.name in level_names]
     levels = levels or [level for level in LEVELS if level.machine == machine() and level.usual]
     for level in levels:
-        if level.machine != machine():
-            raise RunError(f"{level.name}: numba compiles for it on {level.machine} alone, and this is {machine()}")
+        if not can_compile(level):
+            why = f"the LLVM of this llvmlite makes no code for {level.machine}"
+            raise RunError(f"{level.name}: {why}; leave it out, or give it on {level.machine}")
     if not set(levels) & set(supported()):
         names = " and ".join(level.name for level in levels)
         why = f"this machine does not run {names}, and what kernels a type has is found by running one's code"
@@ -114,8 +116,10 @@ def _ship(kernels: tuple[Kernel, ...], folder: Path, level_names: tuple[str, ...
         todo = missing(kernels, level)
         click.echo(f"Compiling {len(todo)} of {len(kernels)} kernels for {level.name} into {root()}")
         compile_missing(kernels, level, _counter(len(todo)))
-    path = write_wheel(folder, qxmix.__version__, levels, files(kernels, levels))
-    click.echo(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
+    for family in dict.fromkeys(level.machine for level in levels):
+        alike = [level for level in levels if level.machine == family]
+        path = write_wheel(folder, qxmix.__version__, alike, files(kernels, alike))
+        click.echo(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
 
 
 def _counter(n: int) -> Callable[[Kernel], None]:

@@ -50,13 +50,17 @@ def parameters(kinds: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def object_code(symbol: str, kinds: tuple[str, ...], dead: frozenset[str]) -> bytes:
-    """An object file of the entry to a kernel, of the runtime, and of what the kernel names and never reaches."""
+def object_code(symbol: str, kinds: tuple[str, ...], dead: frozenset[str], triple: str = "") -> bytes:
+    """An object file of the entry to a kernel, of the runtime, and of what the kernel names and never reaches.
+
+    It is for this process's machine, or for the one that LLVM knows as ``triple`` and has been initialized for.
+    """
     from llvmlite import binding  # noqa: PLC0415 - where a kernel is kept, not where it is loaded
 
     never = "".join(f'@"{name}" = alias void (), ptr @never\n' for name in sorted(dead))
     module = binding.parse_assembly(TEXT + never + _text(symbol, kinds))
-    return bytes(binding.Target.from_default_triple().create_target_machine(jit=True).emit_object(module))
+    machine = binding.Target.from_triple(triple) if triple else binding.Target.from_default_triple()
+    return bytes(machine.create_target_machine(jit=True).emit_object(module))
 
 
 def function_at(address: int, kinds: tuple[str, ...]) -> Callable[..., int]:

@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import sys
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -92,10 +93,11 @@ def path_of(function: Callable[..., object], kinds: tuple[str, ...]) -> Path | N
 
 
 def usable() -> bool:
-    """Whether files may be used: no setting of numba changes code, and arrays lie as the entry reads them."""
+    """Whether files may be used: on Linux, no setting of numba changes code, and arrays lie as the entry reads them."""
     set_ = (name for name, value in os.environ.items() if name.startswith("NUMBA_") and value)
     unset = not checks_bounds() and _HARMLESS.issuperset(set_) and not Path(_SETTINGS).exists()
-    return unset and entry.arrays_are_as_drawn()
+    # Elsewhere object files are others, of which none could be kept: each process would compile all kernels in vain.
+    return sys.platform == "linux" and unset and entry.arrays_are_as_drawn()
 
 
 def file_name(function: Callable[..., object], kinds: tuple[str, ...]) -> str:
@@ -106,10 +108,19 @@ def file_name(function: Callable[..., object], kinds: tuple[str, ...]) -> str:
 
 def keep(path: Path, kinds: tuple[str, ...], compiled: Compiled) -> Callable[..., None] | None:
     """Write a file, if it can be written; a function that runs the kernel, None where that needs numba."""
+    kept = write(path, kinds, compiled)
+    return None if kept is None else _function(path, kinds, kept)
+
+
+def write(path: Path, kinds: tuple[str, ...], compiled: Compiled, triple: str = "") -> Kept | None:
+    """Write a file, if it can be written; what it keeps, None where the kernel needs numba.
+
+    ``triple`` is LLVM's name of the machine that the kernel was compiled for where it is not this one.
+    """
     wanted = needs(compiled.code)
     if wanted is None or not wanted.live <= PROVIDED | _LIBRARY or compiled.parameters != entry.parameters(kinds):
         return None
-    linked = entry.object_code(compiled.symbol, kinds, wanted.dead - PROVIDED - _LIBRARY)
+    linked = entry.object_code(compiled.symbol, kinds, wanted.dead - PROVIDED - _LIBRARY, triple)
     body = len(linked).to_bytes(8, "little") + linked + compiled.code
     new = path.with_suffix(f".{os.getpid()}.new")
     with contextlib.suppress(OSError):
@@ -119,7 +130,7 @@ def keep(path: Path, kinds: tuple[str, ...], compiled: Compiled) -> Callable[...
             new.replace(path)
         finally:
             new.unlink(missing_ok=True)
-    return _function(path, kinds, Kept(linked, compiled.code))
+    return Kept(linked, compiled.code)
 
 
 def load(path: Path, kinds: tuple[str, ...]) -> Callable[..., None] | None:

@@ -20,6 +20,8 @@ class ProcessorLevel:
     """LLVM's name of the least processor."""
     features: tuple[str, ...]
     """All that it has, LLVM's names."""
+    asked: bool = True
+    """Whether some of the family lack any: LLVM reads in /proc what it has, and of a masked one learns nothing."""
     usual: bool = True
     """Whether kernels are shipped for it unless others are named: not where few processors lack the next."""
 
@@ -27,6 +29,11 @@ class ProcessorLevel:
     def flags(self) -> str:
         """The features as LLVM is told them."""
         return ",".join(f"+{feature}" for feature in self.features)
+
+    @property
+    def triple(self) -> str:
+        """The machine as LLVM is told it."""
+        return f"{self.machine}-unknown-linux-gnu"
 
 
 _V1 = ("64bit", "cmov", "cx8", "fxsr", "mmx", "sse", "sse2")
@@ -38,7 +45,7 @@ LEVELS = (
     ProcessorLevel("x86-64-v4", "x86_64", "x86-64-v4", _V4),
     ProcessorLevel("x86-64-v3", "x86_64", "x86-64-v3", _V3),
     ProcessorLevel("x86-64-v2", "x86_64", "x86-64-v2", _V2, usual=False),
-    ProcessorLevel("armv8", "aarch64", "generic", ("fp-armv8", "neon")),
+    ProcessorLevel("armv8", "aarch64", "generic", ("fp-armv8", "neon"), asked=False),
 )
 """The best of a family first."""
 
@@ -50,10 +57,23 @@ def machine() -> str:
     return str(binding.get_process_triple()).partition("-")[0]
 
 
+def can_compile(level: ProcessorLevel) -> bool:
+    """Whether this LLVM makes code for the family, which it may have been built without."""
+    from llvmlite import binding  # noqa: PLC0415
+
+    binding.initialize_all_targets()
+    try:
+        binding.Target.from_triple(level.triple)
+    except RuntimeError:
+        return False
+    return True
+
+
 @cache
 def supported() -> tuple[ProcessorLevel, ...]:
     """Those whose code this processor, and this system, can run; the best first."""
     from llvmlite import binding  # noqa: PLC0415
 
     has, family = binding.get_host_cpu_features(), machine()
-    return tuple(x for x in LEVELS if x.machine == family and all(has.get(feature, False) for feature in x.features))
+    alike = (level for level in LEVELS if level.machine == family)
+    return tuple(level for level in alike if not level.asked or all(has.get(f, False) for f in level.features))

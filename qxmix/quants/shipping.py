@@ -1,8 +1,8 @@
 """Compiling kernels for levels of processors, to be shipped: what a maintainer does once for everybody.
 
-Each is compiled in a process of its own that numba compiles for the level in.  Which kernels a type has follows from
-calling it, and some are called with what others found: where this processor cannot run a level's code, that of one it
-can, compiled before, stands in.
+Each is compiled in a process of its own that numba compiles for the level in, be it of this family or not (``cross``).
+Which kernels a type has follows from calling it, and some are called with what others found: where this processor
+cannot run a level's code, that of one it can, compiled before, stands in.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from qxmix.errors import RunError
 from qxmix.processors import n_processors
 from qxmix.quants import entry, get, machine_code, shipped, supply
 from qxmix.quants.elsewhere import Outcome, Work, work_on
-from qxmix.quants.processor_levels import LEVELS, ProcessorLevel, supported
+from qxmix.quants.processor_levels import LEVELS, ProcessorLevel, machine, supported
 from qxmix.quants.stamp import cache_dir
 from qxmix.quants.warmup import Kernel, every_kernel, record, run
 
@@ -69,7 +69,7 @@ def files(kernels: Iterable[Kernel], levels: Iterable[ProcessorLevel]) -> dict[s
 
 
 def compile_for(type_: str, direction: str, name: str) -> None:
-    """Compile one kernel for the level that numba has been set to by the environment of this process.
+    """Compile one kernel for a level: of this family by the settings of numba that are in the environment.
 
     Raises:
         RunError: it cannot be kept, or the code that is to stand in for it is not there.
@@ -77,15 +77,19 @@ def compile_for(type_: str, direction: str, name: str) -> None:
     """
     level = next(x for x in LEVELS if x.name == name)
     kernel = next(k for k in every_kernel() if (k.type, k.direction) == (type_, direction))
-    assert os.environ["NUMBA_CPU_NAME"] == level.cpu
+    assert os.environ.get("NUMBA_CPU_NAME") == (level.cpu if level.machine == machine() else None)
     assert entry.arrays_are_as_drawn()
+    if level.machine != machine():
+        from qxmix.quants import cross  # noqa: PLC0415 - numba
+
+        cross.compile_for(level)
     runs = level if level in supported() else supported()[0]
     made: list[Path] = []
 
     def make(stand_in: supply.Kernel, kinds: supply.Kinds, arguments: tuple[object, ...]) -> Callable[..., object]:
         path = shipped.path_in(root(), stand_in.py_func, kinds, level)
         if machine_code.read(path) is None:
-            _compile(path, stand_in, kinds, arguments)
+            _compile(path, stand_in, kinds, arguments, level)
         made.append(path)
         found = machine_code.load(shipped.path_in(root(), stand_in.py_func, kinds, runs), kinds)
         if found is None:
@@ -115,12 +119,14 @@ def _no_others(arguments: tuple[object, ...]) -> supply.Kinds:
     return found
 
 
-def _compile(path: Path, stand_in: supply.Kernel, kinds: supply.Kinds, arguments: tuple[object, ...]) -> None:
+def _compile(
+    path: Path, stand_in: supply.Kernel, kinds: supply.Kinds, arguments: tuple[object, ...], level: ProcessorLevel
+) -> None:
     from qxmix.quants import compiler  # noqa: PLC0415 - numba, in the processes that compile
 
     result = compiler.compiled(stand_in.made, arguments)
     if result is not None:
-        machine_code.keep(path, kinds, result)
+        machine_code.write(path, kinds, result, level.triple if level.machine != machine() else "")
     if machine_code.read(path) is None:
         raise RunError(f"{stand_in.py_func.__qualname__} could not be written to {path.parent} as code without numba")
 
@@ -132,5 +138,5 @@ def _files(kernel: Kernel, level: ProcessorLevel) -> tuple[Path, ...]:
 def _environment(level: ProcessorLevel) -> dict[str, str]:
     """That of this process without settings of numba that change code, and with those of the level."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}
-    told = {"NUMBA_CPU_NAME": level.cpu, "NUMBA_CPU_FEATURES": level.flags, "NUMBA_CACHE_DIR": str(cache_dir())}
-    return kept | told
+    told = {"NUMBA_CPU_NAME": level.cpu, "NUMBA_CPU_FEATURES": level.flags} if level.machine == machine() else {}
+    return kept | told | {"NUMBA_CACHE_DIR": str(cache_dir())}

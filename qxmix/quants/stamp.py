@@ -180,7 +180,8 @@ def _processor() -> str:
     boot = _boot()
     if boot is None:
         return _asked_of_llvm(told)
-    asked = hashlib.sha256(repr((boot, str(llvmlite.__version__), told)).encode()).hexdigest()
+    # A start of a machine may have processes of two families: those of the other are emulated (a container, Rosetta).
+    asked = hashlib.sha256(repr((boot, os.uname().machine, str(llvmlite.__version__), told)).encode()).hexdigest()
     kept = cache_dir() / "processor"
     with contextlib.suppress(OSError, UnicodeDecodeError):
         words = kept.read_text().split()

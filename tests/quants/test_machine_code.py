@@ -148,6 +148,14 @@ def test_with_a_setting_of_numba_that_changes_code_numba_is_used(tmp_path: Path)
     assert call(tmp_path, "scratch", 4).endswith("True")
 
 
+def test_where_object_files_are_others_numba_alone_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On macOS no code could be kept as it is on Linux: each process would compile each kernel, and throw it away."""
+    assert path_of(call, ("f4 1 w",)) is not None
+    for system in ("darwin", "win32"):
+        monkeypatch.setattr(sys, "platform", system)
+        assert path_of(call, ("f4 1 w",)) is None
+
+
 def test_a_file_of_another_kernel_is_not_run(tmp_path: Path) -> None:
     """A changed byte anywhere, or another layout, and numba is asked; its answer is kept."""
     call(tmp_path, "scratch", 4)

@@ -21,7 +21,7 @@ from llvmlite import binding
 
 from qxmix.cli.main import main
 from qxmix.errors import RunError
-from qxmix.quants import codec_of, compiler, machine_code, processor_levels, shipped, shipping, supply
+from qxmix.quants import codec_of, compiler, machine_code, object_file, processor_levels, shipped, shipping, supply
 from qxmix.quants.processor_levels import LEVELS, machine, supported
 from qxmix.quants.warmup import Kernel, pending, shipped_level
 
@@ -60,6 +60,33 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert [line for line in done.stdout.splitlines() if line.startswith("Compiling")] == starts
     assert done.stdout.splitlines()[-1].startswith(str(path))
     return path
+
+
+def test_a_wheel_for_another_family(tmp_path: Path) -> None:
+    """Code of its own for each kernel that this machine has, in a wheel of its own."""
+    other = next(level for level in LEVELS if level.machine != machine() and level.usual)
+    env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "kernels")}
+    command = [sys.executable, "-m", "qxmix", "warmup", "q8_0", "--wheel", str(tmp_path)]
+    command += ["--level", other.name, "--level", LEVEL.name]
+    subprocess.run(command, env=env, capture_output=True, text=True, check=True, cwd=ROOT)
+    found = {path.stem.split("manylinux2014_")[1]: contents_of(path) for path in tmp_path.glob("*.whl")}
+    assert {*found} == {other.machine, machine()}
+    names = [{name.replace(x.name, "") for name in found[x.machine]} for x in (LEVEL, other)]
+    assert names[0] == names[1]
+    for level in (LEVEL, other):
+        for name, data in found[level.machine].items():
+            path = tmp_path / Path(name).parent.name / Path(name).name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(data)
+            kept = machine_code.read(path)
+            assert kept is not None
+            machines = {file.machine for file in map(object_file.read, kept) if file is not None}
+            assert machines == {{"x86_64": 62, "aarch64": 183}[level.machine]}, name
+
+
+def contents_of(wheel: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in archive.namelist() if name.endswith(".code")}
 
 
 @pytest.fixture
@@ -197,7 +224,21 @@ def test_with_a_setting_of_numba_that_changes_code_they_are_not_used(
     assert shipped_level(KERNEL) is None
 
 
-@pytest.mark.parametrize("level", [x for x in LEVELS if x.machine == machine()], ids=lambda x: x.name)
+def test_every_arm64_has_what_the_least_has_whatever_llvm_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux tells it in /proc/cpuinfo, which a container may mask and an emulator shows as its own machine's."""
+    monkeypatch.setattr(processor_levels, "machine", lambda: "aarch64")
+    for has in ({}, {"sve": False}):
+        monkeypatch.setattr(binding, "get_host_cpu_features", lambda has=has: has)
+        supported.cache_clear()
+        assert [level.name for level in supported()] == ["armv8"]
+    monkeypatch.setattr(processor_levels, "machine", lambda: "arm64")  # as macOS calls it, with another convention
+    supported.cache_clear()
+    assert not supported()
+    monkeypatch.undo()
+    supported.cache_clear()
+
+
+@pytest.mark.parametrize("level", [x for x in LEVELS if x.machine == machine() and x.asked], ids=lambda x: x.name)
 def test_a_processor_that_lacks_any_feature_of_a_level_gets_none_of_its_code(
     level: processor_levels.ProcessorLevel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -282,7 +323,19 @@ def test_what_cannot_be_shipped_is_refused(tmp_path: Path) -> None:
     assert refused("--level", LEVEL.name)[0] == 2
     other = next(level for level in LEVELS if level.machine != machine())
     code, text = refused("--level", other.name, "--wheel", str(tmp_path))
-    assert (code, f"{other.name}: numba compiles for it on {other.machine} alone" in text) == (1, True)
+    assert (code, f"this machine does not run {other.name}, and what kernels a type has" in text) == (1, True)
+    assert f"give --level {LEVEL.name}, too" in text
+    found = binding.Target.from_triple
+
+    def from_triple(triple: str) -> object:
+        if triple.startswith(other.machine):
+            raise RuntimeError(f"No available targets are compatible with triple {triple}")
+        return found(triple)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(binding.Target, "from_triple", from_triple)
+        code, text = refused("--level", other.name, "--level", LEVEL.name, "--wheel", str(tmp_path))
+    assert (code, f"{other.name}: the LLVM of this llvmlite makes no code for {other.machine}" in text) == (1, True)
     (tmp_path / "file").write_text("")
     assert refused("--wheel", str(tmp_path / "file"))[0] == 2
     code, text = refused("--wheel", str(tmp_path / "file" / "below"))

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -17,6 +17,7 @@ from click.testing import CliRunner
 import qxmix
 from qxmix.cli.main import main
 from qxmix.execute import kernels as execute_kernels
+from qxmix.quants import stamp
 from qxmix.quants.stamp import checks_bounds, imported_modules
 from qxmix.quants.warmup import Kernel, every_kernel
 
@@ -48,6 +49,19 @@ def test_a_second_process_finds_what_the_first_compiled(tmp_path: Path) -> None:
 def test_another_cpu_compiles_anew(tmp_path: Path) -> None:
     run(SHOW, NUMBA_CACHE_DIR=str(tmp_path))
     assert run(SHOW, NUMBA_CACHE_DIR=str(tmp_path), NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="")[0] == "1"
+
+
+def test_an_emulated_process_is_not_told_this_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes of two families, of one start of one machine, may share a home: a container that is emulated."""
+    monkeypatch.setattr(stamp, "cache_dir", lambda: tmp_path)
+    monkeypatch.setattr(stamp, "_asked_of_llvm", lambda _told: os.uname().machine)
+    native = os.uname()
+    machines = (native.machine, "other", native.machine)
+    for machine in machines:
+        stamp._processor.cache_clear()
+        monkeypatch.setattr(os, "uname", lambda machine=machine: SimpleNamespace(machine=machine))
+        assert stamp._processor() == machine
+    stamp._processor.cache_clear()
 
 
 @pytest.mark.parametrize(
