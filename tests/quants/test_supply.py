@@ -47,7 +47,7 @@ def kinds_given(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[supply.Kinds |
 
     def told(arguments: tuple[object, ...]) -> supply.Kinds:
         given.append(kinds(arguments))
-        return given[-1] or ("numba",)
+        return ("for this test", *(given[-1] or ()))  # kernels remember what they called for some kinds
 
     monkeypatch.setattr(machine_code, "kinds", told)
     token = supply.SOURCE.set(lambda *_: lambda *_: None)
