@@ -176,7 +176,9 @@ def _choosing(*, n: int, block: int, even: bool, n_tried: int) -> Callable[..., 
         for of in range(0, rows.shape[1], SPAN):
             factor = factors[of // SPAN]
             load_rows(rows, 0, rows.shape[0], of, x)
-            error[:] = x
+            for e in range(SPAN):
+                for k in range(LANES):
+                    error[e, k] = x[e, k]
             for lo in range(0, SPAN, block):
                 carry(x, error, factor, lo, lo + block)
                 _weigh(factor, lo, w)
@@ -206,7 +208,8 @@ def _putting(*, n: int, n_blocks: int, pack: PackGrid, nbytes: int) -> Callable[
                 for g in range(signs_per_super):
                     bits[g] = signs[signs_per_super * b + g, k]
                 pack(fresh, 0, ls, at, bits)
-                packed[k, nbytes * b + _D_NBYTES : nbytes * (b + 1)] = fresh[_D_NBYTES:]
+                for i in range(_D_NBYTES, nbytes):
+                    packed[k, nbytes * b + i] = fresh[i]
 
     return put
 
