@@ -115,12 +115,23 @@ def _read(module: str) -> tuple[Path, bytes, frozenset[str]] | None:
     return Path(name), source, frozenset(imported_modules(source, module))
 
 
+def _read_elsewhere(module: str) -> tuple[Path, bytes, frozenset[str]] | None:
+    """The same of a module that is not of this package and has a kernel, as tests do."""
+    file = Path(getattr(sys.modules.get(module), "__file__", None) or "")
+    try:
+        source = file.read_bytes()
+    except OSError:  # there is none, or it is in an archive
+        return None
+    return file, source, frozenset(imported_modules(source, module))
+
+
 def _sources(module: str) -> dict[Path, bytes]:
-    """Sources of a module of this package and of those it imports from it, directly or not, by file."""
+    """Sources of a module and of those that it imports from this package, directly or not, by file."""
     found: dict[Path, bytes] = {}
     seen, todo = {module, *_KEEPING}, [module]
     while todo:
-        if read := _read(todo.pop()):
+        name = todo.pop()
+        if read := _read(name) or (_read_elsewhere(name) if name == module else None):
             path, source, imported = read
             found[path] = source
             todo += imported - seen

@@ -51,6 +51,19 @@ def test_another_cpu_compiles_anew(tmp_path: Path) -> None:
     assert run(SHOW, NUMBA_CACHE_DIR=str(tmp_path), NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="")[0] == "1"
 
 
+def test_a_kernel_outside_of_the_package_is_compiled_anew_where_what_it_is_made_of_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of tests, which would else be of older sources."""
+    file = tmp_path / "outside.py"
+    file.write_text("from qxmix.quants.common import numerics\n")
+    monkeypatch.setitem(sys.modules, "outside", SimpleNamespace(__file__=str(file)))
+    assert {path.name for path in stamp._sources("outside")} >= {"outside.py", "numerics.py", "reinterpret.py"}
+    file.unlink()
+    assert not stamp._sources("outside")
+    assert not stamp._sources("no.such.module")
+
+
 def test_an_emulated_process_is_not_told_this_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes of two families, of one start of one machine, may share a home: a container that is emulated."""
     monkeypatch.setattr(stamp, "cache_dir", lambda: tmp_path)
