@@ -25,11 +25,18 @@ def _decode_f32(packed, rows):
         out[i] = flat[i]
 
 
+@inlined
+def _half(x):
+    """Bits of the half nearest to a weight; a NaN keeps its sign."""
+    bits = half_bits(x)
+    return np.uint16(bits & np.uint16(0x7FFF)) if np.isnan(x) and bits_of(x) < np.uint32(0x80000000) else bits
+
+
 @kernel
 def _encode_f16(rows, _columns, packed, _search):
     flat, bits = flattened(rows), flat_as(packed, np.uint16)
     for i in range(len(flat)):
-        bits[i] = rounded_half(flat[i]) if rounds_halves() else half_bits(flat[i])
+        bits[i] = rounded_half(flat[i]) if rounds_halves() else _half(flat[i])
 
 
 @kernel

@@ -110,6 +110,29 @@ def test_halves_are_rounded_as_numpy_does() -> None:
         np.testing.assert_array_equal(out, x.astype(np.float16).view(np.uint16))
 
 
+def test_every_nan_is_one_half() -> None:
+    """A scale that overflowed: x86 makes the negative one of infinity by infinity, ARM64 the positive."""
+    x = np.array([0x7FC00000, 0xFFC00000, 0x7F800001, 0xFFFFFFFF], dtype=np.uint32).view(np.float32)
+    out = np.empty(len(x), dtype=np.uint16)
+    _half_bits(x, out)
+    assert out.tolist() == [0xFE00] * 4
+
+
+@pytest.mark.parametrize("name", ["Q4_0", "Q5_0", "IQ4_NL"])
+def test_blocks_whose_squares_overflow(name: str) -> None:
+    """As x86 writes them, on every processor."""
+    packed = quantize(np.full((1, 32), 3e38, np.float32), name, np.ones(32, np.float32))
+    assert packed[0, :2].view(np.uint16)[0] == 0xFE00
+
+
+def test_q8_0_of_blocks_whose_reciprocal_overflows() -> None:
+    """No level is made of an infinity, of which x86 makes an integer whose byte is 0, and ARM64 one of 255."""
+    x = np.full((1, 32), 1e-40, np.float32)
+    x[0, ::3] = 0
+    assert not quantize(x, "Q8_0").any()
+    assert not quantize(-x, "Q8_0").any()
+
+
 def test_nint_rounds_half_to_even() -> None:
     x = np.array([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 0.49999997, 3.7, -3.7], dtype=np.float32)
     out = np.empty_like(x)

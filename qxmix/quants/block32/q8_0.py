@@ -21,7 +21,7 @@ from qxmix.quants.block32.encoder import BLOCK
 from qxmix.quants.block32.refine import LATTICES, refined
 from qxmix.quants.block32.refine_scale import refine_scale
 from qxmix.quants.codec import Codec
-from qxmix.quants.common.numerics import load_half, store_half
+from qxmix.quants.common.numerics import finite_or_0, load_half, store_half
 from qxmix.quants.common.reinterpret import flattened
 from qxmix.quants.common.simd import WIDTH, store_bytes
 from qxmix.quants.feedback.block32 import whole_range_feedback
@@ -44,7 +44,7 @@ def _encode(rows, _columns, packed, _search):
         for e in range(BLOCK):
             amax = max(amax, abs(flat[of + e]))
         d = amax / _127
-        inverse = _1 / d if d != _0 else _0
+        inverse = finite_or_0(_1 / d)
         store_half(out, at, d)
         for e in range(BLOCK):
             # roundf: half away from zero.  |y| <= 127.5, so truncating y +- 0.5 would be wrong only where the

@@ -31,7 +31,9 @@ def rounds_halves(typing_context):
 
 @intrinsic
 def rounded_half(typing_context, x):
-    """Bits of the half nearest to float32 ``x``, equal to ``numerics.half_bits``; 0 unless ``rounds_halves``.
+    """Bits of the half nearest to float32 ``x``, as ``numerics.half_bits`` has them, but a NaN keeps its sign.
+
+    It is 0 unless ``rounds_halves``.
 
     The instruction makes a NaN quiet and keeps its sign and upper bits: magnitudes of 0x7E00 to 0x7FFF, of which only
     the first is wanted.  No other half's is as large, so that two limits do it, 16 halves at a time::

@@ -31,13 +31,14 @@ def finite_or_0(x):
 def half_bits(x):
     """Bits of the IEEE half nearest to float32 ``x``, ties to even; overflow gives infinity.
 
-    numba has no float16 on the CPU.  A NaN keeps its sign and becomes quiet.
+    numba has no float16 on the CPU.  A NaN is 0xFE00 whatever its sign: scales that overflow become one, negative where
+    x86 makes it and positive where ARM64 does.
     """
     bits = bits_of(x)
     sign = np.uint32((bits >> np.uint32(16)) & np.uint32(0x8000))
     magnitude = np.uint32(bits & np.uint32(0x7FFFFFFF))
     if magnitude >= np.uint32(0x47800000):  # 65536 and above, infinity, NaN
-        return np.uint16(sign | np.uint32(0x7E00 if magnitude > np.uint32(0x7F800000) else 0x7C00))
+        return np.uint16(np.uint32(0xFE00) if magnitude > np.uint32(0x7F800000) else sign | np.uint32(0x7C00))
     if magnitude < np.uint32(0x38800000):  # below 2**-14: a subnormal half, whose unit is 2**-24
         # Adding 0.5 lets the addition's own rounding (to nearest even, unit 2**-24) do the work.
         shifted = np.float32(float_of(magnitude) + np.float32(0.5))
