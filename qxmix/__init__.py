@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from qxmix.container.header import read_header
-    from qxmix.container.imatrix import Imatrix, load_imatrix
+    from qxmix.container.imatrix import Imatrix
+    from qxmix.container.imatrix_load import load_imatrix
     from qxmix.container.model import ModelHeader, TensorInfo
     from qxmix.errors import ModelFileError, PlanError, Problem, QxmixError, RecipeError, RunError
     from qxmix.execute import Options, Progress, Result, apply, apply_all
@@ -45,7 +46,8 @@ __all__ = [
 
 _HOMES = {
     "container.header": ("read_header",),
-    "container.imatrix": ("Imatrix", "load_imatrix"),
+    "container.imatrix": ("Imatrix",),
+    "container.imatrix_load": ("load_imatrix",),
     "container.model": ("ModelHeader", "TensorInfo"),
     "errors": ("ModelFileError", "PlanError", "Problem", "QxmixError", "RecipeError", "RunError"),
     "execute": ("Options", "Progress", "Result", "apply", "apply_all"),

@@ -18,7 +18,7 @@ from qxmix.cli.plan import make_split, split_options
 from qxmix.cli.progress import shown
 from qxmix.cli.sizes import SIZE
 from qxmix.cli.streams import notice
-from qxmix.container.imatrix import load_imatrix
+from qxmix.container.imatrix_load import load_imatrix
 from qxmix.execute.complete import is_complete
 from qxmix.execute.find_factors import find_factors
 from qxmix.execute.options import Options

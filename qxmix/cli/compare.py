@@ -15,7 +15,7 @@ from qxmix.cli.interrupt import stoppable
 from qxmix.cli.progress import chunks_shown
 from qxmix.cli.running import running_options, use_of
 from qxmix.cli.sizes import text_length
-from qxmix.container.imatrix import load_imatrix
+from qxmix.container.imatrix_load import load_imatrix
 from qxmix.container.model import ModelHeader
 from qxmix.quants import Engine, QuantType
 from qxmix.report.lineup import lineup_chart, lineup_json, lineup_markdown, lineup_text, sorted_entrants

@@ -14,7 +14,7 @@ from qxmix.cli.complete import complete_type_list
 from qxmix.cli.inputs import FILE, NAME, EngineName, open_model, read_text
 from qxmix.cli.sizes import text_length
 from qxmix.cli.streams import notice
-from qxmix.container.imatrix import load_imatrix
+from qxmix.container.imatrix_load import load_imatrix
 from qxmix.experiment.model import ORDER, TYPES, Case, Experiment
 from qxmix.quants import Engine, find
 from qxmix.quants.codec import Search

@@ -10,7 +10,7 @@ import click
 from qxmix.cli.inputs import NAME, open_model
 from qxmix.cli.interrupt import stoppable
 from qxmix.cli.progress import shown
-from qxmix.container.imatrix import load_imatrix
+from qxmix.container.imatrix_load import load_imatrix
 from qxmix.execute.moved import moved_weights
 from qxmix.report.deviation import deviations_json, deviations_text
 

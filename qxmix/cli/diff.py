@@ -11,7 +11,8 @@ import click
 
 from qxmix.cli.complete import complete_recipes
 from qxmix.cli.inputs import FILE, NAME, open_measurement, open_model
-from qxmix.container.imatrix import Imatrix, load_imatrix
+from qxmix.container.imatrix import Imatrix
+from qxmix.container.imatrix_load import load_imatrix
 from qxmix.diff import Diff, compare, load_sides
 from qxmix.report.diff import diff_json, diff_markdown, diff_text
 from qxmix.report.text import wrapped

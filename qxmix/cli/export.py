@@ -9,7 +9,7 @@ import click
 from qxmix.cli.complete import complete_recipes
 from qxmix.cli.inputs import FILE, NAME, EngineName, open_model
 from qxmix.cli.streams import write_text
-from qxmix.container.imatrix import load_imatrix
+from qxmix.container.imatrix_load import load_imatrix
 from qxmix.dialects.export import export
 from qxmix.errors import RunError
 from qxmix.plan import make_plan

@@ -8,7 +8,7 @@ import click
 
 from qxmix.cli.inputs import FILE, NAME, refuse_recipe
 from qxmix.container.header import read_shards
-from qxmix.container.header_only import write_header
+from qxmix.container.header_write import write_header
 from qxmix.container.remote.address import Address, is_remote
 from qxmix.report.text import human_nbytes
 

@@ -130,7 +130,7 @@ def open_moments(path: str | None) -> Moments | None:
     """The moments' file, if one is given."""
     if not path:
         return None
-    from qxmix.container.moments import load_moments  # noqa: PLC0415 - for those who have some
+    from qxmix.container.moments_load import load_moments  # noqa: PLC0415 - for those who have some
 
     return load_moments(path)
 

@@ -13,7 +13,7 @@ import click
 from qxmix.cli.inputs import FILE, NAME, open_model, refuse_recipe
 from qxmix.cli.interrupt import stoppable
 from qxmix.container.gguf_format import GENERAL_TYPE, MAGIC
-from qxmix.container.imatrix import load_imatrix
+from qxmix.container.imatrix_load import load_imatrix
 from qxmix.container.parse import parse_gguf
 from qxmix.container.recognize import HEAD_NBYTES, looks_like_dat
 from qxmix.container.remote.address import is_remote

@@ -12,7 +12,7 @@ import click
 from qxmix.cli.complete import complete_recipes
 from qxmix.cli.inputs import FILE, NAME, open_measurement, open_model, open_moments
 from qxmix.cli.plan import exit_code
-from qxmix.container.imatrix import load_imatrix
+from qxmix.container.imatrix_load import load_imatrix
 from qxmix.errors import Problem, severity_order
 from qxmix.lint import examined
 from qxmix.measurement.lattice import load_lattices

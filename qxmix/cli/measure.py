@@ -18,7 +18,7 @@ from qxmix.cli.interrupt import stoppable
 from qxmix.cli.progress import QUIET_SECONDS
 from qxmix.cli.sizes import Parsed, text_length
 from qxmix.cli.streams import notice
-from qxmix.container.imatrix import load_imatrix
+from qxmix.container.imatrix_load import load_imatrix
 from qxmix.errors import ModelFileError, RunError
 from qxmix.measurement.file import save_measurement
 from qxmix.measurement.model import Measurement

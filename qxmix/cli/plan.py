@@ -13,7 +13,7 @@ from qxmix.cli.complete import complete_recipes
 from qxmix.cli.inputs import FILE, NAME, open_model, open_moments
 from qxmix.cli.running import running_options, use_of
 from qxmix.cli.sizes import FILE_SIZE
-from qxmix.container.imatrix import load_imatrix
+from qxmix.container.imatrix_load import load_imatrix
 from qxmix.errors import PlanError
 from qxmix.lint import examined, refused
 from qxmix.plan import Plan, Split, make_plan

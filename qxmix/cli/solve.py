@@ -17,7 +17,8 @@ from qxmix.cli.running import running_options, use_of
 from qxmix.cli.sizes import SIZE, text_length
 from qxmix.cli.solve_options import AGAINST, BAN, BOUND, SHARE, TIE, candidate_types
 from qxmix.cli.streams import notice, write_text
-from qxmix.container.imatrix import Imatrix, load_imatrix
+from qxmix.container.imatrix import Imatrix
+from qxmix.container.imatrix_load import load_imatrix
 from qxmix.errors import PlanError, severity_order
 from qxmix.lint import lint, refused
 from qxmix.processors import n_processors

@@ -10,23 +10,14 @@ the file.  Keys that start with ``qxmix.`` are neither carried into an output no
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from qxmix.container.fields import make_field
-from qxmix.container.gguf_format import FILE_HEAD, MAGIC, U64, VERSION, ValueType, pad
-from qxmix.container.layout import OutputTensor, table_entry
+from qxmix.container.gguf_format import U64, ValueType
 from qxmix.container.model import MetadataField, field_of
 from qxmix.container.source import DAMAGED, bad_file
-from qxmix.container.whole_file import whole_file
-from qxmix.errors import RunError
-
-if TYPE_CHECKING:
-    from qxmix.container.parse import GgufFile
 
 KEY = "qxmix.header_only"
 _PER_SHARD = 3
@@ -44,7 +35,7 @@ class Shard(NamedTuple):
     """How many rows of the tensor table are its own."""
 
 
-def read_shards(path: Path, metadata: Sequence[MetadataField], n_tensors: int) -> tuple[Shard, ...]:
+def absent_shards(path: Path, metadata: Sequence[MetadataField], n_tensors: int) -> tuple[Shard, ...]:
     """The shards that a header file stands for; none for a file that has its weights.
 
     Raises:
@@ -61,53 +52,6 @@ def read_shards(path: Path, metadata: Sequence[MetadataField], n_tensors: int) -
     if not shards or count % _PER_SHARD or not plausible or sum(s.n_tensors for s in shards) != n_tensors:
         raise bad_file(path, f"has a field {KEY} that does not describe its tensors; {DAMAGED}")
     return shards
-
-
-def write_header(shards: Sequence[GgufFile], path: Path, *, overwrite: bool = False) -> int:
-    """Write the header of a model to a file of its own.
-
-    Args:
-        shards: The model, all shards in order.
-        path: The file; it appears complete or not at all. A folder that is not there is made, as apply does.
-        overwrite: Replace a file that exists.
-
-    Returns:
-        Bytes written.
-
-    Raises:
-        RunError: the file exists, or cannot be written.
-
-    """
-    data = header_bytes(shards)
-    if os.path.exists(path) and not overwrite:  # noqa: PTH110 - Path.exists raises for a name that is too long
-        raise RunError.at(path, "exists already; give another -o, or --overwrite to replace it")
-    with suppress(OSError):  # the file itself is refused next, and told with the reason
-        path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as file:
-        file.write(data)
-    return len(data)
-
-
-def header_bytes(shards: Sequence[GgufFile]) -> bytes:
-    """The bytes of a header file."""
-    first = shards[0]
-    if first.absent:
-        files = list(first.absent)
-        tensors = [first.tensors[start:end] for start, end in bounds(files)]
-    else:
-        files = [Shard(s.nbytes, s.data_start, len(s.tensors)) for s in shards]
-        tensors = [s.tensors for s in shards]
-    numbers = [n for f in files for n in (f.nbytes, f.data_start, f.n_tensors)]
-    kept = [f for f in first.metadata if f.key != KEY]
-    fields = [*kept, make_field(KEY, numbers, ValueType.ARRAY, ValueType.UINT64)]
-    table = [
-        table_entry(OutputTensor(t.name, t.shape, t.type_id, t.nbytes), t.offset - file.data_start)
-        for file, its_tensors in zip(files, tensors, strict=True)
-        for t in its_tensors
-    ]
-    parts = [FILE_HEAD.pack(MAGIC, VERSION, len(table), len(fields)), *(f.raw for f in fields), *table]
-    data = b"".join(parts)
-    return data + bytes(pad(len(data), first.alignment) - len(data))
 
 
 def bounds(shards: Sequence[Shard]) -> list[tuple[int, int]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -60,20 +59,6 @@ _ALTERNATES: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 """Tensors with the same input have the same importances; where one has no entry, the other's will do.  The pairs are
 ik_llama.cpp's and the merged experts of both directions."""
-
-
-def load_imatrix(path: str | PathLike[str]) -> Imatrix:
-    """Read an importance matrix, a legacy ``.dat`` or a GGUF one; which of them is told by its content.
-
-    Raises:
-        ModelFileError: it cannot be read, is neither of them, is damaged or cut off, or has a value that is no finite
-            number of 0 or more.
-
-    """
-    # NumPy takes 0.1 s to import: only those who have a matrix pay for it.
-    from qxmix.container.imatrix_files import read_imatrix_file  # noqa: PLC0415
-
-    return read_imatrix_file(Path(path))
 
 
 def find_importance(imatrix: Imatrix, tensor: TensorInfo, *, alternates: bool = True) -> ImportanceMatch:

@@ -52,7 +52,7 @@ Values = dict[str, "NDArray[np.float32]"]
 
 
 def read_imatrix_file(path: Path) -> Imatrix:
-    """Read a file of either format; see :func:`qxmix.container.imatrix.load_imatrix`."""
+    """Read a file of either format; see :func:`qxmix.container.imatrix_load.load_imatrix`."""
     with opened(path, "importance matrix") as data:
         read = _read_gguf if data[: len(MAGIC)] == MAGIC else _read_dat
         return replace(read(path, data), sha256=file_digest(data))

@@ -27,8 +27,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -87,79 +85,9 @@ class Moments:
     """Tokens per chunk."""
 
 
-def load_moments(path: str | PathLike[str]) -> Moments:
-    """Read the header of a moments file and check all of it, values included.
-
-    Every value is read once, a tensor at a time, and let go: about 2 ms for each block of 256 columns, most of them to
-    see that it can be factorized with ``DEFAULT_DAMP``.
-
-    Raises:
-        ModelFileError: it cannot be read, is no moments file, is damaged or cut off, an entry lacks a part or has one
-            of another shape, a value is not finite, a mean square or count is negative, a correlation is outside
-            [-1, 1], or a block cannot be factorized.
-
-    """
-    # NumPy takes 0.1 s to import: only those who have moments pay for it.
-    from qxmix.container.moments_files import read_moments_file  # noqa: PLC0415
-
-    return read_moments_file(Path(path))
-
-
-def read_second_moments(moments: Moments, name: str) -> SecondMoments:
-    """Read the second moments of one tensor; the arrays are copies and may be changed.
-
-    Raises:
-        ModelFileError: as :func:`load_moments` does, for this tensor.
-        KeyError: the file has no entry ``name``.
-
-    """
-    from qxmix.container.moments_files import read_entry  # noqa: PLC0415
-
-    return read_entry(moments.path, name, moments.entries[name])
-
-
-def read_entry_of(path: str | PathLike[str], name: str, entry: MomentsEntry) -> SecondMoments:
-    """Read the second moments of the entry ``name`` of a file, wherever it is; see :func:`read_second_moments`."""
-    from qxmix.container.moments_files import read_entry  # noqa: PLC0415
-
-    return read_entry(Path(path), name, entry)
-
-
 def entry_digest(moments: SecondMoments) -> str:
     """SHA-256, in hex, of everything that an entry says."""
     digest = hashlib.sha256()
     for part in (moments.diag, moments.counts, moments.correlations, moments.correlation_counts):
         digest.update(part.tobytes())
     return digest.hexdigest()
-
-
-@cache
-def _digest_of(path: Path, sha256: str, name: str, entry: MomentsEntry) -> str:  # noqa: ARG001 - part of the key
-    return entry_digest(read_entry_of(path, name, entry))
-
-
-def moments_digest(moments: Moments, name: str) -> str:
-    """``entry_digest`` of an entry of a file; read once."""
-    return _digest_of(moments.path, moments.sha256, name, moments.entries[name])
-
-
-def save_moments(
-    path: str | PathLike[str],
-    entries: Mapping[str, SecondMoments],
-    *,
-    datasets: tuple[str, ...] = (),
-    n_chunks: int = 0,
-    chunk_size: int = 0,
-) -> None:
-    """Write a moments file; under its name only once it is complete.
-
-    ``entries`` may make its values when they are asked for: each is taken twice, and none is kept.
-
-    Raises:
-        ModelFileError: an entry is one that :func:`load_moments` refuses, named as it names it.
-        OSError: the file cannot be written.
-
-    """
-    from qxmix.container.moments_files import write_moments_file  # noqa: PLC0415
-
-    write_moments_file(Path(path), entries, datasets, n_chunks, chunk_size)

@@ -21,7 +21,6 @@ from qxmix.container.reader import read_strings
 from qxmix.container.source import FileBytes, bad_file, opened, show
 from qxmix.container.whole_file import whole_file
 from qxmix.quants import get
-from qxmix.quants.feedback.correlations import pack_correlations
 from qxmix.quants.feedback.spans import SPAN, block_sizes, packed_size
 
 KIND = "moments"
@@ -31,7 +30,6 @@ _ARCHITECTURE = "general.architecture"
 _PARTS = {".diag": "F32", ".counts": "F32", ".corr": "F16", ".corr_counts": "F32"}
 _AGAIN = "make the moments again"
 _NO_MOMENTS = "give the file that `qxmix imatrix make --moments` wrote"
-__all__ = ["pack_correlations"]
 
 _PANEL = 32
 _HALF_ONE = 0x3C00
@@ -39,7 +37,7 @@ _HALF_ONE = 0x3C00
 
 
 def read_moments_file(path: Path) -> Moments:
-    """See :func:`qxmix.container.moments.load_moments`."""
+    """See :func:`qxmix.container.moments_load.load_moments`."""
     with opened(path, ROLE) as data:
         if data[: len(MAGIC)] != MAGIC:
             raise bad_file(path, f"is no {ROLE}: it is no GGUF file; {_NO_MOMENTS}")
@@ -62,7 +60,7 @@ def read_moments_file(path: Path) -> Moments:
 
 
 def read_entry(path: Path, name: str, entry: MomentsEntry) -> SecondMoments:
-    """See :func:`qxmix.container.moments.read_second_moments`."""
+    """See :func:`qxmix.container.moments_load.read_second_moments`."""
     with opened(path, ROLE) as data:
         last = max(
             t.offset + t.nbytes for t in (entry.diag, entry.counts, entry.correlations, entry.correlation_counts)
@@ -77,7 +75,7 @@ def read_entry(path: Path, name: str, entry: MomentsEntry) -> SecondMoments:
 def write_moments_file(
     path: Path, entries: Mapping[str, SecondMoments], datasets: tuple[str, ...], n_chunks: int, chunk_size: int
 ) -> None:
-    """See :func:`qxmix.container.moments.save_moments`."""
+    """See :func:`qxmix.container.moments_load.save_moments`."""
     tensors: list[OutputTensor] = []
     for name in entries:
         tensors += (

@@ -20,7 +20,7 @@ from qxmix.container.gguf_format import (
     U32,
     pad,
 )
-from qxmix.container.header_only import Shard, bounds, read_shards
+from qxmix.container.header_only import Shard, absent_shards, bounds
 from qxmix.container.model import MetadataField, Scalar, TensorInfo, field_of, value_of
 from qxmix.container.reader import MIN_FIELD_NBYTES, Cursor, read_metadata
 from qxmix.container.recognize import HEAD_NBYTES, problem_with_start
@@ -100,7 +100,7 @@ def parse_start(path: Path, data: FileBytes | bytes, nbytes: int, shard: int = 0
     metadata = read_metadata(cursor, n_fields)
     alignment = _alignment(path, metadata)
     entries = _read_tensor_table(cursor, n_tensors)
-    absent, start = read_shards(path, metadata, n_tensors), pad(cursor.pos, alignment)
+    absent, start = absent_shards(path, metadata, n_tensors), pad(cursor.pos, alignment)
     tensors = (
         _place_absent(path, entries, absent)
         if absent

@@ -17,7 +17,6 @@ from qxmix.container.identity import header_sha256
 from qxmix.container.imatrix import Imatrix
 from qxmix.container.model import ModelHeader
 from qxmix.container.moments import SecondMoments
-from qxmix.container.moments_files import pack_correlations
 from qxmix.engines.chunks import cut
 from qxmix.engines.embed import is_encoder
 from qxmix.engines.evaluate import N_UBATCH, check_types, checked_text, ubatch_for
@@ -27,6 +26,7 @@ from qxmix.engines.session import Observed, Session
 from qxmix.errors import RunError
 from qxmix.planning.gate import never_quantized
 from qxmix.quants import ENGINES, Engine
+from qxmix.quants.feedback.correlations import pack_correlations
 from qxmix.recipe.categories import category_of, layer_of
 
 _ENGINE: Engine = "ik_llama.cpp"

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qxmix.container.moments import MomentsEntry, SecondMoments, entry_digest, read_entry_of
+from qxmix.container.moments import MomentsEntry, SecondMoments, entry_digest
+from qxmix.container.moments_load import read_entry_of
 from qxmix.errors import ModelFileError, RunError
 from qxmix.planning.memory import FACTORS_KEPT
 from qxmix.quants.codec import Columns, Factors

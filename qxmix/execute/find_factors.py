@@ -6,7 +6,8 @@ from functools import partial
 from itertools import groupby
 
 from qxmix import quants
-from qxmix.container.moments import SecondMoments, read_second_moments
+from qxmix.container.moments import SecondMoments
+from qxmix.container.moments_load import read_second_moments
 from qxmix.container.weights import require_weights
 from qxmix.execute import stop
 from qxmix.execute.sample import sample_rows

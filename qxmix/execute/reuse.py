@@ -20,7 +20,7 @@ from uuid import uuid4
 
 from qxmix import provenance, quants
 from qxmix.container.header import read_header
-from qxmix.container.moments import moments_digest
+from qxmix.container.moments_load import moments_digest
 from qxmix.errors import ModelFileError, RunError
 from qxmix.execute.output import file_errors
 from qxmix.execute.result import TensorResult

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from qxmix.container.imatrix import Imatrix
-from qxmix.container.moments import Moments, moments_digest
+from qxmix.container.moments import Moments
+from qxmix.container.moments_load import moments_digest
 from qxmix.execute.digests import Leaf, leaves
 from qxmix.execute.factors import MomentsOf
 from qxmix.execute.task import Bundle, Task

@@ -11,9 +11,11 @@ from os import PathLike
 from typing import NamedTuple
 
 from qxmix import provenance
-from qxmix.container.imatrix import Imatrix, load_imatrix
+from qxmix.container.imatrix import Imatrix
+from qxmix.container.imatrix_load import load_imatrix
 from qxmix.container.model import ModelHeader, TensorInfo
-from qxmix.container.moments import Moments, load_moments
+from qxmix.container.moments import Moments
+from qxmix.container.moments_load import load_moments
 from qxmix.errors import ModelFileError, Problem
 from qxmix.execute import digests, kernels
 from qxmix.execute.carried import (

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from qxmix.container.fields import output_metadata
 from qxmix.container.gguf_format import GENERAL_FILE_TYPE, MAX_U32
 from qxmix.container.imatrix import Imatrix
 from qxmix.container.layout import OutputFile, OutputTensor, kept_split, lay_out, split_by_size
 from qxmix.container.model import MetadataField, ModelHeader
+from qxmix.container.output_metadata import output_metadata
 from qxmix.planning.metadata import edited
 from qxmix.planning.model import PlannedTensor, Split
 from qxmix.provenance import provenance

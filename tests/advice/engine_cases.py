@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 import qxmix
-from qxmix.container.imatrix import load_imatrix
+from qxmix.container.imatrix_load import load_imatrix
 from qxmix.container.imatrix_write import write_imatrix
-from qxmix.container.moments import SecondMoments, save_moments
+from qxmix.container.moments import SecondMoments
+from qxmix.container.moments_load import save_moments
 from qxmix.demo import make_demo_imatrix
 from qxmix.engines import calibrate
 from qxmix.quants import get

@@ -16,7 +16,7 @@ import click
 import numpy as np
 
 from qxmix import read_header
-from qxmix.container.moments import load_moments, read_second_moments
+from qxmix.container.moments_load import load_moments, read_second_moments
 from qxmix.execute.sample import sample_rows
 from qxmix.execute.source import Source
 from qxmix.quants import QUANT_TYPES, codec_of, get

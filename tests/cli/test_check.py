@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from qxmix.check import check, find_recipes
 from qxmix.cli.main import main
 from qxmix.container.header import read_shards
-from qxmix.container.header_only import write_header
+from qxmix.container.header_write import write_header
 from qxmix.planning.outline import outline
 from qxmix.planning.view import ModelView
 from qxmix.recipe.load import _structure, load_recipe, shipped_names

@@ -14,9 +14,9 @@ from click.testing import CliRunner
 
 from qxmix.cli.interrupt import Interrupted
 from qxmix.cli.main import main
-from qxmix.container.imatrix import load_imatrix
+from qxmix.container.imatrix_load import load_imatrix
 from qxmix.container.imatrix_write import write_imatrix
-from qxmix.container.moments import load_moments
+from qxmix.container.moments_load import load_moments
 from qxmix.resources import data_dir
 from tests.importance.activations import dense_tokens, measured, routed_tokens
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import gguf
 import numpy as np
 
-from qxmix.container.imatrix import load_imatrix
+from qxmix.container.imatrix_load import load_imatrix
 from tests.gguf_bytes import F32, dat, dat_entry, dat_trailer, field, small_model, strings_field, tensor, text_field
 from tests.gguf_bytes import gguf as gguf_bytes
 

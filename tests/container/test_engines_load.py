@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qxmix.container.fields import make_field, output_metadata
+from qxmix.container.fields import make_field
 from qxmix.container.gguf_format import ValueType
 from qxmix.container.header import read_header
 from qxmix.container.layout import OutputTensor, lay_out, output_path, split_by_size
+from qxmix.container.output_metadata import output_metadata
 from qxmix.engines.session import Session
 from qxmix.quants import ENGINES, Engine
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from qxmix.container.fields import make_field, output_metadata
+from qxmix.container.fields import make_field
 from qxmix.container.gguf_format import ValueType
 from qxmix.container.header import read_header
 from qxmix.container.imatrix import Imatrix
+from qxmix.container.output_metadata import output_metadata
 from qxmix.errors import RunError
 from tests.gguf_bytes import ARRAY, I32, STRING, U32, field, gguf, strings_field, text_field, u32_field
 

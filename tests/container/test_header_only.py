@@ -14,7 +14,8 @@ from qxmix import ModelFileError, QxmixError, RunError, apply, load_recipe, make
 from qxmix.container.fields import make_field
 from qxmix.container.gguf_format import ValueType
 from qxmix.container.header import read_shards
-from qxmix.container.header_only import KEY, write_header
+from qxmix.container.header_only import KEY
+from qxmix.container.header_write import write_header
 from qxmix.container.identity import header_sha256
 from qxmix.engines.session import Session
 from qxmix.planning.lock import check_lock, write_lock

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from qxmix.container.imatrix import Imatrix, find_importance, importance_of, load_imatrix
+from qxmix.container.imatrix import Imatrix, find_importance, importance_of
+from qxmix.container.imatrix_load import load_imatrix
 from qxmix.container.model import TensorInfo
 from qxmix.errors import Problem
 from tests.container.naive_imatrix import read_dat

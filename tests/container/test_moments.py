@@ -11,10 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qxmix.container.header import read_header
-from qxmix.container.imatrix import load_imatrix
-from qxmix.container.moments import SecondMoments, load_moments, read_second_moments, save_moments
-from qxmix.container.moments_files import pack_correlations
+from qxmix.container.imatrix_load import load_imatrix
+from qxmix.container.moments import SecondMoments
+from qxmix.container.moments_load import load_moments, read_second_moments, save_moments
 from qxmix.errors import ModelFileError
+from qxmix.quants.feedback.correlations import pack_correlations
 from qxmix.quants.feedback.spans import block_sizes, packed_size
 from tests.gguf_bytes import gguf, text_field, u32_field
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qxmix.container.fields import make_field, output_metadata
+from qxmix.container.fields import make_field
 from qxmix.container.gguf_format import ValueType
 from qxmix.container.header import read_header
+from qxmix.container.output_metadata import output_metadata
 from qxmix.errors import ModelFileError
 from tests.gguf_bytes import small_model
 

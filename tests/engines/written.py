@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qxmix.container.header import read_header
-from qxmix.container.imatrix import load_imatrix
+from qxmix.container.imatrix_load import load_imatrix
 from qxmix.execute import apply
 from qxmix.plan import Plan, make_plan
 from qxmix.planning.loading import why_not_run

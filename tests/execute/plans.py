@@ -10,10 +10,10 @@ import gguf
 import numpy as np
 
 from qxmix import quants
-from qxmix.container.fields import output_metadata
 from qxmix.container.header import read_header
 from qxmix.container.imatrix import Imatrix
 from qxmix.container.layout import OutputTensor, lay_out
+from qxmix.container.output_metadata import output_metadata
 from qxmix.plan import Plan, PlannedTensor
 from qxmix.provenance import provenance
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from qxmix import load_recipe, make_plan, read_header
 from qxmix.cli.main import main
-from qxmix.container.moments import load_moments
+from qxmix.container.moments_load import load_moments
 from qxmix.errors import ModelFileError, PlanError, RunError
 from qxmix.execute import apply
 from qxmix.execute.find_factors import find_factors

@@ -17,7 +17,8 @@ from click.testing import CliRunner
 
 from qxmix import load_recipe, make_plan, read_header
 from qxmix.cli.main import main
-from qxmix.container.moments import SecondMoments, load_moments, read_entry_of, save_moments
+from qxmix.container.moments import SecondMoments
+from qxmix.container.moments_load import load_moments, read_entry_of, save_moments
 from qxmix.errors import ModelFileError, PlanError, RunError
 from qxmix.execute import apply, factors, kernels
 from qxmix.execute.factors import factors_of

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 from qxmix.container.header import read_header
-from qxmix.container.moments import SecondMoments, load_moments, save_moments
+from qxmix.container.moments import SecondMoments
+from qxmix.container.moments_load import load_moments, save_moments
 from qxmix.errors import PlanError
 from qxmix.execute import Options, apply_all
 from qxmix.execute.tasks import refuse_too_little_memory

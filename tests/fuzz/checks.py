@@ -8,9 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qxmix.container.fields import output_metadata
 from qxmix.container.header import read_header
 from qxmix.container.layout import OutputTensor, kept_split, lay_out
+from qxmix.container.output_metadata import output_metadata
 from qxmix.errors import QxmixError
 from qxmix.plan import make_plan
 from qxmix.recipe.load import load_recipe

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qxmix.container.header import read_header
-from qxmix.container.imatrix import find_importance, load_imatrix
+from qxmix.container.imatrix import find_importance
+from qxmix.container.imatrix_load import load_imatrix
 from qxmix.container.model import TensorInfo
 from qxmix.errors import QxmixError
 from qxmix.report.inspect import imatrix_facts, imatrix_text

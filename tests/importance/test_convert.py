@@ -9,7 +9,8 @@ import gguf
 import numpy as np
 import pytest
 
-from qxmix.container.imatrix import Imatrix, load_imatrix
+from qxmix.container.imatrix import Imatrix
+from qxmix.container.imatrix_load import load_imatrix
 from qxmix.container.imatrix_write import write_imatrix
 from qxmix.errors import RunError
 from qxmix.importance.convert import converted, losses

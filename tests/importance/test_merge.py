@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qxmix.container.imatrix import Imatrix, load_imatrix
+from qxmix.container.imatrix import Imatrix
+from qxmix.container.imatrix_load import load_imatrix
 from qxmix.container.imatrix_write import write_imatrix
 from qxmix.errors import ModelFileError
 from qxmix.importance.convert import as_chunks

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from qxmix import apply, load_recipe, make_plan, read_header
-from qxmix.container.imatrix import Imatrix, load_imatrix
+from qxmix.container.imatrix import Imatrix
+from qxmix.container.imatrix_load import load_imatrix
 from qxmix.container.imatrix_write import write_imatrix
 from qxmix.execute.reuse import tensor_key
 from qxmix.execute.verify import verify

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from qxmix.container.header import read_header
-from qxmix.container.imatrix import load_imatrix
+from qxmix.container.imatrix_load import load_imatrix
 from qxmix.errors import ModelFileError, RecipeError
 from qxmix.measure.encode import errors
 from qxmix.measure.errors import estimate, measure_errors

@@ -12,7 +12,7 @@ import pytest
 
 from qxmix.container.header import read_header
 from qxmix.container.identity import header_sha256
-from qxmix.container.imatrix import load_imatrix
+from qxmix.container.imatrix_load import load_imatrix
 from qxmix.errors import ModelFileError
 from qxmix.measurement.file import check_belongs, dumps, load_measurement, save_measurement
 from qxmix.measurement.model import (

@@ -8,7 +8,7 @@ import click
 
 from qxmix.cli.imatrix.writing import check_output, output_options, write_converted
 from qxmix.cli.inputs import FILE
-from qxmix.container.imatrix import load_imatrix
+from qxmix.container.imatrix_load import load_imatrix
 
 
 @click.command("convert")

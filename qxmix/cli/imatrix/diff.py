@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from qxmix.cli.inputs import FILE
-from qxmix.container.imatrix import load_imatrix
+from qxmix.container.imatrix_load import load_imatrix
 from qxmix.importance.compare import compare
 from qxmix.report.imatrix import diff_json, diff_text
 

@@ -100,7 +100,7 @@ def _check_outputs(output: Path, moments: Path | None, *, overwrite: bool, resum
 
 
 def _write(done: Calibration, output: Path, moments: Path | None) -> None:
-    from qxmix.container.moments import save_moments  # noqa: PLC0415 - NumPy comes with it
+    from qxmix.container.moments_load import save_moments  # noqa: PLC0415 - NumPy comes with it
     from qxmix.importance.coverage import coverage  # noqa: PLC0415
     from qxmix.report.imatrix import coverage_json, coverage_lines  # noqa: PLC0415
 
