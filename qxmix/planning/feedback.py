@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from qxmix.container.imatrix import twins_of
 from qxmix.container.model import TensorInfo
 from qxmix.errors import Problem
+from qxmix.planning.draft import Draft
 from qxmix.planning.importance import is_exempt, of_no_tensor
 from qxmix.planning.model import Plan, TensorFeedback
 from qxmix.planning.silence import unsilenced
@@ -18,7 +19,6 @@ from qxmix.recipe.model import Recipe
 
 if TYPE_CHECKING:
     from qxmix.container.moments import Moments
-    from qxmix.planning.draft import Draft
 
 
 def wanted_feedback(recipe: Recipe, rule: int | None) -> Feedback | None:

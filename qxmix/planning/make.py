@@ -11,7 +11,7 @@ from qxmix.importance.prior import with_prior
 from qxmix.planning import bits
 from qxmix.planning.bits import Tensors
 from qxmix.planning.choose import Chooser, Decisions
-from qxmix.planning.draft import drafts_of, planned
+from qxmix.planning.drafting import drafts_of, planned
 from qxmix.planning.fallback import Types
 from qxmix.planning.findings import find_problems
 from qxmix.planning.gate import kept_by_recipe

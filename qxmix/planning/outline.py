@@ -15,7 +15,8 @@ from qxmix.container.model import ModelHeader
 from qxmix.errors import Problem
 from qxmix.planning import bits
 from qxmix.planning.bits import Tensors
-from qxmix.planning.draft import Draft, groups, planned
+from qxmix.planning.draft import Draft
+from qxmix.planning.drafting import groups, planned
 from qxmix.planning.fallback import Types
 from qxmix.planning.findings import type_errors, type_warnings
 from qxmix.planning.make import decide, make_plan

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from qxmix.errors import Problem
+from qxmix.planning.draft import Draft
 from qxmix.planning.model import Plan, PlannedTensor
 from qxmix.planning.silence import unsilenced
 from qxmix.quants import QuantType
 from qxmix.recipe.encoding import Factor, factor_of
 from qxmix.recipe.model import Recipe
-
-if TYPE_CHECKING:
-    from qxmix.planning.draft import Draft
 
 
 def is_symmetric(recipe: Recipe, rule: int | None, quant_type: QuantType | None) -> bool:

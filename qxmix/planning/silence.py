@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
+from qxmix.planning.draft import Draft
 from qxmix.recipe.model import Recipe
-
-if TYPE_CHECKING:
-    from qxmix.planning.draft import Draft
 
 
 def is_silenced(recipe: Recipe, rule: int | None, id_: str) -> bool:
