@@ -8,7 +8,6 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -16,10 +15,8 @@ import qxmix
 from qxmix.cli.complete import complete_types
 from qxmix.errors import RunError
 from qxmix.quants import QUANT_TYPES, find
+from qxmix.quants.kernel import Kernel, every_kernel
 from qxmix.quants.processor_levels import LEVELS, can_compile, machine, supported
-
-if TYPE_CHECKING:
-    from qxmix.quants.warmup import Kernel
 
 
 @click.command()
@@ -58,8 +55,6 @@ def command(
     if native and wheel is not None:
         raise click.UsageError("--native is for this machine and --wheel for others: leave out either")
     chosen = [_known(name) for name in names] or [t.name for t in QUANT_TYPES if t.codec]
-    from qxmix.quants.warmup import Kernel, every_kernel  # noqa: PLC0415 - LLVM, not needed for --help
-
     plain = (Kernel(name, way) for way in ("decode", "encode") for name in chosen)
     kernels = every_kernel() if every else tuple(plain)
     if wheel is None:
@@ -127,7 +122,7 @@ def _counter(n: int) -> Callable[[Kernel], None]:
     start, done = time.perf_counter(), count(1)
 
     def tell(kernel: Kernel) -> None:
-        click.echo(f"  {next(done):3} of {n}  {time.perf_counter() - start:5.1f} s  {kernel.type} {kernel.direction}")
+        click.echo(f"  {next(done):3} of {n}  {time.perf_counter() - start:5.1f} s  {kernel}")
 
     return tell
 

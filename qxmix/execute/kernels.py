@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from math import lcm
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -13,9 +13,7 @@ from qxmix.plan import Plan
 from qxmix.planning.model import PlannedTensor
 from qxmix.quants.codec import SEARCHES, encoder_for
 from qxmix.quants.feedback.options import FACTORS_VERSION
-
-if TYPE_CHECKING:
-    from qxmix.quants.warmup import Kernel
+from qxmix.quants.kernel import Kernel
 
 
 def uncompiled(*plans: Plan) -> tuple[str, ...]:
@@ -36,7 +34,7 @@ def warm(*plans: Plan) -> None:
     encoded = _encoded(plans)
     if not encoded:
         return
-    from qxmix.quants.warmup import Kernel, compile_kernel  # noqa: PLC0415
+    from qxmix.quants.warmup import compile_kernel  # noqa: PLC0415
     from qxmix.quants.warmup import warm as compile_missing  # noqa: PLC0415
 
     compile_missing(_kernels(encoded))
@@ -65,8 +63,6 @@ def _encoded(plans: Sequence[Plan]) -> list[PlannedTensor]:
 
 
 def _kernels(encoded: list[PlannedTensor]) -> Iterator[Kernel]:
-    from qxmix.quants.warmup import Kernel  # noqa: PLC0415
-
     return (k for t in encoded for k in (Kernel(t.source_type, "decode"), Kernel(t.type, _direction(t))))
 
 

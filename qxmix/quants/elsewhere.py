@@ -11,12 +11,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from qxmix.parent import end_with_parent
-
-if TYPE_CHECKING:
-    from qxmix.quants.warmup import Kernel
+from qxmix.quants.kernel import Kernel, every_kernel
 
 
 class Work(NamedTuple):
@@ -102,7 +100,7 @@ class _Process:
         assert answers is not None
         self._left -= 1
         try:
-            print(kernel.type, kernel.direction, file=asked, flush=True)
+            print(kernel, file=asked, flush=True)
             answer = answers.readline()
         except OSError:
             answer = ""
@@ -126,17 +124,18 @@ class _Process:
         self._process.kill()
 
 
-def serve(work: Callable[[str, str], object]) -> None:
-    """Do the work to the kernels, type and direction, that the lines of the standard input name; then end the process.
+def serve(work: Callable[[Kernel], object]) -> None:
+    """Do the work to the kernels that the lines of the standard input name; then end the process.
 
     A line is answered by an empty one, or by what went wrong.
     """
     end_with_parent()
     answers, sys.stdout = sys.stdout, sys.stderr
+    named = {str(kernel): kernel for kernel in every_kernel()}
     for line in sys.stdin:
         failed = ""
         try:
-            work(*line.split())
+            work(named[line.strip()])
         except Exception as error:  # noqa: BLE001 - the one that asked is told
             failed = " ".join(f"{type(error).__name__}: {error}".split())
         print(failed, file=answers, flush=True)

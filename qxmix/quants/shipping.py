@@ -16,13 +16,14 @@ from qxmix.errors import RunError
 from qxmix.processors import n_processors
 from qxmix.quants import entry, get, machine_code, shipped, supply
 from qxmix.quants.elsewhere import Outcome, Work, work_on
+from qxmix.quants.kernel import Kernel, record
 from qxmix.quants.processor_levels import LEVELS, ProcessorLevel, machine, supported
 from qxmix.quants.stamp import cache_dir
-from qxmix.quants.warmup import Kernel, every_kernel, record, run
+from qxmix.quants.warmup import run
 
 _CODE = (
     "import sys; from qxmix.quants.elsewhere import serve; from qxmix.quants.shipping import compile_for; "
-    "serve(lambda *kernel: compile_for(*kernel, *sys.argv[1:]))"
+    "serve(lambda kernel: compile_for(kernel, *sys.argv[1:]))"
 )
 
 
@@ -58,7 +59,7 @@ def compile_missing(kernels: Iterable[Kernel], level: ProcessorLevel, on_done: C
         work_on(todo, Work(_CODE, (level.name,), _environment(level), root()), min(n_processors(), len(todo)), told)
     if failed:
         kernel, why = failed[0]
-        first = f"{kernel.type} {kernel.direction}: {why}"
+        first = f"{kernel}: {why}"
         raise RunError(f"{len(failed)} of {len(todo)} kernels could not be compiled for {level.name}; {first}")
 
 
@@ -68,7 +69,7 @@ def files(kernels: Iterable[Kernel], levels: Iterable[ProcessorLevel]) -> dict[s
     return {file.relative_to(root()).as_posix(): file for file in every}
 
 
-def compile_for(type_: str, direction: str, name: str) -> None:
+def compile_for(kernel: Kernel, name: str) -> None:
     """Compile one kernel for a level: of this family by the settings of numba that are in the environment.
 
     Raises:
@@ -76,7 +77,6 @@ def compile_for(type_: str, direction: str, name: str) -> None:
 
     """
     level = next(x for x in LEVELS if x.name == name)
-    kernel = next(k for k in every_kernel() if (k.type, k.direction) == (type_, direction))
     assert os.environ.get("NUMBA_CPU_NAME") == (level.cpu if level.machine == machine() else None)
     assert entry.arrays_are_as_drawn()
     if level.machine != machine():

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from qxmix.processors import n_processors
-from qxmix.quants import QUANT_TYPES, codec_of, get, shipped, supply
+from qxmix.quants import codec_of, get, shipped, supply
 from qxmix.quants.codec import SEARCHES
 from qxmix.quants.elsewhere import Work, work_on
 from qxmix.quants.feedback.correlations import make_factors
 from qxmix.quants.feedback.options import Feedback
+from qxmix.quants.kernel import Kernel, record
 from qxmix.quants.stamp import kernel_dir
 
 if TYPE_CHECKING:
@@ -28,37 +28,9 @@ if TYPE_CHECKING:
 
     from qxmix.quants.processor_levels import ProcessorLevel
 
-_CODE = (
-    "from qxmix.quants.elsewhere import serve; from qxmix.quants.warmup import Kernel, {0}; "
-    "serve(lambda *kernel: {0}(Kernel(*kernel)))"
-)
+_CODE = "from qxmix.quants.elsewhere import serve; from qxmix.quants.warmup import {0}; serve({0})"
 _EACH = 8
 """Kernels that one process compiles."""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Kernel:
-    """One codec in one direction; an encoder with error feedback, and one with the exhaustive search, by itself."""
-
-    type: str
-    direction: Literal["encode", "decode", "feedback", "exhaustive"]
-
-
-def every_kernel() -> tuple[Kernel, ...]:
-    """The kernels of all types in all directions."""
-    kernels: list[Kernel] = []
-    for quant_type in QUANT_TYPES:
-        if quant_type.codec:
-            name = quant_type.name
-            kernels += Kernel(name, "decode"), Kernel(name, "encode")
-            kernels += [Kernel(name, "feedback")] if quant_type.feeds_back else []
-            kernels += [Kernel(name, "exhaustive")] if quant_type.heeds("exhaustive") else []
-    return tuple(kernels)
-
-
-def record(kernel: Kernel) -> str:
-    """The name of the file that says it is compiled, beside the code of its type."""
-    return f"{kernel.type}-{kernel.direction}.ready"
 
 
 def _marker(kernel: Kernel) -> Path:

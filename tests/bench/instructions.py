@@ -90,7 +90,8 @@ def sources(name: str, triple: str) -> list[Source]:
     from numba.core.codegen import CPUCodeLibrary  # noqa: PLC0415 - and what follows: the cache's folder is set before
 
     from qxmix.quants import compiler  # noqa: PLC0415
-    from qxmix.quants.warmup import Kernel, compile_kernel  # noqa: PLC0415
+    from qxmix.quants.kernel import Kernel  # noqa: PLC0415
+    from qxmix.quants.warmup import compile_kernel  # noqa: PLC0415
 
     found: list[Source] = []
     modules: list[str] = []

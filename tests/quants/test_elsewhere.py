@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from qxmix.quants.elsewhere import Outcome, Work, work_on
-from qxmix.quants.warmup import Kernel
+from qxmix.quants.kernel import Kernel
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,9 +18,10 @@ CODE = """
 import os, sys
 from qxmix.quants.elsewhere import serve
 
-def work(name, direction):
+def work(kernel):
+    name = kernel.type
     print("what a kernel prints is no answer")
-    with open(f"{name}-{direction}", "x") as file:
+    with open(f"{name}-{kernel.direction}", "x") as file:
         file.write(f"{os.getpid()} {sys.argv[1]}")
     if name == sys.argv[1]:
         raise ValueError("two\\nlines")

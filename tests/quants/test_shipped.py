@@ -22,8 +22,9 @@ from llvmlite import binding
 from qxmix.cli.main import main
 from qxmix.errors import RunError
 from qxmix.quants import codec_of, compiler, machine_code, object_file, processor_levels, shipped, shipping, supply
+from qxmix.quants.kernel import Kernel
 from qxmix.quants.processor_levels import LEVELS, machine, supported
-from qxmix.quants.warmup import Kernel, pending, shipped_level
+from qxmix.quants.warmup import pending, shipped_level
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux" or not supported(), reason="kernels are shipped for Linux")
 
@@ -35,7 +36,8 @@ USE = """
 import sys
 import numpy as np
 from qxmix.quants import codec_of
-from qxmix.quants.warmup import Kernel, compile_kernel, pending
+from qxmix.quants.kernel import Kernel
+from qxmix.quants.warmup import compile_kernel, pending
 kernel = Kernel("Q8_0", "decode")
 waiting = len(pending([kernel]))
 out = np.zeros((1, 32), np.float32)

@@ -18,8 +18,8 @@ import qxmix
 from qxmix.cli.main import main
 from qxmix.execute import kernels as execute_kernels
 from qxmix.quants import stamp
+from qxmix.quants.kernel import Kernel, every_kernel
 from qxmix.quants.stamp import checks_bounds, imported_modules
-from qxmix.quants.warmup import Kernel, every_kernel
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(qxmix.__file__).parent / "quants"
@@ -27,7 +27,8 @@ KERNELS = sorted(PACKAGE.rglob("*.py"))
 
 SHOW = """
 import sys
-from qxmix.quants.warmup import Kernel, compile_kernel, pending
+from qxmix.quants.kernel import Kernel
+from qxmix.quants.warmup import compile_kernel, pending
 k = Kernel("Q8_0", "decode")
 print(len(pending([k, k])))
 compile_kernel(k)
