@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,20 @@ def test_imports_go_down(path: Path) -> None:
     own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
     up = {part for part in imports(path) - {own} if level(part) >= level(own)}
     assert not up
+
+
+def modules_imported(path: Path, modules: dict[str, Path]) -> set[str]:
+    """Modules of qxmix, by their whole names, that a file imports in the same sense."""
+    nodes = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ImportFrom) and n.module]
+    names = {(str(n.module), alias.name) for n in nodes for alias in n.names}
+    return {f"{module}.{name}" if f"{module}.{name}" in modules else module for module, name in names} & modules.keys()
+
+
+def test_modules_import_in_no_circle() -> None:
+    modules = {
+        ".".join(p.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): p for p in FILES
+    }
+    TopologicalSorter({m: modules_imported(p, modules) - {m} for m, p in modules.items()}).prepare()
 
 
 def test_numba_is_imported_by_the_kernels_alone() -> None:

@@ -14,9 +14,9 @@ from qxmix.cli.card import card_of, write_card
 from qxmix.cli.complete import complete_recipes
 from qxmix.cli.inputs import FILE, NAME, open_model, open_moments, open_recipes
 from qxmix.cli.interrupt import stoppable, to_resume
-from qxmix.cli.plan import make_split, split_options
 from qxmix.cli.progress import shown
 from qxmix.cli.sizes import SIZE
+from qxmix.cli.splitting import make_split, split_options
 from qxmix.cli.streams import notice
 from qxmix.container.imatrix_load import load_imatrix
 from qxmix.execute.complete import is_complete

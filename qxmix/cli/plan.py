@@ -5,18 +5,18 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from qxmix.cli.asked import Asked
 from qxmix.cli.complete import complete_recipes
 from qxmix.cli.inputs import FILE, NAME, open_model, open_moments
 from qxmix.cli.running import running_options, use_of
-from qxmix.cli.sizes import FILE_SIZE
+from qxmix.cli.splitting import make_split, split_options
 from qxmix.container.imatrix_load import load_imatrix
 from qxmix.errors import PlanError
 from qxmix.lint import examined, refused
-from qxmix.plan import Plan, Split, make_plan
+from qxmix.plan import Plan, make_plan
 from qxmix.planning.lock import write_lock
 from qxmix.planning.memory import Chunking
 from qxmix.planning.scales import to_find
@@ -25,66 +25,6 @@ from qxmix.quants import QuantType
 from qxmix.recipe import load_recipe
 from qxmix.report.plan import plan_text
 from qxmix.running.use import use_within
-
-if TYPE_CHECKING:
-    from qxmix.running.model import Use
-
-
-class Asked(NamedTuple):
-    """What was asked of ``qxmix plan`` beside the plan itself."""
-
-    lattice: Path | None
-    use: Use | None
-    measure: Path | None
-    html: Path | None
-    explained: str | None
-    """The tensor whose way to its type is told."""
-    as_json: bool
-    markdown: bool
-    as_map: bool
-    chunking: Chunking
-    """That the memory is told for."""
-    terminal: bool
-
-    @property
-    def beside(self) -> bool:
-        """Whether the plan alone is no answer."""
-        shown = self.as_json or self.markdown or self.as_map or self.explained is not None
-        return shown or any((self.lattice, self.use, self.measure, self.html))
-
-
-def split_options(function: click.decorators.FC) -> click.decorators.FC:
-    """The options that say how the output is split."""
-    for option in (
-        click.option(
-            "--no-tensor-first-split", "bare_first", is_flag=True, help="Metadata alone in the first of the files."
-        ),
-        click.option("--keep-split", is_flag=True, help="Split the output as the model is split."),
-        click.option("--split-max-tensors", type=click.IntRange(min=1), help="Most tensors of a file."),
-        click.option(
-            "--split-max-size",
-            type=FILE_SIZE,
-            help="Most bytes of a file: 24GB, 350GiB, or hub (200GB, as the hub asks).",
-        ),
-    ):
-        function = option(function)
-    return function
-
-
-def make_split(
-    split_max_size: int | None, split_max_tensors: int | None, *, keep_split: bool, bare_first: bool
-) -> Split:
-    """The split that the options ask for.
-
-    Raises:
-        click.UsageError: to keep the split and to make another, or a first file where there is but one.
-
-    """
-    if bare_first and not (split_max_size or split_max_tensors):
-        raise click.UsageError("--no-tensor-first-split is about a split; give --split-max-size or --split-max-tensors")
-    if keep_split and (split_max_size or split_max_tensors):
-        raise click.UsageError("--keep-split and --split-max-... exclude each other")
-    return Split(split_max_size, split_max_tensors, keep_split, bare_first)
 
 
 @click.command("plan")
@@ -141,7 +81,7 @@ def _answered(plan: Plan, asked: Asked, *, every: bool) -> tuple[Plan, str]:
     show = partial(plan_text, chunking=asked.chunking, every=every, terminal=asked.terminal)
     if asked.beside:
         # A tenth of the time of a plan that needs none of it.
-        from qxmix.cli.plan_options import answer  # noqa: PLC0415
+        from qxmix.cli.plan_answer import answer  # noqa: PLC0415
 
         return answer(plan, asked, show)
     plan = examined(plan)

@@ -12,10 +12,10 @@ import click
 
 from qxmix.cli.complete import complete_recipes, complete_type_list
 from qxmix.cli.inputs import FILE, NAME, open_measurement, open_model, read_text
-from qxmix.cli.plan import make_split, split_options
 from qxmix.cli.running import running_options, use_of
 from qxmix.cli.sizes import SIZE, text_length
 from qxmix.cli.solve_options import AGAINST, BAN, BOUND, SHARE, TIE, candidate_types
+from qxmix.cli.splitting import make_split, split_options
 from qxmix.cli.streams import notice, write_text
 from qxmix.container.imatrix import Imatrix
 from qxmix.container.imatrix_load import load_imatrix

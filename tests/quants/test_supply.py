@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from qxmix.quants import compiler, machine_code, supply
-from qxmix.quants.warmup import Kernel, every_kernel, run
+from qxmix.quants.kernel import Kernel, every_kernel
+from qxmix.quants.warmup import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

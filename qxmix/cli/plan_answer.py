@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qxmix.cli.asked import Asked
 from qxmix.cli.inputs import open_measurement
-from qxmix.cli.plan import Asked
 from qxmix.explain import explain
 from qxmix.lint import examined
 from qxmix.measurement.lattice import load_lattices
