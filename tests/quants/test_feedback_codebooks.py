@@ -67,6 +67,18 @@ def test_correlated_inputs_take_errors_back(name: str, seed: int) -> None:
     assert fed.sum() < 0.9 * plain.sum()
 
 
+@pytest.mark.parametrize("name", TRELLIS)
+def test_large_weights_of_a_column_that_seldom_fired_are_kept(name: str) -> None:
+    """It may fire in another text: its error is no larger a share than without feedback."""
+    diag, x = np.ones(N), rows(5, 256, tail=30.0)
+    diag[100] = 0.02
+    x[:, 100] *= 2
+    packed = quantize(x, name, diag.astype(np.float32)), quantize(x, name, moments=np.diag(diag))
+    errors = [(x - dequantize(p, name, N)) ** 2 for p in packed]
+    plain, fed = (float(e[:, 100].mean() / e.mean()) for e in errors)
+    assert fed < plain
+
+
 @pytest.mark.parametrize("name", TYPES)
 def test_a_column_that_outweighs_all_others_makes_no_row_worse(name: str) -> None:
     plain, fed = both(rows(3, 70), name, correlated(3, heavy=3000.0))

@@ -13,6 +13,11 @@ together, which fills the lanes of the search.  A span of a row is called a stri
 Columns count by their importance, as in the error of the output, and not as in the search of the scales by the size of
 the weights, too.  Of ffn_down of four layers, on other text, the error of IQ2_KT fell by 10.4 %, with the levels left
 as they were by 5.9 %, with five levels tried by 11.0 %; that of IQ1_KT by 15.1, 8.1 and 16.4 %.
+
+To each mean square comes ``PRIOR`` of its span's median, towards which those of many variables are shrunk where they
+were measured on few samples (Opgen-Rhein and Strimmer 2007): a column that seldom fires may fire in another text.  The
+search of the scales without feedback keeps an eye on large weights; where they stand in such a column, this one gave
+them up.
 """
 
 from __future__ import annotations
@@ -38,6 +43,16 @@ if TYPE_CHECKING:
 
 AROUND = np.array([0, -1, 1], np.intp)
 """What is added to the code of a block's scale to try those around it."""
+
+PRIOR = np.float32(0.1)
+"""Share of a span's median mean square that is added to each.
+
+Without it IQ2_KT to IQ4_KT were 1.1 to 1.7 % worse than without feedback on one of three other texts, in the one tensor
+where a column had 126 times the mean square that was measured, and its error had grown to 1.7 times.  With it IQ2_KT
+and IQ3_KT are 4 % better there, and on the others, in layers 2, 10 and 11 and in that tensor, within 0.2 % or better by
+up to 0.6 %; with twice as much 7 and 8 % and worse by up to 0.6 %.  Of the mean in place of the median it takes 5 to 10
+points of what is gained where one column has all the energy of a span.
+"""
 
 _INF = np.float32(np.inf)
 _0 = np.float32(0.0)
@@ -109,6 +124,14 @@ def _miss(now, negative, steps, values, found, factors, of, at, error):
                 now[s, k] += lost * by[of + k]
 
 
+def _weights(columns: Columns, n: int) -> Floats:
+    """What an error of each column counts, (n_spans, n_blocks, BLOCK), for code vectors of ``n``."""
+    spans = usable_importance(columns, n).reshape(-1, SPAN)
+    middle = np.sort(spans, axis=1)[:, SPAN // 2]
+    found: Floats = (spans + PRIOR * middle[:, None]).reshape(len(spans), -1, BLOCK)
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class _Blocks:
     """The blocks at one place of all strips."""
@@ -160,7 +183,7 @@ def choose(rows: Rows, columns: Columns, factors: Factors, levels: Floats, fitte
     x = np.empty((n_spans, -(-n_rows // LANES), SPAN, LANES), np.float32)
     _lay(rows, x)
     error, now = x.copy(), np.empty((n_strips, BLOCK), np.float32)
-    weights = usable_importance(columns, n).reshape(n_spans, -1, BLOCK)
+    weights = _weights(columns, n)
     d = np.repeat(fitted.d, n_spans)[:, None]
     before, codes = fitted.found.reshape(n_strips, -1), fitted.codes.reshape(n_strips, -1).copy()
     found, negative = np.empty_like(before), np.empty((n_strips, SPAN), np.bool_)

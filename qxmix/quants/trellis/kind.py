@@ -69,5 +69,5 @@ def trellis_codec(kind: TrellisType, factor: float | None = None) -> Codec:
 
     decode = row_decoder(kind.nbytes, kind.put, half=False)
     return Codec(
-        decode, at_factor(scaled, float(own)), feedback=feedback, scaled=None if factor is None else scaled, version=2
+        decode, at_factor(scaled, float(own)), feedback=feedback, scaled=None if factor is None else scaled, version=3
     )

@@ -46,12 +46,13 @@ def best_step(
 
 
 def decoded(name: str, row: Array, importance: Array, usable: Array, factors: NDArray[np.float32]) -> list[np.float32]:
-    """What a decoder makes of a row; ``usable`` importances count in the search of the code vectors."""
+    """What a decoder makes of a row; ``usable`` importances, and some of the median, count in the search of vectors."""
     d, codes, levels, books = rough(name, row, importance)
     done: list[np.float32] = []
     for block, (code, book) in enumerate(zip(codes, books, strict=True)):
         at, span = 32 * block, 256 * (block // 8)
-        ws, now = usable[at : at + 32], row[at : at + 32].copy()
+        prior = F(F(0.1) * sorted(usable[span : span + 256])[128])
+        ws, now = usable[at : at + 32] + prior, row[at : at + 32].copy()
         for j in range(span, at):
             now += F(row[j] - done[j]) * factors[span // 256, j - span, at - span : at - span + 32]
         sizes = abs(now) if book.magnitudes else now
