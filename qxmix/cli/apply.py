@@ -12,7 +12,7 @@ import click
 
 from qxmix.cli.card import card_of, write_card
 from qxmix.cli.complete import complete_recipes
-from qxmix.cli.inputs import FILE, NAME, open_model, open_moments, open_recipes
+from qxmix.cli.inputs import FILE, NAME, TEXT, open_model, open_moments, open_recipes
 from qxmix.cli.interrupt import stoppable, to_resume
 from qxmix.cli.progress import shown
 from qxmix.cli.sizes import SIZE
@@ -79,7 +79,7 @@ Outputs = Sequence[tuple[Plan, Path]]
     help="Print one JSON object with all digests (schemas/result.schema.json); of several recipes a list of them.",
 )  # fmt: skip
 @click.option(
-    "--card", type=FILE,
+    "--card", type=TEXT,
     help="Write a table of the outputs and how to make each to this file, as Markdown for the model card.",
 )  # fmt: skip
 @click.option("--measure", type=FILE, help="Of qxmix measure: adds divergence to the card.")

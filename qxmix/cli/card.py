@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qxmix.cli.inputs import open_measurement
+from qxmix.container.whole_file import write_whole
 from qxmix.errors import RunError
 from qxmix.plan import Plan, Split
 
@@ -60,4 +61,4 @@ def write_card(path: Path | None, text: str) -> None:
     if path is None:
         return
     with RunError.of_system(path, "the card cannot be written"):
-        path.write_text(text, encoding="utf-8")
+        write_whole(path, text)

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from qxmix.cli.complete import complete_recipes
-from qxmix.cli.inputs import FILE, NAME, EngineName, open_measurement, open_model, open_moments, read_text
+from qxmix.cli.inputs import FILE, NAME, TEXT, EngineName, open_measurement, open_model, open_moments, read_text
 from qxmix.cli.interrupt import stoppable
 from qxmix.cli.progress import chunks_shown
 from qxmix.cli.running import running_options, use_of
@@ -50,8 +50,8 @@ _WITHOUT_FEEDBACK = ("moments-none", "moments-missing")
 )
 @click.option("--markdown", is_flag=True, help="Print a Markdown table, for a model card.")
 @click.option("as_json", "--json", is_flag=True, help="A list of objects, as in schemas/compare.schema.json.")
-@click.option("--plot", type=FILE, help="Draw divergence against size: .png, .svg or .pdf.")
-@click.option("--html", type=FILE, help="Write a page about them, complete in one file.")
+@click.option("--plot", type=TEXT, help="Draw divergence against size: .png, .svg or .pdf.")
+@click.option("--html", type=TEXT, help="Write a page about them, complete in one file.")
 @running_options
 def command(
     *, names: tuple[str, ...], model: Path | None, imatrix: str | None, moments: str | None, measure: Path | None,

@@ -10,7 +10,7 @@ from typing import cast
 import click
 
 from qxmix.cli.complete import complete_mixes
-from qxmix.cli.inputs import FILE, NAME, EngineName, open_model
+from qxmix.cli.inputs import FILE, NAME, RECIPE, EngineName, open_model
 from qxmix.cli.streams import write_text
 from qxmix.container.gguf_format import MAGIC
 from qxmix.container.model import ModelHeader
@@ -39,7 +39,7 @@ MAX_SHOWN = 20
 )  # fmt: skip
 @click.option("--set", "given", metavar="NAME=VALUE", multiple=True, help="Value of a variable that a script asks for.")
 @click.option("--target", type=EngineName(), help="Engine; without it the source's.")
-@click.option("-o", "--output", type=FILE, help="Write the recipe here, not to the terminal.")
+@click.option("-o", "--output", type=RECIPE, help="Write the recipe here, not to the terminal.")
 @click.pass_context
 def command(
     ctx: click.Context, source: Path, model: str | None, dialect: str | None, base: str | None,

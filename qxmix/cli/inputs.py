@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import click
 
+from qxmix.cli.overwriting import note_path, refuse_precious
 from qxmix.container.header import read_header
 from qxmix.container.model import ModelHeader
 from qxmix.container.recognize import HEAD_NBYTES, looks_like_recipe
@@ -28,16 +29,44 @@ if TYPE_CHECKING:
 class _Name(click.Path):
     """A path that somebody named: an empty one comes of a script whose variable is not set, and would be none."""
 
+    written = False
+
     def convert(
         self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
     ) -> str | bytes | os.PathLike[str]:
         """Make it a path."""
         if os.fspath(value) == "":
             self.fail("the name is empty, as of a variable that is not set; give one, or leave this out", param, ctx)
+        note_path(os.fspath(value), param, ctx, written=self.written)
         return super().convert(value, param, ctx)
 
 
+class _Output(_Name):
+    """A path that is written, and so none that the command reads."""
+
+    written = True
+
+
+class _Text(_Output):
+    """A path that a text is written to, and so neither a model nor, if the text is none, a recipe."""
+
+    def __init__(self, *, recipe: bool = False) -> None:
+        super().__init__(path_type=Path)
+        self._recipe = recipe
+
+    def convert(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
+        """Make it a path."""
+        path = super().convert(value, param, ctx)
+        refuse_precious(os.fspath(value), param, recipe=self._recipe)
+        return path
+
+
 FILE = _Name(path_type=Path)
+OUTPUT = _Output(path_type=Path)
+TEXT = _Text()
+RECIPE = _Text(recipe=True)
 NAME = _Name(path_type=str)
 """A file's name that may be something else: an address, or what a shipped recipe is called."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qxmix.cli.inputs import FILE, NAME, open_model, refuse_recipe
+from qxmix.cli.inputs import NAME, TEXT, open_model, refuse_recipe
 from qxmix.cli.interrupt import stoppable
 from qxmix.container.gguf_format import GENERAL_TYPE, MAGIC
 from qxmix.container.imatrix_load import load_imatrix
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @click.option("every", "--all", is_flag=True, help="List every tensor (or imatrix entry), and strings in full.")
 @click.option("as_json", "--json", is_flag=True, help="Print one JSON object, as in schemas/inspect.schema.json.")
 @click.option("--lattice", is_flag=True, help="Read all weights: which sit on a lattice, and what keeps them whole.")
-@click.option("-o", "--output", type=FILE, help="With --lattice: write what is found, as JSON.")
+@click.option("-o", "--output", type=TEXT, help="With --lattice: write what is found, as JSON.")
 @click.option(
     "--target",
     type=click.Choice((*ENGINES, "any")),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from qxmix.cli.complete import complete_type_list
-from qxmix.cli.inputs import FILE, EngineName, open_model, read_text
+from qxmix.cli.inputs import FILE, TEXT, EngineName, open_model, read_text
 from qxmix.cli.interrupt import stoppable
 from qxmix.cli.progress import QUIET_SECONDS
 from qxmix.cli.sizes import Parsed, text_length
@@ -54,7 +54,7 @@ _COUNT = Parsed("N|all", _parse_count)
 
 @click.command("measure")
 @click.argument("model", type=FILE)
-@click.option("-o", "--output", required=True, type=FILE, help="The measurement, JSON.")
+@click.option("-o", "--output", required=True, type=TEXT, help="The measurement, JSON.")
 @click.option("--imatrix", type=FILE, help="Importance matrix that encoders and errors use.")
 @click.option("--target", type=EngineName("any"), default="ik_llama.cpp", show_default=True, help="Whose types.")
 @click.option(
@@ -73,7 +73,7 @@ _COUNT = Parsed("N|all", _parse_count)
 @click.option("--no-joint", is_flag=True, help="Run no whole recipes at the end.")
 @click.option("--engine", type=EngineName(), help="Who runs the text.  [default: ik_llama.cpp; for encoders llama.cpp]")
 @click.option("-j", "--threads", type=click.IntRange(min=1), help="Threads.  [default: all processors]")
-@click.option("--cache", type=FILE, help="File that keeps single results for later runs.")
+@click.option("--cache", type=TEXT, help="File that keeps single results for later runs.")
 def command(
     *, model: Path, output: Path, imatrix: Path | None, target: Target, types: str, rows: int | None,
     text: Path | None, chunks: int | None, first_chunk: int, text_ctx: int, bits: str, measurements: int | None,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from qxmix.cli.complete import complete_recipes, complete_type_list
-from qxmix.cli.inputs import FILE, NAME, open_measurement, open_model, read_text
+from qxmix.cli.inputs import FILE, NAME, RECIPE, TEXT, open_measurement, open_model, read_text
 from qxmix.cli.running import running_options, use_of
 from qxmix.cli.sizes import SIZE, text_length
 from qxmix.cli.solve_options import AGAINST, BAN, BOUND, SHARE, TIE, candidate_types
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     "--budget", "shares", type=SHARE, multiple=True,
     help="Most bytes of some tensors, a category or a pattern: 'exps=100GiB', and 'rest=20GiB'. Repeatable.",
 )  # fmt: skip
-@click.option("-o", "--output", type=FILE, help="Recipe to write.  [default: standard output]")
+@click.option("-o", "--output", type=RECIPE, help="Recipe to write.  [default: standard output]")
 @click.option("--imatrix", type=NAME, help="Importance matrix, .dat or GGUF.")
 @click.option(
     "--base", type=NAME, shell_complete=complete_recipes,
@@ -77,7 +77,7 @@ if TYPE_CHECKING:
 @text_length()
 @click.option("-j", "--threads", type=click.IntRange(min=1), help="Threads of the engine.  [default: all processors]")
 @click.option("--curve", "as_curve", is_flag=True, help="Print size against predicted divergence, and exit.")
-@click.option("--html", type=FILE, help="Write a page about the result, complete in one file.")
+@click.option("--html", type=TEXT, help="Write a page about the result, complete in one file.")
 @split_options
 @running_options
 def command(

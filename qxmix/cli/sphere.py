@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from qxmix.cli.complete import complete_types
-from qxmix.cli.inputs import FILE
+from qxmix.cli.inputs import TEXT
 from qxmix.quants import codec_of, find
 from qxmix.report.look import check_picture, pyplot
 from qxmix.report.sphere import draw_spheres, sphere_json, sphere_text
@@ -32,7 +32,7 @@ _SEARCHES = ("heuristic", "gradient", "exhaustive")
     help="Which search; may be repeated.  [default: all]",
 )
 @click.option("-W", "--width", default=2048, show_default=True, type=click.IntRange(8, 16384), help="Pixels across.")
-@click.option("-o", "--output", type=FILE, help="The picture: .png, .svg or .pdf.")
+@click.option("-o", "--output", type=TEXT, help="The picture: .png, .svg or .pdf.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON, as in schemas/sphere.schema.json.")
 def command(
     *, types: tuple[str, ...], searches: tuple[str, ...], width: int, output: Path | None, as_json: bool

@@ -42,8 +42,10 @@ def write_text(text: str, output: Path | None) -> None:
     if output is None:
         click.echo(text, nl=False)
         return
+    from qxmix.container.whole_file import write_whole  # noqa: PLC0415 - for those who write one
+
     with RunError.of_system(output, "cannot be written"):
-        output.write_text(text, encoding="utf-8")
+        write_whole(output, text)
 
 
 def came_from_output(error: OSError) -> bool:

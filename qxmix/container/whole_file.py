@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from errno import EISDIR
+from errno import EACCES, EBUSY, EISDIR, EPERM, EROFS
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
@@ -24,6 +25,37 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         RunError: the system refuses; what stood under the name before is still there.
 
     """
+    try:
+        with _replacing(path) as file:
+            yield file
+    except OSError as error:
+        raise _refused(path, error) from error
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text: a file gets all of it or keeps what it had, a pipe or device gets it as it comes.
+
+    Raises:
+        OSError: the system refuses.
+
+    """
+    if not _is_file_or_none(path):
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(text)
+        return
+    try:
+        with _replacing(path) as file:
+            file.write(text.encode())
+    except OSError as error:
+        # Nothing can be put beside a file in a folder of somebody else's, nor in the place of one that is mounted.
+        if error.errno not in {EACCES, EBUSY, EPERM, EROFS} or not path.is_file():
+            raise
+        path.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """As :func:`whole_file`, with the system's own errors."""
     partial = None
     try:
         target, partial = _places(path)
@@ -32,8 +64,6 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(target)
-    except OSError as error:
-        raise _refused(path, error) from error
     finally:
         if partial is not None:
             # It need not be there, nor its folder be one; what was refused before is what counts.
@@ -61,7 +91,19 @@ def _places(path: Path) -> tuple[Path, Path]:
     target = path.resolve()
     if target.is_dir():
         raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
+    if not _is_file_or_none(path):
+        raise OSError("it is a device, pipe or socket, which a file would take the place of")
     return target, target.with_name(f".{target.name[:80]}.{uuid4().hex[:12]}.partial")
+
+
+def _is_file_or_none(path: Path) -> bool:
+    """Whether a name is a regular file's, or free: not that of a device, pipe or stream, which may be a file's, too."""
+    if path.is_relative_to("/proc") or str(path) in {"/dev/stdout", "/dev/stderr"} or path.is_relative_to("/dev/fd"):
+        return False
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        return True
 
 
 def _refused(path: Path, error: OSError) -> RunError:

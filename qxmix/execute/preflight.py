@@ -130,6 +130,7 @@ def _refuse_other_kinds(output: Output) -> None:
 def _refuse_inputs(plans: Sequence[Plan], output: Output) -> None:
     inputs = [(path, "the model") for path in plans[0].header.paths]
     inputs += [(plan.imatrix.path, "the importance matrix") for plan in plans if plan.imatrix is not None]
+    inputs += [(plan.moments.path, "the moments file") for plan in plans if plan.moments is not None]
     inputs += [(plan.recipe.path, "the recipe") for plan in plans]
     for written in (*output.finals, *output.partials, output.journal):
         for path, what in dict.fromkeys(inputs):

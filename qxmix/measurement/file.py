@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import suppress
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from qxmix.container.identity import header_sha256
 from qxmix.container.model import ModelHeader
+from qxmix.container.whole_file import write_whole
 from qxmix.errors import ModelFileError, Problem
 from qxmix.measurement.model import (
     METRICS,
@@ -46,14 +46,8 @@ def save_measurement(measurement: Measurement, path: Path) -> None:
         ModelFileError: it cannot be written.
 
     """
-    partial = path.with_name(f"{path.name}.tmp")
-    try:
-        partial.write_text(dumps(measurement), encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise ModelFileError.at(path, f"cannot be written: {error.strerror or error}") from None
+    with ModelFileError.of_system(path, "cannot be written"):
+        write_whole(path, dumps(measurement))
 
 
 def load_measurement(path: Path) -> Measurement:

@@ -40,9 +40,11 @@ def write_lock(plan: Plan, path: Path) -> None:
         PlanError: it cannot be written.
 
     """
+    from qxmix.container.whole_file import write_whole  # noqa: PLC0415 - for those who write one
+
     text = json.dumps(lock_of(plan), indent=1) + "\n"
     with PlanError.of_system(path, "cannot be written"):
-        path.write_text(text, encoding="utf-8")
+        write_whole(path, text)
 
 
 def check_lock(plan: Plan, path: Path, *, types_only: bool = False) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from qxmix.cli.imatrix.writing import check_output, write_converted
-from qxmix.cli.inputs import FILE, open_model, read_text
+from qxmix.cli.inputs import FILE, OUTPUT, open_model, read_text
 from qxmix.cli.interrupt import stoppable, to_resume
 from qxmix.cli.progress import chunks_shown
 from qxmix.cli.sizes import SIZE, text_length
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 @click.argument("model", type=FILE)
 @click.option("--text", required=True, type=FILE, help="Text to run, UTF-8.")
 @click.option(
-    "-o", "--output", required=True, type=FILE,
+    "-o", "--output", required=True, type=OUTPUT,
     help="File to write: .gguf, or .dat, which alone ik_llama.cpp reads and which has no counts per expert.",
 )  # fmt: skip
-@click.option("--moments", type=FILE, help="Second file to write: second moments, for feedback.")
+@click.option("--moments", type=OUTPUT, help="Second file to write: second moments, for feedback.")
 @click.option("--chunks", type=click.IntRange(min=1), help="Chunks to run.  [default: all]")
 @click.option("--first-chunk", default=0, show_default=True, type=click.IntRange(min=0), help="Chunk to begin with.")
 @text_length("--ctx")

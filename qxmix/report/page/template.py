@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qxmix.container.whole_file import write_whole
 from qxmix.errors import RunError
 
 if TYPE_CHECKING:
@@ -41,4 +42,4 @@ def write_page(html: str, path: Path) -> None:
 
     """
     with RunError.of_system(path, "the page cannot be written"):
-        path.write_text(html, encoding="utf-8")
+        write_whole(path, html)

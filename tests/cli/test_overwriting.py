@@ -1,0 +1,149 @@
+"""Outputs that would take the place of what a command reads, of a model or a recipe, and those that cannot be whole."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import stat
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from qxmix.cli.main import main
+from qxmix.container.whole_file import whole_file, write_whole
+from qxmix.errors import RunError
+from tests.planning.models import Model, facts, write
+
+SHAPES = {"token_embd.weight": (256, 64), **{f"blk.{i}.attn_q.weight": (256, 64) for i in range(2)}}
+RECIPE = "qxmix: 1\nname: r\ntarget: any\nfallback: error\ndefault: q8_0\n"
+INPUTS = ("m.gguf", "r.yaml", "i.dat", "t.txt", "mm.json", "l.json", "mo.gguf")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(Model("llama", facts(2, 256, 8, 2), SHAPES), tmp_path / "m.gguf")
+    Path("r.yaml").write_text(RECIPE)
+    for name in INPUTS[2:]:
+        Path(name).write_text("what is here is read, not written")
+    Path("hard.gguf").hardlink_to("m.gguf")
+    Path("soft.gguf").symlink_to("m.gguf")
+
+
+def run(command: str, code: int) -> str:
+    done = CliRunner().invoke(main, shlex.split(command))
+    assert done.exit_code == code, done.output
+    return done.output
+
+
+@pytest.mark.parametrize("model", ["m.gguf", "hard.gguf", "soft.gguf", "./m.gguf"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "plan r.yaml m.gguf --lock {}", "plan r.yaml m.gguf --html {}", "solve m.gguf --bpw 9 -o {}",
+        "solve m.gguf --bpw 9 --html {}", "inspect m.gguf --lattice -o {}", "measure m.gguf -o {}",
+        "measure m.gguf -o x.json --cache {}", "header m.gguf -o {} --overwrite",
+        "apply r.yaml m.gguf --card {}", "compare r.yaml pure/q4_0 --model m.gguf --html {}",
+        "compare r.yaml pure/q4_0 --model m.gguf --plot {}", "eval m.gguf --text t.txt --plot {}",
+        "imatrix make m.gguf --text t.txt -o {} --overwrite",
+        "imatrix make m.gguf --text t.txt -o x.gguf --moments {} --overwrite",
+        "export r.yaml m.gguf --to llama.cpp -o {}", "import r.yaml --model m.gguf -o {}",
+    ],
+)  # fmt: skip
+def test_a_model_that_is_read_is_not_written(command: str, model: str) -> None:
+    before = Path("m.gguf").read_bytes()
+    assert re.search("would be (destroyed|lost); give -", run(command.format(model), 1))
+    assert Path("m.gguf").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("plan r.yaml m.gguf --lock r.yaml", "r.yaml: is a recipe, which would be lost; give --lock another name"),
+        ("plan --lock i.dat --imatrix i.dat r.yaml m.gguf", "i.dat: is what --imatrix names, and would be destroyed"),
+        ("plan r.yaml m.gguf --moments mo.gguf --html mo.gguf", "is what --moments names"),
+        ("plan r.yaml m.gguf --measure mm.json --lock mm.json", "is what --measure names"),
+        ("plan r.yaml m.gguf --lattice l.json --lock l.json", "is what --lattice names"),
+        ("apply r.yaml m.gguf --locked l.json --card l.json", "is what --locked names"),
+        ("measure m.gguf --text t.txt -o t.txt", "t.txt: is what --text names"),
+        ("solve m.gguf -m mm.json --bpw 9 -o mm.json", "is what -m names"),
+        ("solve m.gguf --base r.yaml --bpw 9 -o r.yaml", "is what --base names"),
+        ("plan r.yaml m.gguf --lock x --html ./x", "x: would be written by --lock and by --html; give two names"),
+        ("measure m.gguf -o x.json --cache x.json", "would be written by -o and by --cache"),
+        ("imatrix make m.gguf --text t.txt -o x.gguf --moments ./x.gguf", "would be written by -o and by --moments"),
+    ],
+)
+def test_nor_is_anything_else(command: str, told: str) -> None:
+    before = {name: Path(name).read_bytes() for name in INPUTS}
+    assert told in run(command, 1)
+    assert {name: Path(name).read_bytes() for name in INPUTS} == before
+
+
+def test_nor_another_shard_of_the_model() -> None:
+    names = [f"s-{i:05d}-of-00002.gguf" for i in (1, 2)]
+    for name in names:
+        Path(name).write_bytes(Path("m.gguf").read_bytes())
+    assert "is what MODEL names" in run(f"header {names[0]} -o {names[1]} --overwrite", 1)
+
+
+@pytest.mark.parametrize(
+    ("command", "kind"),
+    [
+        ("plan r.yaml m.gguf --lock other.gguf", "a GGUF file"), ("solve m.gguf --bpw 9 -o other.gguf", "a GGUF file"),
+        ("inspect m.gguf --lattice -o other.gguf", "a GGUF file"), ("measure m.gguf -o other.yaml", "a recipe"),
+        ("plan r.yaml m.gguf --html other.yaml", "a recipe"),
+    ],
+)  # fmt: skip
+def test_a_text_takes_the_place_of_no_model_and_no_recipe(command: str, kind: str) -> None:
+    Path("other.gguf").write_bytes(Path("m.gguf").read_bytes())
+    Path("other.yaml").write_text(RECIPE)
+    assert f"is {kind}, which would be lost; give -" in run(command, 1)
+
+
+def test_what_may_be_replaced_is() -> None:
+    Path("s.yaml").write_text(RECIPE)
+    Path("lock.json").write_text("{}")
+    run("solve m.gguf --bpw 9 -o s.yaml", 0)
+    assert "Solved" in Path("s.yaml").read_text()
+    run("plan r.yaml m.gguf --lock lock.json --html /dev/null", 0)
+    assert "header_sha256" in Path("lock.json").read_text()
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+
+def test_a_pipe_stays_one() -> None:
+    os.mkfifo("pipe")
+    with pytest.raises(RunError, match="it is a device, pipe or socket"), whole_file(Path("pipe")):
+        pass
+    reader = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_whole(Path("pipe"), "text")
+        assert os.read(reader, 100) == b"text"
+    finally:
+        os.close(reader)
+    assert stat.S_ISFIFO(Path("pipe").stat().st_mode)
+
+
+def test_a_text_that_cannot_be_written_leaves_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("lock.json").write_text("before")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    assert "lock.json: cannot be written: No space left on device" in run("plan r.yaml m.gguf --lock lock.json", 3)
+    assert Path("lock.json").read_text() == "before"
+    assert not list(Path().glob(".lock*"))
+
+
+def test_a_file_in_a_place_where_none_can_be_put_beside_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that is mounted into a container."""
+    Path("mounted").write_text("before")
+
+    def busy(*_: object) -> None:
+        raise OSError(16, "Device or resource busy")
+
+    monkeypatch.setattr(Path, "replace", busy)
+    write_whole(Path("mounted"), "text")
+    assert Path("mounted").read_text() == "text"
