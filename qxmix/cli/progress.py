@@ -110,7 +110,7 @@ class _Estimate:
 
 
 class _Lines:
-    """A line when kernels take long, and every half minute of work."""
+    """A line before kernels are compiled and when that took long, and every half minute of work."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()
@@ -124,6 +124,8 @@ class _Lines:
             if self._compiling and now - self._last > 1:
                 notice(f"compiled kernels in {now - self._last:.0f} s; they are kept for the next time")
             self._compiling = progress.text if progress.phase == "kernels" else ""
+            if self._compiling:
+                notice(f"compiling the kernels of {self._compiling}, which takes seconds for each the first time")
             self._phase, self._last = progress.phase, now
         elif now - self._last >= QUIET_SECONDS:
             self._last = now

@@ -9,7 +9,9 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from difflib import get_close_matches
+from functools import reduce
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +23,13 @@ if TYPE_CHECKING:
     from io import FileIO
 
 DAMAGED = "the file is damaged: download or convert it again"
+_EMPTY = "is empty (0 bytes); the download or conversion did not finish, run it again"
+_MAKE = "make it again with 'qxmix imatrix make --moments'"
+_OF_ROLE = {
+    "moments file": ((_EMPTY, f"is empty (0 bytes); {_MAKE}"), ("download or convert it again", _MAKE)),
+    "importance matrix": (("download or convert it again", "download or make it again"),),
+}  # fmt: skip
+"""What helps a damaged file that is no model, in place of what helps one that is."""
 _SHOWN = 60
 _COMPARED = 1000
 """Names in a folder that are compared with one that is not there; all of a large one would take seconds."""
@@ -93,8 +102,10 @@ def opened(path: Path, role: str = "model") -> Iterator[FileBytes]:
             raise bad_file(path, f"is no regular file but a pipe or device; save the {role} to a file first")
         with path.open("rb", buffering=0) as file:
             if not status.st_size:
-                raise bad_file(path, "is empty (0 bytes); the download or conversion did not finish, run it again")
+                raise bad_file(path, _EMPTY)
             yield FileBytes(path, file, status.st_size)
+    except ModelFileError as error:
+        raise _in_role(error, role) from None
     except FileNotFoundError as error:
         raise bad_file(path, _missing_text(path, role)) from error
     except PermissionError as error:
@@ -103,6 +114,15 @@ def opened(path: Path, role: str = "model") -> Iterator[FileBytes]:
         if isinstance(error, OSError) and error.strerror:
             raise bad_file(path, f"cannot be read: {error.strerror.lower()}") from error
         raise bad_file(path, f"cannot be read: {error}") from error
+
+
+def _in_role(error: ModelFileError, role: str) -> ModelFileError:
+    """The error with what helps a file of this role."""
+
+    def told(text: str) -> str:
+        return reduce(lambda found, pair: found.replace(*pair), _OF_ROLE.get(role, ()), text)
+
+    return ModelFileError([replace(p, text=told(p.text)) for p in error.problems])
 
 
 def _missing_text(path: Path, role: str) -> str:

@@ -131,6 +131,8 @@ def _no_effect(header: ModelHeader, drafts: list[Draft]) -> Iterator[Problem]:
         why = "the model has no tensors, only metadata"
     elif header.get("general.type") == "adapter":
         why = "it is an adapter, whose tensors the engines never quantize; merge it into its model and quantize that"
+    elif any(d.steps for d in drafts):
+        why = "those that it does not keep have the types that they fall back to already"
     elif not all(d.kept for d in drafts):
         why = "those that it does not keep have the types asked for already"
     else:

@@ -61,8 +61,14 @@ def _without_factor(plan: Plan, drafts: Sequence[Draft]) -> Iterator[Problem]:
         where = recipe.rules[rule].where.inner(".scale") if rule is not None else recipe.places.get("scale")
         if where is None or any(d.tensor.name in scaled for d in members):
             continue
-        text = f"changes nothing: scales of {_types(members)} are stored as they are found"
-        yield Problem(where, f"{text}; 'qxmix types' tells which take a factor", "note", "scale-unused")
+        able = [d for d in members if d.quant_type is not None and d.quant_type.takes_factor]
+        if able:
+            text = f"changes nothing: with feedback the scales of {_types(able)} are found without a factor"
+            advice = "take out one of the two"
+        else:
+            text = f"changes nothing: scales of {_types(members)} are stored as they are found"
+            advice = "'qxmix types' tells which take a factor"
+        yield Problem(where, f"{text}; {advice}", "note", "scale-unused")
 
 
 def _by_origin(recipe: Recipe, drafts: Sequence[Draft], key: str) -> dict[int | None, list[Draft]]:

@@ -6,6 +6,7 @@ not plain data, and depth, aliases and repeated keys are checked while the tree 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import isfinite
@@ -26,6 +27,7 @@ MAX_NODES = 200_000
 # A build of pyyaml without libyaml parses the same language, only ten times slower.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
+_OCTAL = re.compile(r"([-+]?)0[0_]*([1-7][0-7_]*)")
 
 
 @dataclass(slots=True)
@@ -193,6 +195,9 @@ class _Builder:
         except (ValueError, KeyError):
             self._fail(line, f"'{event.value}' is not a value of type {kind}")
             raise
+        if kind == "int" and (octal := _OCTAL.fullmatch(event.value)):
+            text = f"{event.value} is octal to YAML, the number {made}"
+            self._fail(line, f"{text}; write {made} or {octal[1]}{octal[2]}, whichever is meant, or quote a text")
         if isinstance(made, float) and not isfinite(made):
             self._fail(line, f"{event.value} is not a finite number")
         return made

@@ -42,6 +42,8 @@ ENGINE = (
     Case("was begun with another model, text or other settings; give the same ones, or --overwrite to start over",
          _MAKE + "-o {stopped2} --resume --first-chunk 1", _MAKE + "-o {stopped2} --resume"),
     Case("start over with --overwrite", _MAKE + "-o {spoilt} --resume", _MAKE + "-o {spoilt} --overwrite"),
+    Case("make it again with 'qxmix imatrix make --moments'", "plan {mix} {model} --moments {torn}",
+         _MAKE + "-o {tmp}/e8.gguf --moments {torn} --overwrite"),
     Case("second moments are a GGUF file of their own; give --moments NAME.gguf",
          _MAKE + "-o {tmp}/e2.dat --moments {tmp}/e2m.dat", _MAKE + "-o {tmp}/e2.dat --moments {tmp}/e2m.gguf"),
     Case("the text has no chunk {}: it has {}, counted from 0; give a smaller --first-chunk",
@@ -71,13 +73,14 @@ ENGINE = (
 def prepare_engine(folder: Path, paths: Mapping[str, Path]) -> dict[str, Path]:
     """The files that these need, besides those of the others."""
     made = {name: folder / f"{name}.dat" for name in ("stopped", "stopped2", "spoilt")} | {"held": folder / "held"}
-    made |= {name: folder / f"{name}.gguf" for name in ("bert", "unseen", "stiff", "doubles")} | {
+    made |= {name: folder / f"{name}.gguf" for name in ("bert", "unseen", "stiff", "doubles", "torn")} | {
         "words": folder / "words.txt"
     }
     make_bert(made["bert"])
     made["doubles"].write_bytes(
         gguf(tensors=[tensor("blk.0.attn_q.weight", (32, 32), get("F64").id)], data=bytes(8192))
     )
+    made["torn"].write_bytes(gguf(n_tensors=99)[:40])
     made["words"].write_text(f"{' '.join(WORDS[:-1])}.\n" * 9)
     made["text"] = folder / "text.txt"
     made["spoilt"].with_name("spoilt.dat.partial").write_bytes(b"PK\3\4" + bytes(99))

@@ -163,6 +163,9 @@ MORE = (
     Case("the model has '{}' already; remove it, or choose another", "plan {r} {licensed}", "plan {r} {licensed}",
          _Q + "metadata: {rename: {general.name: general.license}}\n",
          _Q + "metadata: {rename: {general.name: general.license_name}}\n"),
+    of_recipe("{}; write {} or {}{}, whichever is meant, or quote a text",
+              _Q + "rules: [{match: attn_v, layers: 01, type: q6_k}]\n",
+              _Q + "rules: [{match: attn_v, layers: 1, type: q6_k}]\n"),
     of_recipe("write 'file_type: N' at the top of the recipe", _Q + "metadata: {set: {general.file_type: 15}}\n",
               _Q + "file_type: 15\n"),
     of_recipe("write numbers, ranges (2-5), every third of one (6-27/3), first(n), last(n), first(1/8), range(1/8, "

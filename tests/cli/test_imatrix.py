@@ -139,7 +139,9 @@ def test_make_refuses_before_it_runs(demo_model: Path, demo_text: bytes, tmp_pat
     text.write_bytes(demo_text)
     make = ("make", demo_model, "--text", text)
     assert "name it .gguf" in run(*make, "-o", tmp_path / "m.imatrix", code=1).stderr
-    assert "second moments are a GGUF file of their own" in run(*make, "-o", out, "--moments", out, code=1).stderr
+    dat = tmp_path / "m.dat"
+    assert "second moments are a GGUF file of their own" in run(*make, "-o", out, "--moments", dat, code=1).stderr
+    assert "would be written by -o and by --moments" in run(*make, "-o", out, "--moments", out, code=1).stderr
     out.with_name("m.gguf.partial").write_bytes(b"")
     assert "go on with --resume, or start over with --overwrite" in run(*make, "-o", out, code=1).stderr
     assert "start over with --overwrite" in run(*make, "-o", out, "--resume", code=1).stderr

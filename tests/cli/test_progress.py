@@ -95,6 +95,22 @@ def test_the_estimate_counts_only_what_the_phase_did() -> None:
     assert estimate.left(Progress("check", 60, 100), 1030.0) is None  # nothing has moved
 
 
+def test_a_log_tells_of_compiling_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    now = 0.0
+    monkeypatch.setattr(progress, "notice", said.append)
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    lines = progress._Lines()
+    lines(Progress("kernels", 0, 100, "Q4_0, Q6_K"))
+    before = "compiling the kernels of Q4_0, Q6_K, which takes seconds for each the first time"
+    assert said == [before]
+    now = 12.0
+    lines(Progress("work", 0, 100, "a"))
+    assert said == [before, "compiled kernels in 12 s; they are kept for the next time"]
+    lines(Progress("kernels", 0, 100, ""))
+    assert said[2:] == []
+
+
 def test_a_line_of_a_log_names_share_amount_and_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     now = 0.0

@@ -189,3 +189,14 @@ def test_moments_given_as_something_else(tmp_path: Path) -> None:
         ModelFileError, match="is a file of second moments, not an importance matrix; give it as --moment"
     ):
         load_imatrix(path)
+
+
+@pytest.mark.parametrize("nbytes", [0, 4, 300, -1000])
+def test_a_damaged_one_is_made_again(tmp_path: Path, nbytes: int) -> None:
+    """No download has it, and nothing converts it."""
+    path = tmp_path / "m.gguf"
+    save_moments(path, {"blk.0.attn_q.weight": moments_of(300, 8)})
+    path.write_bytes(path.read_bytes()[:nbytes])
+    with pytest.raises(ModelFileError, match="again with 'qxmix imatrix make --moments'") as caught:
+        load_moments(path)
+    assert "download" not in str(caught.value)

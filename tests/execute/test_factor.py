@@ -143,6 +143,14 @@ def test_plan_shows_them_and_where_they_change_nothing(tmp_path: Path, more: str
     assert text in plan_text(plan_of(tmp_path, more), chunking=Chunking())
 
 
+def test_a_factor_beside_feedback(tmp_path: Path) -> None:
+    """IQ3_S takes one, but not with feedback: the note must not say that it never does."""
+    plan = plan_of(tmp_path, "default: iq3_s\nscale: auto\nfeedback: true\n", moments=True)
+    assert [p.text for p in plan.problems if p.id == "scale-unused"] == [
+        "changes nothing: with feedback the scales of IQ3_S are found without a factor; take out one of the two"
+    ]
+
+
 def test_symmetric_asks_for_no_importance(tmp_path: Path) -> None:
     tensor = plan_of(tmp_path, "default: q4_0\nsymmetric: true\nsearch: exhaustive\n").tensors[0]
     assert (tensor.symmetric, tensor.importance, tensor.counts_alike) == (True, None, False)

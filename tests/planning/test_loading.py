@@ -139,6 +139,8 @@ def test_a_plan_that_encodes_nothing(tmp_path: Path) -> None:
     assert empty.file_type is None
     done = plan_of(tmp_path, "target: llama.cpp, default: q8_0", model(dict.fromkeys(SHAPES, "Q8_0")))
     assert "have the types asked for already" in only(done, "no-effect").text
+    fallen = plan_of(tmp_path, "target: llama.cpp, default: q4_k", model({}, {"blk.0.attn_q.weight": (36, 8)}))
+    assert "have the types that they fall back to already" in only(fallen, "no-effect").text
     some = plan_of(tmp_path, recipe, stated(model({}), 1))
     assert some.file_type == 15
     assert not [p for p in some.problems if p.id == "no-effect"]

@@ -87,7 +87,7 @@ def _check_outputs(output: Path, moments: Path | None, *, overwrite: bool, resum
 
     check_output(output, overwrite=overwrite)
     if moments is not None:
-        if moments.suffix != ".gguf" or moments == output:
+        if moments.suffix != ".gguf":
             text = "second moments are a GGUF file of their own; give --moments NAME.gguf"
             raise RunError.at(show_path(moments), text)
         refuse_existing(moments, overwrite=overwrite)
