@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,6 +117,8 @@ def _measure(model: Path, imatrix: Path | None, output: Path, cache: Path | None
     job = make_job(header, load_imatrix(imatrix) if imatrix else None, settings)
     if output.is_dir() or not output.parent.is_dir():
         raise RunError(f"{output}: is a folder, or lies in none; give a file with -o")
+    if settings.passage is None:
+        _refuse_losses(output)
     _tell_of_lattices(job)
     journal = cache or output.with_name(f"{output.name}.partial")
     parting = f"Interrupted; the same command goes on from {journal}."
@@ -128,6 +130,20 @@ def _measure(model: Path, imatrix: Path | None, output: Path, cache: Path | None
     if settings.passage and not found.points:
         notice("no loss was measured")
     click.echo(summary(output, found))
+
+
+def _refuse_losses(output: Path) -> None:
+    """Refuse to put errors alone, of minutes, in the place of losses, of hours.
+
+    Raises:
+        RunError: the file has losses.
+
+    """
+    from qxmix.measurement.file import load_measurement  # noqa: PLC0415 - see above
+
+    with suppress(ModelFileError):
+        if load_measurement(output).run is not None:
+            raise RunError.at(output, "has losses, which a measurement without --text would replace; give another -o")
 
 
 def _tell_of_lattices(job: Job) -> None:

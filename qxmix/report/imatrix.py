@@ -48,11 +48,12 @@ def coverage_json(covered: Iterable[Coverage]) -> list[dict[str, Any]]:
 
 
 def stats_text(imatrix: Imatrix, entries: Sequence[EntryStats], covered: Sequence[Coverage], *, terminal: bool) -> str:
-    """A table with a line per entry, then who saw too little."""
+    """A table with a line per entry, layer after layer, then who saw too little."""
     rows = [
         (e.entry, f"{e.n_values:,}", f"{e.count:,.0f}", f"{e.sum:.4g}", f"{e.min:.3g}", f"{e.max:.4g}", f"{e.mean:.4g}",
          f"{e.carrying_percent:.1f} %", f"{e.entropy:.2f}", f"{e.evenness:.3f}",
-         "" if e.similarity is None else f"{e.similarity:.4f}") for e in entries
+         "" if e.similarity is None else f"{e.similarity:.4f}")
+        for e in sorted(entries, key=lambda e: -1 if e.layer is None else e.layer)
     ]  # fmt: skip
     titles = ("entry", "?>values", f"?>{imatrix.counts_in}", ">sum", "?>min", "?>max", ">mean", ">90 % in", ">entropy",
               "?>evenness", ">like layer before")  # fmt: skip

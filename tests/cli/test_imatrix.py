@@ -97,6 +97,15 @@ def test_stats(toy: Path) -> None:
     assert [e["n_matrices"] for e in facts["entries"]] == [1, 3]
 
 
+def test_stats_go_from_layer_to_layer(tmp_path: Path) -> None:
+    """Files are often in the order of the names as text, where 10 stands before 2."""
+    path = tmp_path / "l.gguf"
+    names = [f"blk.{i}.attn_q.weight" for i in (1, 10, 2)] + ["output.weight"]
+    write_imatrix(measured({name: dense_tokens(3, 20, 8) for name in names}, {}, 3), path)
+    lines = run("stats", path).stdout.splitlines()[1:5]
+    assert [line.split()[0] for line in lines] == [names[3], names[0], names[2], names[1]]
+
+
 def test_diff(toy: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.gguf"
     write_imatrix(measured({"blk.0.attn_q.weight": dense_tokens(3, 20, 8)}, {}, 3), other)

@@ -62,6 +62,18 @@ def test_losses_too(demo_model: Path, tmp_path: Path, text: Path) -> None:
     jsonschema.validate(json.loads(out.read_text()), schema)
 
 
+def test_errors_alone_do_not_replace_losses(demo_model: Path, tmp_path: Path, text: Path) -> None:
+    """Of hours, where somebody forgot --text; with another text they are measured anew, as was asked."""
+    out = tmp_path / "m.json"
+    assert measure(demo_model, *FAST, *losses(text), "-o", out).returncode == 0
+    before = out.read_bytes()
+    done = measure(demo_model, *FAST, "-o", out)
+    assert done.returncode == 1
+    assert "m.json: has losses, which a measurement without --text would replace; give another -o" in done.stderr
+    assert out.read_bytes() == before
+    assert measure(demo_model, *FAST, *losses(text), "-o", out).returncode == 0
+
+
 def kill_when(command: list[str], journal: Path, nbytes: int) -> int:
     """Run ``command`` and kill it, with its children, once the journal is longer than ``nbytes``."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
