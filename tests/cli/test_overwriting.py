@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from qxmix.cli.main import main
 from qxmix.container.whole_file import whole_file, write_whole
 from qxmix.errors import RunError
+from tests.execute.test_feedback import write_moments
 from tests.planning.models import Model, facts, write
 
 SHAPES = {"token_embd.weight": (256, 64), **{f"blk.{i}.attn_q.weight": (256, 64) for i in range(2)}}
@@ -79,6 +80,15 @@ def test_nor_is_anything_else(command: str, told: str) -> None:
     before = {name: Path(name).read_bytes() for name in INPUTS}
     assert told in run(command, 1)
     assert {name: Path(name).read_bytes() for name in INPUTS} == before
+
+
+def test_nor_are_moments_by_apply() -> None:
+    Path("fb.yaml").write_text(RECIPE.replace("q8_0", "q4_0") + "feedback: true\n")
+    moments = write_moments(Path("mo.gguf"), {"blk.0.attn_q.weight": (256, 40)})
+    before = moments.read_bytes()
+    told = run("apply fb.yaml m.gguf --moments mo.gguf -o mo.gguf --overwrite", 1)
+    assert "mo.gguf: is the moments file itself (mo.gguf), and would be destroyed" in told
+    assert moments.read_bytes() == before
 
 
 def test_nor_another_shard_of_the_model() -> None:
