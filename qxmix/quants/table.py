@@ -48,7 +48,7 @@ _TAKE_FACTOR = frozenset({
 _FEED_BACK = frozenset({
     "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q6_0", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS",
     "IQ2_K", "IQ3_K", "IQ4_K", "IQ5_K", "IQ6_K", "IQ2_KS", "IQ3_KS", "IQ4_KS", "IQ5_KS", "IQ2_XXS",
-    "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ1_KT", "IQ2_KT", "IQ3_KT", "IQ4_KT",
+    "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ1_S", "IQ1_M", "IQ1_KT", "IQ2_KT", "IQ3_KT", "IQ4_KT",
 })  # fmt: skip
 """Types that can choose the level of a weight, or the grid point or walk of eight, by the errors before them."""
 

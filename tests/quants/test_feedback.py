@@ -16,7 +16,7 @@ from qxmix.quants.api import dequantize, quantize
 from qxmix.quants.feedback.correlations import EXACT, make_factors, pack_correlations, spans_of
 from qxmix.quants.feedback.options import FACTORS_VERSION, Feedback
 from tests.quants.naive import feedback as naive
-from tests.quants.naive import feedback_grid, feedback_trellis
+from tests.quants.naive import feedback_grid, feedback_ternary, feedback_trellis
 from tests.quants.naive.feedback_super import KINDS
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def test_super_blocks_against_the_scalar_loop(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", feedback_grid.KINDS)
+@pytest.mark.parametrize("name", [*feedback_grid.KINDS, *feedback_ternary.KINDS])
 def test_grid_types_against_the_scalar_loop(name: str) -> None:
     """A zero block, a large weight, columns that count nothing."""
     moments, x = moments_of(512), weights(1, 512, 7)
@@ -96,7 +96,8 @@ def test_grid_types_against_the_scalar_loop(name: str) -> None:
     columns = np.diagonal(moments).astype(np.float32)
     columns[40:48] = 0
     factors, _ = make_factors(pack_correlations(spans_of(moments), 512), columns, EXACT, Feedback())
-    expected = feedback_grid.decoded(list(x[0]), factors, name, quantize(x, name, columns)[0])
+    slow = feedback_ternary if name in feedback_ternary.KINDS else feedback_grid
+    expected = slow.decoded(list(x[0]), factors, name, quantize(x, name, columns)[0])
     got = dequantize(quantize(x, name, columns, moments=moments), name, 512)
     np.testing.assert_array_equal(got[0], expected)
 

@@ -13,6 +13,7 @@ from qxmix.quants.api import dequantize, quantize
 from qxmix.quants.grid.grids import grid_points
 from qxmix.quants.grid.halves import WIDE, halves_of
 from tests.quants.naive.feedback_grid import KINDS
+from tests.quants.naive.feedback_ternary import KINDS as TERNARY
 from tests.quants.naive.feedback_trellis import TYPES as TRELLIS
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
 
 GRID = tuple(KINDS)
-TYPES = GRID + TRELLIS
+TYPES = (*GRID, *TERNARY, *TRELLIS)
 N = 256
 DAMP = 0.01
 
@@ -118,7 +119,7 @@ def test_a_row_does_not_depend_on_the_others(name: str) -> None:
     np.testing.assert_array_equal(quantize(x[order], name, moments=m), whole[order])
 
 
-@pytest.mark.parametrize("name", GRID)
+@pytest.mark.parametrize("name", [*GRID, "IQ1_S"])
 def test_halves_make_all_points(name: str) -> None:
     points = grid_points(name)
     heads, tails, starts, behind, numbers = halves_of(points)

@@ -76,7 +76,7 @@ def _signs(x, w, even, u, signs):
 
 
 @kernel
-def _reach(x, error, factor, of, to, end):
+def reach(x, error, factor, of, to, end):
     """Add to columns ``to .. end`` of ``x`` what the errors of columns ``of .. to`` do to them."""
     for j in range(of, to):
         for k in range(to, end):
@@ -86,7 +86,7 @@ def _reach(x, error, factor, of, to, end):
 
 
 @kernel
-def _weigh(factor, of, w):
+def weigh(factor, of, w):
     """What errors of the columns from ``of`` on count for."""
     for e in range(len(w)):
         w[e] = factor[of + e, of + e] * factor[of + e, of + e]
@@ -140,7 +140,7 @@ def _walking(*, n: int, even: bool) -> Callable[..., None]:
                 at = chosen[(i + part) // n]
                 find_nearest(u, part, step, norms, halves, work, at)
                 _miss(error, lo + i + part, step, points, at, bits, part)
-            _reach(x, error, factor, lo + i, lo + i + GROUP, lo + len(w))
+            reach(x, error, factor, lo + i, lo + i + GROUP, lo + len(w))
 
     return walk
 
@@ -181,7 +181,7 @@ def _choosing(*, n: int, block: int, even: bool, n_tried: int) -> Callable[..., 
                     error[e, k] = x[e, k]
             for lo in range(0, SPAN, block):
                 carry(x, error, factor, lo, lo + block)
-                _weigh(factor, lo, w)
+                weigh(factor, lo, w)
                 code = codes[(of + lo) // block]
                 rescale(x[lo : lo + block], w, bases[of // SPAN], code, halves, norms, work, u, bits, step)
                 at, minus = chosen[(of + lo) // n :], signs[(of + lo) // GROUP :]

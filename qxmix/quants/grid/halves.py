@@ -101,7 +101,7 @@ def _prices(step, g, norms, sums, prices):
 
 
 @kernel
-def _add_least(head_prices, tail_prices, starts, behind, step, g, total):
+def add_least(head_prices, tail_prices, starts, behind, step, g, total):
     """Add to lanes ``g ..`` of ``total`` the least price of a point times the step."""
     least, least_b = splat(_INF), splat(_INF)
     for h in range(head_prices.shape[0]):
@@ -123,7 +123,7 @@ def _better(price, tail, h, least, behind, head):
 
 
 @kernel
-def _find_least(head_prices, tail_prices, starts, behind, points, g, at):
+def find_least(head_prices, tail_prices, starts, behind, points, g, at):
     """Lanes ``g ..`` of ``at`` (LANES,) int32: the grid point with the least price, of equals the first."""
     found = np.empty((2, WIDE), np.float32)
     least, tail, head = splat(_INF), splat(_INF), splat(_0)
@@ -170,7 +170,7 @@ def add_least_errors(u, first, steps, norms, halves, work, total):
         for t in range(steps.shape[0]):
             _prices(steps[t], g, norms[0], work[0], work[2])
             _prices(steps[t], g, norms[1], work[1], work[3])
-            _add_least(work[2], work[3], halves[2], halves[3], steps[t], g, total[t])
+            add_least(work[2], work[3], halves[2], halves[3], steps[t], g, total[t])
 
 
 @kernel
@@ -181,4 +181,4 @@ def find_nearest(u, first, step, norms, halves, work, at):
         _double_sums(u, first + halves[0].shape[1], g, halves[1], work[1])
         _prices(step, g, norms[0], work[0], work[2])
         _prices(step, g, norms[1], work[1], work[3])
-        _find_least(work[2], work[3], halves[2], halves[3], halves[4], g, at)
+        find_least(work[2], work[3], halves[2], halves[3], halves[4], g, at)

@@ -24,6 +24,7 @@ from qxmix.quants.common.numerics import half_bits, load_half, nint
 from qxmix.quants.common.superblock import SUPER
 from qxmix.quants.grid.iq1_m_split import BLOCK, HALF, best_split, refit
 from qxmix.quants.grid.packing import grid_decoder, points_decoder
+from qxmix.quants.grid.ternary_feedback import ternary_feedback
 from qxmix.quants.grid.ternary_grid import DELTA, DOWN, UP, snap_group, split_levels, ternary_encoder
 from qxmix.quants.jit import inlined, kernel, spliced
 
@@ -169,11 +170,17 @@ def _fill(x, w, _weighted, given, packed):
 
 
 @inlined
-def _put(data, at, values, flat, to):
+def _take(data, at):
+    """The scale of the super-block at ``data[at:]``."""
     bits = np.int32(0)
     for v in range(4):
         bits |= np.int32(data[at + 49 + 2 * v] >> 4) << (4 * v)
-    d = load_half(np.array([bits & 255, bits >> 8], dtype=np.uint8), 0)
+    return load_half(np.array([bits & 255, bits >> 8], dtype=np.uint8), 0)
+
+
+@inlined
+def _put(data, at, values, flat, to):
+    d = _take(data, at)
     for j in range(N_BLOCKS):
         word = np.int32(data[at + 48 + 2 * (j // 4)]) | np.int32(data[at + 49 + 2 * (j // 4)]) << 8
         step = d * np.float32(2 * (word >> 3 * (j % 4) & 7) + 1)
@@ -186,6 +193,25 @@ def _put(data, at, values, flat, to):
                 flat[start + i] = step * (values[point, i] + delta)
 
 
+@inlined
+def _put_fed(row, at, k, codes, points, minus):
+    for g in range(0, 2 * N_BLOCKS, 2):
+        high = np.int32(0)
+        for n in range(2):
+            point = points[g + n, k]
+            row[at + g + n] = np.uint8(point & 255)
+            high |= (point >> 8 | minus[g + n, k] << 3) << (4 * n)
+        row[at + 32 + g // 2] = np.uint8(high)
+    for v in range(4):
+        word = np.int32(row[at + 49 + 2 * v] & np.uint8(240)) << 8
+        for i in range(4):
+            word |= np.int32(codes[4 * v + i, k]) << (3 * i)
+        row[at + 48 + 2 * v] = np.uint8(word & 255)
+        row[at + 49 + 2 * v] = np.uint8(word >> 8)
+
+
 _ENCODE = ternary_encoder(NBYTES, 0, _weigh, _fill)
 _decode = grid_decoder("IQ1_S", points_decoder(NBYTES, _put))
-CODECS = {"IQ1_M": Codec(decode=_decode, encode=at_factor(_ENCODE, 1.085), scaled=_ENCODE)}
+_ENCODE_OWN = at_factor(_ENCODE, 1.085)
+_FED = ternary_feedback(block=BLOCK, each=True, n_tried=2, encode=_ENCODE_OWN, nbytes=NBYTES, take=_take, put=_put_fed)
+CODECS = {"IQ1_M": Codec(decode=_decode, encode=_ENCODE_OWN, feedback=_FED, scaled=_ENCODE, version=2)}

@@ -22,6 +22,7 @@ from qxmix.quants.common.numerics import load_half, nint
 from qxmix.quants.common.simd import WIDTH, any_lane, load, splat, store, where
 from qxmix.quants.common.superblock import SUPER, put_half, weighing
 from qxmix.quants.grid.packing import grid_decoder, points_decoder
+from qxmix.quants.grid.ternary_feedback import ternary_feedback
 from qxmix.quants.grid.ternary_grid import (
     DELTA,
     DOWN,
@@ -180,6 +181,23 @@ def _put(data, at, values, flat, to):
                 flat[start + i] = step * (values[point, i] + delta)
 
 
+@inlined
+def _put_fed(row, at, k, numbers, points, minus):
+    for j in range(N_BLOCKS):
+        code = np.int32(numbers[j, k])
+        high = (code >> 1) << 12 | minus[4 * j, k] << 15
+        for n in range(4):
+            point = points[4 * j + n, k]
+            row[at + 2 + 4 * j + n] = np.uint8(point & 255)
+            high |= (point >> 8) << (3 * n)
+        row[at + 34 + 2 * j] = np.uint8(high & 255)
+        row[at + 35 + 2 * j] = np.uint8(high >> 8)
+
+
 _ENCODE = ternary_encoder(NBYTES, BLOCK, weighing(2.0), _fill)
+_ENCODE_OWN = at_factor(_ENCODE, 1.125)
 _decode = grid_decoder("IQ1_S", points_decoder(NBYTES, _put))
-CODECS = {"IQ1_S": Codec(decode=_decode, encode=at_factor(_ENCODE, 1.125), scaled=_ENCODE)}
+_FED = ternary_feedback(
+    block=BLOCK, each=False, n_tried=2, encode=_ENCODE_OWN, nbytes=NBYTES, take=load_half, put=_put_fed
+)
+CODECS = {"IQ1_S": Codec(decode=_decode, encode=_ENCODE_OWN, feedback=_FED, scaled=_ENCODE, version=2)}
