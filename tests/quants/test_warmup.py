@@ -338,7 +338,7 @@ def test_warmup_command(tmp_path: Path) -> None:
 def test_all_kernels_are_those_of_feedback_and_of_the_exhaustive_search_too() -> None:
     kernels = set(every_kernel())
     assert {Kernel("Q4_0", way) for way in ("encode", "decode", "feedback", "exhaustive")} <= kernels
-    assert {k.direction for k in kernels if k.type == "IQ1_S"} == {"encode", "decode"}
+    assert {k.direction for k in kernels if k.type == "TQ1_0"} == {"encode", "decode"}
     refused = CliRunner().invoke(main, ["warmup", "--all", "q4_0"])
     assert refused.exit_code == 2
     assert "leave out the TYPEs, or --all" in refused.output
