@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qxmix.quants.codec import importance_decides
 from qxmix.quants.common.lanes import (
     LANES,
     load_blocks,
@@ -153,34 +154,40 @@ def store_super(packed, first, n, out):
             out[at + i] = packed[i, k]
 
 
-def super_encoder(nbytes: int, block: int, weigh: Weigh, fill: Fill) -> Callable[..., None]:
+def super_encoder(nbytes: int, block: int, weigh: Weigh, fill: Fill, *, apart: bool = False) -> Callable[..., None]:
     """Build the encoder ``encode(rows, columns, out, given)`` of super-blocks of ``nbytes`` bytes, LANES at a time.
 
     ``weigh(x, w, weighted)`` makes the importances ``w`` (256, LANES), unset where not ``weighted``, the weights of the
     search.  ``fill(x, w, weighted, given, packed)`` writes all bytes of ``packed`` (nbytes, LANES); what it allocates
     costs nothing beside a search over LANES super-blocks.  ``given`` is handed through: the search, or a tuple of
     arrays.  A block of ``block`` weights without any importance is fitted as if all were equal; 0 leaves that to
-    ``weigh``.
+    ``weigh``.  Where the searches with and without an importance have little in common they are kernels ``apart``:
+    ``weighted`` is a constant in each, and neither compiles with the other.
     """
 
-    @kernel
-    def encode(rows, columns, packed, given):
-        flat, flat_out = flattened(rows), flattened(packed)
-        n_super, weighted = rows.size // SUPER, len(columns) > 0
-        x, w = np.empty((SUPER, LANES), np.float32), np.empty((SUPER, LANES), np.float32)
-        out = np.empty((nbytes, LANES), np.uint8)
-        if block:
-            columns = usable_importance(columns, block)
-        for first in range(0, n_super, LANES):
-            n = min(LANES, n_super - first)
-            load_blocks(flat, first, n, x)
-            if weighted:
-                load_importance(columns, first, n, w)
-            weigh(x, w, weighted)
-            fill(x, w, weighted, given, out)
-            store_super(out, first, n, flat_out)
+    def encoder(*, known: bool, either: bool) -> Callable[..., None]:
+        @kernel
+        def encode(rows, columns, packed, given):
+            flat, flat_out, n_super = flattened(rows), flattened(packed), rows.size // SUPER
+            weighted = len(columns) > 0 if either else known
+            x, w = np.empty((SUPER, LANES), np.float32), np.empty((SUPER, LANES), np.float32)
+            out = np.empty((nbytes, LANES), np.uint8)
+            if weighted and block:
+                columns = usable_importance(columns, block)
+            for first in range(0, n_super, LANES):
+                n = min(LANES, n_super - first)
+                load_blocks(flat, first, n, x)
+                if weighted:
+                    load_importance(columns, first, n, w)
+                weigh(x, w, weighted)
+                fill(x, w, weighted, given, out)
+                store_super(out, first, n, flat_out)
 
-    return encode
+        return encode
+
+    if not apart:
+        return encoder(known=False, either=True)
+    return importance_decides(encoder(known=True, either=False), without=encoder(known=False, either=False))
 
 
 def super_decoder(nbytes: int, put: PutSuper) -> Decoder:

@@ -139,7 +139,7 @@ def affine_encoder(
             _round_positive(mins, np.float32(top), lm, dmin)
         finish(x, weighted, d, dmin, ls, lm, code, packed)
 
-    return super_encoder(nbytes, block, weigh, fill)
+    return super_encoder(nbytes, block, weigh, fill, apart=True)
 
 
 @spliced
