@@ -78,7 +78,7 @@ def test_numba_is_imported_by_the_kernels_alone() -> None:
     users = {
         str(p.relative_to(PACKAGE)) for p in FILES if re.search(r"^\s*(import|from) numba", p.read_text(), re.MULTILINE)
     }
-    common = (f"common/{name}" for name in ("half", "reinterpret", "simd", "simd_few", "vector"))
+    common = (f"common/{name}" for name in ("builtin", "half", "reinterpret", "simd", "simd_few", "vector"))
     assert users == {f"quants/{name}.py" for name in ("compiler", "cross", "target", *common)}
 
 

@@ -36,7 +36,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 
 from qxmix.quants import target
-from qxmix.quants.common import vector  # noqa: F401 - what operators mean for vectors
+from qxmix.quants.common import builtin, vector  # noqa: F401 - what functions and operators mean in kernels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

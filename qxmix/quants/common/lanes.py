@@ -54,7 +54,9 @@ def usable_importance(columns, n):
     With all weights of a block zero the reference divides 0 by 0 and stores a NaN scale (IQ4_NL aborts).  Equal tiny
     weights give that block the plain least-squares fit instead.  A block with any importance keeps its bytes.
     """
-    out = columns.copy()
+    out = np.empty(len(columns), np.float32)
+    for c in range(len(columns)):
+        out[c] = columns[c]
     for first in range(0, len(columns), n):
         largest = np.float32(0.0)
         for c in range(first, first + n):
