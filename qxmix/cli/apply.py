@@ -12,7 +12,17 @@ import click
 
 from qxmix.cli.card import card_of, write_card
 from qxmix.cli.complete import complete_recipes
-from qxmix.cli.inputs import FILE, NAME, TEXT, open_model, open_moments, open_recipes
+from qxmix.cli.inputs import (
+    FILE,
+    NAME,
+    TEXT,
+    imatrix_option,
+    jobs_option,
+    moments_option,
+    open_model,
+    open_moments,
+    open_recipes,
+)
 from qxmix.cli.interrupt import stoppable, to_resume
 from qxmix.cli.progress import shown
 from qxmix.cli.sizes import SIZE
@@ -51,9 +61,9 @@ Outputs = Sequence[tuple[Plan, Path]]
     help="File to write, or a folder (one that is there, or NAME/); of several recipes the folder. Default: the model's"
     " name with the recipe's, here.",
 )  # fmt: skip
-@click.option("--imatrix", type=NAME, help="Importance matrix, .dat or GGUF.")
-@click.option("--moments", type=NAME, help="Second moments, for 'feedback' in the recipe.")
-@click.option("-j", "--jobs", type=click.IntRange(min=1), help="Workers. Default: one per processor.")
+@imatrix_option
+@moments_option
+@jobs_option
 @click.option("--overwrite", is_flag=True, help="Replace an output that exists, or start an interrupted one over.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted apply.")
 @click.option("--reuse", type=FILE, help="An older output: tensors that did not change are copied from it.")

@@ -10,7 +10,18 @@ from pathlib import Path
 import click
 
 from qxmix.cli.complete import complete_recipes
-from qxmix.cli.inputs import FILE, NAME, TEXT, EngineName, open_measurement, open_model, open_moments, read_text
+from qxmix.cli.inputs import (
+    FILE,
+    NAME,
+    TEXT,
+    EngineName,
+    imatrix_option,
+    open_measurement,
+    open_model,
+    open_moments,
+    read_text,
+    threads_option,
+)
 from qxmix.cli.interrupt import stoppable
 from qxmix.cli.progress import chunks_shown
 from qxmix.cli.running import running_options, use_of
@@ -32,7 +43,7 @@ _WITHOUT_FEEDBACK = ("moments-none", "moments-missing")
 @click.command("compare")
 @click.argument("names", metavar="A B...", nargs=-1, required=True, type=NAME, shell_complete=complete_recipes)
 @click.option("--model", type=FILE, help="What recipes are planned on, and applied to.")
-@click.option("--imatrix", type=NAME, help="Importance matrix, .dat or GGUF.")
+@imatrix_option
 @click.option("--moments", type=NAME, help="Second moments, for 'feedback' in the recipes.")
 @click.option("-m", "--measure", type=FILE, help="Of qxmix measure: adds predicted divergence.")
 @click.option("--text", type=FILE, help="Text to run: adds perplexity and divergence.")
@@ -40,7 +51,7 @@ _WITHOUT_FEEDBACK = ("moments-none", "moments-missing")
 @click.option("--chunks", type=click.IntRange(min=1), help="Chunks from the start of the text.  [default: all]")
 @text_length()
 @click.option("--engine", type=EngineName(), help="Who runs them.  [default: ik_llama.cpp; encoders llama.cpp]")
-@click.option("-j", "--threads", type=click.IntRange(min=1), help="Threads of the engine.  [default: all processors]")
+@threads_option
 @click.option(
     "--sort",
     type=click.Choice(["size", "divergence", "name"]),

@@ -11,7 +11,7 @@ from typing import cast
 import click
 
 from qxmix.cli.complete import complete_type_list
-from qxmix.cli.inputs import FILE, NAME, EngineName, open_model, read_text
+from qxmix.cli.inputs import FILE, NAME, EngineName, imatrix_option, open_model, read_text
 from qxmix.cli.sizes import text_length
 from qxmix.cli.streams import notice
 from qxmix.container.imatrix_load import load_imatrix
@@ -24,7 +24,7 @@ from qxmix.report.experiment import experiment_json, experiment_markdown, experi
 @click.command("compare-search")
 @click.argument("model", type=NAME)
 @click.option("--text", required=True, type=FILE, help="Text to predict, UTF-8.")
-@click.option("--imatrix", type=NAME, help="Importance matrix, .dat or GGUF.")
+@imatrix_option
 @click.option(
     "--types", shell_complete=complete_type_list,
     help="Types, with commas.  [default: those of the pull request that the engine has]",

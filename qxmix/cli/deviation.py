@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from qxmix.cli.inputs import NAME, open_model
+from qxmix.cli.inputs import NAME, jobs_option, open_model
 from qxmix.cli.interrupt import stoppable
 from qxmix.cli.progress import shown
 from qxmix.container.imatrix_load import load_imatrix
@@ -19,7 +19,7 @@ from qxmix.report.deviation import deviations_json, deviations_text
 @click.argument("output", type=NAME)
 @click.argument("source", type=NAME)
 @click.option("--imatrix", type=NAME, help="Importance matrix for the weighted error.")
-@click.option("-j", "--jobs", type=click.IntRange(min=1), help="Workers. Default: one per processor.")
+@jobs_option
 @click.option("--executor", default="threads", show_default=True, help="As for apply.")
 @click.option("every", "--all", is_flag=True, help="Show every tensor, not only those that moved most.")
 @click.option("as_json", "--json", is_flag=True, help="Print one JSON object (schemas/deviation.schema.json).")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qxmix.cli.inputs import FILE, TEXT, EngineName, open_model, read_text
+from qxmix.cli.inputs import FILE, TEXT, EngineName, open_model, read_text, threads_option
 from qxmix.cli.progress import chunks_shown
 from qxmix.cli.sizes import text_length
 from qxmix.quants import Engine
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 @click.option("--first-chunk", type=click.IntRange(min=0), default=0, help="Chunks (lines) to skip.  [default: 0]")
 @text_length("--ctx")
 @click.option("--engine", type=EngineName(), help="Who runs them.  [default: ik_llama.cpp; encoders: llama.cpp]")
-@click.option("-j", "--threads", type=click.IntRange(min=1), help="Threads of the engine.  [default: all processors]")
+@threads_option
 @click.option("--json", "as_json", is_flag=True, help="A list of objects, as in schemas/eval.schema.json.")
 @click.option("--plot", type=TEXT, help="Draw divergence against size: .png, .svg or .pdf.")
 @click.option("--list-types", is_flag=True, help="List the tensor types that the engine runs, and exit.")

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from qxmix.cli.complete import complete_recipes
-from qxmix.cli.inputs import NAME, TEXT, EngineName, open_model
+from qxmix.cli.inputs import NAME, TEXT, EngineName, imatrix_option, open_model
 from qxmix.cli.streams import write_text
 from qxmix.container.imatrix_load import load_imatrix
 from qxmix.dialects.export import export
@@ -23,7 +23,7 @@ from qxmix.recipe import load_recipe
 @click.option(
     "--to", "engine", required=True, type=EngineName(), help="Whose llama-quantize; ik is short for the second."
 )
-@click.option("--imatrix", type=NAME, help="Importance matrix, .dat or GGUF.")
+@imatrix_option
 @click.option("-o", "--output", type=TEXT, help="Write the --tensor-type-file here.")
 def command(recipe: str, model: str, engine: Engine, imatrix: str | None, output: Path | None) -> None:
     """Print a llama-quantize command line that gives every tensor of MODEL the type that RECIPE does.

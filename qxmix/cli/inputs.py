@@ -1,4 +1,4 @@
-"""Arguments that commands share: engines by name, and models, in place of which a recipe is told what it is."""
+"""Arguments and options that commands share, and models, in place of which a recipe is told what it is."""
 
 from __future__ import annotations
 
@@ -69,6 +69,13 @@ TEXT = _Text()
 RECIPE = _Text(recipe=True)
 NAME = _Name(path_type=str)
 """A file's name that may be something else: an address, or what a shipped recipe is called."""
+
+imatrix_option = click.option("--imatrix", type=NAME, help="Importance matrix, .dat or GGUF.")
+moments_option = click.option("--moments", type=NAME, help="Second moments, for 'feedback' in the recipe.")
+jobs_option = click.option("-j", "--jobs", type=click.IntRange(min=1), help="Workers. Default: one per processor.")
+threads_option = click.option(
+    "-j", "--threads", type=click.IntRange(min=1), help="Threads of the engine.  [default: all processors]"
+)
 
 
 class EngineName(click.Choice[str]):

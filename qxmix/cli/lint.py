@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from qxmix.cli.complete import complete_recipes
-from qxmix.cli.inputs import FILE, NAME, open_measurement, open_model, open_moments
+from qxmix.cli.inputs import FILE, NAME, imatrix_option, moments_option, open_measurement, open_model, open_moments
 from qxmix.cli.plan import exit_code
 from qxmix.container.imatrix_load import load_imatrix
 from qxmix.errors import Problem, severity_order
@@ -36,8 +36,8 @@ def _print_ids(ctx: click.Context, _param: click.Parameter, value: bool) -> None
 @click.command("lint")
 @click.argument("recipe", type=NAME, shell_complete=complete_recipes)
 @click.argument("model", type=NAME)
-@click.option("--imatrix", type=NAME, help="Importance matrix, .dat or GGUF.")
-@click.option("--moments", type=NAME, help="Second moments, for 'feedback' in the recipe.")
+@imatrix_option
+@moments_option
 @click.option("--strict", is_flag=True, help="Warnings are exit code 3, too.")
 @click.option("--measure", type=FILE, help="Of qxmix measure: rules that buy little, cost much.")
 @click.option("--lattice", type=FILE, help="Of qxmix inspect --lattice: what is lost of it.")

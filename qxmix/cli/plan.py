@@ -10,7 +10,7 @@ import click
 
 from qxmix.cli.asked import Asked
 from qxmix.cli.complete import complete_recipes
-from qxmix.cli.inputs import FILE, NAME, TEXT, open_model, open_moments
+from qxmix.cli.inputs import FILE, NAME, TEXT, imatrix_option, moments_option, open_model, open_moments
 from qxmix.cli.running import running_options, use_of
 from qxmix.cli.splitting import make_split, split_options
 from qxmix.container.imatrix_load import load_imatrix
@@ -30,8 +30,8 @@ from qxmix.running.use import use_within
 @click.command("plan")
 @click.argument("recipe", type=NAME, shell_complete=complete_recipes)
 @click.argument("model", type=NAME)
-@click.option("--imatrix", type=NAME, help="Importance matrix, .dat or GGUF.")
-@click.option("--moments", type=NAME, help="Second moments, for 'feedback' in the recipe.")
+@imatrix_option
+@moments_option
 @click.option("--strict", is_flag=True, help="Warnings (fallbacks, unmatched rules, ...) are exit code 3, too.")
 @click.option("every", "--all", is_flag=True, help="List every tensor, not groups.")
 @click.option("as_json", "--json", is_flag=True, help="Print one JSON object (schemas/plan.schema.json).")

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING
 import click
 
 from qxmix.cli.complete import complete_recipes, complete_type_list
-from qxmix.cli.inputs import FILE, NAME, RECIPE, TEXT, open_measurement, open_model, read_text
+from qxmix.cli.inputs import (
+    FILE,
+    NAME,
+    RECIPE,
+    TEXT,
+    imatrix_option,
+    open_measurement,
+    open_model,
+    read_text,
+    threads_option,
+)
 from qxmix.cli.running import running_options, use_of
 from qxmix.cli.sizes import SIZE, text_length
 from qxmix.cli.solve_options import AGAINST, BAN, BOUND, SHARE, TIE, candidate_types
@@ -51,7 +61,7 @@ if TYPE_CHECKING:
     help="Most bytes of some tensors, a category or a pattern: 'exps=100GiB', and 'rest=20GiB'. Repeatable.",
 )  # fmt: skip
 @click.option("-o", "--output", type=RECIPE, help="Recipe to write.  [default: standard output]")
-@click.option("--imatrix", type=NAME, help="Importance matrix, .dat or GGUF.")
+@imatrix_option
 @click.option(
     "--base", type=NAME, shell_complete=complete_recipes,
     help="A recipe: its rules stay, the rest is solved.",
@@ -75,7 +85,7 @@ if TYPE_CHECKING:
 @click.option("--chunks", default=4, show_default=True, type=click.IntRange(min=1), help="Chunks of it to run.")
 @click.option("--first-chunk", default=0, show_default=True, type=click.IntRange(min=0), help="Chunks to skip.")
 @text_length()
-@click.option("-j", "--threads", type=click.IntRange(min=1), help="Threads of the engine.  [default: all processors]")
+@threads_option
 @click.option("--curve", "as_curve", is_flag=True, help="Print size against predicted divergence, and exit.")
 @click.option("--html", type=TEXT, help="Write a page about the result, complete in one file.")
 @split_options

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qxmix.cli.inputs import FILE, NAME, open_model
+from qxmix.cli.inputs import FILE, NAME, jobs_option, open_model
 from qxmix.cli.interrupt import stoppable
 from qxmix.cli.progress import shown
 from qxmix.execute.verify import verify
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     "--lattice", type=FILE, help="With --source: what `inspect --lattice` found; which whole numbers are lost."
 )
 @click.option("every", "--all", is_flag=True, help="Make everything again, not one piece of each tensor.")
-@click.option("-j", "--jobs", type=click.IntRange(min=1), help="Workers. Default: one per processor.")
+@jobs_option
 @click.option("--executor", default="threads", show_default=True, help="As for apply.")
 @click.option("as_json", "--json", is_flag=True, help="Print one JSON object (schemas/verify.schema.json).")
 @click.pass_context

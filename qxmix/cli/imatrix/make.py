@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from qxmix.cli.imatrix.writing import check_output, write_converted
-from qxmix.cli.inputs import FILE, OUTPUT, open_model, read_text
+from qxmix.cli.inputs import FILE, OUTPUT, open_model, read_text, threads_option
 from qxmix.cli.interrupt import stoppable, to_resume
 from qxmix.cli.progress import chunks_shown
 from qxmix.cli.sizes import SIZE, text_length
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     help="Bound on the sums, e.g. 4G; beyond it the text is run again for the next tensors.  [default: half of all]",
 )  # fmt: skip
 @click.option("--process-output", is_flag=True, help="Measure the output matrix, too.")
-@click.option("-j", "--threads", type=click.IntRange(min=1), help="Threads of the engine.  [default: all processors]")
+@threads_option
 @click.option("--resume", is_flag=True, help="Go on with an interrupted make.")
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist, or start an interrupted make over.")
 def command(
