@@ -21,7 +21,6 @@ NUMBERS = (*MODEL_NUMBERS, *TENSOR_NUMBERS)
 MODEL_FLAGS = ("tied", "has_imatrix")
 FLAGS = (*MODEL_FLAGS, "has_importance")
 WORDS = ("arch", "type", "source_type")
-FACTS = (*NUMBERS, *FLAGS, *WORDS)
 MODEL_FACTS = frozenset({*MODEL_NUMBERS, *MODEL_FLAGS, "arch"})
 """Facts that are the same for every tensor of a model."""
 

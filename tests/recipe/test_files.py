@@ -11,7 +11,10 @@ import yaml
 
 from qxmix.errors import Place, RecipeError
 from qxmix.quants import QUANT_TYPES
+from qxmix.quants.codec import SEARCHES
 from qxmix.recipe import load_recipe, shipped_names, tree
+from qxmix.recipe.categories import CATEGORIES
+from qxmix.recipe.conditions import FLAGS, NUMBERS, WORDS
 from qxmix.recipe.schema import fits, recipe_schema
 from qxmix.recipe.tree import parse
 from qxmix.resources import data_dir
@@ -82,6 +85,13 @@ def test_schema_is_valid_and_lists_every_type_and_describes_every_key() -> None:
     assert schema["$defs"]["type"]["anyOf"][0]["enum"] == types
     for key, value in schema["properties"].items():
         assert "description" in value, key
+
+
+def test_schema_lists_every_category_fact_and_search() -> None:
+    defined = recipe_schema()["$defs"]
+    assert defined["category"]["enum"] == [*CATEGORIES]
+    assert [*defined["facts"]["properties"]] == [*NUMBERS, *FLAGS, *WORDS]
+    assert {*defined["search"]["enum"]} == {*SEARCHES}
 
 
 def test_every_example_of_the_schema_is_valid() -> None:
