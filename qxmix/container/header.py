@@ -8,6 +8,7 @@ from pathlib import Path
 from qxmix.container.gguf_format import GENERAL_TYPE
 from qxmix.container.model import ModelHeader
 from qxmix.container.parse import GgufFile, parse_gguf
+from qxmix.container.recognize import IMATRIX_FOR_MODEL
 from qxmix.container.remote.address import is_remote
 from qxmix.container.shards import with_all_shards
 from qxmix.container.source import bad_file
@@ -55,6 +56,6 @@ def read_shards(path: str | PathLike[str]) -> tuple[GgufFile, ...]:
 
 def _refuse_other_kinds(file: GgufFile) -> None:
     if file.get(GENERAL_TYPE) == "imatrix":
-        raise bad_file(file.path, "is an importance matrix, not a model; give it as --imatrix and the GGUF model here")
+        raise bad_file(file.path, IMATRIX_FOR_MODEL)
     if file.get(GENERAL_TYPE) == "moments":
         raise bad_file(file.path, "is a file of second moments, not a model; give it as --moments and the model here")

@@ -12,6 +12,7 @@ HEAD_NBYTES = 1024
 """How many bytes from the start of a file tell what it is."""
 PARTIAL = ".partial"
 """What the name of an output has at its end until an apply has finished it."""
+IMATRIX_FOR_MODEL = "is an importance matrix, not a model; give it as --imatrix and the GGUF model here"
 
 _CONVERT = "convert the model's folder with llama.cpp's convert_hf_to_gguf.py and give the .gguf file it writes"
 _AGAIN = "download or convert it again"
@@ -95,7 +96,7 @@ def _what_it_is(path: Path, data: bytes, nbytes: int) -> str:
     if kind:
         return f"{kind}; {remedy or _CONVERT}"
     if looks_like_dat(data, nbytes):
-        return "is an importance matrix, not a model; give it as --imatrix and the GGUF model here"
+        return IMATRIX_FOR_MODEL
     return f"is no GGUF file (first bytes {data[:4].hex(' ')}); check the path, or {_AGAIN}"
 
 

@@ -14,6 +14,8 @@ from uuid import uuid4
 from qxmix.container.source import show_path
 from qxmix.errors import RunError
 
+EXISTS = "exists already; give --overwrite to replace it, or another -o"
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
@@ -119,4 +121,4 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
 
     """
     if not overwrite and os.path.lexists(path):
-        raise RunError.at(show_path(path), "exists already; give --overwrite to replace it, or another -o")
+        raise RunError.at(show_path(path), EXISTS)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from qxmix.container.weights import require_weights
+from qxmix.container.whole_file import EXISTS
 from qxmix.errors import ModelFileError, PlanError, Problem, RunError
 from qxmix.execute.output import Output, decimal, explain
 from qxmix.lint import examined, refused
@@ -52,8 +53,7 @@ def preflight(outputs: Sequence[Wanted], *, strict: bool = False) -> None:
         _refuse_other_kinds(output.target)
         _refuse_inputs(plans, output.target)
     present = [next(filter(Path.exists, o.target.finals), None) for o in outputs if not o.overwrite]
-    text = "exists already; give --overwrite to replace it, or another -o"
-    if exist := [Problem(str(path), text) for path in present if path is not None]:
+    if exist := [Problem(str(path), EXISTS) for path in present if path is not None]:
         raise RunError(exist)
     _refuse_full([(o, _refuse_folder(o.target.journal.parent)) for o in outputs])
 
