@@ -9,6 +9,7 @@ from pathlib import Path
 
 from qxmix.container.header import read_header
 from qxmix.container.model import ModelHeader
+from qxmix.container.weights import require_weights
 from qxmix.engines.chunks import cut, score_chunk
 from qxmix.engines.memory import memory_nbytes
 from qxmix.engines.scores import Positions, Summary, summarize
@@ -138,6 +139,7 @@ def check_types(headers: Mapping[Path, ModelHeader], engine: Engine) -> None:
 
 def _foreign(headers: Mapping[Path, ModelHeader], engine: Engine) -> Iterator[Problem]:
     for path, header in headers.items():
+        require_weights(header)  # an engine would call the file corrupted
         foreign = {t.type for t in header.tensors if t.quant_type is None or engine not in t.quant_type.engines}
         if foreign:
             msg = f"{engine} cannot run the types {', '.join(sorted(foreign))}; try the other --engine"

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 
 from qxmix import ModelFileError, QxmixError, RunError, apply, load_recipe, make_plan, read_header
+from qxmix.cli.main import main
 from qxmix.container.fields import make_field
 from qxmix.container.gguf_format import ValueType
 from qxmix.container.header import read_shards
@@ -75,6 +77,32 @@ def test_apply_refuses_it_and_says_why(header_file: Path, tmp_path: Path) -> Non
     with pytest.raises(ModelFileError, match=r"h\.gguf: holds the header of a model and none of its weights"):
         apply(plan, tmp_path / "o.gguf")
     assert not list(tmp_path.glob("o.gguf*"))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "eval {h} --text {t}",
+        "eval {m} --base {h} --text {t}",
+        "compare {h} {m} --text {t} --base {m}",
+        "compare-search {h} --text {t}",
+        "imatrix make {h} --text {t} -o {t}.gguf",
+        "measure {h} -o {t}.json",
+        "inspect {h} --lattice",
+        "deviation {h} {m}",
+    ],
+)
+def test_commands_that_need_weights_say_so(
+    command: str, header_file: Path, demo_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine would call it corrupted."""
+    text = tmp_path / "t.txt"
+    text.write_text("the world " * 2000)
+    monkeypatch.chdir(tmp_path)
+    arguments = command.format(h=header_file, m=demo_model, t=text).split()
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 1
+    assert "h.gguf: holds the header of a model and none of its weights, enough to plan; give the model" in done.output
 
 
 @pytest.mark.parametrize("engine", ["ik_llama.cpp", "llama.cpp"])
