@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from qxmix.container.identity import header_sha256
-from qxmix.errors import PlanError, Problem
+from qxmix.errors import PlanError, Problem, RunError
 from qxmix.planning.model import Plan
 
 VERSION = 1
@@ -37,13 +37,13 @@ def write_lock(plan: Plan, path: Path) -> None:
     """Write the lock file.
 
     Raises:
-        PlanError: it cannot be written.
+        RunError: it cannot be written.
 
     """
     from qxmix.container.whole_file import write_whole  # noqa: PLC0415 - for those who write one
 
     text = json.dumps(lock_of(plan), indent=1) + "\n"
-    with PlanError.of_system(path, "cannot be written"):
+    with RunError.of_system(path, "cannot be written"):
         write_whole(path, text)
 
 

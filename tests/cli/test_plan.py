@@ -14,7 +14,7 @@ import pytest
 
 from qxmix.cli.main import COMMANDS
 from qxmix.container.header import read_header
-from qxmix.errors import PlanError
+from qxmix.errors import PlanError, RunError
 from qxmix.plan import make_plan
 from qxmix.planning.lock import check_lock, write_lock
 from qxmix.quants import QUANT_TYPES
@@ -161,7 +161,7 @@ def test_what_is_no_lock_file_is_told_so(tmp_path: Path, model: Path, content: s
 def test_a_lock_of_a_plan_with_errors_is_not_written(tmp_path: Path, model: Path) -> None:
     qxmix("plan", "ik_llama.cpp/iq2_xxs", model, "--lock", tmp_path / "r.lock", code=3)
     assert not (tmp_path / "r.lock").exists()
-    with pytest.raises(PlanError, match="cannot be written: No such file or directory"):
+    with pytest.raises(RunError, match="cannot be written: No such file or directory"):
         write_lock(make_plan(load_recipe("pure/q4_0"), read_header(model)), tmp_path / "no" / "r.lock")
 
 
