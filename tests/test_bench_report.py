@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.bench import report
+from tests.bench import machine, report
 from tests.bench.machine import write_run
 
 if TYPE_CHECKING:
@@ -30,6 +30,15 @@ def test_a_table_says_how_many_times_the_engines_speed() -> None:
     run = report.Run({"processor": "P", "vector_bits": 256}, "", ({"type": "Q4_0", "speed": speed},))
     assert "| Q4_0 | 30 | 2.50x | - | - | - | - | - | - | - |" in report.kernels_table(run, None)
     assert "| Q4_0 | 6.0 | 0.50x | 5.00x |" in report.exhaustive_table(run)
+
+
+def test_a_processor_without_a_name_is_called_by_its_family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nFeatures\t: fp asimd\nCPU implementer\t: 0x41\n")
+    for path in (tmp_path / "cpuinfo", tmp_path / "none"):
+        monkeypatch.setattr(machine, "CPUINFO", path)
+        monkeypatch.setattr(machine.platform, "processor", lambda: "")
+        monkeypatch.setattr(machine.platform, "machine", lambda: "aarch64")
+        assert machine.facts()["processor"] == "aarch64"
 
 
 def test_what_feedback_does_is_told_as_a_change() -> None:

@@ -19,12 +19,14 @@ WIDTHS = {"avx512f": 512, "avx2": 256}
 """Bits of the widest registers that compiled kernels use, by the processor's flag."""
 
 
+CPUINFO = Path("/proc/cpuinfo")
+
+
 def _model_name() -> str:
-    """The processor's name as Linux tells it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
+    """The processor's name as Linux tells it; that of its family where it does not, as on ARM64."""
+    lines = CPUINFO.read_text().splitlines() if CPUINFO.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _version(package: str) -> str | None:
