@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,8 +37,8 @@ def test_a_processor_without_a_name_is_called_by_its_family(tmp_path: Path, monk
     (tmp_path / "cpuinfo").write_text("processor\t: 0\nFeatures\t: fp asimd\nCPU implementer\t: 0x41\n")
     for path in (tmp_path / "cpuinfo", tmp_path / "none"):
         monkeypatch.setattr(machine, "CPUINFO", path)
-        monkeypatch.setattr(machine.platform, "processor", lambda: "")
-        monkeypatch.setattr(machine.platform, "machine", lambda: "aarch64")
+        monkeypatch.setattr(platform, "processor", lambda: "")
+        monkeypatch.setattr(platform, "machine", lambda: "aarch64")
         assert machine.facts()["processor"] == "aarch64"
 
 
