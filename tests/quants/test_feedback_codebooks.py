@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from qxmix.quants.api import dequantize, quantize
 from qxmix.quants.grid.grids import grid_points
 from qxmix.quants.grid.halves import WIDE, halves_of
+from qxmix.quants.grid.ternary_search import ternary_points
 from tests.quants.naive.feedback_grid import KINDS
 from tests.quants.naive.feedback_ternary import KINDS as TERNARY
 from tests.quants.naive.feedback_trellis import TYPES as TRELLIS
@@ -128,3 +129,14 @@ def test_halves_make_all_points(name: str) -> None:
     of = np.searchsorted(starts, np.arange(len(points)), side="right") - 1
     np.testing.assert_array_equal(np.hstack([heads[of], tails[behind // WIDE]]), points[numbers])
     assert (np.diff(of * len(tails) + behind // WIDE) > 0).all()
+
+
+def test_terms_are_the_second_halves_behind_each_first_one() -> None:
+    found = ternary_points()
+    made = [{i} for i in range(81)]
+    for i, j in found.joined // WIDE:
+        made.append(made[i] | made[j])
+    for h in range(81):
+        terms = [made[i] for i in found.terms[found.term_starts[h] : found.term_starts[h + 1]] // WIDE]
+        assert set.union(*terms) == set((found.behind[found.starts[h] : found.starts[h + 1]] // WIDE).tolist())
+    assert len(found.terms) + len(found.joined) < len(found.behind) / 2

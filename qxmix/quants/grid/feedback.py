@@ -170,7 +170,8 @@ def _choosing(*, n: int, block: int, even: bool, n_tried: int) -> Callable[..., 
         halves = heads, tails, starts, behind, numbers
         x, error = np.empty((SPAN, LANES), np.float32), np.empty((SPAN, LANES), np.float32)
         norms = np.empty(len(heads), np.float32), np.empty(len(tails), np.float32)
-        work = workspace(len(heads)), workspace(len(tails)), workspace(len(heads)), workspace(len(tails))
+        sums, prices = (workspace(len(heads)), workspace(len(tails))), (workspace(len(heads)), workspace(len(tails)))
+        work = sums[0], sums[1], prices[0], prices[1], workspace(2)
         u, w, step = np.empty((GROUP, LANES), np.float32), np.empty(block, np.float32), np.empty(LANES, np.float32)
         bits = np.empty(LANES, np.int32)
         for of in range(0, rows.shape[1], SPAN):

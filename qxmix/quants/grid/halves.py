@@ -123,9 +123,8 @@ def _better(price, tail, h, least, behind, head):
 
 
 @kernel
-def find_least(head_prices, tail_prices, starts, behind, points, g, at):
-    """Lanes ``g ..`` of ``at`` (LANES,) int32: the grid point with the least price, of equals the first."""
-    found = np.empty((2, WIDE), np.float32)
+def find_halves(head_prices, tail_prices, starts, behind, found):
+    """Set ``found`` (2, WIDE) to the first half with the least price, of equals the first, and the other's price."""
     least, tail, head = splat(_INF), splat(_INF), splat(_0)
     least_b, tail_b, head_b = splat(_INF), splat(_INF), splat(_0)
     for h in range(head_prices.shape[0]):
@@ -140,6 +139,11 @@ def find_least(head_prices, tail_prices, starts, behind, points, g, at):
     store(found, WIDTH, head_b)
     store(found, WIDE, tail)
     store(found, WIDE + WIDTH, tail_b)
+
+
+@kernel
+def point_of(found, tail_prices, starts, behind, points, g, at):
+    """Lanes ``g ..`` of ``at`` (LANES,) int32: the grid point of what ``find_halves`` found, of equals the first."""
     for k in range(WIDE):
         half = np.int32(found[0, k])
         place = starts[np.uint32(half)]
@@ -181,4 +185,5 @@ def find_nearest(u, first, step, norms, halves, work, at):
         _double_sums(u, first + halves[0].shape[1], g, halves[1], work[1])
         _prices(step, g, norms[0], work[0], work[2])
         _prices(step, g, norms[1], work[1], work[3])
-        find_least(work[2], work[3], halves[2], halves[3], halves[4], g, at)
+        find_halves(work[2], work[3], halves[2], halves[3], work[4])
+        point_of(work[4], work[3], halves[2], halves[3], halves[4], g, at)
