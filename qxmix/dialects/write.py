@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from qxmix.dialects.mixes import FLOATS, MANY_EXPERTS, asked_flags, default_type, file_type, shipped_recipe
-from qxmix.dialects.model import SourceMix
+from qxmix.dialects.model import SourceMix, TypeFlag
 from qxmix.errors import RecipeError
 from qxmix.quants import Engine, get
 from qxmix.recipe.patterns import search
@@ -112,14 +112,13 @@ def _first(mix: SourceMix, target: Engine) -> Iterator[str]:
     """Flags that beat the rules and take no fallback: what does not fit stops the engine; COPY asks for none."""
     if mix.base == "COPY":
         return
-    selectors = {
+    selectors: dict[TypeFlag, str] = {
         "token_embd": r"^token_embd\.weight$", "per_layer_token_embd": r"^per_layer_token_embd\.weight$",
         "output": r"^output\.weight$",
     }  # fmt: skip
     for flag, pattern in selectors.items():
         if flag in mix.flags:
-            chosen = mix.flags[flag]  # type: ignore[index]
-            yield _flag_rule(flag, pattern, chosen, target)
+            yield _flag_rule(flag, pattern, mix.flags[flag], target)
     if mix.dialect == "llama.cpp" and "token_embd" in mix.flags:
         # A rule that names it beats the flag there.
         pattern = selectors["per_layer_token_embd"]
