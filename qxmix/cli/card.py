@@ -11,6 +11,8 @@ from qxmix.container.whole_file import write_whole
 from qxmix.errors import RunError
 from qxmix.plan import Plan, Split
 
+_START = b"| name | bytes |"
+
 
 def card_of(outputs: Sequence[tuple[Plan, Path]], card: Path, measure: Path | None, split: Split) -> str:
     """The text of the card that is to be written to ``card``.
@@ -42,13 +44,18 @@ def _refuse(path: Path) -> None:
     """Refuse a name that a card cannot be written to, before hours of work.
 
     Raises:
-        RunError: it is a folder, or its folder is not there or may not be written to.
+        RunError: it is a folder, or its folder is not there or may not be written to, or another text is there.
 
     """
     if path.is_dir():
         raise RunError.at(path, "is a folder; give --card the name of a file")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
         raise RunError.at(path.parent, "is no folder that may be written to; give --card another name")
+    with RunError.of_system(path, "cannot be read"):
+        head = path.read_bytes()[: len(_START)] if path.is_file() else b""
+    if head and head != _START:
+        told = "is no card that qxmix wrote, as a README is not, and would be lost; give --card another name"
+        raise RunError.at(path, told)
 
 
 def write_card(path: Path | None, text: str) -> None:

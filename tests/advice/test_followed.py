@@ -79,6 +79,8 @@ COMMANDS = (
          "solve {model} --bpw 6 --floor attn_v=q6_k -o {tmp}/s4.yaml"),
     Case("is {} itself ({}), and would be destroyed; give another -o", "apply {mix} {model} -o {model} --overwrite",
          "apply {mix} {model} -o {tmp}/own.gguf"),
+    Case("is no card that qxmix wrote, as a README is not, and would be lost; give --card another name",
+         "apply {mix} {model} --dry-run --card {script}", "apply {mix} {model} --dry-run --card {tmp}/card3.md"),
     Case("is what {} names, and would be destroyed; give {} another name", "header {model} -o {model} --overwrite",
          "header {model} -o {tmp}/apart.gguf"),
     Case("would be written by {} and by {}; give two names", "plan {mix} {model} --lock {tmp}/a --html {tmp}/a",

@@ -122,6 +122,15 @@ def test_what_may_be_replaced_is() -> None:
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
 
 
+def test_a_card_replaces_a_card_and_no_readme() -> None:
+    for _ in range(2):
+        run("apply r.yaml m.gguf -o o.gguf --dry-run --card card.md", 0)
+    Path("README.md").write_text("# A model of mine\n")
+    told = run("apply r.yaml m.gguf -o o.gguf --dry-run --card README.md", 1)
+    assert "README.md: is no card that qxmix wrote" in told
+    assert Path("README.md").read_text() == "# A model of mine\n"
+
+
 def test_a_pipe_stays_one() -> None:
     os.mkfifo("pipe")
     with pytest.raises(RunError, match="it is a device, pipe or socket"), whole_file(Path("pipe")):
