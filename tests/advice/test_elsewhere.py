@@ -49,10 +49,11 @@ THROWN_AWAY = "{} {}; the last {} losses are thrown away: run it again"
 NO_WORKERS = "start some, and go on with --resume"
 LEVEL_THAT_RUNS = "; give --level {}, too"
 REQUANTIZE = "add --allow-requantize where the model is quantized already"
+OTHER_MACHINE = "{}: {}; leave it out, or give it on {}"
 LOSSES_STAY = "has losses, which a measurement without --text would replace; give another -o"
 ELSEWHERE = (
     NO_FEEDBACK, EVEN_WITH_DAMP, MOMENTS_CHANGED, NOT_CUT, OPEN_FILES, NO_ADDRESS, SMALLER_BASE, THROWN_AWAY,
-    REQUANTIZE, NO_WORKERS, LEVEL_THAT_RUNS, LOSSES_STAY,
+    REQUANTIZE, NO_WORKERS, LEVEL_THAT_RUNS, LOSSES_STAY, OTHER_MACHINE,
 )  # fmt: skip
 
 
@@ -168,6 +169,18 @@ def test_a_level_that_this_machine_runs_is_given_with_another(tmp_path: Path, mo
     assert told.exit_code == 1
     assert pattern(LEVEL_THAT_RUNS).search(told.stderr)
     assert CliRunner().invoke(main, [*command, "--level", runs.name]).exit_code == 0
+
+
+def test_a_level_that_llvm_makes_no_code_for_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs, other = (level for level in LEVELS if level.name in {"x86-64-v2", "armv8"})
+    monkeypatch.setattr("qxmix.cli.warmup.can_compile", lambda level: level == runs)
+    monkeypatch.setattr("qxmix.cli.warmup.supported", lambda: (runs,))
+    monkeypatch.setattr("qxmix.quants.shipping.compile_missing", lambda *_: None)
+    command = ["warmup", "F16", "--wheel", str(tmp_path), "--level", runs.name]
+    told = CliRunner().invoke(main, [*command, "--level", other.name])
+    assert told.exit_code == 1
+    assert pattern(OTHER_MACHINE).search(told.stderr)
+    assert CliRunner().invoke(main, command).exit_code == 0
 
 
 def test_a_smaller_base_fits(plan: Plan, demo_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
