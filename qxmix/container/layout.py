@@ -83,7 +83,7 @@ def lay_out(
 
     Args:
         tensors: What goes in, in order; within a shard the order is kept.
-        metadata: All fields of the output but ``split.*`` (see :func:`qxmix.container.fields.output_metadata`).
+        metadata: All fields of the output but ``split.*`` (see :mod:`qxmix.container.output_metadata`).
             Data are aligned to its ``general.alignment``.
         shards: Shard index of each tensor (:func:`split_by_size`, :func:`kept_split`); None for one file.
         n_shards: How many shards there are where the last ones hold no tensor; None counts them.
