@@ -140,6 +140,12 @@ def truncate(typing_context, vector):
 
 
 @intrinsic
+def floor(typing_context, vector):
+    """Each lane rounded down."""
+    return vector(vector), lambda context, builder, sig, args: vec.call(builder, "llvm.floor", list(args))
+
+
+@intrinsic
 def any_lane(typing_context, mask):
     """Whether any lane of the mask is set."""
 

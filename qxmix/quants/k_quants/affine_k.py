@@ -23,7 +23,7 @@ from qxmix.quants.common.lanes import LANES, sum_of_squares
 from qxmix.quants.common.numerics import half_round, load_half, nint
 from qxmix.quants.common.reinterpret import flattened
 from qxmix.quants.common.search_affine import search_affine, search_affine_f32
-from qxmix.quants.common.search_positive import POSITIVE_ROWS, search_positive
+from qxmix.quants.common.search_positive import search_positive
 from qxmix.quants.common.superblock import SUPER, put_half, round_block, sum_over, super_encoder, weigh_super
 from qxmix.quants.feedback.k_super import affine_super_feedback
 from qxmix.quants.jit import kernel, spliced
@@ -131,9 +131,8 @@ def affine_encoder(
                 for k in range(LANES):
                     code[block * j + e, k] = np.uint8(np.int32(q[e, k]))
         if weighted:
-            scratch = np.empty((POSITIVE_ROWS, LANES), np.float32)
-            search_positive(scales, sum_w, top, d, ls, scratch)
-            search_positive(mins, sum_w, top, dmin, lm, scratch)
+            search_positive(scales, sum_w, top, d, ls)
+            search_positive(mins, sum_w, top, dmin, lm)
         else:
             _round_positive(scales, np.float32(top), ls, d)
             _round_positive(mins, np.float32(top), lm, dmin)
