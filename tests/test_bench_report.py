@@ -68,7 +68,11 @@ def test_growth_says_what_was_not_measured() -> None:
 def test_the_first_use_is_told_with_and_without_shipped_kernels() -> None:
     seconds = {"here": {"processor": 9.87, "wall": 12.3}, "with shipped kernels": {"processor": 0.41, "wall": 0.5}}
     run = report.Run({"processor": "P", "vector_bits": 256}, "", ({"first": "Q4_0", "seconds": seconds},))
-    assert "| Q4_0 | 9.9 | 0.41 | 12 | 0.5 |" in report.cold_table(run)
+    table = report.cold_table(run)
+    assert "| Q4_0 | 9.9 | 0.41 | 12 | 0.5 |" in table
+    assert "the machine was busy" not in table
+    seconds["here"]["wall"] = 20.0
+    assert "the machine was busy" in report.cold_table(run)
 
 
 def test_a_readme_without_a_place_for_a_table_is_refused() -> None:
