@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qxmix.quants.common.lanes import LANES, usable_importance
+from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.row_scale import load_rows
 from qxmix.quants.feedback.carry import carry
 from qxmix.quants.feedback.spans import SPAN
@@ -126,7 +126,10 @@ def _miss(now, negative, steps, values, found, factors, of, at, error):
 
 def _weights(columns: Columns, n: int) -> Floats:
     """What an error of each column counts, (n_spans, n_blocks, BLOCK), for code vectors of ``n``."""
-    spans = usable_importance(columns, n).reshape(-1, SPAN)
+    vectors = columns.reshape(-1, n)
+    # As ``usable_importance``, which compiled code alone can call without numba.
+    some = (vectors > 0).any(axis=1, keepdims=True)
+    spans = np.where(some, vectors, np.float32(1e-9)).reshape(-1, SPAN)
     middle = np.sort(spans, axis=1)[:, SPAN // 2]
     found: Floats = (spans + PRIOR * middle[:, None]).reshape(len(spans), -1, BLOCK)
     return found
