@@ -51,8 +51,10 @@ def _refuse(path: Path) -> None:
         raise RunError.at(path, "is a folder; give --card the name of a file")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
         raise RunError.at(path.parent, "is no folder that may be written to; give --card another name")
-    with RunError.of_system(path, "cannot be read"):
-        head = path.read_bytes()[: len(_START)] if path.is_file() else b""
+    if not path.is_file():
+        return
+    with RunError.of_system(path, "cannot be read"), path.open("rb") as file:
+        head = file.read(len(_START))
     if head and head != _START:
         told = "is no card that qxmix wrote, as a README is not, and would be lost; give --card another name"
         raise RunError.at(path, told)
