@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,13 +43,9 @@ def _refuse(path: Path) -> None:
     """Refuse a name that a card cannot be written to, before hours of work.
 
     Raises:
-        RunError: it is a folder, or its folder is not there or may not be written to, or another text is there.
+        RunError: another text is there.
 
     """
-    if path.is_dir():
-        raise RunError.at(path, "is a folder; give --card the name of a file")
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
-        raise RunError.at(path.parent, "is no folder that may be written to; give --card another name")
     if not path.is_file():
         return
     with RunError.of_system(path, "cannot be read"), path.open("rb") as file:

@@ -74,8 +74,6 @@ def _refuse(output: Path) -> None:
     """Refuse what cannot be written, before the source is read."""
     if output.exists():
         raise RunError(f"{output} exists; choose another name or remove it")
-    if not output.parent.is_dir():
-        raise RunError(f"{output}: there is no folder {output.parent}; make it first, or give another name")
 
 
 def _name_of(source: Path) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import click
 
-from qxmix.cli.overwriting import note_path, refuse_precious
+from qxmix.cli.overwriting import check_place, note_path, refuse_precious, shown
 from qxmix.container.header import read_header
 from qxmix.container.model import ModelHeader
 from qxmix.container.recognize import HEAD_NBYTES, looks_like_recipe
@@ -45,6 +45,15 @@ class _Output(_Name):
     """A path that is written, and so none that the command reads."""
 
     written = True
+
+    def convert(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
+        """Make it a path."""
+        path = super().convert(value, param, ctx)
+        if ctx is not None and not ctx.resilient_parsing:
+            check_place(os.fspath(value), shown(param))
+        return path
 
 
 class _Text(_Output):

@@ -115,8 +115,6 @@ def _measure(model: Path, imatrix: Path | None, output: Path, cache: Path | None
 
     header = open_model(model)
     job = make_job(header, load_imatrix(imatrix) if imatrix else None, settings)
-    if output.is_dir() or not output.parent.is_dir():
-        raise RunError(f"{output}: is a folder, or lies in none; give a file with -o")
     if settings.passage is None:
         _refuse_losses(output)
     _tell_of_lattices(job)

@@ -38,12 +38,35 @@ def note_path(path: str, param: click.Parameter | None, ctx: click.Context | Non
     """
     if ctx is None or param is None or ctx.resilient_parsing:
         return
-    new = _Named(path, _shown(param), written)
+    new = _Named(path, shown(param), written)
     others: list[_Named] = ctx.meta.setdefault(_PATHS, [])
     for old in others:
         if (old.written or new.written) and _same(old.path, new.path):
             raise RunError.at(show_path(path), _told(old, new))
     others.append(new)
+
+
+def check_place(path: str, by: str) -> None:
+    """Let pass a name where a file can be written: before work that may take hours.
+
+    Args:
+        path: What is to be written.
+        by: The option that names it.
+
+    Raises:
+        RunError: it is a folder's, lies in none, or in one that may not be written to.
+
+    """
+    from qxmix.container.whole_file import missing_folder  # noqa: PLC0415 - for those who write one
+
+    # Not Path.is_dir and the like, which raise where a name is too long.
+    if os.path.isdir(path):  # noqa: PTH112
+        raise RunError.at(show_path(path), f"is a folder; give {by} the name of a file")
+    if missing := missing_folder(Path(path)):
+        raise RunError.at(show_path(path), missing)
+    folder = os.path.dirname(path) or os.curdir  # noqa: PTH120
+    if not os.access(path, os.W_OK) and not os.access(folder, os.W_OK | os.X_OK):
+        raise RunError.at(show_path(folder), f"may not be written to; give {by} another name")
 
 
 def refuse_precious(path: str, param: click.Parameter | None, *, recipe: bool) -> None:
@@ -67,7 +90,7 @@ def refuse_precious(path: str, param: click.Parameter | None, *, recipe: bool) -
         return  # who writes it tells
     kind = "a GGUF file" if head.startswith(b"GGUF") else "a recipe" if looks_like_recipe(Path(path), head) else ""
     if kind and not (recipe and kind == "a recipe"):
-        by = _shown(param) if param is not None else "it"
+        by = shown(param)
         raise RunError.at(show_path(path), f"is {kind}, which would be lost; give {by} another name")
 
 
@@ -78,8 +101,10 @@ def _told(old: _Named, new: _Named) -> str:
     return f"is what {read.by} names, and would be destroyed; give {written.by} another name"
 
 
-def _shown(param: click.Parameter) -> str:
+def shown(param: click.Parameter | None) -> str:
     """``--lock``, ``-o``, or ``MODEL``."""
+    if param is None:
+        return "it"
     return param.human_readable_name if isinstance(param, click.Argument) else param.opts[0]
 
 

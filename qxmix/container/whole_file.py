@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from errno import EACCES, EBUSY, EISDIR, EPERM, EROFS
+from difflib import get_close_matches
+from errno import EACCES, EBUSY, EDQUOT, EISDIR, ENOENT, ENOSPC, ENOTDIR, EPERM, EROFS
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
@@ -15,6 +18,8 @@ from qxmix.container.source import show_path
 from qxmix.errors import RunError
 
 EXISTS = "exists already; give --overwrite to replace it, or another -o"
+_COMPARED = 1000
+"""Names beside a folder that is not there that are compared with its; all of a large folder would take seconds."""
 
 
 @contextmanager
@@ -108,9 +113,38 @@ def _is_file_or_none(path: Path) -> bool:
         return True
 
 
+def missing_folder(path: Path) -> str:
+    """What is wrong where a file would lie in no folder, and what to do; empty where its folder is there."""
+    folder = path.parent
+    if os.path.isdir(folder):  # noqa: PTH112 - Path.is_dir raises where a name is too long
+        return ""
+    there, lacks = folder.parent, folder.name
+    if os.path.lexists(folder):
+        return f"{show_path(folder)} is no folder, and this would be inside it; give another name"
+    while not os.path.lexists(there) and there != there.parent:
+        there, lacks = there.parent, there.name
+    if not os.path.isdir(there):  # noqa: PTH112
+        return f"{show_path(there)} is no folder, and this would be inside it; give another name"
+    near = get_close_matches(lacks, _folders(there), 1)
+    meant = show_path(there / near[0] / folder.relative_to(there / lacks) / path.name) if near else ""
+    shown = show_path(folder)
+    text = f"there is no folder {shown}; make it first (mkdir -p {shlex.quote(shown)}), or give another name"
+    return f"{text}; did you mean {meant}?" if meant else text
+
+
+def _folders(folder: Path) -> list[str]:
+    with suppress(OSError), os.scandir(folder) as entries:
+        return [entry.name for entry in islice(entries, _COMPARED) if entry.is_dir()]
+    return []
+
+
 def _refused(path: Path, error: OSError) -> RunError:
-    text = f"cannot be written: {error.strerror or error}; give another path, or make room there"
-    return RunError.at(show_path(path), text)
+    why = f"cannot be written: {error.strerror or error}"
+    if error.errno in {ENOENT, ENOTDIR} and (missing := missing_folder(path)):
+        return RunError.at(show_path(path), missing)
+    if error.errno in {ENOSPC, EDQUOT}:
+        return RunError.at(show_path(path), f"{why}; make room there, or give another path")
+    return RunError.at(show_path(path), f"{why}; give another path")
 
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:

@@ -62,13 +62,11 @@ def check_picture(path: Path) -> None:
     """Refuse a picture that cannot be drawn, before anything is computed for it.
 
     Raises:
-        RunError: an unknown ending, no such folder, or no matplotlib.
+        RunError: an unknown ending, or no matplotlib.
 
     """
     if path.suffix.lower() not in _FORMATS:
         raise RunError(f"{path}: a picture ends in {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}")
-    if not path.parent.is_dir():
-        raise RunError(f"{path}: there is no folder {path.parent}; make it first, or give another name")
     pyplot()
 
 

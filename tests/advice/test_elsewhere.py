@@ -50,10 +50,11 @@ NO_WORKERS = "start some, and go on with --resume"
 LEVEL_THAT_RUNS = "; give --level {}, too"
 REQUANTIZE = "add --allow-requantize where the model is quantized already"
 OTHER_MACHINE = "{}: {}; leave it out, or give it on {}"
+NO_ROOM = "{}; make room there, or give another path"
 LOSSES_STAY = "has losses, which a measurement without --text would replace; give another -o"
 ELSEWHERE = (
     NO_FEEDBACK, EVEN_WITH_DAMP, MOMENTS_CHANGED, NOT_CUT, OPEN_FILES, NO_ADDRESS, SMALLER_BASE, THROWN_AWAY,
-    REQUANTIZE, NO_WORKERS, LEVEL_THAT_RUNS, LOSSES_STAY, OTHER_MACHINE,
+    REQUANTIZE, NO_WORKERS, LEVEL_THAT_RUNS, LOSSES_STAY, OTHER_MACHINE, NO_ROOM,
 )  # fmt: skip
 
 
@@ -144,6 +145,17 @@ def test_errors_alone_go_beside_losses(demo_model: Path, tmp_path: Path) -> None
     assert LOSSES_STAY in refused.output
     assert load_measurement(tmp_path / "m.json") == MEASUREMENT
     assert CliRunner().invoke(main, [*command, str(tmp_path / "errors.json")]).exit_code == 0
+
+
+def test_a_full_disk_is_told_and_another_has_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr("os.fsync", full)
+        with pytest.raises(RunError, match=pattern(NO_ROOM)):
+            write_moments(tmp_path / "i.gguf", {"a": (256, 300)})
+    assert write_moments(tmp_path / "i.gguf", {"a": (256, 300)}).exists()
 
 
 def test_a_cluster_gets_a_worker_again(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,8 +29,6 @@ COMMANDS = (
     Case("--locked is given {} times for {} recipes; give one for each",
          "apply {mix} {mix2} {model} -o {tmp}/many --dry-run --locked {lock}",
          "apply {mix} {mix2} {model} -o {tmp}/many --dry-run --locked {lock} --locked {lock2}"),
-    Case("is a folder; give --card the name of a file",
-         "apply {mix} {model} --dry-run --card {tmp}", "apply {mix} {model} --dry-run --card {tmp}/card2.md"),
     Case("{} is for what --lattice finds; give --lattice, too", "inspect {model} -o {tmp}/l.json",
          "inspect {model} --lattice -o {tmp}/l.json"),
     Case("--no-tensor-first-split is about a split; give --split-max-size or --split-max-tensors",

@@ -146,7 +146,7 @@ def test_a_card_before_anything_is_encoded(recipes: Path, demo_model: Path, tmp_
 
 def test_a_card_that_cannot_be_written_is_told_at_once(recipes: Path, demo_model: Path, tmp_path: Path) -> None:
     done = run(tmp_path, recipes, demo_model, "-o", "out", "--card", "no/card.md", code=1)
-    assert "no: is no folder that may be written to; give --card another name" in done.stderr
+    assert "no/card.md: there is no folder no; make it first" in done.stderr
     assert "give --card" in run(tmp_path, recipes, demo_model, "-o", "out", "--card", recipes, code=1).stderr
     assert "--card" in run(tmp_path, recipes, demo_model, "-o", "out", "--measure", "m.json", code=2).stderr
     assert not (tmp_path / "out").exists()

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from qxmix.cli.main import main
-from qxmix.container.whole_file import whole_file, write_whole
+from qxmix.container.whole_file import refuse_unwritable, whole_file, write_whole
 from qxmix.errors import RunError
 from tests.execute.test_feedback import write_moments
 from tests.planning.models import Model, facts, write
@@ -129,6 +129,48 @@ def test_a_card_replaces_a_card_and_no_readme() -> None:
     told = run("apply r.yaml m.gguf -o o.gguf --dry-run --card README.md", 1)
     assert "README.md: is no card that qxmix wrote" in told
     assert Path("README.md").read_text() == "# A model of mine\n"
+
+
+WRITERS = (
+    "plan r.yaml m.gguf --lock {}", "plan r.yaml m.gguf --html {}", "solve m.gguf --bpw 9 -o {}",
+    "solve m.gguf --bpw 9 --html {}", "inspect m.gguf --lattice -o {}", "measure m.gguf -o {}",
+    "measure m.gguf -o x.json --cache {}", "header m.gguf -o {}", "apply r.yaml m.gguf -o o.gguf --card {}",
+    "compare r.yaml pure/q4_0 --model m.gguf --html {}", "compare r.yaml pure/q4_0 --model m.gguf --plot {}.png",
+    "eval m.gguf --text t.txt --plot {}.png", "imatrix make m.gguf --text t.txt -o {}.dat",
+    "imatrix make m.gguf --text t.txt -o x.gguf --moments {}.gguf", "imatrix convert i.dat -o {}.gguf",
+    "imatrix merge i.dat i.dat -o {}.gguf", "export r.yaml m.gguf --to llama.cpp -o {}",
+    "import r.yaml --model m.gguf -o {}", "sphere q4_0 -W 8 -o {}.png",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("command", WRITERS)
+def test_a_folder_that_is_not_there_is_told_before_any_work(command: str) -> None:
+    Path("results").mkdir()
+    told = run(command.format("result/deep/x"), 1)
+    assert "there is no folder result/deep; make it first (mkdir -p result/deep), or give another name" in told
+    assert re.search(r"did you mean results/deep/x(\.\w+)?\?", told)
+    assert "t.txt is no folder, and this would be inside it" in run(command.format("t.txt/x"), 1)
+    Path("folder").mkdir()
+    for suffix in (".png", ".dat", ".gguf"):
+        Path(f"folder{suffix}").mkdir()
+    assert re.search("is a folder; give -[-a-z]+ the name of a file", run(command.format("folder"), 1))
+    assert sorted(p.name for p in Path().iterdir() if p.suffix == ".partial") == []
+
+
+def test_a_folder_that_may_not_be_written_to_is_told_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("theirs").mkdir()
+    monkeypatch.setattr("os.access", lambda path, _mode: "theirs" not in str(path))
+    assert "theirs: may not be written to; give -o another name" in run("solve m.gguf --bpw 9 -o theirs/x", 1)
+
+
+def test_a_name_in_no_folder_is_told_by_whatever_writes_it() -> None:
+    with pytest.raises(RunError, match=r"there is no folder no; make it first \(mkdir -p no\)"):
+        refuse_unwritable(Path("no/x"))
+    with (
+        pytest.raises(RunError, match=r"t\.txt is no folder, and this"),
+        whole_file(Path("t.txt/x")),
+    ):
+        pass
 
 
 def test_a_pipe_stays_one() -> None:

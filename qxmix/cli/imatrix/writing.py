@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qxmix.cli.inputs import FILE
+from qxmix.cli.overwriting import check_place
 from qxmix.cli.streams import notice
 from qxmix.container.source import show_path
 
@@ -43,6 +44,7 @@ def check_output(output: Path, *, overwrite: bool) -> None:
     from qxmix.container.whole_file import refuse_existing  # noqa: PLC0415
 
     format_of(output)
+    check_place(str(output), "-o")
     refuse_existing(output, overwrite=overwrite)
 
 
