@@ -83,6 +83,8 @@ class Moments:
     """Chunks of text they were measured on."""
     chunk_size: int
     """Tokens per chunk."""
+    digests: Mapping[str, str]
+    """``entry_digest`` of each entry, of the values that were checked."""
 
 
 def entry_digest(moments: SecondMoments) -> str:

@@ -15,7 +15,7 @@ from qxmix.container.file_digest import file_digest
 from qxmix.container.gguf_format import GENERAL_TYPE, MAGIC, ValueType, pad
 from qxmix.container.layout import OutputTensor, lay_out
 from qxmix.container.model import MetadataField, TensorInfo
-from qxmix.container.moments import DEFAULT_DAMP, ROLE, Moments, MomentsEntry, SecondMoments
+from qxmix.container.moments import DEFAULT_DAMP, ROLE, Moments, MomentsEntry, SecondMoments, entry_digest
 from qxmix.container.parse import GgufFile, parse_opened
 from qxmix.container.reader import read_strings
 from qxmix.container.source import FileBytes, bad_file, opened, show
@@ -50,26 +50,35 @@ def read_moments_file(path: Path) -> Moments:
             text = f"{_BLOCK_SIZE} is {file.get(_BLOCK_SIZE)} and qxmix reads blocks of {SPAN} columns; {_AGAIN}"
             raise bad_file(path, text)
         entries = {name: _entry(path, name, parts) for name, parts in _by_name(file).items()}
-        for name, entry in entries.items():
-            _check(path, name, _read(data, entry))
+        digests = {name: _checked_digest(path, name, _read(data, entry)) for name, entry in entries.items()}
         counts = {key: value if isinstance(value := file.get(key), int) else 0 for key in (_CHUNK_COUNT, _CHUNK_SIZE)}
         return Moments(
             path, file_digest(data), MappingProxyType(entries), read_strings(file.metadata, _DATASETS),
-            counts[_CHUNK_COUNT], counts[_CHUNK_SIZE],
+            counts[_CHUNK_COUNT], counts[_CHUNK_SIZE], MappingProxyType(digests),
         )  # fmt: skip
+
+
+def _checked_digest(path: Path, name: str, moments: SecondMoments) -> str:
+    _check(path, name, moments)
+    return entry_digest(moments)
 
 
 def read_entry(path: Path, name: str, entry: MomentsEntry) -> SecondMoments:
     """See :func:`qxmix.container.moments_load.read_second_moments`."""
+    found = read_unchecked(path, name, entry)
+    _check(path, name, found)
+    return found
+
+
+def read_unchecked(path: Path, name: str, entry: MomentsEntry) -> SecondMoments:
+    """See :func:`qxmix.container.moments_load.read_entry_of`."""
     with opened(path, ROLE) as data:
         last = max(
             t.offset + t.nbytes for t in (entry.diag, entry.counts, entry.correlations, entry.correlation_counts)
         )
         if len(data) < last:
             raise bad_file(path, f"is shorter than when it was first read: {show(name)} is cut off; {_AGAIN}")
-        found = _read(data, entry)
-    _check(path, name, found)
-    return found
+        return _read(data, entry)
 
 
 def write_moments_file(

@@ -6,11 +6,10 @@ NumPy takes 0.1 s to import: only those who have moments pay for it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 from os import PathLike
 from pathlib import Path
 
-from qxmix.container.moments import Moments, MomentsEntry, SecondMoments, entry_digest
+from qxmix.container.moments import Moments, MomentsEntry, SecondMoments
 
 
 def load_moments(path: str | PathLike[str]) -> Moments:
@@ -44,20 +43,17 @@ def read_second_moments(moments: Moments, name: str) -> SecondMoments:
 
 
 def read_entry_of(path: str | PathLike[str], name: str, entry: MomentsEntry) -> SecondMoments:
-    """Read the second moments of the entry ``name`` of a file, wherever it is; see :func:`read_second_moments`."""
-    from qxmix.container.moments_files import read_entry  # noqa: PLC0415
+    """Read the second moments of the entry ``name`` of a file, wherever it is, without checking their values.
 
-    return read_entry(Path(path), name, entry)
+    That takes two thirds of the time that their factors do, for those who know the digest of values that were checked.
 
+    Raises:
+        ModelFileError: the file cannot be read, or ends before the entry does.
 
-@cache
-def _digest_of(path: Path, sha256: str, name: str, entry: MomentsEntry) -> str:  # noqa: ARG001 - part of the key
-    return entry_digest(read_entry_of(path, name, entry))
+    """
+    from qxmix.container.moments_files import read_unchecked  # noqa: PLC0415
 
-
-def moments_digest(moments: Moments, name: str) -> str:
-    """``entry_digest`` of an entry of a file; read once."""
-    return _digest_of(moments.path, moments.sha256, name, moments.entries[name])
+    return read_unchecked(Path(path), name, entry)
 
 
 def save_moments(

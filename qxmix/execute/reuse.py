@@ -20,7 +20,6 @@ from uuid import uuid4
 
 from qxmix import provenance, quants
 from qxmix.container.header import read_header
-from qxmix.container.moments_load import moments_digest
 from qxmix.errors import ModelFileError, RunError
 from qxmix.execute.output import file_errors
 from qxmix.execute.result import TensorResult
@@ -68,7 +67,7 @@ def tensor_key(plan: Plan, tensor: PlannedTensor, source_sha256: str) -> str:
             facts.append(hashlib.sha256(plan.imatrix.entries[tensor.importance].tobytes()).hexdigest())
         if tensor.feedback is not None and plan.moments is not None:
             options = {**tensor.feedback.options._asdict(), "factors": FACTORS_VERSION}
-            facts += [options, moments_digest(plan.moments, tensor.feedback.entry)]
+            facts += [options, plan.moments.digests[tensor.feedback.entry]]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

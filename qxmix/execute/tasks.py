@@ -10,7 +10,6 @@ import numpy as np
 
 from qxmix.container.imatrix import Imatrix
 from qxmix.container.moments import Moments
-from qxmix.container.moments_load import moments_digest
 from qxmix.execute.digests import Leaf, leaves
 from qxmix.execute.factors import MomentsOf
 from qxmix.execute.task import Bundle, Task
@@ -82,9 +81,8 @@ def _moments(moments: Moments | None, tensor: PlannedTensor, leaf: Leaf) -> Mome
         return None
     name = tensor.feedback.entry
     matrix = leaf.first_row // tensor.source.n_rows
-    digest = moments_digest(moments, name)
     path = str(moments.path.absolute())
-    return MomentsOf(path, name, moments.entries[name], matrix, digest, tensor.feedback.options)
+    return MomentsOf(path, name, moments.entries[name], matrix, moments.digests[name], tensor.feedback.options)
 
 
 def _factor(tensor: PlannedTensor) -> float | None:

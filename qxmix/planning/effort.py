@@ -6,8 +6,8 @@ an apply is.
 
 from __future__ import annotations
 
-from qxmix.planning.model import PlannedTensor
-from qxmix.quants.feedback.spans import SPAN
+from qxmix.planning.model import Plan, PlannedTensor
+from qxmix.quants.feedback.spans import block_sizes
 from qxmix.quants.speeds import speed
 
 _BYTES_PER_SECOND = 1e9
@@ -18,11 +18,13 @@ Q8_0 more for fewer bits than 8, up to 350.  It is 8 to 25 ns for weights on non
 _EXHAUSTIVE = 5.0
 """Times that the exhaustive search takes, of four to nine (README's table of it)."""
 
-_TAKEN_BACK = 14e-9
-"""Seconds that taking back the error of one weight adds: 12.4 to 15.3 ns for the seven types with blocks of 32,
-whatever their own speed (27 to 866 million weights a second), on 4,096 x 4,096."""
-_FEEDBACK = 1.9
-"""Times that a super-block takes, whose scales are searched on what is left of errors, of 1.7 to 2.0."""
+_FACTOR = 0.7e-3
+"""Seconds to factorize the moments of a span of 256 columns, once for each tensor and expert."""
+_CHECK = 1.8e-3
+"""Seconds to read and check a block of a moments file, by one thread and before the first task: of SmolLM2's 720 a
+quarter of all that an apply to Q4_0 with feedback takes."""
+_START = 0.5
+"""Seconds that an apply takes to start, whose kernels are compiled."""
 
 
 def seconds(tensor: PlannedTensor) -> float:
@@ -30,12 +32,18 @@ def seconds(tensor: PlannedTensor) -> float:
     carried = (tensor.source.nbytes + tensor.nbytes) / _BYTES_PER_SECOND
     if tensor.action == "copy" or tensor.quant_type is None:
         return carried
-    exhaustive, each = tensor.search == "exhaustive" and tensor.heeds_search, 1 / speed(tensor.quant_type)
-    if exhaustive:
+    each = 1 / speed(tensor.quant_type, feedback=tensor.feedback is not None)
+    if tensor.search == "exhaustive" and tensor.heeds_search:
         each = _EXHAUSTIVE * each if tensor.quant_type.searches else each + _LATTICE
     if tensor.feedback is not None:
-        each = max(each + _TAKEN_BACK, _FEEDBACK * each if tensor.quant_type.block_size == SPAN else 0.0)
+        carried += _FACTOR * len(block_sizes(tensor.source.n_cols)) * tensor.source.n_matrices
     return carried + each * tensor.source.n_weights
+
+
+def seconds_before(plan: Plan) -> float:
+    """About how long an apply takes until its first task, on one thread however many workers there are."""
+    entries = () if plan.moments is None else plan.moments.entries.values()
+    return _START + _CHECK * sum(len(block_sizes(e.n_cols)) * e.n_correlations for e in entries)
 
 
 def per_byte(tensor: PlannedTensor) -> float:

@@ -14,11 +14,22 @@ _MILLIONS_PER_SECOND = {
 }  # fmt: skip
 """Weights that one thread encodes with an importance, by ``python -m tests.bench.kernels`` on a processor with AVX2:
 the first column of README's table.  Another processor has others, but nearly the same proportions."""
+_WITH_FEEDBACK = {
+    "Q4_0": 0.52, "Q4_1": 0.73, "Q5_0": 0.45, "Q5_1": 0.72, "Q8_0": 0.06, "IQ4_NL": 0.53, "Q6_0": 0.44, "Q2_K": 0.72,
+    "Q3_K": 0.52, "Q4_K": 0.76, "Q5_K": 0.71, "Q6_K": 0.6, "IQ2_XXS": 0.71, "IQ2_XS": 0.63, "IQ2_S": 0.51,
+    "IQ3_XXS": 0.66, "IQ3_S": 0.59, "IQ1_S": 0.55, "IQ1_M": 0.62, "IQ4_XS": 0.58, "IQ2_K": 0.72, "IQ3_K": 0.59,
+    "IQ4_K": 0.55, "IQ5_K": 0.52, "IQ6_K": 0.63, "IQ4_KS": 0.64, "IQ2_KS": 0.74, "IQ5_KS": 0.59, "IQ3_KS": 0.58,
+    "IQ1_KT": 0.6, "IQ2_KT": 0.6, "IQ3_KT": 0.65, "IQ4_KT": 0.71,
+}  # fmt: skip
+"""Times that speed with error feedback, by ``python -m tests.bench.feedback_speed``: the last column of README's."""
+_FED = 0.6
+"""The same of a type that is not in that table."""
 _ONLY_ROUNDED = 1000
 """Types that are not in the table (floats, Q8_KV, the ternary ones of ik_llama.cpp) only round."""
 
 
-def speed(quant_type: QuantType) -> float:
+def speed(quant_type: QuantType, *, feedback: bool = False) -> float:
     """Weights that one thread encodes in a second; an interleaved type takes as long as its base."""
-    known = _MILLIONS_PER_SECOND.get(quant_type.base or quant_type.name, _ONLY_ROUNDED)
-    return 1e6 * known
+    name = quant_type.base or quant_type.name
+    known = 1e6 * _MILLIONS_PER_SECOND.get(name, _ONLY_ROUNDED)
+    return known * _WITH_FEEDBACK.get(name, _FED) if feedback else known

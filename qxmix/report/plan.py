@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from qxmix.errors import Problem
-from qxmix.planning.effort import seconds
+from qxmix.planning.effort import seconds, seconds_before
 from qxmix.planning.fallback import nominal_nbytes
 from qxmix.planning.kept import Kept
 from qxmix.planning.memory import Chunking, peak_nbytes
@@ -83,12 +83,13 @@ def totals_text(plan: Plan, chunking: Chunking, output: str = "", *, terminal: b
     headers = sum(len(f.header) for f in plan.files)
     memory = human_nbytes(peak_nbytes(plan, chunking))
     file_type = "no id describes it" if plan.file_type is None else f"{plan.file_type} {file_type_name(plan.file_type)}"
+    spent = about(plan.tensors, chunking, seconds_before(plan))
     lines = [
         f"Output       {sizes(plan.file_nbytes)}, {plan.file_nbytes:,} bytes{files}",
         f"  of which   {sizes(plan.data_nbytes)} tensors, {human_nbytes(headers)} header",
         f"Bits/weight  {plan.bpw:.4f} over all tensors, {plan.quantized_bpw:.4f} over the encoded ones",
         f"File type    {file_type}",
-        f"To apply     {memory} of memory at most, with {chunking.workers}{about(plan.tensors, chunking)}",
+        f"To apply     {memory} of memory at most, with {chunking.workers}{spent}",
         f"Written to   {output or default_name(plan)}",
     ]
     if len(plan.files) > 1:
@@ -96,9 +97,9 @@ def totals_text(plan: Plan, chunking: Chunking, output: str = "", *, terminal: b
     return "\n".join(wrapped(line, terminal=terminal) for line in lines)
 
 
-def about(tensors: Iterable[PlannedTensor], chunking: Chunking) -> str:
-    """``, about 3 min``: of encoders as fast as on the processor that they were measured on."""
-    return f", about {duration(max(1.0, sum(map(seconds, tensors)) / chunking.n_workers))}"
+def about(tensors: Iterable[PlannedTensor], chunking: Chunking, before: float) -> str:
+    """``, about 3 min``: of encoders as fast as on the processor that they were measured on, ``before`` the first."""
+    return f", about {duration(max(1.0, before + sum(map(seconds, tensors)) / chunking.n_workers))}"
 
 
 def sizes(nbytes: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qxmix.plan import Plan
+from qxmix.planning.effort import seconds_before
 from qxmix.planning.memory import Chunking, peak_nbytes
 from qxmix.report.plan import about, problem_counts, sizes
 from qxmix.report.problems import problem_line
@@ -30,10 +31,11 @@ def plans_text(plans: Sequence[Plan], outputs: Sequence[str], chunking: Chunking
     encoded = [t for plan in plans for t in plan.tensors if t.action == "encode"]
     different = {(t.name, t.type, t.importance, t.search, t.feedback, t.symmetric, t.scale): t for t in encoded}
     memory = human_nbytes(peak_nbytes(plans[0], chunking, beside=plans[1:]))
+    spent = about(different.values(), chunking, max(map(seconds_before, plans)))
     totals = (
         f"Together     {sizes(sum(plan.file_nbytes for plan in plans))}",
         f"To encode    {len(encoded):,} tensors, {len(different):,} of them different and each of these once",
-        f"To apply     {memory} of memory at most, with {chunking.workers}{about(different.values(), chunking)}",
+        f"To apply     {memory} of memory at most, with {chunking.workers}{spent}",
     )
     parts = (
         "\n".join(problems),

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from qxmix import Plan
     from qxmix.container.imatrix import Imatrix
     from qxmix.container.moments import MomentsEntry
@@ -215,6 +217,21 @@ def test_an_entry_is_read_once_for_all_its_experts(tmp_path: Path, monkeypatch: 
     found = [factors_of(task.moments, task.importance) for task in tasks if task.moments]
     assert len(found) == 5
     assert read == list(shapes)
+
+
+def test_a_block_is_checked_once(tmp_path: Path, moments: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is loaded: what a worker reads has the digest of what was checked, or is refused."""
+    checked: list[int] = []
+
+    def counted(m: NDArray[np.float64]) -> bool:
+        checked.append(len(m))
+        return True
+
+    monkeypatch.setattr("qxmix.container.moments_files._has_factor", counted)
+    plan = plan_of(tmp_path, moments=moments)
+    n_blocks = len(checked)
+    apply(plan, tmp_path / "out.gguf")
+    assert len(checked) == n_blocks > 0
 
 
 def test_moments_are_part_of_the_job(tmp_path: Path, moments: Path) -> None:
