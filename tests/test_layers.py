@@ -14,7 +14,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "qxmix"
 
 LAYERS = (
-    {"errors", "parent", "processors", "resources"},
+    {"errors", "parent", "processors", "resources", "system"},
     {"quants"},
     {"container"},
     {"recipe", "provenance"},

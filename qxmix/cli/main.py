@@ -86,6 +86,7 @@ class _Commands(LazyGroup):
 
     def invoke(self, ctx: click.Context) -> object:
         streams.open_missing()
+        streams.take_any_text()
         try:
             hear_interrupts()
             return self._invoke(ctx)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Literal, TextIO
 
@@ -21,6 +22,21 @@ def open_missing() -> None:
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, _nowhere("r" if name == "stdin" else "w"))
+
+
+def take_any_text() -> None:
+    """Have standard streams write whatever is printed: a name of the user's, an arrow, a box.
+
+    Windows redirects in an encoding of the region, which has 256 characters.  What goes into a file or a pipe is
+    UTF-8 instead, which recipes and JSON are, unless ``PYTHONIOENCODING`` says otherwise; a terminal gets what it has.
+    """
+    chosen = "PYTHONIOENCODING" in os.environ
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper) and stream.encoding.lower().replace("_", "-") not in {"utf-8", "utf8"}:
+            if stream.isatty() or chosen:
+                stream.reconfigure(errors="backslashreplace")
+            else:
+                stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def notice(text: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from difflib import get_close_matches
@@ -12,6 +11,7 @@ from pathlib import Path
 import click
 
 import qxmix
+from qxmix import system
 from qxmix.cli.complete import complete_types
 from qxmix.errors import RunError
 from qxmix.quants import QUANT_TYPES, find
@@ -92,7 +92,7 @@ def _ship(kernels: tuple[Kernel, ...], folder: Path, level_names: tuple[str, ...
     from qxmix.quants.kernels_wheel import refuse_folder, write_wheel  # noqa: PLC0415 - LLVM
     from qxmix.quants.shipping import compile_missing, files, missing, root  # noqa: PLC0415
 
-    if sys.platform != "linux":
+    if not system.LINUX:
         raise RunError("kernels are compiled for other machines on Linux alone, whose object files qxmix can read")
     levels = [level for level in LEVELS if level.name in level_names]
     levels = levels or [level for level in LEVELS if level.machine == machine() and level.usual]

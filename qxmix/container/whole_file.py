@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
+from qxmix import system
 from qxmix.container.source import show_path
 from qxmix.errors import RunError
 
@@ -57,7 +58,7 @@ def write_whole(path: Path, text: str) -> None:
         # Nothing can be put beside a file in a folder of somebody else's, nor in the place of one that is mounted.
         if error.errno not in {EACCES, EBUSY, EPERM, EROFS} or not path.is_file():
             raise
-        path.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8", newline="\n")
 
 
 @contextmanager
@@ -70,7 +71,7 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(target)
+        system.replace(partial, target)
     finally:
         if partial is not None:
             # It need not be there, nor its folder be one; what was refused before is what counts.

@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import qxmix
+from qxmix import system
 from qxmix.errors import RunError
 from qxmix.execute import journal, kernels
 from qxmix.execute import output as files
@@ -71,7 +72,7 @@ def begin(plan: Plan, target: Output, descriptor: int, aids: Aids, recorded: Rec
         for path, planned in zip(target.partials, plan.files, strict=True):
             files.reserve(path, planned.nbytes, aids)
     except BaseException:
-        files.discard(target)
+        files.discard(target, descriptor)
         raise
     return Recorded(identity)
 
@@ -83,7 +84,7 @@ def _without_lost_files(plan: Plan, target: Output, recorded: Recorded, aids: Ai
         if recorded.checked and not path.exists() and target.finals[i].exists():
             # Interrupted between the renames of shards: take this one back, so that all are compared and renamed.
             with files.file_errors(path, call="rename"):
-                target.finals[i].replace(path)
+                system.replace(target.finals[i], path)
         if not path.exists() or path.stat().st_size != planned.nbytes:
             files.reserve(path, planned.nbytes, aids)
             lost.add(i)

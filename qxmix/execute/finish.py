@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from qxmix import provenance
+from qxmix import provenance, system
 from qxmix.errors import Problem, RunError
 from qxmix.execute import journal, reuse
 from qxmix.execute import output as files
@@ -62,12 +62,12 @@ def publish(jobs: Sequence[Job]) -> None:
     for job in jobs:
         for partial, final in zip(job.target.partials, job.target.finals, strict=True):
             with files.file_errors(final, call="rename"):
-                partial.replace(final)
+                system.replace(partial, final)
     _sync_folders(jobs)
     for job in jobs:
         # Whoever deleted it by hand changed nothing that counts: the output is complete.
         with job.aids.allow("unlink", job.target.journal, "the journal stays and may be deleted"):
-            job.target.journal.unlink(missing_ok=True)
+            files.drop_journal(job.journal, job.target.journal)
 
 
 def _sync_folders(jobs: Sequence[Job]) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
+from qxmix import system
 from qxmix.errors import RunError
 from qxmix.execute.aids import REFUSALS
 
@@ -64,17 +64,8 @@ class Flusher:
                 return
             for path in self._paths:
                 try:
-                    _data_sync(path)
+                    system.sync_data(path)
                 except OSError as error:
                     # A file system that does not know the call need not; what it means is told by the sync at the end.
                     self._error = None if error.errno in REFUSALS else (path, error)
                     return
-
-
-def _data_sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        # Lengths were set when the files were made, so no metadata need be waited for; not every system knows it.
-        getattr(os, "fdatasync", os.fsync)(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,15 +6,14 @@ rename, after the check and the sync, or not at all.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from qxmix import system
 from qxmix.container.layout import OutputFile, output_path
 from qxmix.container.recognize import PARTIAL
 from qxmix.errors import RunError
@@ -65,13 +64,13 @@ def reserve(path: Path, nbytes: int, aids: Aids) -> None:
     """
     with file_errors(path, nbytes):
         path.unlink(missing_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        descriptor = system.open_new(path)
     try:
         without = "no space is reserved, so the disk may run full in the middle"
         with file_errors(path, nbytes, call="fallocate"), aids.allow("fallocate", path, without):
-            _allocate(descriptor, nbytes)
+            system.reserve(descriptor, nbytes)
         with file_errors(path, nbytes, call="ftruncate"):
-            _extend(descriptor, nbytes)
+            system.set_length(descriptor, nbytes)
     except RunError:
         _remove(path)
         raise
@@ -79,24 +78,25 @@ def reserve(path: Path, nbytes: int, aids: Aids) -> None:
         os.close(descriptor)
 
 
-def _extend(descriptor: int, nbytes: int) -> None:
-    """Give an empty file its length; where no call does, a byte at the end does."""
-    try:
-        os.ftruncate(descriptor, nbytes)
-    except OSError:
-        if os.pwrite(descriptor, b"\0", nbytes - 1) != 1:
-            raise
-
-
-def discard(output: Output) -> None:
-    """Remove everything unfinished, as far as the system lets it go."""
-    for path in (*output.partials, output.journal):
+def discard(output: Output, descriptor: int) -> None:
+    """Remove everything unfinished, as far as the system lets it go; the journal is open."""
+    for path in output.partials:
         _remove(path)
+    with suppress(OSError):
+        drop_journal(descriptor, output.journal)
+
+
+def drop_journal(descriptor: int, path: Path) -> None:
+    """Remove an open journal; where what is open cannot be, it is empty now, and goes once it is closed."""
+    if system.WINDOWS:
+        os.ftruncate(descriptor, 0)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _remove(path: Path) -> None:
     with suppress(OSError):
-        path.unlink(missing_ok=True)
+        system.remove(path)
 
 
 def write_header(path: Path, header: bytes) -> None:
@@ -129,17 +129,13 @@ def sync(path: Path, aids: Aids) -> None:
     """
     call = "fsync of a folder" if path.is_dir() else "fsync"
     with _waiting(call, path, aids):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        system.sync(path)
 
 
 def sync_open(descriptor: int, path: Path, aids: Aids) -> None:
     """Wait until an open file, which may have lost its name, is on the disk; see :func:`sync`."""
     with _waiting("fsync", path, aids):
-        os.fsync(descriptor)
+        system.sync_open(descriptor)
 
 
 @contextmanager
@@ -158,7 +154,7 @@ def locked(path: Path, aids: Aids) -> Iterator[int]:
     """
     for attempt in range(LOCK_ATTEMPTS):
         with file_errors(path):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+            descriptor = system.open_log(path)
         try:
             _lock(descriptor, path, aids)
             # Some file systems give a file another number each time it is asked for.
@@ -166,7 +162,17 @@ def locked(path: Path, aids: Aids) -> Iterator[int]:
                 yield descriptor
                 return
         finally:
-            os.close(descriptor)
+            _let_go(descriptor, path)
+
+
+def _let_go(descriptor: int, path: Path) -> None:
+    """Close the journal; see :func:`drop_journal`."""
+    system.unlock(descriptor)
+    emptied = system.WINDOWS and not os.fstat(descriptor).st_size
+    os.close(descriptor)
+    if emptied:
+        with suppress(OSError):  # another apply has begun with it
+            path.unlink()
 
 
 def _lock(descriptor: int, path: Path, aids: Aids) -> None:
@@ -174,18 +180,10 @@ def _lock(descriptor: int, path: Path, aids: Aids) -> None:
         try:
             # On SMB a lock that another has is EACCES.
             with aids.allow("flock", path, "two applies that write one output are not kept apart", but=errno.EACCES):
-                _flock(descriptor)
+                system.lock(descriptor)
         except BlockingIOError:
             text = "another apply is writing this output now; wait for it, or give another -o"
             raise RunError.at(str(path).removesuffix(".journal"), text) from None
-
-
-def _flock(descriptor: int) -> None:
-    try:
-        import fcntl  # noqa: PLC0415 - not on every system, and needed nowhere else
-    except ImportError:
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from None
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _is_still(descriptor: int, path: Path) -> bool:
@@ -214,7 +212,8 @@ def explain(error: OSError, nbytes: int = 0, *, call: str = "") -> str:
         case errno.EFBIG:
             return f"the file would be larger than is allowed here{need} (ulimit -f, or the file system's bound)"
         case errno.EACCES | errno.EPERM | errno.EROFS:
-            return f"{call and call + ': '}{error.strerror}; give a folder that may be written"
+            opened = ", or close what has it open" if system.WINDOWS else ""
+            return f"{call and call + ': '}{error.strerror}; give a folder that may be written{opened}"
         case errno.ENAMETOOLONG:
             return "the name is too long, or becomes so with .partial at its end; give a shorter one"
         case errno.ELOOP:
@@ -226,18 +225,3 @@ def explain(error: OSError, nbytes: int = 0, *, call: str = "") -> str:
 def decimal(nbytes: int) -> str:
     """``5.35 GB`` or ``4.6 MB``, as disks are sold."""
     return f"{nbytes / 1e9:.2f} GB" if nbytes >= 10**9 else f"{nbytes / 1e6:.1f} MB"
-
-
-def _allocate(descriptor: int, nbytes: int) -> None:
-    """Reserve the blocks, so that a disk cannot run full after hours of work.
-
-    Not ``os.posix_fallocate``: where the file system cannot, glibc writes a byte into every block.
-    """
-    if sys.platform != "linux" or not nbytes:
-        return
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
-    if libc.fallocate(descriptor, 0, 0, nbytes) != 0:
-        code = ctypes.get_errno()
-        if code != errno.EINTR:
-            raise OSError(code, os.strerror(code))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from qxmix import system
 from qxmix.container.weights import require_weights
 from qxmix.container.whole_file import EXISTS
 from qxmix.errors import ModelFileError, PlanError, Problem, RunError
@@ -162,7 +163,7 @@ def _refuse_full(outputs: Sequence[tuple[Wanted, Path]]) -> None:
         if not disk.total:  # a file system that does not say, as some of FUSE
             continue
         # What an interrupted apply has reserved is not needed twice.
-        reserved = sum(p.stat().st_blocks * 512 for o, _ in here for p in o.target.partials if p.exists())
+        reserved = sum(system.reserved_nbytes(p.stat()) for o, _ in here for p in o.target.partials if p.exists())
         needed, free = sum(o.plan.file_nbytes for o, _ in here), disk.free + reserved
         if needed > free:
             text = f"{decimal(needed)} are needed and {decimal(free)} are free; free some, or give an -o"

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
 
-from qxmix import provenance, quants
+from qxmix import provenance, quants, system
 from qxmix.container.header import read_header
 from qxmix.errors import ModelFileError, RunError
 from qxmix.execute.output import file_errors
@@ -158,7 +158,7 @@ def _copy(source: Path, offset: int, nbytes: int, target: Path) -> None:
                     raise RunError.at(source, "ended while it was copied into the cache")
                 writer.write(piece)
                 nbytes -= len(piece)
-        partial.replace(target)
+        system.replace(partial, target)
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)

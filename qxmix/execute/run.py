@@ -256,7 +256,7 @@ def _locked(target: Output, aids: Aids) -> Iterator[int]:
             yield descriptor
         except BaseException:
             if not os.fstat(descriptor).st_size:
-                files.discard(target)
+                files.discard(target, descriptor)
             raise
 
 
@@ -270,7 +270,7 @@ def _keeping_what_resumes(job: Job, *, alone: bool) -> Iterator[None]:
         # A weight that is not a number stays so, and going on would end there again; but not without the recipe that
         # encodes it, so of several outputs each is kept.
         if worthless or (alone and isinstance(error, ModelFileError)):
-            files.discard(job.target)
+            files.discard(job.target, job.journal)
         raise
     finally:
         stop.forget(job.name)

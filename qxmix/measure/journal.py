@@ -6,6 +6,7 @@ for something new.  A line that was torn by a crash ends the journal there.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -14,7 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from qxmix import system
 from qxmix.errors import RunError
+from qxmix.execute.aids import REFUSALS
 
 
 def key_of(*parts: object) -> str:
@@ -80,20 +83,21 @@ def open_journal(path: Path) -> Iterator[Journal]:
 
     """
     with RunError.of_system(path, "cannot be opened"):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        descriptor = system.open_log(path)
     try:
         _lock(descriptor, path)
         yield Journal(descriptor, path)
     finally:
+        system.unlock(descriptor)
         os.close(descriptor)
 
 
 def _lock(descriptor: int, path: Path) -> None:
     try:
-        import fcntl  # noqa: PLC0415 - not on every system, and needed nowhere else
-    except ImportError:
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        system.lock(descriptor)
     except BlockingIOError:
         raise RunError.at(path, "another measurement writes it now; wait for that one, or give another -o") from None
+    except OSError as error:
+        # On SMB a lock that another has is EACCES; where there are no locks, two measurements are not kept apart.
+        if error.errno not in REFUSALS or error.errno == errno.EACCES:
+            raise

@@ -19,10 +19,10 @@ from __future__ import annotations
 import ctypes
 import mmap
 import struct
-import sys
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from qxmix import system
 from qxmix.quants.object_file import ObjectFile, read
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def link(codes: Sequence[bytes], name: str, library: Collection[str]) -> Linked 
 
     """
     files = [file for file in map(read, codes) if file is not None and file.machine == _X86_64]
-    if len(files) < len(codes) or sys.platform != "linux" or any(map(_asks_for_more, files)):
+    if len(files) < len(codes) or not system.LINUX or any(map(_asks_for_more, files)):
         return None
     layout = _Layout(files)
     places = _placed(files, layout, library)

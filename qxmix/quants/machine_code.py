@@ -21,7 +21,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import sys
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -29,6 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from qxmix import system
 from qxmix.quants import entry
 from qxmix.quants.linker import link
 from qxmix.quants.object_file import needs
@@ -97,7 +97,7 @@ def usable() -> bool:
     set_ = (name for name, value in os.environ.items() if name.startswith("NUMBA_") and value)
     unset = not checks_bounds() and _HARMLESS.issuperset(set_) and not Path(_SETTINGS).exists()
     # Elsewhere object files are others, of which none could be kept: each process would compile all kernels in vain.
-    return sys.platform == "linux" and unset and entry.arrays_are_as_drawn()
+    return system.LINUX and unset and entry.arrays_are_as_drawn()
 
 
 def file_name(function: Callable[..., object], kinds: tuple[str, ...]) -> str:

@@ -217,8 +217,10 @@ def _asked_of_llvm(told: list[str | None]) -> str:
 
 def _boot() -> str | None:
     """What this start of this machine is called, by which no other machine, nor this one with another processor, is."""
+    if not hasattr(os, "uname"):  # Windows, where anybody can have such a file
+        return None
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text()
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
     except OSError:
         return None
 

@@ -34,6 +34,7 @@ from tests.execute.test_feedback import FED, plan_of, write_moments
 from tests.measure.test_losses import DriftingScorer, passage
 from tests.measure.test_losses import run as measured
 from tests.measurement.test_file import MEASUREMENT
+from tests.system.test_windows import STILL_OPEN
 
 NO_FEEDBACK = "{} has no error feedback; leave out moments"
 EVEN_WITH_DAMP = "{}, even with damp {}; raise it, or measure them on more tokens"
@@ -54,7 +55,7 @@ NO_ROOM = "{}; make room there, or give another path"
 LOSSES_STAY = "has losses, which a measurement without --text would replace; give another -o"
 ELSEWHERE = (
     NO_FEEDBACK, EVEN_WITH_DAMP, MOMENTS_CHANGED, NOT_CUT, OPEN_FILES, NO_ADDRESS, SMALLER_BASE, THROWN_AWAY,
-    REQUANTIZE, NO_WORKERS, LEVEL_THAT_RUNS, LOSSES_STAY, OTHER_MACHINE, NO_ROOM,
+    REQUANTIZE, NO_WORKERS, LEVEL_THAT_RUNS, LOSSES_STAY, OTHER_MACHINE, NO_ROOM, STILL_OPEN,
 )  # fmt: skip
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from qxmix import system
 from qxmix.errors import RunError
 from qxmix.execute import apply, preflight
-from qxmix.execute import output as files
 from tests.execute.plans import SHAPES, f16_model, plan_for
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def test_a_disk_that_fills_up_in_the_middle_can_be_resumed(
 ) -> None:
     monkeypatch.setattr(preflight, "_refuse_full", lambda *_: None)
     # A file system that reserves nothing.
-    monkeypatch.setattr(files, "_allocate", lambda *_: None)
+    monkeypatch.setattr(system, "reserve", lambda *_: None)
     n_resumed = []
     for nbytes in sizes(plan):
         resize(disk, nbytes)

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from qxmix import system
 from qxmix.container.header import read_header
 from qxmix.errors import ModelFileError, RunError
 from qxmix.execute import apply
-from qxmix.execute import output as files
 from tests.execute.plans import f16_model, plan_for
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def test_without_syncs(
 def test_without_reservation(
     plan: Plan, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    monkeypatch.setattr(files, "_allocate", refusing(code))
+    monkeypatch.setattr(system, "reserve", refusing(code))
     result = apply(plan, tmp_path / "out.gguf")
     assert told(result) == (
         f"this file system refuses fallocate ({os.strerror(code)}): no space is reserved, so the disk may run full in"
@@ -120,7 +120,7 @@ def test_without_truncation_a_byte_at_the_end_gives_the_length(
     plan: Plan, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     monkeypatch.setattr(os, "ftruncate", refusing(code))
-    monkeypatch.setattr(files, "_allocate", lambda *_: None)
+    monkeypatch.setattr(system, "reserve", lambda *_: None)
     result = apply(plan, tmp_path / "out.gguf")
     assert not result.problems
     assert sha256_of(result) == expected
@@ -130,7 +130,7 @@ def test_without_any_length_the_error_names_the_call_and_the_file(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "ftruncate", refusing(errno.EINVAL))
-    monkeypatch.setattr(os, "pwrite", refusing(errno.EINVAL))
+    monkeypatch.setattr(os, "lseek", refusing(errno.EINVAL))
     with pytest.raises(RunError, match=r"out\.gguf\.partial: ftruncate: Invalid argument"):
         apply(plan, tmp_path / "out.gguf")
     assert not list(tmp_path.iterdir())
@@ -155,7 +155,7 @@ def test_a_file_system_without_lasting_file_numbers(
 def test_all_refusals_are_one_note(plan: Plan, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fcntl, "flock", refusing(errno.ENOLCK))
     monkeypatch.setattr(os, "fsync", refusing(errno.EINVAL))
-    monkeypatch.setattr(files, "_allocate", refusing(errno.EOPNOTSUPP))
+    monkeypatch.setattr(system, "reserve", refusing(errno.EOPNOTSUPP))
     result = apply(plan, tmp_path / "out.gguf")
     for call in ("flock (No locks", "fallocate (", "fsync (Invalid argument)", "fsync of a folder (Invalid argument)"):
         assert call in told(result)
