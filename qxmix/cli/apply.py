@@ -29,7 +29,7 @@ from qxmix.cli.sizes import SIZE
 from qxmix.cli.splitting import make_split, split_options
 from qxmix.cli.streams import notice
 from qxmix.container.imatrix_load import load_imatrix
-from qxmix.execute.complete import is_complete
+from qxmix.execute.complete import Complete, find_complete, refuse_other
 from qxmix.execute.find_factors import find_factors
 from qxmix.execute.options import Options
 from qxmix.execute.output import name_output
@@ -47,7 +47,7 @@ from qxmix.publish import name_faults
 from qxmix.report.plan import headline, plan_text
 from qxmix.report.plan_json import plan_json
 from qxmix.report.plans import plans_text
-from qxmix.report.result import result_json, results_text
+from qxmix.report.result import complete_json, result_json, results_text
 from qxmix.report.text import wrapped
 
 Outputs = Sequence[tuple[Plan, Path]]
@@ -132,15 +132,14 @@ def command(
         what = "nothing" if card is None else "nothing but the card"
         click.echo("" if as_json else f"\nDry run: {what} was written.", nl=not as_json)
         return
-    if several and resume:
-        outputs = [o for o in outputs if not _told_complete(*o)]
-    results = _apply(outputs, options) if outputs else ()
+    complete = [_told_complete(*o, options) for o in outputs]
+    todo = [o for o, done in zip(outputs, complete, strict=True) if done is None]
+    results = _apply(todo, options) if todo else ()
     write_card(card, text)
-    plans = [plan for plan, _ in outputs]
     if as_json:
-        _echo_json([result_json(*pair) for pair in zip(plans, results, strict=True)], several=several)
+        _echo_json(_results_json(plans, complete, results), several=several)
     elif results:
-        click.echo(results_text(plans, results, terminal=sys.stdout.isatty()))
+        click.echo(results_text([plan for plan, _ in todo], results, terminal=sys.stdout.isatty()))
 
 
 def _check_locks(plans: Sequence[Plan], locked: Sequence[Path]) -> None:
@@ -186,12 +185,30 @@ def _echo_json(found: Sequence[object], *, several: bool) -> None:
     click.echo(json.dumps(found if several else found[0], indent=1))
 
 
-def _told_complete(plan: Plan, path: Path) -> bool:
-    """Whether an output is there already, which is told."""
-    complete = is_complete(plan, name_output(plan, path))
-    if complete:
+def _told_complete(plan: Plan, path: Path, options: Options) -> Complete | None:
+    """With --resume an output that is there already, which is told.
+
+    Raises:
+        RunError: another one is there.
+
+    """
+    if not options.resume:
+        return None
+    target = name_output(plan, path)
+    complete = find_complete(plan, target)
+    if complete is not None:
         notice(f"{path} is complete already, and stays as it is")
+    elif not options.overwrite:
+        refuse_other(plan, target)
     return complete
+
+
+def _results_json(
+    plans: Sequence[Plan], complete: Sequence[Complete | None], results: Sequence[Result]
+) -> list[dict[str, object]]:
+    made = iter(results)
+    pairs = zip(plans, complete, strict=True)
+    return [result_json(plan, next(made)) if done is None else complete_json(plan, done) for plan, done in pairs]
 
 
 def _apply(outputs: Outputs, options: Options) -> tuple[Result, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from qxmix.execute.complete import Complete
 from qxmix.execute.deviation import Moved
 from qxmix.execute.result import Result, TensorResult
 from qxmix.plan import Plan
@@ -59,6 +60,19 @@ def result_json(plan: Plan, result: Result) -> dict[str, object]:
         "sync_seconds": round(result.sync_seconds, 3),
         "problems": [problem_json(p) for p in result.problems],
         "tensors": [_tensor_json(t) for t in result.tensors],
+    }
+
+
+def complete_json(plan: Plan, found: Complete) -> dict[str, object]:
+    """The same of an output that was there already, as far as it states it."""
+    return {
+        "qxmix_result": 1,
+        "already_complete": True,
+        "paths": [str(p) for p in found.paths],
+        "nbytes": found.nbytes,
+        "bpw": plan.bpw,
+        "source_sha256": found.source_sha256,
+        "data_sha256": found.data_sha256,
     }
 
 

@@ -138,6 +138,8 @@ MORE = (
          "plan {mix} {model} --lattice {foreign_lattice}", "inspect {model} --lattice -o {tmp}/l2.json"),
     Case("an interrupted apply of this plan is here; go on with --resume, or start over with --overwrite",
          "apply {mix} {model} -o {cut}", "apply {mix} {model} -o {cut} --resume"),
+    Case("{}; give --overwrite to replace it, or another -o", "apply {mix2} {model} -o {out} --resume",
+         "apply {mix2} {model} -o {tmp}/again2.gguf --resume"),
     Case("wait for it, or if it was interrupted give the same command --resume", "verify {cut3}.partial",
          "apply {mix} {model} -o {cut3} --resume"),
     Case(". Give --overwrite instead to start over", "apply {mix2} {model} -o {cut2} --resume",

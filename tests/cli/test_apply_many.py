@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import jsonschema
 import pytest
 
+import qxmix
 from tests.cli.test_apply import ROOT, run
 
 if TYPE_CHECKING:
@@ -55,6 +57,36 @@ def test_a_folder_and_a_shipped_recipe_are_made_as_by_themselves(
     assert resumed.stderr.count("is complete already, and stays as it is") == len(names) - 1
     assert resumed.stdout.count("Wrote") == 1
     assert (tmp_path / "out/demo-b.gguf").exists()
+
+
+def test_a_command_that_is_repeated_has_nothing_to_do(demo_model: Path, demo_imatrix: Path, tmp_path: Path) -> None:
+    """Of one recipe as of several; what is another recipe's output is not taken for it."""
+    one = ("pure/q4_0", demo_model, "-o", "x.gguf", "--resume")
+    run(tmp_path, *one)
+    before = (tmp_path / "x.gguf").stat()
+    again = run(tmp_path, *one)
+    assert "x.gguf is complete already, and stays as it is" in again.stderr
+    assert again.stdout == ""
+    found = json.loads(run(tmp_path, *one, "--json").stdout)
+    jsonschema.validate(found, RESULT)
+    assert found["already_complete"]
+    assert found["data_sha256"] == qxmix.read_header(tmp_path / "x.gguf").get("qxmix.data.sha256")
+    assert (tmp_path / "x.gguf").stat().st_mtime_ns == before.st_mtime_ns
+    for arguments, what in (
+        (("pure/q8_0", demo_model), "another recipe"),
+        (("pure/q4_0", demo_model, "--imatrix", demo_imatrix), "another importance matrix"),
+    ):
+        told = " ".join(run(tmp_path, *arguments, "-o", "x.gguf", "--resume", code=1).stderr.split())
+        assert f"x.gguf: is finished, and not what this plan makes: it is of {what}; give --overwrite" in told
+    (tmp_path / "y.gguf").write_text("notes")
+    told = " ".join(run(tmp_path, "pure/q4_0", demo_model, "-o", "y.gguf", "--resume", code=1).stderr.split())
+    assert "y.gguf: is finished, and not what this plan makes: it is of another program, or a file" in told
+    (tmp_path / "x.gguf").touch()
+    shutil.copy(demo_model, tmp_path / "m.gguf")
+    os.utime(tmp_path / "m.gguf", ns=(before.st_mtime_ns + 10**12,) * 2)
+    told = " ".join(run(tmp_path, "pure/q4_0", "m.gguf", "-o", "x.gguf", "--resume", code=1).stderr.split())
+    assert "it is of an older state of the model" in told
+    run(tmp_path, "pure/q8_0", demo_model, "-o", "x.gguf", "--resume", "--overwrite")
 
 
 def test_a_dry_run_shows_all_and_writes_nothing(recipes: Path, demo_model: Path, tmp_path: Path) -> None:
