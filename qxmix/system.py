@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,6 +37,31 @@ _PATIENCE, _PAUSE = 1.0, 0.02
 """Seconds in which a file that another process has open may become free, and between two tries."""
 _END_OF_FILE = 6
 """Windows' ``FileEndOfFileInfo``."""
+MAKE_FOLDERS = "mkdir" if WINDOWS else "mkdir -p"
+"""The shell's command that makes a folder and those it is in."""
+_PLAIN = re.compile(r"[\w.\\/:=+-][\w.\\/:=+~-]*")
+"""What neither ``cmd`` nor PowerShell takes for anything else."""
+
+
+def quoted(word: str) -> str:
+    """A word as the shell takes it: in double quotes on Windows, the only ones that both of its shells know."""
+    if not WINDOWS:
+        return shlex.quote(word)
+    if _PLAIN.fullmatch(word):
+        return word
+    # The program itself takes its line apart: there a backslash is one unless a quote follows.
+    escaped = re.sub(r'(\\*)"', r'\1\1\\"', word)
+    return '"' + re.sub(r"(\\+)$", r"\1\1", escaped) + '"'
+
+
+def command_line(words: Iterable[str]) -> str:
+    """A command as it is typed."""
+    return " ".join(map(quoted, words))
+
+
+def command_lines(lines: Iterable[str]) -> str:
+    """A command of several lines; of one where the shells have nothing in common that goes on with another."""
+    return " ".join(map(str.strip, lines)) if WINDOWS else " \\\n".join(lines)
 
 
 def open_new(path: Path) -> int:

@@ -96,7 +96,7 @@ def test_errors(tmp_path: Path) -> None:
     (tmp_path / "matplotlib").mkdir()
     (tmp_path / "matplotlib" / "__init__.py").write_text("raise ImportError('no module')")
     missing = run(tmp_path, "q4_0", "-o", "a.png", code=1, PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}").stderr
-    assert "pip install 'qxmix[plot]'" in missing.replace("\n", " ")
+    assert 'pip install "qxmix[plot]"' in missing.replace("\n", " ")
     assert not list(tmp_path.glob("a.*"))
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
+from qxmix import system
 from qxmix.cli.inputs import FILE
 from qxmix.demo.files import DemoFiles, make_demo_files
 from qxmix.errors import RunError
@@ -48,7 +48,7 @@ def _file_errors(folder: Path) -> Iterator[None]:
 def _run(ctx: click.Context, args: list[str]) -> None:
     from qxmix.cli.main import main  # noqa: PLC0415 - which imports this module
 
-    click.echo(f"\n$ {shlex.join(['qxmix', *args])}")
+    click.echo(f"\n$ {system.command_line(['qxmix', *args])}")
     code = main.main(args, prog_name="qxmix", standalone_mode=False)
     if code:
         ctx.exit(code)
@@ -61,9 +61,9 @@ def _next_steps(files: DemoFiles, inputs: list[str]) -> str:
         ("the size of the model by every recipe that comes with qxmix", ["recipes", "--model", str(files.model)]),
         ("the types there are", ["types"]),
         (
-            "how far the result is from the model, in the real engine (after pip install '.[engines]')",
+            'how far the result is from the model, in the real engine (after pip install ".[engines]")',
             ["eval", str(files.output), "--base", str(files.model), "--text", str(files.text)],
         ),
     ]
-    lines = [f"  {shlex.join(['qxmix', *args])}\n      {what}" for what, args in steps]
+    lines = [f"  {system.command_line(['qxmix', *args])}\n      {what}" for what, args in steps]
     return "\n".join(["", "Next:", *lines])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import click
 
+from qxmix import system
 from qxmix.cli.overwriting import check_place, note_path, refuse_precious, shown
 from qxmix.container.header import read_header
 from qxmix.container.model import ModelHeader
@@ -192,12 +192,12 @@ def refuse_recipe(path: str | Path) -> None:
         with Path(text).open("rb") as file:
             if not looks_like_recipe(Path(text), file.read(HEAD_NBYTES)):
                 return
-        kind, look = "recipe", f"qxmix validate {shlex.quote(text)}"
+        kind, look = "recipe", f"qxmix validate {system.quoted(text)}"
     except (OSError, ValueError):
         if not _is_shipped(text):
             return
         kind, look = "shipped recipe", f"qxmix recipes {text}"
-    use = f"qxmix plan {shlex.quote(text)} MODEL"
+    use = f"qxmix plan {system.quoted(text)} MODEL"
     does = "checks" if kind == "recipe" else "prints"
     told = f"is a {kind}, not a model; '{look}' {does} it, '{use}' shows what it makes of a model"
     raise ModelFileError.at(text, told)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +11,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 import click
+
+from qxmix import system
 
 ARGUMENTS = "qxmix.arguments"
 """Where a context keeps what the command was called with."""
@@ -36,7 +37,7 @@ class Interrupted(KeyboardInterrupt):
 def to_resume() -> str:
     """The command that goes on where the one that runs is stopped; inside ``demo`` that is the ``apply`` it ran."""
     arguments: list[str] = click.get_current_context().meta[ARGUMENTS]
-    return shlex.join(["qxmix", *(a for a in arguments if a not in {"--resume", "--overwrite"}), "--resume"])
+    return system.command_line(["qxmix", *(a for a in arguments if a not in {"--resume", "--overwrite"}), "--resume"])
 
 
 def hear_interrupts() -> None:

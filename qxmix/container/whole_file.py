@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -129,7 +128,8 @@ def missing_folder(path: Path) -> str:
     near = get_close_matches(lacks, _folders(there), 1)
     meant = show_path(there / near[0] / folder.relative_to(there / lacks) / path.name) if near else ""
     shown = show_path(folder)
-    text = f"there is no folder {shown}; make it first (mkdir -p {shlex.quote(shown)}), or give another name"
+    make = f"{system.MAKE_FOLDERS} {system.quoted(shown)}"
+    text = f"there is no folder {shown}; make it first ({make}), or give another name"
     return f"{text}; did you mean {meant}?" if meant else text
 
 

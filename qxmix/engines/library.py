@@ -115,7 +115,7 @@ def library_path(engine: Engine) -> Path:
     module, package = PACKAGES[engine]
     spec = find_spec(module)
     if spec is None or not spec.submodule_search_locations:
-        raise RunError(f"{engine} is not installed; get it with: pip install 'qxmix[engines]' (package {package})")
+        raise RunError(f'{engine} is not installed; get it with: pip install "qxmix[engines]" (package {package})')
     folder = Path(next(iter(spec.submodule_search_locations)))
     patterns = ("lib/libllama.*", "lib/llama.dll") if engine == "ik_llama.cpp" else ("xllamacpp*.so", "xllamacpp*.pyd")
     found = [path for pattern in patterns for path in sorted(folder.glob(pattern))]

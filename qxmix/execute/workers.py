@@ -124,7 +124,7 @@ def _dask(address: str, n_workers: int | None) -> Iterator[Pool]:
     try:
         from distributed import Client  # noqa: PLC0415  # an extra
     except ImportError:
-        raise RunError("Dask is not installed; install it with: pip install 'qxmix[dask]'") from None
+        raise RunError('Dask is not installed; install it with: pip install "qxmix[dask]"') from None
     if not re.search(r":\d+/?$|^inproc:", address):
         # Dask would say so, too, and then wait 20 s for what it never began.
         raise RunError(f"{address!r} is no address of a Dask scheduler; give the one it prints: dask:tcp://HOST:PORT")

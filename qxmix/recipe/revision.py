@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -42,7 +43,7 @@ class Extracted:
         """The problem with what git calls its places."""
 
         def renamed(text: str) -> str:
-            return text.replace(f"{self.folder}/", f"{self.commit}:")
+            return text.replace(f"{self.folder}{os.sep}", f"{self.commit}:")
 
         where = problem.where
         place = replace(where, file=renamed(where.file)) if isinstance(where, Place) else renamed(where)
@@ -52,10 +53,11 @@ class Extracted:
 def revision_of(text: str) -> Revision | None:
     """What ``REV:path`` names; None for an address, for a file with a colon in its name, and for anything else."""
     commit, colon, path = text.partition(":")
-    if not colon or not commit or not path or path.startswith("//") or "\0" in text:
+    # Behind a drive of Windows, as behind the scheme of an address, a path starts at the top.
+    if not colon or not commit or not path or path.startswith(("/", "\\")) or "\0" in text:
         return None
     try:
-        return None if Path(text).exists() else Revision(commit, path)
+        return None if Path(text).exists() else Revision(commit, path.replace(os.sep, "/"))
     except OSError:
         return None
 

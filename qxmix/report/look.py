@@ -37,7 +37,7 @@ def pyplot() -> ModuleType:
     try:
         mpl = import_module("matplotlib")  # an extra, and half a second of import
     except ImportError:
-        raise RunError("pictures are drawn by matplotlib, which is not installed; pip install 'qxmix[plot]'") from None
+        raise RunError('pictures are drawn by matplotlib, which is not installed; pip install "qxmix[plot]"') from None
     mpl.use("agg")
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # which fonts of the list are not there
     mpl.rcParams.update(

@@ -62,7 +62,7 @@ ENGINE = (
     Case("the moments of columns {} to {} of {} are not positive definite with damp {}; give 'feedback: {damp: ...}' "
          "a larger one", "apply {r} {model} --moments {stiff} -o {tmp}/e5.gguf",
          "apply {r} {model} --moments {stiff} -o {tmp}/e5.gguf --overwrite", _STIFF % "1.0e-300", _STIFF % "0.01"),
-    Case("there is no folder {}; make it first (mkdir -p {}), or give another name",
+    Case("there is no folder {}; make it first ({}), or give another name",
          "import {script} --model {model} -o {tmp}/none/e6.yaml", "import {script} --model {model} -o {tmp}/e6.yaml"),
     Case("{}: {}; give another folder with --work", _SEARCHES + "--work {mix}/x", _SEARCHES + "--work {tmp}/w1"),
     Case("holds another experiment ({}); give another --work, or remove it", _SEARCHES + "--work {held}",

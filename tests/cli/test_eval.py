@@ -101,7 +101,7 @@ def test_a_picture_that_cannot_be_drawn_is_told_before_anything_runs(demo_model:
     (tmp_path / "matplotlib" / "__init__.py").write_text("raise ImportError('no module')")
     command = [sys.executable, "-m", "qxmix", "eval", str(demo_model), "--text", "none.txt", "--plot"]
     path = os.pathsep.join([str(tmp_path), *sys.path[1:]])
-    for picture, told in (("p.bmp", "a picture ends in"), ("p.png", "pip install 'qxmix[plot]'")):
+    for picture, told in (("p.bmp", "a picture ends in"), ("p.png", 'pip install "qxmix[plot]"')):
         done = subprocess.run(
             [*command, picture], capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": path}
         )

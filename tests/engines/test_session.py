@@ -124,7 +124,7 @@ def test_last_words_prefer_the_cause() -> None:
 @each_engine
 def test_a_missing_engine_names_the_extra(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "find_spec", lambda _name: None)
-    with pytest.raises(RunError, match=r"not installed.*pip install 'qxmix\[engines\]'"):
+    with pytest.raises(RunError, match=r"not installed.*pip install \"qxmix\[engines\]\""):
         EngineProcess(engine)
 
 

@@ -107,7 +107,7 @@ def test_no_repository_and_no_git(tmp_path: Path, demo_model: Path, monkeypatch:
 def test_a_colon_alone_makes_no_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a:b").touch()
-    for text in ("a:b", ":b", "a:", "https://x/y.gguf", "a.yaml", "a" * 5000 + ":b\0"):
+    for text in ("a:b", ":b", "a:", "https://x/y.gguf", "C:\\a.yaml", "c:/a.yaml", "a.yaml", "a" * 5000 + ":b\0"):
         assert revision_of(text) is None
     assert str(revision_of("HEAD^:a:b.yaml")) == "HEAD^:a:b.yaml"
 

@@ -161,3 +161,54 @@ def test_where_nothing_tells_one_start_of_the_machine_from_another(monkeypatch: 
     with_it = stamp._processor.__wrapped__()
     monkeypatch.delattr(os, "uname")
     assert stamp._processor.__wrapped__() == with_it
+
+
+def taken_apart(line: str) -> list[str]:
+    """Words of a command line as a program on Windows reads them (Microsoft's rules for ``argv``)."""
+    words, word, inside, at = [], "", False, 0
+    while at < len(line):
+        n = len(line) - at - len(line[at:].lstrip("\\"))
+        if n and line[at + n : at + n + 1] == '"':
+            word += "\\" * (n // 2)
+            at += n
+            if n % 2:
+                word += '"'
+                at += 1
+            continue
+        if n:
+            word, at = word + "\\" * n, at + n
+            continue
+        if line[at] == '"':
+            inside = not inside
+        elif line[at] == " " and not inside:
+            words.append(word)
+            word = ""
+        else:
+            word += line[at]
+        at += 1
+    return [*words, word]
+
+
+WORDS = (
+    "apply", "-j", "--size=3.5", "C:\\models\\a.gguf", "C:\\my models\\a.gguf", "\\\\server\\share\\", "a folder\\", "",
+    'say "no"', 'a\\"b', "a|b", "a&b", "a^b", "(a)", "a,b", "$x", "'a'", "@a", "a;b", "größe.yaml",
+    r"blk\.\d+\.attn_(q|k)\.weight=q8_0",
+)  # fmt: skip
+
+
+def test_a_command_is_quoted_for_both_shells_of_windows(windows: list[Any]) -> None:
+    assert not windows
+    line = system.command_line(WORDS)
+    assert taken_apart(line) == list(WORDS)
+    bare = line
+    for word in WORDS:
+        if system.quoted(word) != word:
+            bare = bare.replace(system.quoted(word), "")
+    assert not set("'|&^(),;$@`%<>") & set(bare), "what a shell would obey stands in quotes"
+    assert system.quoted("C:\\models\\a.gguf") == "C:\\models\\a.gguf"
+    assert system.command_lines(["a", "  -b  'c  d'", "  e"]) == "a -b  'c  d' e"
+
+
+def test_a_command_is_quoted_for_other_shells() -> None:
+    assert system.command_line(["a b", "c"]) == "'a b' c"
+    assert system.command_lines(["a", "  b"]) == "a \\\n  b"

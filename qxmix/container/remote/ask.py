@@ -121,7 +121,7 @@ def _requests() -> ModuleType:
     try:
         return import_module("requests")
     except ImportError:
-        told = "models on the web are read by requests, which is not installed; pip install 'qxmix[remote]'"
+        told = 'models on the web are read by requests, which is not installed; pip install "qxmix[remote]"'
         raise ModelFileError(told) from None
 
 
