@@ -27,6 +27,8 @@ MACOS = sys.platform == "darwin"
 
 MAX_PROCESSES = 61 if WINDOWS else 1 << 30
 """Most that one executor may have: Windows waits for no more at a time."""
+PIPE_ENDED = {errno.EPIPE, errno.EINVAL} if WINDOWS else {errno.EPIPE}
+"""Errors of a write to a pipe that nobody reads any more."""
 
 _BINARY = getattr(os, "O_BINARY", 0)
 """Windows would otherwise write CR LF for each LF."""
@@ -41,6 +43,14 @@ MAKE_FOLDERS = "mkdir" if WINDOWS else "mkdir -p"
 """The shell's command that makes a folder and those it is in."""
 _PLAIN = re.compile(r"[\w.\\/:=+-][\w.\\/:=+~-]*")
 """What neither ``cmd`` nor PowerShell takes for anything else."""
+
+
+_FAULTS = {
+    0xC0000005: "access violation", 0xC0000017: "no memory", 0xC000001D: "illegal instruction",
+    0xC00000FD: "stack overflow", 0xC000012D: "no memory", 0xC0000135: "a DLL is missing", 0xC000013A: "Ctrl-C",
+    0xC0000142: "a DLL could not begin", 0xC0000374: "broken heap", 0xC0000409: "aborted",
+}  # fmt: skip
+"""Windows' exit codes of processes that it ends, as few users know them by heart."""
 
 
 def quoted(word: str) -> str:
@@ -62,6 +72,23 @@ def command_line(words: Iterable[str]) -> str:
 def command_lines(lines: Iterable[str]) -> str:
     """A command of several lines; of one where the shells have nothing in common that goes on with another."""
     return " ".join(map(str.strip, lines)) if WINDOWS else " \\\n".join(lines)
+
+
+def name_key(path: Path) -> str:
+    """What two names of one file have in common, be it there or not: in most folders of these two systems case is none.
+
+    macOS takes letters with and without their accents in one, too.
+    """
+    if not (WINDOWS or MACOS):
+        return str(path)
+    from unicodedata import normalize  # noqa: PLC0415 - where it is needed
+
+    return normalize("NFC", normalize("NFC", str(path)).casefold())
+
+
+def fault(exit_code: int) -> str:
+    """What Windows ended a process for; empty where it did not, or for something else."""
+    return _FAULTS.get(exit_code & 0xFFFF_FFFF, "")
 
 
 def open_new(path: Path) -> int:

@@ -13,6 +13,7 @@ from dataclasses import replace
 import click
 
 import qxmix
+from qxmix import system
 from qxmix.cli import streams
 from qxmix.cli.interrupt import ARGUMENTS, Interrupted, hear_interrupts
 from qxmix.cli.lazy import LazyGroup
@@ -113,6 +114,9 @@ class _Commands(LazyGroup):
         except OSError as error:
             if error.errno == errno.EPIPE:  # `| head` has read enough: click ends without a word
                 raise
+            if error.errno in system.PIPE_ENDED and streams.came_from_output(error):  # as Windows says it
+                streams.drop_output()
+                ctx.exit(1)
             streams.notice(f"Error: {_where(error)}{error.strerror or error}")
             if streams.came_from_output(error):
                 streams.drop_output()

@@ -136,11 +136,27 @@ def open_library(engine: Engine) -> CDLL:
     try:
         library = CDLL(str(path))
         for name, (result, arguments) in (_SIGNATURES | _OWN_SIGNATURES[engine]).items():
-            function = getattr(library, name)
+            function = _function(library, path, name)
             function.restype, function.argtypes = result, arguments
+            setattr(library, name, function)
     except (OSError, AttributeError) as error:
         raise RunError(f"{engine} cannot be used: {error}; try another version of the package {package}") from error
     return library
+
+
+def _function(library: CDLL, path: Path, name: str) -> Any:  # noqa: ANN401 - ctypes has no type for functions
+    """A function of the library, or of another that came with it: on Windows none shows what those it uses have.
+
+    Raises:
+        AttributeError: none has it.
+
+    """
+    if not hasattr(library, name):
+        for other in sorted(path.parent.glob(f"*ggml*{path.suffix}")):
+            beside = CDLL(str(other))
+            if hasattr(beside, name):
+                return getattr(beside, name)
+    return getattr(library, name)
 
 
 def model_params(library: CDLL, engine: Engine, *, in_place: bool) -> Opaque:

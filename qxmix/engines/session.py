@@ -16,6 +16,7 @@ from typing import BinaryIO, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from qxmix import system
 from qxmix.engines.frames import Message, receive, receive_payload, send
 from qxmix.engines.library import library_path
 from qxmix.errors import RunError
@@ -90,7 +91,7 @@ class EngineProcess:
         for stream in (self._process.stdin, self._process.stdout):
             try:
                 cast("BinaryIO", stream).close()
-            except BrokenPipeError:  # a request that the dead child never read
+            except OSError:  # a request that the dead child never read; what it is called depends on the system
                 continue
         self._process.wait()
         self._log.close()
@@ -106,7 +107,7 @@ class EngineProcess:
         try:
             send(cast("BinaryIO", self._process.stdin), message, payload)
             answer = receive(cast("BinaryIO", self._process.stdout))
-        except BrokenPipeError:
+        except OSError:
             answer = None
         if answer is None:
             raise RunError(self._obituary())
@@ -144,7 +145,8 @@ class EngineProcess:
 
     def _obituary(self) -> str:
         code = self._process.wait()
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        why = system.fault(code)
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}{why and f' ({why})'}"
         lines = self._log_lines()
         return f"{self.engine} ended with {how}: {last_words(lines) or ''.join(lines[-1:]) or 'it said nothing'}"
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 from typing import NamedTuple
 
+from qxmix import system
+
 
 class Death(NamedTuple):
     """What became of a worker."""
@@ -18,7 +20,8 @@ class Death(NamedTuple):
 def how_it_ended(exit_code: int) -> Death:
     """An exit code of a process in words; it is minus the signal's number where a signal ended it."""
     if exit_code >= 0:
-        return Death(f"ended with exit code {exit_code}", of_memory=True)
+        why = system.fault(exit_code)
+        return Death(f"ended with exit code {exit_code}{why and f' ({why})'}", of_memory=True)
     try:
         name, meaning = signal.Signals(-exit_code).name, signal.strsignal(-exit_code)
     except ValueError:

@@ -68,10 +68,10 @@ def _refuse_other_models(plans: Sequence[Plan]) -> None:
 
 def _refuse_same_names(outputs: Sequence[Wanted]) -> None:
     """Two recipes must not write one file."""
-    of: dict[Path, Plan] = {}
+    of: dict[str, Plan] = {}
     for o in outputs:
         for path in (*o.target.finals, *o.target.partials, o.target.journal):
-            other = of.setdefault(path, o.plan)
+            other = of.setdefault(system.name_key(path), o.plan)
             if other is not o.plan:
                 both = f"{other.recipe.path} and {o.plan.recipe.path}"
                 text = f"would be written by two recipes, {both}; give one of them another name ('name:' in the recipe)"

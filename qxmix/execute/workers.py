@@ -13,6 +13,7 @@ from enum import Enum
 from importlib import import_module
 from typing import Any, Protocol, TypeVar
 
+from qxmix import system
 from qxmix.errors import RunError
 from qxmix.execute import stop
 from qxmix.execute.death import Death
@@ -115,6 +116,7 @@ def _closing(pool: Pool) -> Iterator[Pool]:
 def _processes(n: int) -> Iterator[Pool]:
     from qxmix.execute.processes import open_processes  # noqa: PLC0415 - multiprocessing, 20 ms of each start
 
+    n = min(n, system.MAX_PROCESSES)
     executor, context = open_processes(n)
     # Ended, not asked: one that still imports would answer a second later, and a leaf half written is made anew anyway.
     yield from _closing(Pool(executor, n, lambda _run: context.terminate(), WINDOW * n, context.cause_of_death))
