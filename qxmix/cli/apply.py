@@ -15,7 +15,7 @@ from qxmix.cli.complete import complete_recipes
 from qxmix.cli.inputs import (
     FILE,
     NAME,
-    TEXT,
+    Beside,
     imatrix_option,
     jobs_option,
     moments_option,
@@ -24,6 +24,7 @@ from qxmix.cli.inputs import (
     open_recipes,
 )
 from qxmix.cli.interrupt import stoppable, to_resume
+from qxmix.cli.overwriting import CARD
 from qxmix.cli.progress import shown
 from qxmix.cli.sizes import SIZE
 from qxmix.cli.splitting import make_split, split_options
@@ -89,7 +90,7 @@ Outputs = Sequence[tuple[Plan, Path]]
     help="Print one JSON object with all digests (schemas/result.schema.json); of several recipes a list of them.",
 )  # fmt: skip
 @click.option(
-    "--card", type=TEXT,
+    "--card", type=Beside(CARD),
     help="Write a table of the outputs and how to make each to this file, as Markdown for the model card.",
 )  # fmt: skip
 @click.option("--measure", type=FILE, help="Of qxmix measure: adds divergence to the card.")
@@ -124,7 +125,7 @@ def command(
     options = Options(jobs, executor, memory, report, resume, overwrite, strict, reuse, cache, expected)
     if measure is not None and card is None:
         raise click.UsageError("--measure adds divergence to the card; give that a name with --card")
-    text = card_of(outputs, card, measure, split) if card is not None else ""
+    text = card_of(outputs, measure, split) if card is not None else ""
     _tell_names(outputs if card is not None else ())
     if dry_run:
         _show_plans(outputs, options, as_json=as_json, several=several)

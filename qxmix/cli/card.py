@@ -10,18 +10,14 @@ from qxmix.container.whole_file import write_whole
 from qxmix.errors import RunError
 from qxmix.plan import Plan, Split
 
-_START = b"| name | bytes |"
 
-
-def card_of(outputs: Sequence[tuple[Plan, Path]], card: Path, measure: Path | None, split: Split) -> str:
-    """The text of the card that is to be written to ``card``.
+def card_of(outputs: Sequence[tuple[Plan, Path]], measure: Path | None, split: Split) -> str:
+    """The text of the card.
 
     Raises:
         ModelFileError: the measurement is none, or of another model.
-        RunError: there can be no such file.
 
     """
-    _refuse(card)
     from qxmix.diff import side_of  # noqa: PLC0415 - this and the solver for those who want a card
     from qxmix.report.card import card_markdown  # noqa: PLC0415
     from qxmix.solve.lineup import entrant_of  # noqa: PLC0415
@@ -37,22 +33,6 @@ def card_of(outputs: Sequence[tuple[Plan, Path]], card: Path, measure: Path | No
     options += ["--no-tensor-first-split"] if split.bare_first else []
     entrants = [entrant_of(side_of(plan, path.name), predictor) for plan, path in outputs]
     return card_markdown(entrants, plans, options)
-
-
-def _refuse(path: Path) -> None:
-    """Refuse a name that a card cannot be written to, before hours of work.
-
-    Raises:
-        RunError: another text is there.
-
-    """
-    if not path.is_file():
-        return
-    with RunError.of_system(path, "cannot be read"), path.open("rb") as file:
-        head = file.read(len(_START))
-    if head and head != _START:
-        told = "is no card that qxmix wrote, as a README is not, and would be lost; give --card another name"
-        raise RunError.at(path, told)
 
 
 def write_card(path: Path | None, text: str) -> None:

@@ -13,7 +13,7 @@ from qxmix.cli.complete import complete_recipes
 from qxmix.cli.inputs import (
     FILE,
     NAME,
-    TEXT,
+    Beside,
     EngineName,
     imatrix_option,
     open_measurement,
@@ -23,6 +23,7 @@ from qxmix.cli.inputs import (
     threads_option,
 )
 from qxmix.cli.interrupt import stoppable
+from qxmix.cli.overwriting import PAGE, PICTURE
 from qxmix.cli.progress import chunks_shown
 from qxmix.cli.running import running_options, use_of
 from qxmix.cli.sizes import text_length
@@ -61,8 +62,8 @@ _WITHOUT_FEEDBACK = ("moments-none", "moments-missing")
 )
 @click.option("--markdown", is_flag=True, help="Print a Markdown table, for a model card.")
 @click.option("as_json", "--json", is_flag=True, help="A list of objects, as in schemas/compare.schema.json.")
-@click.option("--plot", type=TEXT, help="Draw divergence against size: .png, .svg or .pdf.")
-@click.option("--html", type=TEXT, help="Write a page about them, complete in one file.")
+@click.option("--plot", type=Beside(PICTURE), help="Draw divergence against size: .png, .svg or .pdf.")
+@click.option("--html", type=Beside(PAGE), help="Write a page about them, complete in one file.")
 @running_options
 def command(
     *, names: tuple[str, ...], model: Path | None, imatrix: str | None, moments: str | None, measure: Path | None,

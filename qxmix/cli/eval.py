@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qxmix.cli.inputs import FILE, TEXT, EngineName, open_model, read_text, threads_option
+from qxmix.cli.inputs import FILE, Beside, EngineName, open_model, read_text, threads_option
+from qxmix.cli.overwriting import PICTURE
 from qxmix.cli.progress import chunks_shown
 from qxmix.cli.sizes import text_length
 from qxmix.quants import Engine
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 @click.option("--engine", type=EngineName(), help="Who runs them.  [default: ik_llama.cpp; encoders: llama.cpp]")
 @threads_option
 @click.option("--json", "as_json", is_flag=True, help="A list of objects, as in schemas/eval.schema.json.")
-@click.option("--plot", type=TEXT, help="Draw divergence against size: .png, .svg or .pdf.")
+@click.option("--plot", type=Beside(PICTURE), help="Draw divergence against size: .png, .svg or .pdf.")
 @click.option("--list-types", is_flag=True, help="List the tensor types that the engine runs, and exit.")
 def command(
     *,

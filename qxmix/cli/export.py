@@ -8,10 +8,10 @@ import click
 
 from qxmix.cli.complete import complete_recipes
 from qxmix.cli.inputs import NAME, TEXT, EngineName, imatrix_option, open_model
+from qxmix.cli.overwriting import overwrite_option
 from qxmix.cli.streams import write_text
 from qxmix.container.imatrix_load import load_imatrix
 from qxmix.dialects.export import export
-from qxmix.errors import RunError
 from qxmix.plan import make_plan
 from qxmix.quants import Engine
 from qxmix.recipe import load_recipe
@@ -25,6 +25,7 @@ from qxmix.recipe import load_recipe
 )
 @imatrix_option
 @click.option("-o", "--output", type=TEXT, help="Write the --tensor-type-file here.")
+@overwrite_option()
 def command(recipe: str, model: str, engine: Engine, imatrix: str | None, output: Path | None) -> None:
     """Print a llama-quantize command line that gives every tensor of MODEL the type that RECIPE does.
 
@@ -33,8 +34,6 @@ def command(recipe: str, model: str, engine: Engine, imatrix: str | None, output
     """
     if output is not None and engine == "ik_llama.cpp":
         raise click.UsageError("ik_llama.cpp reads no file of types; leave out -o")
-    if output is not None and output.exists():
-        raise RunError(f"{output} exists; choose another name or remove it")
     loaded = load_recipe(recipe)
     plan = make_plan(loaded, open_model(model), load_imatrix(imatrix) if imatrix else None)
     exported = export(plan, engine)

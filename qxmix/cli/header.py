@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from qxmix.cli.inputs import NAME, OUTPUT, refuse_recipe
+from qxmix.cli.inputs import NAME, OUTPUT_IN_FOLDER, refuse_recipe
+from qxmix.cli.overwriting import overwrite_option
 from qxmix.container.header import read_shards
 from qxmix.container.header_write import write_header
 from qxmix.container.remote.address import Address, is_remote
@@ -15,8 +16,8 @@ from qxmix.report.text import human_nbytes
 
 @click.command("header")
 @click.argument("model", type=NAME)
-@click.option("-o", "--output", type=OUTPUT, help="The file.  [default: MODEL-header.gguf here]")
-@click.option("--overwrite", is_flag=True, help="Replace a file that exists.")
+@click.option("-o", "--output", type=OUTPUT_IN_FOLDER, help="The file.  [default: MODEL-header.gguf here]")
+@overwrite_option(passed=True)
 def command(model: str, output: Path | None, *, overwrite: bool) -> None:
     """Write the header of MODEL, a file, a first shard or an address, to a file without weights.
 

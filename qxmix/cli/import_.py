@@ -11,6 +11,7 @@ import click
 
 from qxmix.cli.complete import complete_mixes
 from qxmix.cli.inputs import FILE, NAME, RECIPE, EngineName, open_model
+from qxmix.cli.overwriting import overwrite_option
 from qxmix.cli.streams import write_text
 from qxmix.container.gguf_format import MAGIC
 from qxmix.container.model import ModelHeader
@@ -19,7 +20,7 @@ from qxmix.dialects.parse import parse_source, read_source
 from qxmix.dialects.prove import Proof, inherited, prove
 from qxmix.dialects.recover import recover
 from qxmix.dialects.write import recipe_text
-from qxmix.errors import PlanError, RunError
+from qxmix.errors import PlanError
 from qxmix.quants import Engine
 from qxmix.recipe.tree import MAX_NBYTES, read_text
 from qxmix.report.plan import sizes
@@ -40,6 +41,7 @@ MAX_SHOWN = 20
 @click.option("--set", "given", metavar="NAME=VALUE", multiple=True, help="Value of a variable that a script asks for.")
 @click.option("--target", type=EngineName(), help="Engine; without it the source's.")
 @click.option("-o", "--output", type=RECIPE, help="Write the recipe here, not to the terminal.")
+@overwrite_option(help="Replace a recipe that exists.")
 @click.pass_context
 def command(
     ctx: click.Context, source: Path, model: str | None, dialect: str | None, base: str | None,
@@ -51,8 +53,6 @@ def command(
 
     With --model the types that the source's engine chooses are compared with the recipe's; exit code 3 if one differs.
     """
-    if output is not None:
-        _refuse(output)
     proof: Proof | None
     header, name = open_model(model) if model else None, output.stem if output else ""
     if _is_gguf(source):
@@ -68,12 +68,6 @@ def command(
         return
     _show(proof)
     ctx.exit(PlanError.exit_code if proof.different else 0)
-
-
-def _refuse(output: Path) -> None:
-    """Refuse what cannot be written, before the source is read."""
-    if output.exists():
-        raise RunError(f"{output} exists; choose another name or remove it")
 
 
 def _name_of(source: Path) -> str:

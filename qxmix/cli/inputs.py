@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, ClassVar
 import click
 
 from qxmix import system
-from qxmix.cli.overwriting import check_place, note_path, refuse_precious, shown
+from qxmix.cli.overwriting import (
+    Kind,
+    check_place,
+    note_path,
+    refuse_foreign,
+    refuse_kept,
+    refuse_precious,
+    shown,
+)
 from qxmix.container.header import read_header
 from qxmix.container.model import ModelHeader
 from qxmix.container.recognize import HEAD_NBYTES, looks_like_recipe
@@ -41,10 +49,14 @@ class _Name(click.Path):
         return super().convert(value, param, ctx)
 
 
-class _Output(_Name):
-    """A path that is written, and so none that the command reads."""
+class _Written(_Name):
+    """A path that is written, and so none that the command reads; whether it may be is told before any work."""
 
     written = True
+
+    def __init__(self, *, makes_folder: bool = False) -> None:
+        super().__init__(path_type=Path)
+        self._makes_folder = makes_folder
 
     def convert(
         self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
@@ -52,28 +64,44 @@ class _Output(_Name):
         """Make it a path."""
         path = super().convert(value, param, ctx)
         if ctx is not None and not ctx.resilient_parsing:
-            check_place(os.fspath(value), shown(param))
+            check_place(os.fspath(value), shown(param), makes_folder=self._makes_folder)
+            self.refuse(os.fspath(value), param, ctx)
         return path
 
+    def refuse(self, path: str, param: click.Parameter | None, ctx: click.Context) -> None:
+        """Refuse a file that may not be replaced."""
+        refuse_kept(path, param, ctx)
 
-class _Text(_Output):
+
+class _Text(_Written):
     """A path that a text is written to, and so neither a model nor, if the text is none, a recipe."""
 
     def __init__(self, *, recipe: bool = False) -> None:
-        super().__init__(path_type=Path)
+        super().__init__()
         self._recipe = recipe
 
-    def convert(
-        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
-    ) -> str | bytes | os.PathLike[str]:
-        """Make it a path."""
-        path = super().convert(value, param, ctx)
-        refuse_precious(os.fspath(value), param, recipe=self._recipe)
-        return path
+    def refuse(self, path: str, param: click.Parameter | None, ctx: click.Context) -> None:
+        """Refuse a file that may not be replaced, or that is of another kind."""
+        refuse_precious(path, param, recipe=self._recipe)
+        refuse_kept(path, param, ctx)
+
+
+class Beside(_Written):
+    """A path of what is made by each run anew, and so may replace what an earlier one made."""
+
+    def __init__(self, kind: Kind) -> None:
+        super().__init__()
+        self._kind = kind
+
+    def refuse(self, path: str, param: click.Parameter | None, ctx: click.Context) -> None:  # noqa: ARG002
+        """Refuse a file of another kind."""
+        refuse_precious(path, param, recipe=False)
+        refuse_foreign(path, param, self._kind)
 
 
 FILE = _Name(path_type=Path)
-OUTPUT = _Output(path_type=Path)
+OUTPUT = _Written()
+OUTPUT_IN_FOLDER = _Written(makes_folder=True)
 TEXT = _Text()
 RECIPE = _Text(recipe=True)
 NAME = _Name(path_type=str)

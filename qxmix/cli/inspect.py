@@ -12,6 +12,7 @@ import click
 
 from qxmix.cli.inputs import NAME, TEXT, open_model, refuse_recipe
 from qxmix.cli.interrupt import stoppable
+from qxmix.cli.overwriting import overwrite_option
 from qxmix.container.gguf_format import GENERAL_TYPE, MAGIC
 from qxmix.container.imatrix_load import load_imatrix
 from qxmix.container.parse import parse_gguf
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 @click.option("as_json", "--json", is_flag=True, help="Print one JSON object, as in schemas/inspect.schema.json.")
 @click.option("--lattice", is_flag=True, help="Read all weights: which sit on a lattice, and what keeps them whole.")
 @click.option("-o", "--output", type=TEXT, help="With --lattice: write what is found, as JSON.")
+@overwrite_option(help="With -o: replace a file that exists.")
 @click.option(
     "--target",
     type=click.Choice((*ENGINES, "any")),

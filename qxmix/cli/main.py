@@ -167,4 +167,8 @@ def _where(error: OSError) -> str:
 )
 @click.version_option(qxmix.__version__, package_name="qxmix")
 def main() -> None:
-    """Quantize GGUF models by a recipe: plan it to the byte, then apply it."""
+    """Quantize GGUF models by a recipe: plan it to the byte, then apply it.
+
+    A file that exists is replaced only with --overwrite; what --lock, --html, --plot and --card name is made by each
+    run anew, and may also replace one that qxmix wrote.
+    """

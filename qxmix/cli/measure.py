@@ -6,20 +6,21 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from qxmix.cli.complete import complete_type_list
-from qxmix.cli.inputs import FILE, TEXT, EngineName, open_model, read_text
+from qxmix.cli.inputs import FILE, TEXT, Beside, EngineName, open_model, read_text
 from qxmix.cli.interrupt import stoppable
+from qxmix.cli.overwriting import RESULTS, overwrite_option
 from qxmix.cli.progress import QUIET_SECONDS
 from qxmix.cli.sizes import Parsed, text_length
 from qxmix.cli.streams import notice
 from qxmix.container.imatrix_load import load_imatrix
-from qxmix.errors import ModelFileError, RunError
+from qxmix.errors import ModelFileError
 from qxmix.measurement.file import save_measurement
 from qxmix.measurement.model import Measurement
 from qxmix.processors import n_processors
@@ -55,6 +56,7 @@ _COUNT = Parsed("N|all", _parse_count)
 @click.command("measure")
 @click.argument("model", type=FILE)
 @click.option("-o", "--output", required=True, type=TEXT, help="The measurement, JSON.")
+@overwrite_option()
 @click.option("--imatrix", type=FILE, help="Importance matrix that encoders and errors use.")
 @click.option("--target", type=EngineName("any"), default="ik_llama.cpp", show_default=True, help="Whose types.")
 @click.option(
@@ -73,7 +75,7 @@ _COUNT = Parsed("N|all", _parse_count)
 @click.option("--no-joint", is_flag=True, help="Run no whole recipes at the end.")
 @click.option("--engine", type=EngineName(), help="Who runs the text.  [default: ik_llama.cpp; for encoders llama.cpp]")
 @click.option("-j", "--threads", type=click.IntRange(min=1), help="Threads.  [default: all processors]")
-@click.option("--cache", type=TEXT, help="File that keeps single results for later runs.")
+@click.option("--cache", type=Beside(RESULTS), help="File that keeps single results for later runs.")
 def command(
     *, model: Path, output: Path, imatrix: Path | None, target: Target, types: str, rows: int | None,
     text: Path | None, chunks: int | None, first_chunk: int, text_ctx: int, bits: str, measurements: int | None,
@@ -115,8 +117,6 @@ def _measure(model: Path, imatrix: Path | None, output: Path, cache: Path | None
 
     header = open_model(model)
     job = make_job(header, load_imatrix(imatrix) if imatrix else None, settings)
-    if settings.passage is None:
-        _refuse_losses(output)
     _tell_of_lattices(job)
     journal = cache or output.with_name(f"{output.name}.partial")
     parting = f"Interrupted; the same command goes on from {journal}."
@@ -128,20 +128,6 @@ def _measure(model: Path, imatrix: Path | None, output: Path, cache: Path | None
     if settings.passage and not found.points:
         notice("no loss was measured")
     click.echo(summary(output, found))
-
-
-def _refuse_losses(output: Path) -> None:
-    """Refuse to put errors alone, of minutes, in the place of losses, of hours.
-
-    Raises:
-        RunError: the file has losses.
-
-    """
-    from qxmix.measurement.file import load_measurement  # noqa: PLC0415 - see above
-
-    with suppress(ModelFileError):
-        if load_measurement(output).run is not None:
-            raise RunError.at(output, "has losses, which a measurement without --text would replace; give another -o")
 
 
 def _tell_of_lattices(job: Job) -> None:

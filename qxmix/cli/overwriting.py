@@ -1,4 +1,7 @@
-"""What a command writes must not take the place of what it reads, nor of a model or recipe that it was not asked for.
+"""What a command writes must not take the place of what it reads, nor of anything that it was not asked for.
+
+One rule holds everywhere: a file that exists is replaced only with ``--overwrite``; what ``--lock``, ``--html``,
+``--plot`` and ``--card`` name, which tell of a run and are made by each anew, may also replace one that qxmix wrote.
 
 Every path that an option or argument names is looked at as it is parsed, before any work.
 """
@@ -7,8 +10,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import click
 
@@ -16,7 +20,11 @@ from qxmix.container.recognize import HEAD_NBYTES, looks_like_recipe
 from qxmix.container.source import show_path
 from qxmix.errors import RunError
 
+_OVERWRITE = "qxmix.overwrite"
+_TAIL_NBYTES = 1 << 16
+"""Where a PDF says who made it is before the table of its objects."""
 _PATHS = "qxmix.paths"
+_C = TypeVar("_C", bound=Callable[..., Any])
 _SHARD = re.compile(r"(.+)-\d{5}-of-(\d{5})\.gguf", re.DOTALL)
 
 
@@ -46,12 +54,13 @@ def note_path(path: str, param: click.Parameter | None, ctx: click.Context | Non
     others.append(new)
 
 
-def check_place(path: str, by: str) -> None:
+def check_place(path: str, by: str, *, makes_folder: bool = False) -> None:
     """Let pass a name where a file can be written: before work that may take hours.
 
     Args:
         path: What is to be written.
         by: The option that names it.
+        makes_folder: Whether the command makes a folder that is not there.
 
     Raises:
         RunError: it is a folder's, lies in none, or in one that may not be written to.
@@ -62,11 +71,82 @@ def check_place(path: str, by: str) -> None:
     # Not Path.is_dir and the like, which raise where a name is too long.
     if os.path.isdir(path):  # noqa: PTH112
         raise RunError.at(show_path(path), f"is a folder; give {by} the name of a file")
-    if missing := missing_folder(Path(path)):
+    missing = missing_folder(Path(path))
+    if missing and makes_folder:
+        return
+    if missing:
         raise RunError.at(show_path(path), missing)
     folder = os.path.dirname(path) or os.curdir  # noqa: PTH120
     if not os.access(path, os.W_OK) and not os.access(folder, os.W_OK | os.X_OK):
         raise RunError.at(show_path(folder), f"may not be written to; give {by} another name")
+
+
+def overwrite_option(
+    *,
+    help: str = "Replace a file that exists.",  # noqa: A002 - as click calls it
+    passed: bool = False,
+) -> Callable[[_C], _C]:
+    """The flag that lets ``-o`` name a file that exists; ``passed`` on to the command, too.
+
+    It is eager, since paths are looked at as they are parsed.
+    """
+
+    def note(ctx: click.Context, _param: click.Parameter, value: bool) -> bool:  # noqa: FBT001 - click's
+        ctx.meta[_OVERWRITE] = value
+        return value
+
+    return click.option("--overwrite", is_flag=True, is_eager=True, expose_value=passed, callback=note, help=help)
+
+
+def refuse_kept(path: str, param: click.Parameter | None, ctx: click.Context) -> None:
+    """Let pass a name that no file has, or that of one that may go.
+
+    Raises:
+        RunError: there is a file, and nobody said that it may go.
+
+    """
+    from qxmix.container.whole_file import is_file_or_none  # noqa: PLC0415 - for those who write one
+
+    if not ctx.meta.get(_OVERWRITE) and os.path.exists(path) and is_file_or_none(Path(path)):  # noqa: PTH110
+        text = f"exists already; give --overwrite to replace it, or {shown(param)} another name"
+        raise RunError.at(show_path(path), text)
+
+
+class Kind(NamedTuple):
+    """What qxmix writes beside a result, again and again, and how it is told from what somebody else wrote."""
+
+    name: str
+    start: re.Pattern[bytes]
+    mark: bytes = b""
+    """What is near the start or the end of the file, too."""
+
+
+LOCK = Kind("lock", re.compile(rb'\s*\{\s*"qxmix_lock"'))
+PAGE = Kind("page", re.compile(rb"<!DOCTYPE html>"), b'name="generator" content="qxmix"')
+PICTURE = Kind("picture", re.compile(rb"\x89PNG|%PDF|<\?xml"), b"qxmix")
+CARD = Kind("card", re.compile(rb"\| name \| bytes \|"))
+RESULTS = Kind("file of single results", re.compile(rb'\["[0-9a-f]{32}",'))
+
+
+def refuse_foreign(path: str, param: click.Parameter | None, kind: Kind) -> None:
+    """Let pass a name that no file has, or that of one of this kind.
+
+    Raises:
+        RunError: there is a file of another kind, which has something in it, or one that somebody else wrote.
+
+    """
+    if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises where a name is too long
+        return
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(_TAIL_NBYTES)
+            file.seek(max(len(head), os.fstat(file.fileno()).st_size - _TAIL_NBYTES))
+            tail = file.read(_TAIL_NBYTES)
+    except OSError:
+        return  # who writes it tells
+    if head and not (kind.start.match(head) and kind.mark in head + tail):
+        told = f"is no {kind.name} that qxmix wrote, and would be lost; give {shown(param)} another name"
+        raise RunError.at(show_path(path), told)
 
 
 def refuse_precious(path: str, param: click.Parameter | None, *, recipe: bool) -> None:

@@ -10,7 +10,8 @@ import click
 
 from qxmix.cli.asked import Asked
 from qxmix.cli.complete import complete_recipes
-from qxmix.cli.inputs import FILE, NAME, TEXT, imatrix_option, moments_option, open_model, open_moments
+from qxmix.cli.inputs import FILE, NAME, Beside, imatrix_option, moments_option, open_model, open_moments
+from qxmix.cli.overwriting import LOCK, PAGE
 from qxmix.cli.running import running_options, use_of
 from qxmix.cli.splitting import make_split, split_options
 from qxmix.container.imatrix_load import load_imatrix
@@ -38,8 +39,8 @@ from qxmix.running.use import use_within
 @click.option("--markdown", is_flag=True, help="Print Markdown for a model card.")
 @click.option("as_map", "--map", is_flag=True, help="Draw bits per weight, parts down and layers across.")
 @click.option("explained", "--explain", metavar="TENSOR", help="Tell the whole way of one tensor to its type.")
-@click.option("--html", type=TEXT, help="Write a page to look at, complete in one file.")
-@click.option("--lock", type=TEXT, help="Write the types and hashes to this file.")
+@click.option("--html", type=Beside(PAGE), help="Write a page to look at, complete in one file.")
+@click.option("--lock", type=Beside(LOCK), help="Write the types and hashes to this file.")
 @click.option("--measure", type=FILE, help="Of qxmix measure: adds the predicted divergence.")
 @click.option("--lattice", type=FILE, help="Of qxmix inspect --lattice: what is lost of it.")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), help="Workers that the memory estimate is for.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,13 +16,14 @@ from qxmix.cli.inputs import (
     FILE,
     NAME,
     RECIPE,
-    TEXT,
+    Beside,
     imatrix_option,
     open_measurement,
     open_model,
     read_text,
     threads_option,
 )
+from qxmix.cli.overwriting import PAGE, overwrite_option, refuse_kept
 from qxmix.cli.running import running_options, use_of
 from qxmix.cli.sizes import SIZE, text_length
 from qxmix.cli.solve_options import AGAINST, BAN, BOUND, SHARE, TIE, candidate_types
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     help="Most bytes of some tensors, a category or a pattern: 'exps=100GiB', and 'rest=20GiB'. Repeatable.",
 )  # fmt: skip
 @click.option("-o", "--output", type=RECIPE, help="Recipe to write.  [default: standard output]")
+@overwrite_option(help="Replace a recipe that exists.")
 @imatrix_option
 @click.option(
     "--base", type=NAME, shell_complete=complete_recipes,
@@ -87,7 +90,7 @@ if TYPE_CHECKING:
 @text_length()
 @threads_option
 @click.option("--curve", "as_curve", is_flag=True, help="Print size against predicted divergence, and exit.")
-@click.option("--html", type=TEXT, help="Write a page about the result, complete in one file.")
+@click.option("--html", type=Beside(PAGE), help="Write a page about the result, complete in one file.")
 @split_options
 @running_options
 def command(
@@ -110,6 +113,8 @@ def command(
     """
     sized = bool(size or bpw or as_curve or vram or ram or any(s.selector is None for s in shares))
     alone = output is not None and not shares and not max_types
+    for path in _random_paths(output, against):
+        refuse_kept(str(path), None, click.get_current_context())
     _refuse_usage(sized=sized, beside=alone or not against, refine_whole=(tries is None) == (text is None))
     header, matrix = open_model(model), load_imatrix(imatrix) if imatrix else None
     outside = read_outside(measure) if measure is not None and is_outside(measure) else None
@@ -134,8 +139,7 @@ def command(
     if tries is not None and text is not None:
         solved = _refined(solved, source, text, (tries, chunks, first_chunk, text_ctx, threads))
     write_text(solved.text, output)
-    if against and output is not None:
-        _write_random(request, predictor, output, against)
+    _write_random(request, predictor, _random_paths(output, against))
     _report(solved, output)
     if html is not None:
         _write_page(solved, html)
@@ -193,10 +197,16 @@ def _predictor(request: Request, measurement: Measurement | None, outside: Outsi
     return predictor_from(request.header, outside)
 
 
-def _write_random(request: Request, predictor: Predictor, output: Path, n: int) -> None:
-    """Matched recipes at random, ``best-random-1.yaml`` beside ``best.yaml``."""
-    for seed in range(1, n + 1):
-        path = output.with_name(f"{output.stem}-random-{seed}{output.suffix}")
+def _random_paths(output: Path | None, n: int | None) -> list[Path]:
+    """``best-random-1.yaml`` and so on beside ``best.yaml``."""
+    if output is None or not n:
+        return []
+    return [output.with_name(f"{output.stem}-random-{seed}{output.suffix}") for seed in range(1, n + 1)]
+
+
+def _write_random(request: Request, predictor: Predictor, paths: Sequence[Path]) -> None:
+    """Matched recipes at random."""
+    for seed, path in enumerate(paths, 1):
         write_text(solve_recipe(replace(request, name=path.stem), predictor, (), random_chooser(seed)).text, path)
 
 
@@ -249,7 +259,7 @@ def _source(measurement: Measurement | None, path: Path | None, imatrix: Imatrix
     made = [f"importance matrix {imatrix.path.name} ({imatrix.sha256[:12]})"] if imatrix else []
     if path is not None:
         made.insert(0, f"measurement {path.name}" + (f" of {measurement.model.name}" if measurement else ""))
-    words = [_bare(word) for word in sys.argv[1:]]
+    words = [_bare(word) for word in sys.argv[1:] if word != "--overwrite"]
     return (*([f"From {', '.join(made)}."] if made else []), f"Made by: qxmix {shlex.join(words)}")
 
 

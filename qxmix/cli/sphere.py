@@ -12,6 +12,7 @@ import click
 
 from qxmix.cli.complete import complete_types
 from qxmix.cli.inputs import TEXT
+from qxmix.cli.overwriting import overwrite_option
 from qxmix.quants import codec_of, find
 from qxmix.report.look import check_picture, pyplot
 from qxmix.report.sphere import draw_spheres, sphere_json, sphere_text
@@ -33,6 +34,7 @@ _SEARCHES = ("heuristic", "gradient", "exhaustive")
 )
 @click.option("-W", "--width", default=2048, show_default=True, type=click.IntRange(8, 16384), help="Pixels across.")
 @click.option("-o", "--output", type=TEXT, help="The picture: .png, .svg or .pdf.")
+@overwrite_option()
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON, as in schemas/sphere.schema.json.")
 def command(
     *, types: tuple[str, ...], searches: tuple[str, ...], width: int, output: Path | None, as_json: bool

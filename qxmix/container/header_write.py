@@ -12,7 +12,7 @@ from qxmix.container.gguf_format import FILE_HEAD, MAGIC, VERSION, ValueType, pa
 from qxmix.container.header_only import KEY, Shard, bounds
 from qxmix.container.layout import OutputTensor, table_entry
 from qxmix.container.parse import GgufFile
-from qxmix.container.whole_file import whole_file
+from qxmix.container.whole_file import EXISTS, whole_file
 from qxmix.errors import RunError
 
 
@@ -33,7 +33,7 @@ def write_header(shards: Sequence[GgufFile], path: Path, *, overwrite: bool = Fa
     """
     data = header_bytes(shards)
     if os.path.exists(path) and not overwrite:  # noqa: PTH110 - Path.exists raises for a name that is too long
-        raise RunError.at(path, "exists already; give another -o, or --overwrite to replace it")
+        raise RunError.at(path, EXISTS)
     with suppress(OSError):  # the file itself is refused next, and told with the reason
         path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as file:

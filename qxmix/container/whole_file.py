@@ -46,7 +46,7 @@ def write_whole(path: Path, text: str) -> None:
         OSError: the system refuses.
 
     """
-    if not _is_file_or_none(path):
+    if not is_file_or_none(path):
         with path.open("a", encoding="utf-8") as stream:
             stream.write(text)
         return
@@ -98,12 +98,12 @@ def _places(path: Path) -> tuple[Path, Path]:
     target = path.resolve()
     if target.is_dir():
         raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
-    if not _is_file_or_none(path):
+    if not is_file_or_none(path):
         raise OSError("it is a device, pipe or socket, which a file would take the place of")
     return target, target.with_name(f".{target.name[:80]}.{uuid4().hex[:12]}.partial")
 
 
-def _is_file_or_none(path: Path) -> bool:
+def is_file_or_none(path: Path) -> bool:
     """Whether a name is a regular file's, or free: not that of a device, pipe or stream, which may be a file's, too."""
     if path.is_relative_to("/proc") or str(path) in {"/dev/stdout", "/dev/stderr"} or path.is_relative_to("/dev/fd"):
         return False

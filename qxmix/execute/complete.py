@@ -84,7 +84,7 @@ def _what_differs(plan: Plan, target: Output) -> str:
         different = [text for key, text, own in _made_of(plan) if header.get(key) != own]
     except (OSError, QxmixError):
         return "another program, or a file of another kind"
-    return " and ".join(different) or "another model, or split otherwise"
+    return " and ".join(different) or "another model, or in other pieces"
 
 
 def _made_of(plan: Plan) -> tuple[tuple[str, str, str | None], ...]:

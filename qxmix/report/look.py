@@ -77,6 +77,10 @@ def save_picture(figure: Figure, path: Path, *, dpi: int = 150) -> None:
         RunError: it cannot be written.
 
     """
-    metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower(), {"Software": None})
+    kind = path.suffix.lower()
+    # By whom it is made tells --plot that it may be replaced.
+    metadata = {".svg": {"Date": None, "Creator": "qxmix"}, ".pdf": {"CreationDate": None, "Creator": "qxmix"}}.get(
+        kind, {"Software": "qxmix"}
+    )
     with RunError.of_system(path, "the picture cannot be written"):
         figure.savefig(path, metadata=metadata, dpi=dpi)

@@ -24,7 +24,6 @@ from qxmix.execute import Progress
 from qxmix.execute.factors import factors_of
 from qxmix.execute.tasks import make_tasks
 from qxmix.measure.model import Settings
-from qxmix.measurement.file import load_measurement, save_measurement
 from qxmix.plan import Plan
 from qxmix.planning.memory import Chunking
 from qxmix.quants.feedback.options import Feedback
@@ -33,7 +32,6 @@ from tests.advice.texts import pattern
 from tests.execute.test_feedback import FED, plan_of, write_moments
 from tests.measure.test_losses import DriftingScorer, passage
 from tests.measure.test_losses import run as measured
-from tests.measurement.test_file import MEASUREMENT
 from tests.system.test_windows import STILL_OPEN
 
 NO_FEEDBACK = "{} has no error feedback; leave out moments"
@@ -52,10 +50,9 @@ LEVEL_THAT_RUNS = "; give --level {}, too"
 REQUANTIZE = "add --allow-requantize where the model is quantized already"
 OTHER_MACHINE = "{}: {}; leave it out, or give it on {}"
 NO_ROOM = "{}; make room there, or give another path"
-LOSSES_STAY = "has losses, which a measurement without --text would replace; give another -o"
 ELSEWHERE = (
     NO_FEEDBACK, EVEN_WITH_DAMP, MOMENTS_CHANGED, NOT_CUT, OPEN_FILES, NO_ADDRESS, SMALLER_BASE, THROWN_AWAY,
-    REQUANTIZE, NO_WORKERS, LEVEL_THAT_RUNS, LOSSES_STAY, OTHER_MACHINE, NO_ROOM, STILL_OPEN,
+    REQUANTIZE, NO_WORKERS, LEVEL_THAT_RUNS, OTHER_MACHINE, NO_ROOM, STILL_OPEN,
 )  # fmt: skip
 
 
@@ -136,16 +133,6 @@ def test_an_address_of_a_scheduler(plan: Plan, tmp_path: Path) -> None:
         apply(plan, tmp_path / "o.gguf", executor="dask:localhost")
     with distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as found:
         apply(plan, tmp_path / "o.gguf", executor=f"dask:{found.scheduler_address}")
-
-
-def test_errors_alone_go_beside_losses(demo_model: Path, tmp_path: Path) -> None:
-    save_measurement(MEASUREMENT, tmp_path / "m.json")
-    command = ["measure", str(demo_model), "--types", "q8_0", "--rows", "8", "-j", "1", "-o"]
-    refused = CliRunner().invoke(main, [*command, str(tmp_path / "m.json")])
-    assert refused.exit_code == 1
-    assert LOSSES_STAY in refused.output
-    assert load_measurement(tmp_path / "m.json") == MEASUREMENT
-    assert CliRunner().invoke(main, [*command, str(tmp_path / "errors.json")]).exit_code == 0
 
 
 def test_a_full_disk_is_told_and_another_has_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,12 +56,14 @@ def test_a_folder_is_no_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "t.txt").write_text("text")
     monkeypatch.setattr("qxmix.measure.lattice.lattice_of", None)
-    assert f"{name}: cannot be written: Is a directory" in run("inspect", "m.gguf", "--lattice", "-o", name, code=1)
+    assert f"{name}: is a folder; give -o the name of a file" in run(
+        "inspect", "m.gguf", "--lattice", "-o", name, code=1
+    )
     make = ["imatrix", "make", "m.gguf", "--text", "t.txt", "-o"]
-    assert f"{name}: the suffix says which format" in run(*make, name, code=1)
+    assert f"{name}: is a folder; give -o the name of a file" in run(*make, name, code=1)
     nowhere = tmp_path / "nowhere" / "m.gguf"
     told = run(*make, "i.gguf", "--moments", nowhere, code=1)
-    assert f"{nowhere}: cannot be written: No such file or directory" in told
+    assert f"{nowhere}: there is no folder {nowhere.parent}; make it first" in told
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.gguf", "t.txt"]
 
 

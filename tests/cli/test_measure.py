@@ -62,16 +62,17 @@ def test_losses_too(demo_model: Path, tmp_path: Path, text: Path) -> None:
     jsonschema.validate(json.loads(out.read_text()), schema)
 
 
-def test_errors_alone_do_not_replace_losses(demo_model: Path, tmp_path: Path, text: Path) -> None:
-    """Of hours, where somebody forgot --text; with another text they are measured anew, as was asked."""
+def test_a_measurement_is_not_replaced_unasked(demo_model: Path, tmp_path: Path, text: Path) -> None:
+    """Losses of hours by errors alone, where somebody forgot --text, least of all."""
     out = tmp_path / "m.json"
     assert measure(demo_model, *FAST, *losses(text), "-o", out).returncode == 0
     before = out.read_bytes()
     done = measure(demo_model, *FAST, "-o", out)
     assert done.returncode == 1
-    assert "m.json: has losses, which a measurement without --text would replace; give another -o" in done.stderr
+    assert "m.json: exists already; give --overwrite to replace it, or -o another name" in done.stderr
     assert out.read_bytes() == before
-    assert measure(demo_model, *FAST, *losses(text), "-o", out).returncode == 0
+    assert measure(demo_model, *FAST, "-o", out, "--overwrite").returncode == 0
+    assert out.read_bytes() != before
 
 
 def kill_when(command: list[str], journal: Path, nbytes: int) -> int:

@@ -7,13 +7,18 @@ import re
 import shlex
 import stat
 from pathlib import Path
+from typing import cast
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from qxmix.cli.main import main
+from qxmix.cli.overwriting import PICTURE, RESULTS, refuse_foreign
 from qxmix.container.whole_file import refuse_unwritable, whole_file, write_whole
 from qxmix.errors import RunError
+from qxmix.measure.journal import key_of, open_journal
+from qxmix.report.look import pyplot, save_picture
 from tests.execute.test_feedback import write_moments
 from tests.planning.models import Model, facts, write
 
@@ -63,7 +68,7 @@ def test_a_model_that_is_read_is_not_written(command: str, model: str) -> None:
     ("command", "told"),
     [
         ("plan r.yaml m.gguf --lock r.yaml", "r.yaml: is a recipe, which would be lost; give --lock another name"),
-        ("plan --lock i.dat --imatrix i.dat r.yaml m.gguf", "i.dat: is what --imatrix names, and would be destroyed"),
+        ("plan --lock i.dat --imatrix i.dat r.yaml m.gguf", "i.dat: is no lock that qxmix wrote, and would be lost"),
         ("plan r.yaml m.gguf --moments mo.gguf --html mo.gguf", "is what --moments names"),
         ("plan r.yaml m.gguf --measure mm.json --lock mm.json", "is what --measure names"),
         ("plan r.yaml m.gguf --lattice l.json --lock l.json", "is what --lattice names"),
@@ -112,25 +117,6 @@ def test_a_text_takes_the_place_of_no_model_and_no_recipe(command: str, kind: st
     assert f"is {kind}, which would be lost; give -" in run(command, 1)
 
 
-def test_what_may_be_replaced_is() -> None:
-    Path("s.yaml").write_text(RECIPE)
-    Path("lock.json").write_text("{}")
-    run("solve m.gguf --bpw 9 -o s.yaml", 0)
-    assert "Solved" in Path("s.yaml").read_text()
-    run("plan r.yaml m.gguf --lock lock.json --html /dev/null", 0)
-    assert "header_sha256" in Path("lock.json").read_text()
-    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
-
-
-def test_a_card_replaces_a_card_and_no_readme() -> None:
-    for _ in range(2):
-        run("apply r.yaml m.gguf -o o.gguf --dry-run --card card.md", 0)
-    Path("README.md").write_text("# A model of mine\n")
-    told = run("apply r.yaml m.gguf -o o.gguf --dry-run --card README.md", 1)
-    assert "README.md: is no card that qxmix wrote" in told
-    assert Path("README.md").read_text() == "# A model of mine\n"
-
-
 WRITERS = (
     "plan r.yaml m.gguf --lock {}", "plan r.yaml m.gguf --html {}", "solve m.gguf --bpw 9 -o {}",
     "solve m.gguf --bpw 9 --html {}", "inspect m.gguf --lattice -o {}", "measure m.gguf -o {}",
@@ -141,9 +127,98 @@ WRITERS = (
     "imatrix merge i.dat i.dat -o {}.gguf", "export r.yaml m.gguf --to llama.cpp -o {}",
     "import r.yaml --model m.gguf -o {}", "sphere q4_0 -W 8 -o {}.png",
 )  # fmt: skip
+KEPT = tuple(command for command in WRITERS if not re.search("--(lock|html|plot|card|cache) ", command))
+BESIDE = tuple(command for command in WRITERS if command not in KEPT)
 
 
-@pytest.mark.parametrize("command", WRITERS)
+@pytest.mark.parametrize("command", [*KEPT, "apply r.yaml m.gguf -o {}"])
+def test_what_is_asked_for_replaces_nothing_unasked(command: str) -> None:
+    names = ["kept", *(f"kept{suffix}" for suffix in (".png", ".dat", ".gguf"))]
+    for name in names:
+        Path(name).write_text("of a week's work")
+    assert "exists already; give --overwrite to replace it, or " in run(command.format("kept"), 1)
+    assert all(Path(name).read_text() == "of a week's work" for name in names)
+    done = CliRunner().invoke(main, shlex.split(f"{command.format('kept')} --overwrite"))
+    assert "exists already" not in done.output
+
+
+def test_solved_and_imported_recipes_replace_one_when_asked_to() -> None:
+    Path("s.yaml").write_text(RECIPE)
+    assert "exists already" in run("solve m.gguf --bpw 9 -o s.yaml", 1)
+    run("solve m.gguf --bpw 9 -o s.yaml --overwrite", 0)
+    assert "Solved" in Path("s.yaml").read_text()
+    assert "--overwrite" not in Path("s.yaml").read_text()  # the same recipe as without
+    Path("new-random-2.yaml").write_text(RECIPE)
+    told = run("solve m.gguf --bpw 9 -o new.yaml --against random:2", 1)
+    assert "new-random-2.yaml: exists already" in told
+    assert not Path("new.yaml").exists()
+
+
+@pytest.mark.parametrize("command", BESIDE)
+def test_what_tells_of_a_run_replaces_what_told_of_one(command: str) -> None:
+    """And nothing that somebody else wrote."""
+    notes = "# notes of mine\n"
+    for name in ("notes", "notes.png"):
+        Path(name).write_text(notes)
+    told = run(command.format("notes"), 1)
+    assert re.search("notes.*: is no [a-z ]+ that qxmix wrote, and would be lost; give --[a-z]+ another name", told)
+    assert [Path(name).read_text() for name in ("notes", "notes.png")] == [notes] * 2
+
+
+@pytest.mark.parametrize(
+    ("command", "files"),
+    [
+        ("plan r.yaml m.gguf --lock l.lock --html page.html", ("l.lock", "page.html")),
+        ("compare r.yaml pure/q4_0 --model m.gguf --html page.html", ("page.html",)),
+        ("apply r.yaml m.gguf -o o.gguf --dry-run --card card.md", ("card.md",)),
+    ],
+)
+def test_which_is_told_by_what_is_in_it(command: str, files: tuple[str, ...]) -> None:
+    for name in files:
+        Path(name).touch()  # an empty one is nobody's
+    run(command, 0)
+    before = [Path(name).read_bytes() for name in files]
+    run(command, 0)
+    assert [Path(name).read_bytes() for name in files] == before
+    assert all(before)
+
+
+def test_so_are_results_that_a_measurement_keeps() -> None:
+    """What was no such file lost all from its first line on, once."""
+    with open_journal(Path("c.jsonl")) as journal:
+        journal.put(key_of("a"), 1)
+    refuse_foreign("c.jsonl", None, RESULTS)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
+def test_and_a_picture_by_whom_it_is_made(suffix: str) -> None:
+    figure = pyplot().figure()
+    path = Path(f"p{suffix}")
+    save_picture(figure, path)
+    refuse_foreign(str(path), None, PICTURE)
+    figure.savefig(path)
+    with pytest.raises(RunError, match="is no picture that qxmix wrote"):
+        refuse_foreign(str(path), None, PICTURE)
+
+
+def test_devices_are_written_to_as_ever() -> None:
+    run("plan r.yaml m.gguf --html /dev/null", 0)
+    run("solve m.gguf --bpw 9 -o /dev/null", 0)
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+
+def test_whatever_has_an_output_has_the_flag_for_it() -> None:
+    """Of commands to come, too."""
+    top = cast("click.Group", main)
+    groups = [top, cast("click.Group", top.get_command(click.Context(top), "imatrix"))]
+    commands = [g.get_command(click.Context(g), n) for g in groups for n in g.list_commands(click.Context(g))]
+    flags = {c.name: {o for p in c.params for o in p.opts} for c in commands if c is not None}
+    writers = {name for name, options in flags.items() if "-o" in options}
+    assert writers >= {"apply", "solve", "import", "export", "header", "inspect", "measure", "sphere", "make", "merge"}
+    assert [name for name in writers if "--overwrite" not in flags[name]] == []
+
+
+@pytest.mark.parametrize("command", [command for command in WRITERS if not command.startswith("header")])
 def test_a_folder_that_is_not_there_is_told_before_any_work(command: str) -> None:
     Path("results").mkdir()
     told = run(command.format("result/deep/x"), 1)
@@ -187,14 +262,15 @@ def test_a_pipe_stays_one() -> None:
 
 
 def test_a_text_that_cannot_be_written_leaves_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("lock.json").write_text("before")
+    before = '{"qxmix_lock": 1}'
+    Path("lock.json").write_text(before)
 
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
     assert "lock.json: cannot be written: No space left on device" in run("plan r.yaml m.gguf --lock lock.json", 1)
-    assert Path("lock.json").read_text() == "before"
+    assert Path("lock.json").read_text() == before
     assert not list(Path().glob(".lock*"))
 
 

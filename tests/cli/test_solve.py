@@ -35,7 +35,7 @@ def test_a_recipe_within_the_size(demo_model: Path, demo_imatrix: Path, tmp_path
     assert "Predicted divergence" in recipe.text
     # What was typed may name folders of this machine, which are nobody's business in the output's metadata.
     assert str(tmp_path) not in recipe.text
-    again = run(demo_model, "--size", "1.2MB", "--imatrix", demo_imatrix, "-o", output)
+    again = run(demo_model, "--size", "1.2MB", "--imatrix", demo_imatrix, "-o", output, "--overwrite")
     assert again.exit_code == 0
     assert load_recipe(output).text == recipe.text
 
@@ -97,4 +97,4 @@ def test_random_recipes_of_the_same_size(demo_model: Path, tmp_path: Path) -> No
     assert best < min(others)
     assert all(0.99 * 1_300_000 <= plan.file_nbytes <= 1_300_000 for plan in plans)
     assert run(demo_model, "--size", "1.3MB", "--against", "random:3").exit_code == 2
-    assert run(demo_model, "--size", "1.3MB", "-o", output, "--against", "hand:3").exit_code == 2
+    assert run(demo_model, "--size", "1.3MB", "-o", tmp_path / "b.yaml", "--against", "hand:3").exit_code == 2

@@ -318,8 +318,13 @@ def test_command(tmp_path: Path) -> None:
     done = qxmix("import", script, "--model", model, "-o", recipe)
     assert f"Proved: all {len(MODELS['smollm-576'].shapes):,} tensors get the type that the source gives" in done.stderr
     assert load_recipe(recipe).rules[0].type == "Q8_0"
-    assert "exists; choose another name" in qxmix("import", script, "-o", recipe, code=1).stderr
-    assert qxmix("import", script, "--model", model).stdout == recipe.read_text()
+    assert (
+        "exists already; give --overwrite to replace it, or -o another name"
+        in qxmix("import", script, "-o", recipe, code=1).stderr
+    )
+    before = recipe.read_text()
+    qxmix("import", script, "--model", model, "-o", recipe, "--overwrite")
+    assert qxmix("import", script, "--model", model).stdout == recipe.read_text() == before
     assert "Not proved" in qxmix("import", script).stderr
     assert "cannot be read" in qxmix("import", tmp_path / "no", code=2).stderr
     qxmix("import", code=2)

@@ -25,9 +25,9 @@ def test_divergence_where_it_was_measured(tmp_path: Path) -> None:
     ]
     measured = tmp_path / "m.json"
     save_measurement(measurement_of(model), measured)
-    plain = card_of(outputs, tmp_path / "card.md", None, Split())
+    plain = card_of(outputs, None, Split())
     assert "predicted" not in plain
-    card = card_of(outputs, tmp_path / "card.md", measured, Split(max_nbytes=10**6, max_tensors=7))
+    card = card_of(outputs, measured, Split(max_nbytes=10**6, max_tensors=7))
     titles, _, *rows = (line.strip("| ").split(" | ") for line in card.splitlines() if line.startswith("|"))
     column = titles.index("predicted")
     losses = {row[0]: float(row[column].split()[0]) for row in rows}
@@ -37,4 +37,4 @@ def test_divergence_where_it_was_measured(tmp_path: Path) -> None:
     assert f"qxmix apply pure/q4_k m.gguf {split} -o q4_k.gguf" in card
     other = qxmix.read_header(write(dense("llama", 2, 512, 1024, 8, 2, head=64, n_vocab=64), tmp_path / "other.gguf"))
     with pytest.raises(ModelFileError):
-        card_of([(make_plan(load_recipe("pure/q4_0"), other), Path("x.gguf"))], tmp_path / "c.md", measured, Split())
+        card_of([(make_plan(load_recipe("pure/q4_0"), other), Path("x.gguf"))], measured, Split())

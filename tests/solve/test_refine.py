@@ -157,4 +157,4 @@ def test_the_command(bound: str, demo_model: Path, demo_text: bytes, tmp_path: P
     assert done.exit_code == 0, done.output
     assert "swaps kept" in done.stderr
     assert CliRunner().invoke(main, ["plan", str(tmp_path / "r.yaml"), str(demo_model)]).exit_code == 0
-    assert CliRunner().invoke(main, args).exit_code == 2
+    assert CliRunner().invoke(main, [*args, "--overwrite"]).exit_code == 2

@@ -10,6 +10,7 @@ import click
 from qxmix.cli.imatrix.writing import check_output, write_converted
 from qxmix.cli.inputs import FILE, OUTPUT, open_model, read_text, threads_option
 from qxmix.cli.interrupt import stoppable, to_resume
+from qxmix.cli.overwriting import overwrite_option
 from qxmix.cli.progress import chunks_shown
 from qxmix.cli.sizes import SIZE, text_length
 from qxmix.cli.streams import notice
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 @click.option("--process-output", is_flag=True, help="Measure the output matrix, too.")
 @threads_option
 @click.option("--resume", is_flag=True, help="Go on with an interrupted make.")
-@click.option("--overwrite", is_flag=True, help="Replace outputs that exist, or start an interrupted make over.")
+@overwrite_option(help="Replace outputs that exist, or start an interrupted make over.", passed=True)
 def command(
     *, model: Path, text: Path, output: Path, moments: Path | None, chunks: int | None, first_chunk: int, text_ctx: int,
     chunks_per_pass: int | None, memory: int | None, process_output: bool, threads: int | None, resume: bool,
