@@ -37,6 +37,8 @@ _FAR = 0x7FFF_FFFE
 """Where the byte stands that is locked: nobody reads there, and who reads a byte that another has locked is refused."""
 _PATIENCE, _PAUSE = 1.0, 0.02
 """Seconds in which a file that another process has open may become free, and between two tries."""
+_NO_LOCKS = {errno.ENOSYS, errno.EINVAL, errno.EBADF}
+"""What ``locking`` answers where there are none.  Where another has it that is EACCES, in Wine nothing at all."""
 _END_OF_FILE = 6
 """Windows' ``FileEndOfFileInfo``."""
 MAKE_FOLDERS = "mkdir" if WINDOWS else "mkdir -p"
@@ -115,8 +117,10 @@ def lock(descriptor: int) -> None:
         return
     try:
         _lock_byte(descriptor, "LK_NBLCK")
-    except PermissionError as error:
-        raise BlockingIOError(errno.EAGAIN, error.strerror) from None
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            raise
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from None
 
 
 def unlock(descriptor: int) -> None:

@@ -154,7 +154,7 @@ def _output_path(plan: Plan, output: str | None, *, several: bool) -> Path:
     if output is None:
         return Path(default_name(plan))
     # Not Path.is_dir, which raises where a name is too long.
-    a_folder = output.endswith(os.sep) or os.path.isdir(output)  # noqa: PTH112
+    a_folder = output.endswith((os.sep, os.altsep or os.sep)) or os.path.isdir(output)  # noqa: PTH112
     return Path(output) / default_name(plan) if several or a_folder else Path(output)
 
 

@@ -20,6 +20,8 @@ from qxmix.errors import RunError
 from qxmix.execute.aids import Aids
 from qxmix.plan import Plan
 
+FOLDER = "is a folder; give the name of a file"
+DEVICE = "is a device, pipe or socket; give the name of a file"
 LOCK_ATTEMPTS = 50
 """How often the journal may vanish between being opened and being locked."""
 
@@ -40,12 +42,14 @@ def name_output(plan: Plan, output: Path) -> Output:
     """All paths of an output; a symbolic link is followed, so that its target is replaced and not the link.
 
     Raises:
-        RunError: links lead in a circle, or a name is too long.
+        RunError: links lead in a circle, a name is too long, or it is none of a file.
 
     """
     given = str(output)
     try:
         output = output.resolve()
+        if not output.name:  # a root, or on Windows NUL
+            raise RunError.at(given, FOLDER if output.is_dir() else DEVICE)
         finals = tuple(output_path(output, file.suffix).resolve() for file in plan.files)
     except OSError as error:
         raise RunError.at(given, explain(error)) from error

@@ -16,7 +16,7 @@ from qxmix import system
 from qxmix.container.weights import require_weights
 from qxmix.container.whole_file import EXISTS
 from qxmix.errors import ModelFileError, PlanError, Problem, RunError
-from qxmix.execute.output import Output, decimal, explain
+from qxmix.execute.output import DEVICE, FOLDER, Output, decimal, explain
 from qxmix.lint import examined, refused
 from qxmix.plan import Plan
 
@@ -123,9 +123,9 @@ def _refuse_other_kinds(output: Output) -> None:
         except OSError as error:
             raise RunError.at(path, explain(error)) from error
         if stat.S_ISDIR(mode):
-            raise RunError.at(path, "is a folder; give the name of a file")
+            raise RunError.at(path, FOLDER)
         if not stat.S_ISREG(mode):
-            raise RunError.at(path, "is a device, pipe or socket; give the name of a file")
+            raise RunError.at(path, DEVICE)
 
 
 def _refuse_inputs(plans: Sequence[Plan], output: Output) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -97,3 +98,28 @@ def test_functions_of_libraries_beside(tmp_path: Path, monkeypatch: pytest.Monke
     shown["ggml.dll"].remove("ggml_type_name")
     with pytest.raises(RunError, match=r"ik_llama.cpp cannot be used: .*ggml_type_name"):
         library.open_library("ik_llama.cpp")
+
+
+def test_a_root_is_no_output(demo_model: Path) -> None:
+    """Nor NUL on Windows, which is a root without a name, too."""
+    plan = make_plan(load_recipe("pure/q8_0"), read_header(demo_model))
+    with pytest.raises(RunError, match=r"^/: is a folder; give the name of a file"):
+        apply_all([(plan, "/")], Options())
+
+
+def test_a_lock_that_another_has_by_whatever_number(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    descriptor = system.open_log(tmp_path / "log")
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    codes = iter([0, errno.EACCES, errno.EDEADLK, errno.EINVAL])
+
+    def refuse(*_: object) -> None:
+        raise OSError(next(codes), "Error")
+
+    monkeypatch.setattr(system, "_lock_byte", refuse)
+    for _ in range(3):
+        with pytest.raises(BlockingIOError):
+            system.lock(descriptor)
+    with pytest.raises(OSError, match="Error") as told:
+        system.lock(descriptor)
+    assert told.value.errno == errno.EINVAL
+    os.close(descriptor)
