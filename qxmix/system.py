@@ -15,7 +15,9 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,6 +45,8 @@ _END_OF_FILE = 6
 """Windows' ``FileEndOfFileInfo``."""
 MAKE_FOLDERS = "mkdir" if WINDOWS else "mkdir -p"
 """The shell's command that makes a folder and those it is in."""
+_LOOKED_AT = 1000
+"""Names in a folder that are looked at for one with a letter."""
 _PLAIN = re.compile(r"[\w.\\/:=+-][\w.\\/:=+~-]*")
 """What neither ``cmd`` nor PowerShell takes for anything else."""
 
@@ -77,15 +81,36 @@ def command_lines(lines: Iterable[str]) -> str:
 
 
 def name_key(path: Path) -> str:
-    """What two names of one file have in common, be it there or not: in most folders of these two systems case is none.
+    """What two names of one file have in common, be it there or not: where their folder knows no case, case is none.
 
-    macOS takes letters with and without their accents in one, too.
+    Nor are letters told from their accents there that are two characters elsewhere, as macOS has it.
     """
-    if not (WINDOWS or MACOS):
+    if not folds_case(path.parent):
         return str(path)
     from unicodedata import normalize  # noqa: PLC0415 - where it is needed
 
     return normalize("NFC", normalize("NFC", str(path)).casefold())
+
+
+def folds_case(folder: Path) -> bool:
+    """Whether a folder has each of its files under the name in other letters, too: FAT, NTFS, most of macOS and of SMB.
+
+    Nothing is written to find out: a name that is there is asked for in other letters, in the folder or else in the
+    nearest one above.  Where that tells nothing, it is as usual on the system.
+    """
+    for here in (folder, *folder.parents):
+        with suppress(OSError), os.scandir(here) as entries:
+            for entry in islice(entries, _LOOKED_AT):
+                if (other := entry.name.swapcase()) != entry.name:
+                    return _is_one(here / entry.name, here / other)
+    return WINDOWS or MACOS
+
+
+def _is_one(first: Path, second: Path) -> bool:
+    try:
+        return first.samefile(second)
+    except OSError:  # one of the two is not there
+        return False
 
 
 def fault(exit_code: int) -> str:

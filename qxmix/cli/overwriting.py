@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
+from qxmix import system
 from qxmix.container.recognize import HEAD_NBYTES, looks_like_recipe
 from qxmix.container.source import show_path
 from qxmix.errors import RunError
@@ -194,7 +195,8 @@ def _same(first: str, second: str) -> bool:
         return True
     first, second = os.path.realpath(first), os.path.realpath(second)
     # /dev/null may be named twice.
-    return (first == second and not os.path.exists(first)) or _model(first) == _model(second) != ""  # noqa: PTH110
+    is_one = not os.path.exists(first) and system.name_key(Path(first)) == system.name_key(Path(second))  # noqa: PTH110
+    return is_one or _model(first) == _model(second) != ""
 
 
 def _model(path: str) -> str | tuple[str, ...]:

@@ -18,9 +18,13 @@ from qxmix.execute.death import how_it_ended
 from qxmix.execute.workers import open_pool
 
 
-@pytest.mark.parametrize("other", ["windows", "macos"])
-def test_names_that_differ_in_case_alone_are_one_file_there(
-    demo_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str
+def no_case(first: Path, second: Path) -> bool:
+    """As ``samefile`` answers where a folder knows no case."""
+    return str(first).casefold() == str(second).casefold()
+
+
+def test_names_that_differ_in_case_alone_are_one_file_where_the_folder_knows_none(
+    demo_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both outputs would be written into one, and each apply would find it right until the other wrote."""
     header = read_header(demo_model)
@@ -28,12 +32,35 @@ def test_names_that_differ_in_case_alone_are_one_file_there(
     for name in ("a", "b"):
         (tmp_path / f"{name}.yaml").write_text(f"qxmix: 1\ntarget: any\nfallback: [f16]\ndefault: f16\nname: {name}\n")
         plans.append(make_plan(load_recipe(tmp_path / f"{name}.yaml"), header))
-    outputs = [(plan, tmp_path / name) for plan, name in zip(plans, ("Große.gguf", "GROSSE.gguf"), strict=True)]
-    monkeypatch.setattr(system, other.upper(), True)
-    with pytest.raises(RunError, match="would be written by two recipes"):
-        apply_all(outputs, Options())
+    names = ("Große.gguf", "GROSSE.gguf")
+    outputs = [(plan, tmp_path / name) for plan, name in zip(plans, names, strict=True)]
+    with monkeypatch.context() as fat:
+        fat.setattr(Path, "samefile", no_case)
+        with pytest.raises(RunError, match="would be written by two recipes"):
+            apply_all(outputs, Options())
     assert len(list(tmp_path.iterdir())) == 2
-    assert system.name_key(Path("e\u0301.gguf")) == system.name_key(Path("\u00c9.gguf"))
+    if system.LINUX:
+        apply_all(outputs, Options())
+        assert {path.name for path in tmp_path.glob("*.gguf")} == set(names)
+
+
+def test_a_folder_that_is_not_there_or_is_empty_is_as_the_one_above_or_as_usual(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    for folder in (tmp_path / "empty", tmp_path / "no" / "such"):
+        with monkeypatch.context() as fat:
+            fat.setattr(Path, "samefile", no_case)
+            assert system.folds_case(folder)
+            assert system.name_key(folder / "e\u0301.gguf") == system.name_key(folder / "\u00c9.gguf")
+        if system.LINUX:
+            assert not system.folds_case(folder)
+            assert system.name_key(folder / "A") != system.name_key(folder / "a")
+    with monkeypatch.context() as unknown:
+        unknown.setattr("os.scandir", lambda _: (_ for _ in ()).throw(PermissionError()))
+        for usual in (True, False):
+            unknown.setattr(system, "WINDOWS", usual)
+            assert system.folds_case(tmp_path) == (usual or system.MACOS)
 
 
 def test_an_executor_has_no_more_processes_than_windows_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
