@@ -206,7 +206,8 @@ def _stream(text: str) -> bytes | None:
 
 def _take(data: bytes, path: Path, name: str, state: _State, chain: tuple[Path, ...]) -> RecipeFile:
     """The file that these bytes are, and what it extends."""
-    text = read_text(data, name)
+    # git on Windows ends lines by CR LF; a recipe is the same then, and so is what an output says of it.
+    text, data = read_text(data, name).replace("\r\n", "\n"), data.replace(b"\r\n", b"\n")
     if (documents := bundle.split(text)) is not None:
         return _read_bundle(documents, path, name, state)
     file = _parse(path, name, text, data, state)

@@ -81,7 +81,7 @@ def test_a_shipped_name_is_completed_and_corrected() -> None:
     assert "did you mean 'deepseek/iq4_k_r4' or 'ik_llama.cpp/iq4_k_r4' or 'pure/iq4_k_r4'?" in error_of("iq4_k_r4")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.skipif(getattr(os, "geteuid", bool)() == 0, reason="root may read everything")
 def test_a_file_without_permission(tmp_path: Path) -> None:
     path = write(tmp_path, "r.yaml", HEAD)
     path.chmod(0)
@@ -140,6 +140,20 @@ def test_the_hash_of_one_file_is_its_own_and_of_several_changes_with_each(tmp_pa
     write(tmp_path, "base.yaml", HEAD + "# changed\n")
     assert load_recipe(path).sha256 != before.sha256
     assert load_recipe(path).sources[0] == before.sources[0]
+
+
+def test_a_recipe_is_the_same_with_the_line_ends_of_windows(tmp_path: Path) -> None:
+    """git writes them into a checkout there, and locks and outputs say which recipe they are of."""
+    text = "qxmix: 1\n# as it is\nextends: [base.yaml]\ntarget: any\nfallback: [q8_0]\ndescription: |\n  two\n  lines\n"
+    found = []
+    for folder, end in (("linux", "\n"), ("windows", "\r\n")):
+        (tmp_path / folder).mkdir()
+        for name, lines in (("r", text), ("base", "qxmix: 1\ndefault: q4_0\n")):
+            (tmp_path / folder / f"{name}.yaml").write_text(lines, encoding="utf-8", newline=end)
+        recipe = load_recipe(tmp_path / folder / "r.yaml")
+        found.append((recipe.sha256, recipe.text))
+    assert found[0] == found[1]
+    assert b"\r\n" in (tmp_path / "windows/r.yaml").read_bytes()
 
 
 def test_a_misspelt_parent_is_looked_for_beside_the_recipe(tmp_path: Path) -> None:
