@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import errno
 import os
-import re
-import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from itertools import islice
@@ -43,41 +41,14 @@ _NO_LOCKS = {errno.ENOSYS, errno.EINVAL, errno.EBADF}
 """What ``locking`` answers where there are none.  Where another has it that is EACCES, in Wine nothing at all."""
 _END_OF_FILE = 6
 """Windows' ``FileEndOfFileInfo``."""
-MAKE_FOLDERS = "mkdir" if WINDOWS else "mkdir -p"
-"""The shell's command that makes a folder and those it is in."""
 _LOOKED_AT = 1000
 """Names in a folder that are looked at for one with a letter."""
-_PLAIN = re.compile(r"[\w.\\/:=+-][\w.\\/:=+~-]*")
-"""What neither ``cmd`` nor PowerShell takes for anything else."""
-
-
 _FAULTS = {
     0xC0000005: "access violation", 0xC0000017: "no memory", 0xC000001D: "illegal instruction",
     0xC00000FD: "stack overflow", 0xC000012D: "no memory", 0xC0000135: "a DLL is missing", 0xC000013A: "Ctrl-C",
     0xC0000142: "a DLL could not begin", 0xC0000374: "broken heap", 0xC0000409: "aborted",
 }  # fmt: skip
 """Windows' exit codes of processes that it ends, as few users know them by heart."""
-
-
-def quoted(word: str) -> str:
-    """A word as the shell takes it: in double quotes on Windows, the only ones that both of its shells know."""
-    if not WINDOWS:
-        return shlex.quote(word)
-    if _PLAIN.fullmatch(word):
-        return word
-    # The program itself takes its line apart: there a backslash is one unless a quote follows.
-    escaped = re.sub(r'(\\*)"', r'\1\1\\"', word)
-    return '"' + re.sub(r"(\\+)$", r"\1\1", escaped) + '"'
-
-
-def command_line(words: Iterable[str]) -> str:
-    """A command as it is typed."""
-    return " ".join(map(quoted, words))
-
-
-def command_lines(lines: Iterable[str]) -> str:
-    """A command of several lines; of one where the shells have nothing in common that goes on with another."""
-    return " ".join(map(str.strip, lines)) if WINDOWS else " \\\n".join(lines)
 
 
 def name_key(path: Path) -> str:
@@ -205,6 +176,17 @@ def _end_set(descriptor: int, nbytes: int) -> bool:
     end = ctypes.c_int64(nbytes)
     told = call(windows.get_osfhandle(descriptor), _END_OF_FILE, ctypes.byref(end), ctypes.sizeof(end))
     return bool(told) and os.fstat(descriptor).st_size == nbytes
+
+
+def memory() -> tuple[int, int] | None:
+    """Bytes of memory that Windows has, and those that are free; None elsewhere."""
+    import ctypes  # noqa: PLC0415 - as above
+
+    kernel = getattr(ctypes, "windll", None)
+    if kernel is None:
+        return None
+    status = (ctypes.c_uint64 * 8)(64)  # MEMORYSTATUSEX: its own length and the load, total, free, ...
+    return (status[1], status[2]) if kernel.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)) else None
 
 
 def reserve(descriptor: int, nbytes: int) -> None:

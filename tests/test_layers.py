@@ -14,7 +14,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "qxmix"
 
 LAYERS = (
-    {"errors", "parent", "processors", "resources", "system"},
+    {"system"},
+    {"errors", "parent", "processors", "resources", "shells"},
     {"quants"},
     {"container"},
     {"recipe", "provenance"},

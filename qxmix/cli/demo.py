@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from qxmix import system
+from qxmix import shells
 from qxmix.cli.inputs import FILE
 from qxmix.demo.files import DemoFiles, make_demo_files
 from qxmix.errors import RunError
@@ -48,7 +48,7 @@ def _file_errors(folder: Path) -> Iterator[None]:
 def _run(ctx: click.Context, args: list[str]) -> None:
     from qxmix.cli.main import main  # noqa: PLC0415 - which imports this module
 
-    click.echo(f"\n$ {system.command_line(['qxmix', *args])}")
+    click.echo(f"\n$ {shells.command_line(['qxmix', *args])}")
     code = main.main(args, prog_name="qxmix", standalone_mode=False)
     if code:
         ctx.exit(code)
@@ -65,5 +65,5 @@ def _next_steps(files: DemoFiles, inputs: list[str]) -> str:
             ["eval", str(files.output), "--base", str(files.model), "--text", str(files.text)],
         ),
     ]
-    lines = [f"  {system.command_line(['qxmix', *args])}\n      {what}" for what, args in steps]
+    lines = [f"  {shells.command_line(['qxmix', *args])}\n      {what}" for what, args in steps]
     return "\n".join(["", "Next:", *lines])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import click
 
-from qxmix import system
+from qxmix import shells
 from qxmix.cli.overwriting import (
     Kind,
     check_place,
@@ -220,12 +220,12 @@ def refuse_recipe(path: str | Path) -> None:
         with Path(text).open("rb") as file:
             if not looks_like_recipe(Path(text), file.read(HEAD_NBYTES)):
                 return
-        kind, look = "recipe", f"qxmix validate {system.quoted(text)}"
+        kind, look = "recipe", f"qxmix validate {shells.quoted(text)}"
     except (OSError, ValueError):
         if not _is_shipped(text):
             return
         kind, look = "shipped recipe", f"qxmix recipes {text}"
-    use = f"qxmix plan {system.quoted(text)} MODEL"
+    use = f"qxmix plan {shells.quoted(text)} MODEL"
     does = "checks" if kind == "recipe" else "prints"
     told = f"is a {kind}, not a model; '{look}' {does} it, '{use}' shows what it makes of a model"
     raise ModelFileError.at(text, told)

@@ -12,7 +12,7 @@ from types import FrameType
 
 import click
 
-from qxmix import system
+from qxmix import shells
 
 ARGUMENTS = "qxmix.arguments"
 """Where a context keeps what the command was called with."""
@@ -37,7 +37,7 @@ class Interrupted(KeyboardInterrupt):
 def to_resume() -> str:
     """The command that goes on where the one that runs is stopped; inside ``demo`` that is the ``apply`` it ran."""
     arguments: list[str] = click.get_current_context().meta[ARGUMENTS]
-    return system.command_line(["qxmix", *(a for a in arguments if a not in {"--resume", "--overwrite"}), "--resume"])
+    return shells.command_line(["qxmix", *(a for a in arguments if a not in {"--resume", "--overwrite"}), "--resume"])
 
 
 def hear_interrupts() -> None:

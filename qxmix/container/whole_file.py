@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
-from qxmix import system
+from qxmix import shells, system
 from qxmix.container.source import show_path
 from qxmix.errors import RunError
 
@@ -128,7 +128,7 @@ def missing_folder(path: Path) -> str:
     near = get_close_matches(lacks, _folders(there), 1)
     meant = show_path(there / near[0] / folder.relative_to(there / lacks) / path.name) if near else ""
     shown = show_path(folder)
-    make = f"{system.MAKE_FOLDERS} {system.quoted(shown)}"
+    make = f"{shells.MAKE_FOLDERS} {shells.quoted(shown)}"
     text = f"there is no folder {shown}; make it first ({make}), or give another name"
     return f"{text}; did you mean {meant}?" if meant else text
 

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from qxmix import system
+from qxmix import shells
 from qxmix.dialects.items import spelled
 from qxmix.dialects.mixes import FLOATS, default_type, mix_of
 from qxmix.dialects.patterns import name_patterns
@@ -47,9 +47,9 @@ class Exported:
             options = [("--tensor-type", pair) for pair in pairs]
         if imatrix:
             options.insert(0, ("--imatrix", imatrix))
-        lines = ["llama-quantize", *(f"  {o} {system.quoted(v)}" for o, v in options)]
-        lines.append(f"  {system.quoted(model)} {system.quoted(output)} {self.base}")
-        return system.command_lines(lines)
+        lines = ["llama-quantize", *(f"  {o} {shells.quoted(v)}" for o, v in options)]
+        lines.append(f"  {shells.quoted(model)} {shells.quoted(output)} {self.base}")
+        return shells.command_lines(lines)
 
 
 def export(plan: Plan, engine: Engine) -> Exported:

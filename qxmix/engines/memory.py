@@ -6,9 +6,13 @@ import os
 import re
 from pathlib import Path
 
+from qxmix import system
+
 
 def available_nbytes() -> int | None:
     """Bytes that can be used without swapping; None where the system does not say."""
+    if told := system.memory():
+        return told[1]
     try:
         found = re.search(r"MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text(encoding="ascii"))
         if found:
@@ -19,7 +23,9 @@ def available_nbytes() -> int | None:
 
 
 def memory_nbytes() -> int:
-    """Memory of this machine, 0 where the system does not say: Windows has no sysconf."""
+    """Memory of this machine, 0 where the system does not say."""
+    if told := system.memory():
+        return told[0]
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError):

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from qxmix import system
+from qxmix import shells
 from qxmix.errors import Place, Problem
 from qxmix.planning.draft import Draft, names_of
 from qxmix.planning.fallback import misfit
@@ -59,7 +59,7 @@ def _refusal(engine: str, model: Path, members: list[Draft]) -> str:
     type_id = members[0].tensor.type_id
     name = UNREADABLE.get(type_id)
     if type_id == _I2_S and engine == "ik_llama.cpp":
-        convert = f"llama-quantize --allow-requantize {system.quoted(model.name)} OUT.gguf IQ2_BN"
+        convert = f"llama-quantize --allow-requantize {shells.quoted(model.name)} OUT.gguf IQ2_BN"
         whole = f"convert them to IQ2_BN first, as only its own program can: {convert}"
     return (
         f"the type id {type_id}{f' ({name})' if name else ''} can be neither read by qxmix nor run by {engine}, and "

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from qxmix import system
+from qxmix import shells, system
 from qxmix.container.whole_file import whole_file
+from qxmix.engines.memory import available_nbytes, memory_nbytes
 from qxmix.errors import RunError
 from qxmix.execute import output as files
 from qxmix.execute.aids import Aids
@@ -101,6 +102,18 @@ def test_the_kernel_sets_the_length(windows: list[Any], tmp_path: Path, monkeypa
     assert asked == [6, 6]
     os.close(descriptor)
     assert not windows
+
+
+def test_windows_tells_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def status(told: Any) -> int:
+        assert told._obj[0] == 64, "the length of the struct, without which the call fails"
+        told._obj[1], told._obj[2] = 16 << 30, 5 << 30
+        return 1
+
+    assert system.memory() is None
+    kernel = SimpleNamespace(kernel32=SimpleNamespace(GlobalMemoryStatusEx=status))
+    monkeypatch.setattr(ctypes, "windll", kernel, raising=False)
+    assert (memory_nbytes(), available_nbytes()) == (16 << 30, 5 << 30)
 
 
 def test_the_length_where_blocks_are_not_told(tmp_path: Path) -> None:
@@ -198,17 +211,17 @@ WORDS = (
 
 def test_a_command_is_quoted_for_both_shells_of_windows(windows: list[Any]) -> None:
     assert not windows
-    line = system.command_line(WORDS)
+    line = shells.command_line(WORDS)
     assert taken_apart(line) == list(WORDS)
     bare = line
     for word in WORDS:
-        if system.quoted(word) != word:
-            bare = bare.replace(system.quoted(word), "")
+        if shells.quoted(word) != word:
+            bare = bare.replace(shells.quoted(word), "")
     assert not set("'|&^(),;$@`%<>") & set(bare), "what a shell would obey stands in quotes"
-    assert system.quoted("C:\\models\\a.gguf") == "C:\\models\\a.gguf"
-    assert system.command_lines(["a", "  -b  'c  d'", "  e"]) == "a -b  'c  d' e"
+    assert shells.quoted("C:\\models\\a.gguf") == "C:\\models\\a.gguf"
+    assert shells.command_lines(["a", "  -b  'c  d'", "  e"]) == "a -b  'c  d' e"
 
 
 def test_a_command_is_quoted_for_other_shells() -> None:
-    assert system.command_line(["a b", "c"]) == "'a b' c"
-    assert system.command_lines(["a", "  b"]) == "a \\\n  b"
+    assert shells.command_line(["a b", "c"]) == "'a b' c"
+    assert shells.command_lines(["a", "  b"]) == "a \\\n  b"
