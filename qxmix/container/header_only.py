@@ -12,12 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import NamedTuple
 
 from qxmix.container.gguf_format import U64, ValueType
 from qxmix.container.model import MetadataField, field_of
-from qxmix.container.source import DAMAGED, bad_file
+from qxmix.container.source import Given
 
 KEY = "qxmix.header_only"
 _PER_SHARD = 3
@@ -35,7 +34,7 @@ class Shard(NamedTuple):
     """How many rows of the tensor table are its own."""
 
 
-def absent_shards(path: Path, metadata: Sequence[MetadataField], n_tensors: int) -> tuple[Shard, ...]:
+def absent_shards(given: Given, metadata: Sequence[MetadataField], n_tensors: int) -> tuple[Shard, ...]:
     """The shards that a header file stands for; none for a file that has its weights.
 
     Raises:
@@ -50,7 +49,7 @@ def absent_shards(path: Path, metadata: Sequence[MetadataField], n_tensors: int)
     shards = tuple(Shard(*values[i : i + _PER_SHARD]) for i in range(0, count - count % _PER_SHARD, _PER_SHARD))
     plausible = all(s.data_start <= s.nbytes < _MOST for s in shards)
     if not shards or count % _PER_SHARD or not plausible or sum(s.n_tensors for s in shards) != n_tensors:
-        raise bad_file(path, f"has a field {KEY} that does not describe its tensors; {DAMAGED}")
+        raise given.damaged(f"has a field {KEY} that does not describe its tensors")
     return shards
 
 

@@ -39,13 +39,12 @@ from qxmix.container.model import TensorInfo
 from qxmix.container.parse import GgufFile, parse_opened
 from qxmix.container.reader import Cursor, read_strings
 from qxmix.container.recognize import HEAD_NBYTES, looks_like_dat, problem_with_imatrix_start
-from qxmix.container.source import FileBytes, bad_file, opened, show
+from qxmix.container.source import IMATRIX, FileBytes, Given, bad_file, opened, show
 
 _I32 = Struct("<i")
 _CALLS_AND_VALUES = Struct("<ii")
 SUMS, COUNTS = ".in_sum2", ".counts"
 """What the names of an entry's two tensors end with."""
-_DAMAGED = "the file is damaged: download or make it again"
 _NO_MATRIX = "is no importance matrix, neither a GGUF one nor a legacy .dat; give the file that llama-imatrix wrote"
 
 Values = dict[str, "NDArray[np.float32]"]
@@ -53,7 +52,7 @@ Values = dict[str, "NDArray[np.float32]"]
 
 def read_imatrix_file(path: Path) -> Imatrix:
     """Read a file of either format; see :func:`qxmix.container.imatrix_load.load_imatrix`."""
-    with opened(path, "importance matrix") as data:
+    with opened(path, IMATRIX) as data:
         read = _read_gguf if data[: len(MAGIC)] == MAGIC else _read_dat
         return replace(read(path, data), sha256=file_digest(data))
 
@@ -64,7 +63,7 @@ def _read_dat(path: Path, data: FileBytes) -> Imatrix:
         raise bad_file(path, problem)
     if not looks_like_dat(data[:HEAD_NBYTES], len(data)):
         raise bad_file(path, _NO_MATRIX)
-    cursor = Cursor(path, data)
+    cursor = Cursor(data.given, data)
     (n_entries,) = cursor.take(U32, "the number of entries")
     entries: Values = {}
     counts: Values = {}
@@ -81,7 +80,7 @@ def _read_dat_entry(cursor: Cursor, index: int, n_entries: int) -> tuple[str, ND
     what = f"{what}, {show(name)},"
     n_calls, n_values = cursor.take(_CALLS_AND_VALUES, what)
     if n_values < 1:
-        raise bad_file(cursor.path, f"{what} claims {n_values} values; {_DAMAGED}")
+        raise cursor.given.damaged(f"{what} claims {n_values} values")
     start = cursor.pos
     cursor.skip(4 * n_values, what)
     stored = np.frombuffer(cursor.between(start, cursor.pos), "<f4")
@@ -89,7 +88,7 @@ def _read_dat_entry(cursor: Cursor, index: int, n_entries: int) -> tuple[str, ND
     count.flags.writeable = False
     with np.errstate(invalid="ignore"):  # a signalling NaN; _checked refuses it
         values = np.divide(stored, count, dtype=np.float32)
-    return name, _checked(cursor.path, name, values), count
+    return name, _checked(cursor.given.path, name, values), count
 
 
 def _read_dat_trailer(cursor: Cursor) -> tuple[tuple[str, ...], int]:
@@ -99,12 +98,12 @@ def _read_dat_trailer(cursor: Cursor) -> tuple[tuple[str, ...], int]:
     (n_chunks,) = cursor.take(_I32, "the number of chunks")
     dataset = cursor.string("the dataset's name", U32) if cursor.pos < cursor.end else b""
     if cursor.pos < cursor.end:
-        raise bad_file(cursor.path, f"has {cursor.end - cursor.pos} bytes behind its end; {_DAMAGED}")
+        raise cursor.given.damaged(f"has {cursor.end - cursor.pos} bytes behind its end")
     return (dataset.decode("utf-8", "replace"),) if dataset else (), max(n_chunks, 0)
 
 
 def _read_gguf(path: Path, data: FileBytes) -> Imatrix:
-    file = parse_opened(path, data)
+    file = parse_opened(data)
     tensors = {t.name: t for t in file.tensors}
     names = list(dict.fromkeys(n.removesuffix(s) for n in tensors for s in (SUMS, COUNTS) if n.endswith(s)))
     if not names and file.get("general.architecture") is not None:
@@ -121,19 +120,19 @@ def _read_gguf(path: Path, data: FileBytes) -> Imatrix:
     for name in names:
         sums, count = tensors.get(name + SUMS), tensors.get(name + COUNTS)
         entries[name], counts[name] = _read_gguf_entry(path, data, name, sums, count)
-    n_chunks, chunk_size = (_whole_number(file, key) for key in (IMATRIX_CHUNK_COUNT, IMATRIX_CHUNK_SIZE))
+    n_chunks, chunk_size = (_whole_number(file, data.given, key) for key in (IMATRIX_CHUNK_COUNT, IMATRIX_CHUNK_SIZE))
     values, tokens = MappingProxyType(entries), MappingProxyType(counts)
     datasets = read_strings(file.metadata, IMATRIX_DATASETS)
     return Imatrix(path, "", values, datasets, n_chunks, tokens, "tokens", chunk_size)
 
 
-def _whole_number(file: GgufFile, key: str) -> int:
+def _whole_number(file: GgufFile, given: Given, key: str) -> int:
     """A count, a u32 in the files of llama.cpp; 0 where the field holds no number."""
     value = file.get(key)
     if not isinstance(value, int) or isinstance(value, bool):
         return 0
     if not 0 <= value <= MAX_U32:
-        raise bad_file(file.path, f"{key} is {value}, no number from 0 to {MAX_U32}; {_DAMAGED}")
+        raise given.damaged(f"{key} is {value}, no number from 0 to {MAX_U32}")
     return value
 
 
@@ -142,13 +141,13 @@ def _read_gguf_entry(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Values (n_matrices * n_cols,) and counts (n_matrices,) of an entry."""
     if sums is None or counts is None:
-        raise bad_file(path, f"has {show(name)} without its {COUNTS if counts is None else SUMS}; {_DAMAGED}")
+        raise data.given.damaged(f"has {show(name)} without its {COUNTS if counts is None else SUMS}")
     for tensor in (sums, counts):
         if tensor.type != "F32":
-            raise bad_file(path, f"tensor {show(tensor.name)} is {tensor.type} and must be F32; {_DAMAGED}")
+            raise data.given.damaged(f"tensor {show(tensor.name)} is {tensor.type} and must be F32")
     n_matrices = sums.n_weights // sums.n_cols
     if counts.n_weights != n_matrices:
-        raise bad_file(path, f"has {counts.n_weights} counts for the {n_matrices} matrices of {show(name)}; {_DAMAGED}")
+        raise data.given.damaged(f"has {counts.n_weights} counts for the {n_matrices} matrices of {show(name)}")
     count = _checked(path, counts.name, _floats(data, counts))
     total = _floats(data, sums).reshape(n_matrices, sums.n_cols)
     each = count.reshape(-1, 1)

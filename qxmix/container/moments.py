@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 DEFAULT_DAMP = Feedback().damp
 """What is added to the diagonal before a block is factorized, as a share of its mean."""
-ROLE = "moments file"
 
 
 class SecondMoments(NamedTuple):

@@ -15,10 +15,10 @@ from qxmix.container.file_digest import file_digest
 from qxmix.container.gguf_format import GENERAL_TYPE, MAGIC, ValueType, pad
 from qxmix.container.layout import OutputTensor, lay_out
 from qxmix.container.model import MetadataField, TensorInfo
-from qxmix.container.moments import DEFAULT_DAMP, ROLE, Moments, MomentsEntry, SecondMoments, entry_digest
+from qxmix.container.moments import DEFAULT_DAMP, Moments, MomentsEntry, SecondMoments, entry_digest
 from qxmix.container.parse import GgufFile, parse_opened
 from qxmix.container.reader import read_strings
-from qxmix.container.source import FileBytes, bad_file, opened, show
+from qxmix.container.source import MOMENTS, FileBytes, bad_file, opened, show
 from qxmix.container.whole_file import whole_file
 from qxmix.quants import get
 from qxmix.quants.feedback.spans import SPAN, block_sizes, packed_size
@@ -38,14 +38,14 @@ _HALF_ONE = 0x3C00
 
 def read_moments_file(path: Path) -> Moments:
     """See :func:`qxmix.container.moments_load.load_moments`."""
-    with opened(path, ROLE) as data:
+    with opened(path, MOMENTS) as data:
         if data[: len(MAGIC)] != MAGIC:
-            raise bad_file(path, f"is no {ROLE}: it is no GGUF file; {_NO_MOMENTS}")
-        file = parse_opened(path, data)
+            raise bad_file(path, f"is no {MOMENTS.name}: it is no GGUF file; {_NO_MOMENTS}")
+        file = parse_opened(data)
         kind = file.get(GENERAL_TYPE)
         if kind != KIND:
             what = "an importance matrix" if kind == "imatrix" else "a model" if file.get(_ARCHITECTURE) else "GGUF"
-            raise bad_file(path, f"is {what} but no {ROLE}: {GENERAL_TYPE} is {show(str(kind))}; {_NO_MOMENTS}")
+            raise bad_file(path, f"is {what} but no {MOMENTS.name}: {GENERAL_TYPE} is {show(str(kind))}; {_NO_MOMENTS}")
         if file.get(_BLOCK_SIZE) != SPAN:
             text = f"{_BLOCK_SIZE} is {file.get(_BLOCK_SIZE)} and qxmix reads blocks of {SPAN} columns; {_AGAIN}"
             raise bad_file(path, text)
@@ -72,7 +72,7 @@ def read_entry(path: Path, name: str, entry: MomentsEntry) -> SecondMoments:
 
 def read_unchecked(path: Path, name: str, entry: MomentsEntry) -> SecondMoments:
     """See :func:`qxmix.container.moments_load.read_entry_of`."""
-    with opened(path, ROLE) as data:
+    with opened(path, MOMENTS) as data:
         last = max(
             t.offset + t.nbytes for t in (entry.diag, entry.counts, entry.correlations, entry.correlation_counts)
         )

@@ -24,7 +24,7 @@ from qxmix.container.header_only import Shard, absent_shards, bounds
 from qxmix.container.model import MetadataField, Scalar, TensorInfo, field_of, value_of
 from qxmix.container.reader import MIN_FIELD_NBYTES, Cursor, read_metadata
 from qxmix.container.recognize import HEAD_NBYTES, problem_with_start
-from qxmix.container.source import DAMAGED, FileBytes, bad_file, opened, show
+from qxmix.container.source import MODEL, FileBytes, Given, Role, opened, show
 from qxmix.quants import by_id
 
 _MIN_TENSOR_NBYTES = 8 + 1 + 4 + 4 + 8
@@ -62,7 +62,7 @@ class _Entry(NamedTuple):
     """Bytes from the start of the data."""
 
 
-def parse_gguf(path: Path, shard: int = 0, role: str = "model") -> GgufFile:
+def parse_gguf(path: Path, shard: int = 0, role: Role = MODEL) -> GgufFile:
     """Read the header of one GGUF file.
 
     Args:
@@ -75,15 +75,15 @@ def parse_gguf(path: Path, shard: int = 0, role: str = "model") -> GgufFile:
 
     """
     with opened(path, role) as data:
-        return parse_opened(path, data, shard)
+        return parse_opened(data, shard)
 
 
-def parse_opened(path: Path, data: FileBytes, shard: int = 0) -> GgufFile:
+def parse_opened(data: FileBytes, shard: int = 0) -> GgufFile:
     """Parse the header of a GGUF file that is open already; see :func:`parse_gguf`."""
-    return parse_start(path, data, len(data), shard)
+    return parse_start(data.given, data, len(data), shard)
 
 
-def parse_start(path: Path, data: FileBytes | bytes, nbytes: int, shard: int = 0) -> GgufFile:
+def parse_start(given: Given, data: FileBytes | bytes, nbytes: int, shard: int = 0) -> GgufFile:
     """Parse the header of a file of ``nbytes`` bytes of which ``data`` are the first; see :func:`parse_gguf`.
 
     Raises:
@@ -91,22 +91,22 @@ def parse_start(path: Path, data: FileBytes | bytes, nbytes: int, shard: int = 0
         MoreNeeded: the header goes on behind ``data``.
 
     """
-    problem = problem_with_start(path, data[:HEAD_NBYTES], nbytes)
+    problem = problem_with_start(given.path, data[:HEAD_NBYTES], nbytes, given.role.again)
     if problem:
-        raise bad_file(path, problem)
-    cursor = Cursor(path, data, nbytes)
+        raise given.bad(problem)
+    cursor = Cursor(given, data, nbytes)
     _, _, n_tensors, n_fields = cursor.take(FILE_HEAD, "the file's head")
     _check_counts(cursor, n_tensors, n_fields)
     metadata = read_metadata(cursor, n_fields)
-    alignment = _alignment(path, metadata)
+    alignment = _alignment(given, metadata)
     entries = _read_tensor_table(cursor, n_tensors)
-    absent, start = absent_shards(path, metadata, n_tensors), pad(cursor.pos, alignment)
+    absent, start = absent_shards(given, metadata, n_tensors), pad(cursor.pos, alignment)
     tensors = (
-        _place_absent(path, entries, absent)
+        _place_absent(given, entries, absent)
         if absent
-        else _place(path, entries, start, cursor.end, alignment=alignment, shard=shard)
+        else _place(given, entries, start, cursor.end, alignment=alignment, shard=shard)
     )
-    return GgufFile(path, cursor.end, alignment, metadata, tensors, start, absent)
+    return GgufFile(given.path, cursor.end, alignment, metadata, tensors, start, absent)
 
 
 def _check_counts(cursor: Cursor, n_tensors: int, n_fields: int) -> None:
@@ -115,12 +115,10 @@ def _check_counts(cursor: Cursor, n_tensors: int, n_fields: int) -> None:
         (n_tensors, _MIN_TENSOR_NBYTES, "tensors"),
     ):
         if n * least > cursor.end - cursor.pos:
-            raise bad_file(
-                cursor.path, f"claims {n} {what}, more than a file of {cursor.end} bytes can hold; {DAMAGED}"
-            )
+            raise cursor.given.damaged(f"claims {n} {what}, more than a file of {cursor.end} bytes can hold")
 
 
-def _alignment(path: Path, metadata: tuple[MetadataField, ...]) -> int:
+def _alignment(given: Given, metadata: tuple[MetadataField, ...]) -> int:
     field = field_of(metadata, GENERAL_ALIGNMENT)
     if field is None:
         return DEFAULT_ALIGNMENT
@@ -131,9 +129,8 @@ def _alignment(path: Path, metadata: tuple[MetadataField, ...]) -> int:
         shown = str(value)
     else:
         shown = f"value type {field.value_type}"
-    raise bad_file(
-        path,
-        f"{GENERAL_ALIGNMENT} is {shown}; it must be a power of two from {MIN_ALIGNMENT} to {MAX_ALIGNMENT}; {DAMAGED}",
+    raise given.damaged(
+        f"{GENERAL_ALIGNMENT} is {shown}; it must be a power of two from {MIN_ALIGNMENT} to {MAX_ALIGNMENT}"
     )
 
 
@@ -142,7 +139,7 @@ def _read_tensor_table(cursor: Cursor, n_tensors: int) -> list[_Entry]:
     for index in range(n_tensors):
         entry = _read_entry(cursor, index)
         if entry.name in entries:
-            raise bad_file(cursor.path, f"has the tensor {show(entry.name)} twice; {DAMAGED}")
+            raise cursor.given.damaged(f"has the tensor {show(entry.name)} twice")
         entries[entry.name] = entry
     return list(entries.values())
 
@@ -151,32 +148,30 @@ def _read_entry(cursor: Cursor, index: int) -> _Entry:
     name = cursor.name(f"the name of tensor {index}")
     (n_dims,) = cursor.take(U32, "the tensor table")
     if n_dims > MAX_DIMS:
-        raise bad_file(cursor.path, f"tensor {show(name)} has {n_dims} dimensions, GGUF allows {MAX_DIMS}; {DAMAGED}")
+        raise cursor.given.damaged(f"tensor {show(name)} has {n_dims} dimensions, GGUF allows {MAX_DIMS}")
     shape = cursor.take(_DIMS[n_dims], "the tensor table")
     type_id, offset = cursor.take(_KIND_AND_OFFSET, "the tensor table")
     if not 0 < prod(shape) <= _MAX_WEIGHTS:
-        raise bad_file(
-            cursor.path, f"tensor {show(name)} has the impossible shape {' x '.join(map(str, shape))}; {DAMAGED}"
-        )
+        raise cursor.given.damaged(f"tensor {show(name)} has the impossible shape {' x '.join(map(str, shape))}")
     while len(shape) > 1 and shape[-1] == 1:
         shape = shape[:-1]
     # A scalar is written without dimensions by some converters; it is a row of one weight.
     return _Entry(name, shape or (1,), type_id, offset)
 
 
-def _place_absent(path: Path, entries: list[_Entry], shards: tuple[Shard, ...]) -> tuple[TensorInfo, ...]:
+def _place_absent(given: Given, entries: list[_Entry], shards: tuple[Shard, ...]) -> tuple[TensorInfo, ...]:
     """Where the data lie in the files that are not here; what a later shard aligns to is not known."""
     return tuple(
         tensor
         for no, (shard, (first, last)) in enumerate(zip(shards, bounds(shards), strict=True))
         for tensor in _place(
-            path, entries[first:last], shard.data_start, shard.nbytes, alignment=MIN_ALIGNMENT, shard=no
+            given, entries[first:last], shard.data_start, shard.nbytes, alignment=MIN_ALIGNMENT, shard=no
         )
     )
 
 
 def _place(
-    path: Path, entries: list[_Entry], start: int, nbytes: int, *, alignment: int, shard: int
+    given: Given, entries: list[_Entry], start: int, nbytes: int, *, alignment: int, shard: int
 ) -> tuple[TensorInfo, ...]:
     """Check where the data lie; a tensor of unknown type reaches up to the next one or the end of the file."""
     order = sorted(range(len(entries)), key=lambda i: entries[i].offset)
@@ -185,38 +180,30 @@ def _place(
         entry = entries[index]
         follower = entries[order[at + 1]] if at + 1 < len(order) else None
         limit = follower.offset if follower else max(nbytes - start, 0)
-        sizes[index] = size = _data_nbytes(path, entry, limit)
+        sizes[index] = size = _data_nbytes(given, entry, limit)
         if entry.offset % alignment:
-            raise bad_file(
-                path, f"tensor {show(entry.name)} starts at {entry.offset}, no multiple of {alignment}; {DAMAGED}"
-            )
+            raise given.damaged(f"tensor {show(entry.name)} starts at {entry.offset}, no multiple of {alignment}")
         if start + entry.offset + size > nbytes:
-            raise bad_file(
-                path,
-                f"is cut off: tensor {show(entry.name)} ends at byte {start + entry.offset + size} and the file has "
-                f"{nbytes}; download or convert it again",
-            )
+            ends = start + entry.offset + size
+            raise given.cut_off(f"is cut off: tensor {show(entry.name)} ends at byte {ends} and the file has {nbytes}")
         if entry.offset + size > limit:
             other = follower.name if follower else ""
-            raise bad_file(path, f"tensors {show(entry.name)} and {show(other)} overlap; {DAMAGED}")
+            raise given.damaged(f"tensors {show(entry.name)} and {show(other)} overlap")
     return tuple(
         TensorInfo(e.name, e.shape, e.type_id, shard, start + e.offset, size)
         for e, size in zip(entries, sizes, strict=True)
     )
 
 
-def _data_nbytes(path: Path, entry: _Entry, limit: int) -> int:
+def _data_nbytes(given: Given, entry: _Entry, limit: int) -> int:
     known = by_id(entry.type_id)
     if known is None:
         if limit <= entry.offset:
-            raise bad_file(
-                path, f"tensor {show(entry.name)} of unknown type {entry.type_id} has no data of its own; {DAMAGED}"
-            )
+            raise given.damaged(f"tensor {show(entry.name)} of unknown type {entry.type_id} has no data of its own")
         return limit - entry.offset
     if not known.fits(entry.shape[0]):
-        raise bad_file(
-            path,
+        raise given.damaged(
             f"tensor {show(entry.name)} has rows of {entry.shape[0]} weights, no whole number of {known.name} blocks "
-            f"of {known.block_size}; {DAMAGED}",
+            f"of {known.block_size}"
         )
     return known.nbytes(entry.shape)

@@ -10,11 +10,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from itertools import repeat
-from pathlib import Path
 
 from qxmix.container.gguf_format import ARRAY_HEAD, MAX_ARRAY_DEPTH, SCALARS, U32, U64, ValueType
 from qxmix.container.model import MetadataField, Scalar, field_of
-from qxmix.container.source import DAMAGED, FileBytes, bad_file, show
+from qxmix.container.source import FileBytes, Given, show
 
 WINDOW_NBYTES = 1 << 20
 """Bytes that are read at a time."""
@@ -32,11 +31,11 @@ class Cursor:
     The file is read a window at a time, so that a header costs no more than its own size.
     """
 
-    __slots__ = ("_base", "_window", "data", "end", "path", "pos")
+    __slots__ = ("_base", "_window", "data", "end", "given", "pos")
 
-    def __init__(self, path: Path, data: FileBytes | bytes, nbytes: int | None = None) -> None:
+    def __init__(self, given: Given, data: FileBytes | bytes, nbytes: int | None = None) -> None:
         """Start at the first byte of ``data``: the whole file, or the start of one of ``nbytes`` bytes."""
-        self.path, self.data, self.pos, self.end = path, data, 0, len(data) if nbytes is None else nbytes
+        self.given, self.data, self.pos, self.end = given, data, 0, len(data) if nbytes is None else nbytes
         self._base, self._window = 0, data if isinstance(data, bytes) else b""
 
     def window(self, start: int, nbytes: int) -> tuple[bytes, int]:
@@ -65,11 +64,8 @@ class Cursor:
 
         """
         if nbytes > self.end - self.pos:
-            raise bad_file(
-                self.path,
-                f"is cut off or damaged: {what} takes {nbytes} bytes and {self.end - self.pos} are left; "
-                "download or convert it again",
-            )
+            left = self.end - self.pos
+            raise self.given.cut_off(f"is cut off or damaged: {what} takes {nbytes} bytes and {left} are left")
         self.pos += nbytes
         if self.pos > len(self.data):
             raise MoreNeeded
@@ -88,9 +84,9 @@ class Cursor:
         try:
             text = raw.decode()
         except UnicodeDecodeError as error:
-            raise bad_file(self.path, f"{what} is not UTF-8: {show(repr(raw[:40]))}; {DAMAGED}") from error
+            raise self.given.damaged(f"{what} is not UTF-8: {show(repr(raw[:40]))}") from error
         if not text or not text.isprintable():
-            raise bad_file(self.path, f"{what} is empty or has control characters: {show(text)}; {DAMAGED}")
+            raise self.given.damaged(f"{what} is empty or has control characters: {show(text)}")
         return text
 
 
@@ -106,7 +102,7 @@ def read_metadata(cursor: Cursor, n_fields: int) -> tuple[MetadataField, ...]:
         start = cursor.pos
         key = cursor.name(f"the key of metadata field {index}")
         if key in fields:
-            raise bad_file(cursor.path, f"has the metadata key {show(key)} twice; {DAMAGED}")
+            raise cursor.given.damaged(f"has the metadata key {show(key)} twice")
         (value_type,) = cursor.take(U32, f"metadata field {show(key)}")
         value, array = _read_value(cursor, key, value_type)
         fields[key] = MetadataField(key, value_type, cursor.between(start, cursor.pos), value, array)
@@ -122,7 +118,7 @@ def _read_value(cursor: Cursor, key: str, value_type: int) -> tuple[Scalar | Non
         return None, _skip_array(cursor, what, 1)
     scalar = SCALARS.get(value_type)
     if scalar is None:
-        raise bad_file(cursor.path, f"{what} has value type {value_type}, which GGUF does not define; {DAMAGED}")
+        raise cursor.given.damaged(f"{what} has value type {value_type}, which GGUF does not define")
     return cursor.take(scalar, what)[0], None
 
 
@@ -130,7 +126,7 @@ def _skip_array(cursor: Cursor, what: str, depth: int) -> tuple[int, int]:
     """Step over an array; returns its element type and count."""
     element_type, count = cursor.take(ARRAY_HEAD, what)
     if depth > MAX_ARRAY_DEPTH:
-        raise bad_file(cursor.path, f"{what} nests arrays more than {MAX_ARRAY_DEPTH} deep; {DAMAGED}")
+        raise cursor.given.damaged(f"{what} nests arrays more than {MAX_ARRAY_DEPTH} deep")
     scalar = SCALARS.get(element_type)
     if scalar is not None:
         cursor.skip(count * scalar.size, what)
@@ -141,9 +137,7 @@ def _skip_array(cursor: Cursor, what: str, depth: int) -> tuple[int, int]:
         for _ in repeat(None, count):
             _skip_array(cursor, what, depth + 1)
     else:
-        raise bad_file(
-            cursor.path, f"{what} is an array of value type {element_type}, which GGUF does not define; {DAMAGED}"
-        )
+        raise cursor.given.damaged(f"{what} is an array of value type {element_type}, which GGUF does not define")
     return element_type, count
 
 
@@ -173,11 +167,8 @@ def _skip_strings(cursor: Cursor, count: int, what: str) -> None:
 
 def _check_room(cursor: Cursor, count: int, least: int, what: str) -> None:
     if count * least > cursor.end - cursor.pos:
-        raise bad_file(
-            cursor.path,
-            f"is cut off or damaged: {what} claims {count} elements and {cursor.end - cursor.pos} bytes are left; "
-            "download or convert it again",
-        )
+        left = cursor.end - cursor.pos
+        raise cursor.given.cut_off(f"is cut off or damaged: {what} claims {count} elements and {left} bytes are left")
 
 
 def read_strings(metadata: Sequence[MetadataField], key: str) -> tuple[str, ...]:

@@ -15,7 +15,6 @@ PARTIAL = ".partial"
 IMATRIX_FOR_MODEL = "is an importance matrix, not a model; give it as --imatrix and the GGUF model here"
 
 _CONVERT = "convert the model's folder with llama.cpp's convert_hf_to_gguf.py and give the .gguf file it writes"
-_AGAIN = "download or convert it again"
 _IMATRIX = "give the file that llama-imatrix wrote (.dat or .gguf)"
 _UNFINISHED = (
     "is what an apply has made so far", "wait for it, or if it was interrupted give the same command --resume",
@@ -43,19 +42,20 @@ _MAX_NAME_NBYTES = 512
 _PRINTABLE = frozenset(string.printable.encode())
 
 
-def problem_with_start(path: Path, data: bytes, nbytes: int) -> str | None:
+def problem_with_start(path: Path, data: bytes, nbytes: int, again: str) -> str | None:
     """What is wrong with the first bytes of a file given as a model; None where they are a GGUF file's.
 
     Args:
         path: The file, for what its name tells.
         data: Its first bytes; 1024 are enough.
         nbytes: Its size.
+        again: How to get it anew.
 
     """
     if data[:4] != MAGIC:
-        return _what_it_is(path, data, nbytes)
+        return _what_it_is(path, data, nbytes, again)
     if nbytes < FILE_HEAD.size:
-        return f"is cut off: {nbytes} bytes cannot hold a GGUF header; {_AGAIN}"
+        return f"is cut off: {nbytes} bytes cannot hold a GGUF header; {again}"
     (version,) = U32.unpack_from(data, 4)
     if version in READABLE_VERSIONS:
         return None
@@ -66,7 +66,7 @@ def problem_with_start(path: Path, data: bytes, nbytes: int) -> str | None:
             "is a big-endian GGUF file; turn it around first: `gguf-convert-endian FILE little` (a tool of the gguf "
             "Python package)"
         )
-    return f"is GGUF version {version}, and qxmix reads 2 and 3; look for a newer qxmix, or {_AGAIN}"
+    return f"is GGUF version {version}, and qxmix reads 2 and 3; look for a newer qxmix, or {again}"
 
 
 def looks_like_dat(data: bytes, nbytes: int) -> bool:
@@ -91,13 +91,13 @@ def problem_with_imatrix_start(path: Path, data: bytes, nbytes: int) -> str | No
     return f"{kind}; {remedy or _IMATRIX}" if kind else None
 
 
-def _what_it_is(path: Path, data: bytes, nbytes: int) -> str:
+def _what_it_is(path: Path, data: bytes, nbytes: int, again: str) -> str:
     kind, remedy = _kind(path, data, nbytes)
     if kind:
         return f"{kind}; {remedy or _CONVERT}"
     if looks_like_dat(data, nbytes):
         return IMATRIX_FOR_MODEL
-    return f"is no GGUF file (first bytes {data[:4].hex(' ')}); check the path, or {_AGAIN}"
+    return f"is no GGUF file (first bytes {data[:4].hex(' ')}); check the path, or {again}"
 
 
 def _kind(path: Path, data: bytes, nbytes: int) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from qxmix import provenance
 from qxmix.container.model import MetadataField, ModelHeader, TensorInfo
 from qxmix.container.parse import parse_start
+from qxmix.container.source import Given
 from qxmix.errors import ModelFileError, Problem
 from qxmix.execute import digests
 from qxmix.execute.task import Task
@@ -92,7 +93,7 @@ def tensor_tasks(header: ModelHeader, index: int, run: str) -> Iterator[Task]:
 def other_metadata(header: ModelHeader, plan: Plan) -> Iterator[Problem]:
     """What in an output's metadata is not as the plan has it; its own digests and how it is split aside."""
     first = plan.files[0]
-    planned = _comparable(parse_start(header.path, first.header, first.nbytes).metadata)
+    planned = _comparable(parse_start(Given(header.path), first.header, first.nbytes).metadata)
     there = _comparable(header.metadata)
     for key in {**planned, **there}:
         if planned.get(key) != there.get(key):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
 
+from qxmix.container.header import read_header
 from qxmix.container.imatrix_load import load_imatrix
+from qxmix.container.moments_load import load_moments
 from qxmix.errors import ModelFileError
 from tests.gguf_bytes import (
     I32,
@@ -25,6 +28,7 @@ from tests.gguf_bytes import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 NAN, INF = float("nan"), float("inf")
@@ -133,3 +137,31 @@ def test_paths(tmp_path: Path) -> None:
         load_imatrix(tmp_path / "m.dat")
     with pytest.raises(ModelFileError, match="is a folder; give the importance matrix's file"):
         load_imatrix(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("load", "again"),
+    [
+        (load_imatrix, "download or make it again"),
+        (load_moments, "make it again with 'qxmix imatrix make --moments'"),
+        (read_header, "download or convert it again"),
+    ],
+)  # fmt: skip
+def test_what_helps_is_that_of_the_role_whatever_a_name_says(
+    load: Callable[[Path], object], again: str, tmp_path: Path
+) -> None:
+    """Names come from the file: one with the words of a remedy is told as it is."""
+    name = "is empty (0 bytes); download or convert it again"
+    path = tmp_path / "x.gguf"
+    path.write_bytes(gguf([], [tensor(name, (32,)), tensor(name, (32,))], bytes(256)))
+    with pytest.raises(ModelFileError, match=re.escape(f"'{name}' twice; the file is damaged: {again}")):
+        load(path)
+    path.write_bytes(gguf([], [tensor(name, (32,))], bytes(4)))
+    with pytest.raises(ModelFileError, match=re.escape(f"the file has 132; {again}")):
+        load(path)
+    path.write_bytes(b"GGUF")
+    with pytest.raises(ModelFileError, match=re.escape(f"cannot hold a GGUF header; {again}")):
+        load(path)
+    path.write_bytes(b"")
+    with pytest.raises(ModelFileError, match=r"is empty \(0 bytes\); (the download or conversion|make it again with)"):
+        load(path)

@@ -11,6 +11,7 @@ from qxmix.container.remote.address import Address, remote_error
 from qxmix.container.remote.ask import Part, ask
 from qxmix.container.remote.kept import load_part, save_part
 from qxmix.container.shards import with_all_shards
+from qxmix.container.source import Given
 from qxmix.errors import ModelFileError
 
 FIRST_NBYTES = 1 << 20
@@ -54,7 +55,7 @@ def _read(address: Address, shard: int) -> tuple[GgufFile, str]:
     assert part is not None
     while True:
         try:
-            file = parse_start(Path(address.name), part.data, part.nbytes, shard)
+            file = parse_start(Given(Path(address.name)), part.data, part.nbytes, shard)
         except MoreNeeded:
             part = _longer(address, part)
         except ModelFileError as error:
