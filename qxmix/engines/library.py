@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qxmix import system
 from qxmix.errors import RunError
 
 if TYPE_CHECKING:
@@ -140,6 +141,9 @@ def open_library(engine: Engine) -> CDLL:
             function.restype, function.argtypes = result, arguments
             setattr(library, name, function)
     except (OSError, AttributeError) as error:
+        if system.WINDOWS and engine == "llama.cpp":
+            hidden = f"on Windows {package} shows none of its functions"
+            raise RunError(f"{engine} cannot be used: {hidden}") from error
         raise RunError(f"{engine} cannot be used: {error}; try another version of the package {package}") from error
     return library
 

@@ -127,6 +127,15 @@ def test_functions_of_libraries_beside(tmp_path: Path, monkeypatch: pytest.Monke
         library.open_library("ik_llama.cpp")
 
 
+def test_an_engine_that_shows_no_functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other version of xllamacpp for Windows does."""
+    monkeypatch.setattr(library, "library_path", lambda _: tmp_path / "xllamacpp.pyd")
+    monkeypatch.setattr(library, "CDLL", lambda _: SimpleNamespace())
+    monkeypatch.setattr(system, "WINDOWS", True)
+    with pytest.raises(RunError, match=r"^llama.cpp cannot be used: on Windows xllamacpp shows none"):
+        library.open_library("llama.cpp")
+
+
 def test_a_root_is_no_output(demo_model: Path) -> None:
     """Nor NUL on Windows, which is a root without a name, too."""
     plan = make_plan(load_recipe("pure/q8_0"), read_header(demo_model))
