@@ -1,4 +1,4 @@
-"""``qxmix inspect``: what is in a model or an importance matrix."""
+"""``qxmix inspect``: what is in a model, an importance matrix or a file of second moments."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import click
 from qxmix.cli.inputs import NAME, TEXT, open_model, refuse_recipe
 from qxmix.cli.interrupt import stoppable
 from qxmix.cli.overwriting import overwrite_option
-from qxmix.container.gguf_format import GENERAL_TYPE, MAGIC
+from qxmix.container.gguf_format import MAGIC
 from qxmix.container.imatrix_load import load_imatrix
-from qxmix.container.parse import parse_gguf
+from qxmix.container.moments_load import load_moments
+from qxmix.container.parse import stated_type
 from qxmix.container.recognize import HEAD_NBYTES, looks_like_dat
 from qxmix.container.remote.address import is_remote
 from qxmix.container.source import opened
@@ -24,9 +25,12 @@ from qxmix.container.whole_file import refuse_unwritable, whole_file
 from qxmix.processors import n_processors
 from qxmix.quants import ENGINES, Engine
 from qxmix.report.inspect import imatrix_facts, imatrix_text, model_facts, model_text
+from qxmix.report.moments import moments_facts, moments_text
 
 if TYPE_CHECKING:
     from qxmix.recipe.model import Target
+
+_IMATRIX, _MOMENTS = "an importance matrix", "a file of second moments"
 
 
 @click.command("inspect")
@@ -44,7 +48,7 @@ if TYPE_CHECKING:
 def command(
     model: str, output: Path | None, target: Target | None, *, every: bool, as_json: bool, lattice: bool
 ) -> None:
-    """Show the types, sizes and metadata of MODEL: a GGUF file, a first shard, or an importance matrix.
+    """Show the types, sizes and metadata of MODEL: a GGUF file, a first shard, an importance matrix or second moments.
 
     Only the header is read, so a model of any size takes a moment.  With --lattice the weights are read, too: models
     that were trained or published as integers and then stored as floats can be quantized with every integer kept.
@@ -61,9 +65,13 @@ def command(
         return
     if not is_remote(model):
         refuse_recipe(model)
-    if not is_remote(model) and _is_imatrix(Path(model)):
+    kind = "a model" if is_remote(model) else _kind(Path(model))
+    if kind == _IMATRIX:
         facts = imatrix_facts(load_imatrix(model))
         text = "" if as_json else imatrix_text(facts, every=every, terminal=terminal)
+    elif kind == _MOMENTS:
+        facts = moments_facts(load_moments(model))
+        text = "" if as_json else moments_text(facts, every=every, terminal=terminal)
     else:
         facts = model_facts(open_model(model))
         text = "" if as_json else model_text(facts, every=every, terminal=terminal)
@@ -79,8 +87,8 @@ def _lattices(model: str, output: Path | None, engines: tuple[Engine, ...], *, a
 
     if not is_remote(model):
         refuse_recipe(model)
-        if _is_imatrix(Path(model)):
-            raise click.UsageError(f"{model} is an importance matrix; --lattice is for models")
+        if (kind := _kind(Path(model))) in {_IMATRIX, _MOMENTS}:
+            raise click.UsageError(f"{model} is {kind}; --lattice is for models")
     header = open_model(model)
     require_weights(header)
     if output is not None:
@@ -104,9 +112,10 @@ def _lattices(model: str, output: Path | None, engines: tuple[Engine, ...], *, a
     click.echo(text if as_json else lattices_text(found, len(tensors), terminal=terminal), nl=not as_json)
 
 
-def _is_imatrix(path: Path) -> bool:
+def _kind(path: Path) -> str:
+    """What a file on this machine is."""
     with opened(path) as data:
-        head, nbytes = data[:HEAD_NBYTES], len(data)
-    if head.startswith(MAGIC):
-        return parse_gguf(path).get(GENERAL_TYPE) == "imatrix"
-    return looks_like_dat(head, nbytes)
+        head = data[:HEAD_NBYTES]
+        if head.startswith(MAGIC):
+            return {"imatrix": _IMATRIX, "moments": _MOMENTS}.get(stated_type(data), "a model")
+        return _IMATRIX if looks_like_dat(head, len(data)) else "a model"

@@ -36,7 +36,7 @@ COMMANDS = {
     "import": ("import_", "Turn a llama-quantize command or a GGUF into a recipe."),
     "export": ("export", "Turn a recipe into a llama-quantize command."),
     "header": ("header", "Write a model's header to a small file."),
-    "inspect": ("inspect", "Show what is in a model or an importance matrix."),
+    "inspect": ("inspect", "Show what is in a model, an importance matrix or moments."),
     "imatrix": ("imatrix", "Make, merge, compare and describe importance matrices."),
     "types": ("types", "List all tensor types and what qxmix does with each."),
     "warmup": ("warmup", "Compile kernels ahead of their first use."),

@@ -84,6 +84,8 @@ class Moments:
     """Tokens per chunk."""
     digests: Mapping[str, str]
     """``entry_digest`` of each entry, of the values that were checked."""
+    counts: Mapping[str, tuple[float, ...]]
+    """Tokens that each matrix of an entry saw."""
 
 
 def entry_digest(moments: SecondMoments) -> str:

@@ -50,17 +50,17 @@ def read_moments_file(path: Path) -> Moments:
             text = f"{_BLOCK_SIZE} is {file.get(_BLOCK_SIZE)} and qxmix reads blocks of {SPAN} columns; {_AGAIN}"
             raise bad_file(path, text)
         entries = {name: _entry(path, name, parts) for name, parts in _by_name(file).items()}
-        digests = {name: _checked_digest(path, name, _read(data, entry)) for name, entry in entries.items()}
+        digests, seen = {}, {}
+        for name, entry in entries.items():
+            found = _read(data, entry)
+            _check(path, name, found)
+            digests[name], seen[name] = entry_digest(found), tuple(map(float, found.counts))
         counts = {key: value if isinstance(value := file.get(key), int) else 0 for key in (_CHUNK_COUNT, _CHUNK_SIZE)}
         return Moments(
             path, file_digest(data), MappingProxyType(entries), read_strings(file.metadata, _DATASETS),
             counts[_CHUNK_COUNT], counts[_CHUNK_SIZE], MappingProxyType(digests),
+            MappingProxyType(seen),
         )  # fmt: skip
-
-
-def _checked_digest(path: Path, name: str, moments: SecondMoments) -> str:
-    _check(path, name, moments)
-    return entry_digest(moments)
 
 
 def read_entry(path: Path, name: str, entry: MomentsEntry) -> SecondMoments:

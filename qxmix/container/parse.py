@@ -14,6 +14,7 @@ from qxmix.container.gguf_format import (
     DEFAULT_ALIGNMENT,
     FILE_HEAD,
     GENERAL_ALIGNMENT,
+    GENERAL_TYPE,
     MAX_ALIGNMENT,
     MAX_DIMS,
     MIN_ALIGNMENT,
@@ -78,6 +79,18 @@ def parse_gguf(path: Path, shard: int = 0, role: Role = MODEL) -> GgufFile:
         return parse_opened(data, shard)
 
 
+def stated_type(data: FileBytes) -> str:
+    """The ``general.type`` of a GGUF file, whatever is behind its metadata; empty where it states none.
+
+    Raises:
+        ModelFileError: it is no GGUF, or its metadata are damaged.
+
+    """
+    cursor = _begun(data.given, data, len(data))
+    *_, n_fields = cursor.take(FILE_HEAD, "the file's head")
+    return str(value_of(read_metadata(cursor, n_fields), GENERAL_TYPE) or "")
+
+
 def parse_opened(data: FileBytes, shard: int = 0) -> GgufFile:
     """Parse the header of a GGUF file that is open already; see :func:`parse_gguf`."""
     return parse_start(data.given, data, len(data), shard)
@@ -91,10 +104,7 @@ def parse_start(given: Given, data: FileBytes | bytes, nbytes: int, shard: int =
         MoreNeeded: the header goes on behind ``data``.
 
     """
-    problem = problem_with_start(given.path, data[:HEAD_NBYTES], nbytes, given.role.again)
-    if problem:
-        raise given.bad(problem)
-    cursor = Cursor(given, data, nbytes)
+    cursor = _begun(given, data, nbytes)
     _, _, n_tensors, n_fields = cursor.take(FILE_HEAD, "the file's head")
     _check_counts(cursor, n_tensors, n_fields)
     metadata = read_metadata(cursor, n_fields)
@@ -107,6 +117,13 @@ def parse_start(given: Given, data: FileBytes | bytes, nbytes: int, shard: int =
         else _place(given, entries, start, cursor.end, alignment=alignment, shard=shard)
     )
     return GgufFile(given.path, cursor.end, alignment, metadata, tensors, start, absent)
+
+
+def _begun(given: Given, data: FileBytes | bytes, nbytes: int) -> Cursor:
+    """A cursor at the head of a file that begins as GGUF does."""
+    if problem := problem_with_start(given.path, data[:HEAD_NBYTES], nbytes, given.role.again):
+        raise given.bad(problem)
+    return Cursor(given, data, nbytes)
 
 
 def _check_counts(cursor: Cursor, n_tensors: int, n_fields: int) -> None:

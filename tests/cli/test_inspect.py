@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pty
@@ -10,9 +11,13 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import gguf
+import jsonschema
 import numpy as np
 
 from qxmix.container.imatrix_load import load_imatrix
+from qxmix.container.moments_load import save_moments
+from qxmix.resources import data_dir
+from tests.execute.test_feedback import moments_of
 from tests.gguf_bytes import F32, dat, dat_entry, dat_trailer, field, small_model, strings_field, tensor, text_field
 from tests.gguf_bytes import gguf as gguf_bytes
 
@@ -145,6 +150,36 @@ def test_a_gguf_imatrix(tmp_path: Path) -> None:
     writer.write_tensors_to_file()
     writer.close()
     assert "1 entries, 4 values, 3 chunks\nmeasured on 'a.txt', 'b.txt'" in inspect(path).stdout
+
+
+def test_second_moments(tmp_path: Path) -> None:
+    path = tmp_path / "mo.gguf"
+    shapes = {"blk.0.attn_q.weight": (320, 8), "blk.0.ffn_up_exps.weight": (64, 8, 3), "blk.1.attn_q.weight": (320, 8)}
+    entries = {name: moments_of(shape, i) for i, (name, shape) in enumerate(shapes.items())}
+    entries["blk.0.ffn_up_exps.weight"].counts[:] = [7, 0, 1500]
+    save_moments(path, entries, datasets=("a.txt",), n_chunks=3, chunk_size=512)
+    text = inspect(path).stdout
+    assert "mo.gguf: second moments of what enters tensors, for feedback (--moments)" in text
+    assert "3 entries, 7 blocks of 256 columns or fewer, 3 chunks of 512 tokens, 1,536 in all" in text
+    assert "measured on 'a.txt'\n" in text
+    assert "'blk.0.ffn_up_exps.weight': 1 of 3 matrices saw no token" in text
+    rows = [" ".join(line.split()) for line in text.splitlines()]
+    assert {"64 1 3 1 of 64", "320 2 1 1 of 256, 1 of 64"} <= set(rows)
+    assert "attn_q" not in text
+    rows = [" ".join(line.split()) for line in inspect(path, "--all").stdout.splitlines()]
+    assert "blk.0.ffn_up_exps.weight 64 3 3 0 to 1,500" in rows
+    facts = inspect_json(path)
+    schema = json.loads((data_dir("schemas") / "inspect.schema.json").read_text())
+    assert {"$ref": "#/$defs/moments"} in schema["oneOf"]
+    jsonschema.validate(facts, {"$ref": "#/$defs/moments", "$defs": schema["$defs"]})
+    assert facts["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert facts["entries"][1]["counts"] == [7, 0, 1500]
+    assert "is a file of second moments; --lattice is for models" in inspect(path, "--lattice", code=2).stderr
+    save_moments(path, entries)
+    text = inspect(path).stdout
+    assert "columns or fewer, 0 chunks\nmeasured on texts it does not name\n" in text
+    path.write_bytes(path.read_bytes()[:-2000])
+    assert "make it again with 'qxmix imatrix make --moments'" in " ".join(inspect(path, code=1).stderr.split())
 
 
 def test_what_an_interrupted_apply_left_is_told(tmp_path: Path) -> None:
