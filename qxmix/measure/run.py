@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from math import ceil
 
 from qxmix.container.identity import header_sha256
 from qxmix.container.imatrix import Imatrix
@@ -19,12 +20,12 @@ from qxmix.execute.sample import Rows
 from qxmix.execute.source import Source
 from qxmix.measure.candidates import choose_tensors, choose_types, types_of
 from qxmix.measure.errors import estimate, measure_errors, n_sampled
-from qxmix.measure.inputs import with_input_errors
+from qxmix.measure.inputs import N_CHUNKS, with_input_errors
 from qxmix.measure.joint import SHARES
 from qxmix.measure.journal import Journal, key_of
 from qxmix.measure.model import Job, OnProgress, Phase, Settings
 from qxmix.measure.score import Passage, Scorer, engine_version, open_scorer
-from qxmix.measure.sensitivity import Bench, measure_joint, measure_points, plan_passes, with_sensitivities
+from qxmix.measure.sensitivity import CHECK_EVERY, Bench, measure_joint, measure_points, plan_passes, with_sensitivities
 from qxmix.measurement.model import JointPoint, MeasuredModel, MeasuredTensor, Measurement, Metric, Run
 from qxmix.quants.kernel import Kernel
 
@@ -112,7 +113,8 @@ def _with_losses(
     n_joint = len(SHARES) * bench.job.settings.joint
     a_pass, most = _run_base(bench.scorer, on_progress), bench.job.settings.seconds
     swaps = a_pass * len(passes) if most is None else min(a_pass * len(passes), most)
-    on_estimate(f"{len(passes) + n_joint:,} passes" + (" at most" if most else ""), swaps + a_pass * n_joint)
+    beside = _passes_beside(bench.scorer, len(passes), n_joint)
+    on_estimate(f"{len(passes) + n_joint:,} passes" + (" at most" if most else ""), swaps + a_pass * (n_joint + beside))
     floor = bench.noise_floor()
     errors = replace(errors, tensors=with_input_errors(errors.tensors, bench))
     points = measure_points(bench, errors.tensors, passes, _counter("sensitivities", len(passes), on_progress))
@@ -122,6 +124,12 @@ def _with_losses(
         joint = measure_joint(bench, tensors, _counter("joint", n_joint, on_progress))
     assert errors.run is not None, "losses have conditions"
     return replace(errors, tensors=tensors, run=errors.run._replace(noise_floor=floor), points=points, joint=joint)
+
+
+def _passes_beside(scorer: Scorer, *n_losses: int) -> float:
+    """Passes that no loss comes of: the noise floor, chunks on which inputs are watched or the base is looked at."""
+    n_chunks = max(1, scorer.n_chunks)
+    return 1 + (min(N_CHUNKS, n_chunks) + sum(ceil(n / CHECK_EVERY) for n in n_losses)) / n_chunks
 
 
 def _compile(job: Job, on_progress: OnProgress) -> None:

@@ -21,7 +21,7 @@ from qxmix.measure.swap import BASE_TYPES, Swap
 from qxmix.measurement.model import JointPoint, MeasuredTensor, Point, Sensitivity
 from qxmix.quants import codec_of, get
 
-_CHECK_EVERY = 32
+CHECK_EVERY = 32
 """Passes after which the base's logits are compared: three in a hundred."""
 
 
@@ -65,7 +65,7 @@ class Bench:
             known = [fsum(swap.error for swap in swaps.values()), loss.value, loss.error]
             self._journal.put(key, known)
             self._unchecked.append(key)
-            if len(self._unchecked) >= _CHECK_EVERY:
+            if len(self._unchecked) >= CHECK_EVERY:
                 self.check()
         error, value, spread = known
         return float(error), float(value), float(spread)

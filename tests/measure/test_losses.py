@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gguf
 import jsonschema
@@ -17,6 +17,7 @@ from qxmix.engines.evaluate import Settings as EvalSettings
 from qxmix.engines.evaluate import evaluate
 from qxmix.errors import ModelFileError, RunError
 from qxmix.execute.source import Source
+from qxmix.measure import inputs
 from qxmix.measure.journal import open_journal
 from qxmix.measure.model import Settings
 from qxmix.measure.run import make_job, measure
@@ -29,6 +30,7 @@ from qxmix.quants.api import dequantize, quantize
 from qxmix.resources import data_dir
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from qxmix.measurement.model import Measurement
@@ -123,6 +125,30 @@ def test_resuming_gives_the_same(demo_model: Path, demo_text: bytes, tmp_path: P
     for keep in (0, len(lines) - 8, len(lines) - 2):
         (tmp_path / "k").write_bytes(b"".join(lines[:keep]))
         assert run(demo_model, tmp_path / "k", settings) == whole
+
+
+def test_all_passes_are_in_the_time_that_is_told(
+    demo_model: Path, demo_text: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the noise floor, of the base again and of inputs, too: of few losses they were a third."""
+    told: dict[str, float] = {}
+    ran: list[str] = []
+
+    def counted(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def counting(*args: object) -> object:
+            ran.append(name)
+            return call(*args)
+
+        return counting
+
+    for owner, name in ((KldScorer, "loss"), (KldScorer, "is_base"), (inputs, "_observed")):
+        monkeypatch.setattr(owner, name, counted(name, getattr(owner, name)))
+    monkeypatch.setattr("qxmix.measure.run._run_base", lambda scorer, _: float(10 + 0 * sum(scorer.keep())))
+    settings = Settings(types=TYPES, n_rows=64, passage=passage(demo_text, n_chunks=1), n_measurements=3)
+    with open_journal(tmp_path / "j") as journal:
+        measure(make_job(read_header(demo_model), None, settings), journal, on_estimate=told.__setitem__)
+    assert ran.count("loss") == 3 + 3 + 1
+    assert told["6 passes"] == pytest.approx(10 * len(ran))
 
 
 class DriftingScorer(KldScorer):
