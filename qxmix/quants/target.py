@@ -21,6 +21,7 @@ from numba.core.descriptors import TargetDescriptor
 from numba.core.registry import CPUDispatcher
 from numba.core.registry import cpu_target as numbas
 from numba.core.runtime import nrtdynmod, rtsys
+from qxmix.quants.pipeline import Pipeline
 from numba.core.target_extension import CPU, dispatcher_registry, jit_registry, target_override, target_registry
 
 NAME = "qxmix"
@@ -56,7 +57,18 @@ class _Library(codegen.JITCodeLibrary):  # type: ignore[misc]
 
     def object_code(self) -> bytes:
         """An object file of the function and of all that it calls."""
-        return bytes(self._codegen._tm.emit_object(self._whole()._final_module))  # noqa: SLF001
+        whole = self._whole()
+        done = {}
+        def visit(unit):
+            if unit in done: return
+            module = unit._get_module_for_linking()
+            done[unit] = None
+            whole._final_module.link_in(module, preserve=True)
+            for u in unit.units: visit(u)
+        for u in whole.units: visit(u)
+        whole._verify_declare_only_symbols()
+        whole._final_module.verify()
+        return bytes(self._codegen._tm.emit_object(whole._final_module))  # noqa: SLF001
 
     def _whole(self) -> _Library:
         """The function with all that it calls, optimized; this library stays what it is."""
@@ -65,7 +77,19 @@ class _Library(codegen.JITCodeLibrary):  # type: ignore[misc]
         whole._linking_libraries = self._linking_libraries
         whole._complete()
         whole._finalized = True
+        self.units = whole.units
         return whole
+
+    def _is_unit(self):
+        if self is TARGET.runtime or self._inl is not None:
+            return self._inl is False
+        self._inl = True
+        if self.apart:
+            for f in self._final_module.functions:
+                if not f.is_declaration and f.linkage.name != "linkonce_odr":
+                    self._inl = any(b"alwaysinline" in a for a in f.attributes)
+        return not self._inl
+    _inl = None
 
     def _get_module_for_linking(self) -> Any:
         if self.apart and self._shared_module is None:
@@ -74,10 +98,15 @@ class _Library(codegen.JITCodeLibrary):  # type: ignore[misc]
 
     def _complete(self) -> None:
         # Those that call before those that are called: LLVM leaves out what nobody has asked for when it is linked.
+        self.units = {}
         for library in reversed(self._called()):
             self._reload_init.update(library._reload_init)  # noqa: SLF001
+            if library._is_unit():
+                self.units[library] = None
+                continue
             self._final_module.link_in(library._get_module_for_linking(), preserve=True)  # noqa: SLF001
-        self._verify_declare_only_symbols()
+            if library.apart:
+                self.units.update(library.units)
         self._optimize_final_module()
         self._final_module.verify()
 
@@ -196,6 +225,9 @@ class Dispatcher(CPUDispatcher):  # type: ignore[misc]
     """Numba's object of a function of this target."""
 
     targetdescr = TARGET
+
+    def __init__(self, function: Any, **options: Any) -> None:
+        super().__init__(function, pipeline_class=Pipeline, **options)
 
     def compile(self, sig: Any) -> Any:
         """What Python calls for such arguments, or what kernels know it by."""

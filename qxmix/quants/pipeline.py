@@ -1,0 +1,111 @@
+"""The steps that make a kernel of a function: those of numba that something is left to do for.
+
+Numba's own pipeline looks for closures, ``with`` blocks, generators, literals that are to be unrolled, expressions of
+whole arrays, and what overloads splice in; kernels have none of these.  After each step it finds anew how long each
+variable lives, which is needed once, before instructions are built.  Both together were a quarter of the time that
+numba itself takes for a kernel of any size.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba.core import ir, ir_utils, ssa, typed_passes, untyped_passes
+from numba.core.compiler import CompilerBase
+from numba.core.compiler_machinery import FunctionPass, PassManager, register_pass
+
+
+class _Moved(ir.Block):  # type: ignore[misc]
+    """Instructions of a function that is spliced into another: made for it alone, so that numba need not copy them."""
+
+    def __deepcopy__(self, memo: object) -> _Moved:
+        return self
+
+
+@register_pass(mutates_CFG=False, analysis_only=False)
+class _HandOver(FunctionPass):  # type: ignore[misc]
+    """Let the instructions be moved."""
+
+    _name = "qxmix_hand_over"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def run_pass(self, state: Any) -> bool:
+        for block in state.func_ir.blocks.values():
+            block.__class__ = _Moved
+        return False
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _Splice(untyped_passes.InlineInlinables):  # type: ignore[misc]
+    """Put ``spliced`` functions in the place of their calls."""
+
+    _name = "qxmix_splice"
+
+    def _do_work(self, state: Any, work_list: Any, block: Any, i: int, expr: Any, worker: Any) -> bool:
+        worker._compiler_pipeline = _spliced  # noqa: SLF001
+        return bool(super()._do_work(state, work_list, block, i, expr, worker))
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _SingleAssignments(untyped_passes.ReconstructSSA):  # type: ignore[misc]
+    """Give each assignment to a variable a name of its own."""
+
+    _name = "qxmix_single_assignments"
+
+    def run_pass(self, state: Any) -> bool:
+        state.func_ir = ssa.reconstruct_ssa(state.func_ir)
+        state.func_ir._definitions = ir_utils.build_definitions(state.func_ir.blocks)  # noqa: SLF001
+        return True
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _OneName(typed_passes.PreLowerStripPhis):  # type: ignore[misc]
+    """Let what meets where branches meet have one name again."""
+
+    _name = "qxmix_one_name"
+
+    def run_pass(self, state: Any) -> bool:
+        state.func_ir = self._strip_phi_nodes(state.func_ir)
+        return True
+
+
+_READ = (
+    untyped_passes.TranslateByteCode,
+    untyped_passes.FixupArgs,
+    untyped_passes.RewriteSemanticConstants,
+    untyped_passes.DeadBranchPrune,
+    untyped_passes.GenericRewrites,
+    _Splice,
+    untyped_passes.DeadBranchPrune,
+)
+_BUILD = (
+    _SingleAssignments,
+    untyped_passes.DeadBranchPrune,
+    typed_passes.NopythonTypeInference,
+    _OneName,
+    typed_passes.IRLegalization,
+    typed_passes.NativeLowering,
+    typed_passes.NoPythonBackend,
+)
+
+
+def _passes(name: str, passes: tuple[type, ...]) -> Any:
+    manager = PassManager(name)
+    for each in passes:
+        manager.add_pass(each, each.__name__)
+    manager.finalize()
+    return manager
+
+
+def _spliced(_state: object) -> Any:
+    return _passes("qxmix_spliced", (*_READ, _HandOver))
+
+
+class Pipeline(CompilerBase):  # type: ignore[misc]
+    """What numba compiles a function of the target of kernels with."""
+
+    def define_pipelines(self) -> list[Any]:
+        """All steps."""
+        return [_passes("qxmix", _READ + _BUILD)]
