@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba.core import ir, ir_utils, ssa, typed_passes, untyped_passes
+from numba.core import ir, ir_utils, rewrites, ssa, typed_passes, untyped_passes
 from numba.core.compiler import CompilerBase
 from numba.core.compiler_machinery import FunctionPass, PassManager, register_pass
+
+from qxmix.quants.lowering import Lower
 
 
 class _Moved(ir.Block):  # type: ignore[misc]
@@ -71,12 +73,45 @@ class _OneName(typed_passes.PreLowerStripPhis):  # type: ignore[misc]
         return True
 
 
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _Rewrites(FunctionPass):  # type: ignore[misc]
+    """Rewrite what is known before types are: numba's own rewrites."""
+
+    _name = "qxmix_rewrites"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def run_pass(self, state: Any) -> bool:
+        blocks = state.func_ir.blocks
+        for kind in rewrites.rewrite_registry.rewrites["before-inference"]:
+            rewrite, left = kind(state), list(blocks.items())
+            while left:
+                label, block = left.pop()
+                if rewrite.match(state.func_ir, block, None, None):
+                    blocks[label] = rewrite.apply()
+                    left.append((label, blocks[label]))
+        return True
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _Lowering(typed_passes.NativeLowering):  # type: ignore[misc]
+    """Build LLVM's instructions."""
+
+    _name = "qxmix_lowering"
+
+    @property
+    def lowering_class(self) -> type[Lower]:
+        """What builds them."""
+        return Lower
+
+
 _READ = (
     untyped_passes.TranslateByteCode,
     untyped_passes.FixupArgs,
     untyped_passes.RewriteSemanticConstants,
     untyped_passes.DeadBranchPrune,
-    untyped_passes.GenericRewrites,
+    _Rewrites,
     _Splice,
     untyped_passes.DeadBranchPrune,
 )
@@ -86,7 +121,7 @@ _BUILD = (
     typed_passes.NopythonTypeInference,
     _OneName,
     typed_passes.IRLegalization,
-    typed_passes.NativeLowering,
+    _Lowering,
     typed_passes.NoPythonBackend,
 )
 

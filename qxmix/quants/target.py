@@ -21,6 +21,7 @@ from numba.core.descriptors import TargetDescriptor
 from numba.core.registry import CPUDispatcher
 from numba.core.registry import cpu_target as numbas
 from numba.core.runtime import nrtdynmod, rtsys
+from qxmix.quants.lowering import Runtime
 from qxmix.quants.pipeline import Pipeline
 from numba.core.target_extension import CPU, dispatcher_registry, jit_registry, target_override, target_registry
 
@@ -185,6 +186,11 @@ class _Context(cpu.CPUContext):  # type: ignore[misc]
 
         for module in (mathimpl, npyimpl):
             self.install_registry(module.registry)
+
+    @utils.threadsafe_cached_property  # type: ignore[untyped-decorator]
+    def nrt(self) -> Any:
+        """How kernels keep memory."""
+        return Runtime(self, self.enable_nrt)
 
     def post_lowering(self, mod: Any, library: Any) -> None:
         if self.is32bit:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qxmix.quants.common.array_fields import DATA, N_ITEMS
 from qxmix.quants.common.width import WIDTH
 from qxmix.quants.jit import Late, intrinsic
 
@@ -26,7 +27,7 @@ __all__ = ["WIDTH"]
 def _check(context: Any, builder: Any, array_type: Any, array: Any, index: Any, n: int) -> None:
     """Where bounds are checked, leave the kernel with an ``IndexError`` unless ``index .. index + n`` are elements."""
     if context.enable_boundscheck:
-        size = context.make_array(array_type)(context, builder, array).nitems
+        size = builder.extract_value(array, N_ITEMS)
         for at in (index, builder.add(index, index.type(n - 1))):
             cgutils.do_boundscheck(context, builder, at, size)
 
@@ -34,7 +35,7 @@ def _check(context: Any, builder: Any, array_type: Any, array: Any, index: Any, 
 def _check_lanes(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> None:
     """Check an index that is a vector of floats, before a NaN among them becomes some integer."""
     if context.enable_boundscheck:
-        n = context.make_array(array_type)(context, builder, array).nitems
+        n = builder.extract_value(array, N_ITEMS)
         end = vec.repeat(builder, builder.sitofp(n, ir.FloatType()), vec.FLOATS)
         start = vec.repeat(builder, ir.Constant(ir.FloatType(), 0.0), vec.FLOATS)
         within = builder.and_(builder.fcmp_ordered(">=", index, start), builder.fcmp_ordered("<", index, end))
@@ -46,7 +47,7 @@ def _check_lanes(context: Any, builder: Any, array_type: Any, array: Any, index:
 
 def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any, vector: vec.Vector) -> Any:
     _check(context, builder, array_type, array, index, WIDTH)
-    data = context.make_array(array_type)(context, builder, array).data
+    data = builder.extract_value(array, DATA)
     return builder.bitcast(builder.gep(data, [index]), vector.llvm.as_pointer())
 
 
@@ -104,7 +105,7 @@ def gather(typing_context, table, index):
     """Elements of a C-contiguous float32 array, one a lane, at whole non-negative numbers that are floats."""
 
     def build(context, builder, sig, args):
-        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        data = builder.extract_value(args[0], DATA)
         _check_lanes(context, builder, sig.args[0], args[0], args[1])
         at = builder.fptosi(args[1], ir.VectorType(ir.IntType(32), WIDTH))
         pointers = builder.gep(data, [at], source_etype=ir.FloatType())
@@ -124,7 +125,7 @@ def store_bytes(typing_context, array, index, vector):
 
     def build(context, builder, sig, args):
         _check(context, builder, sig.args[0], args[0], args[1], WIDTH)
-        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        data = builder.extract_value(args[0], DATA)
         at = builder.bitcast(builder.gep(data, [args[1]]), ir.VectorType(ir.IntType(8), WIDTH).as_pointer())
         whole = builder.fptosi(args[2], ir.VectorType(ir.IntType(32), WIDTH))
         builder.store(builder.trunc(whole, ir.VectorType(ir.IntType(8), WIDTH)), at, align=1)
@@ -245,7 +246,7 @@ def load_word(typing_context, array, index):
 
     def build(context, builder, sig, args):
         _check(context, builder, sig.args[0], args[0], args[1], 4)
-        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        data = builder.extract_value(args[0], DATA)
         return builder.load(builder.bitcast(builder.gep(data, [args[1]]), ir.IntType(32).as_pointer()), align=1)
 
     return types.uint32(array, types.intp), build
@@ -257,7 +258,7 @@ def store_word(typing_context, array, index, word):
 
     def build(context, builder, sig, args):
         _check(context, builder, sig.args[0], args[0], args[1], 4)
-        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        data = builder.extract_value(args[0], DATA)
         at = builder.bitcast(builder.gep(data, [args[1]]), ir.IntType(32).as_pointer())
         builder.store(args[2], at, align=1)
         return context.get_dummy_value()
