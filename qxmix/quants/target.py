@@ -13,8 +13,10 @@ quarter of the processor time that the first use of Q4_K took:
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
+from llvmlite.binding import Linkage
 from numba.core import codegen, cpu, intrinsics, types, typing, utils
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.descriptors import TargetDescriptor
@@ -37,9 +39,15 @@ class _Library(codegen.JITCodeLibrary):  # type: ignore[misc]
 
     called = False
     """Whether Python calls it."""
-    _shared_module: Any
+
     apart = False
-    """Whether it is optimized before it goes into what calls it, and there once more."""
+    """Whether it is optimized by itself: before it goes into what calls it and is optimized there once more, or, where
+    it is called as a function, once."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._units: dict[_Library, None] = {}
+        self._made: _Library | None = None
 
     def for_python(self) -> None:
         """Take it for one that Python calls, and have in place what such code calls, new or from the cache."""
@@ -53,62 +61,65 @@ class _Library(codegen.JITCodeLibrary):  # type: ignore[misc]
     def finalize(self) -> None:
         if self.called:
             self._complete()
+            self._take_in_units()
             self._finalize_final_module()
         self._finalized = True
 
     def object_code(self) -> bytes:
         """An object file of the function and of all that it calls."""
         whole = self._whole()
-        done = {}
-        def visit(unit):
-            if unit in done: return
-            module = unit._get_module_for_linking()
-            done[unit] = None
-            whole._final_module.link_in(module, preserve=True)
-            for u in unit.units: visit(u)
-        for u in whole.units: visit(u)
-        whole._verify_declare_only_symbols()
-        whole._final_module.verify()
+        whole._take_in_units()
         return bytes(self._codegen._tm.emit_object(whole._final_module))  # noqa: SLF001
 
     def _whole(self) -> _Library:
-        """The function with all that it calls, optimized; this library stays what it is."""
+        """The function with all that goes into it, optimized; this library stays what it is."""
         whole: _Library = self._codegen.create_library(self.name)
         whole._final_module.link_in(self._final_module, preserve=True)
         whole._linking_libraries = self._linking_libraries
         whole._complete()
         whole._finalized = True
-        self.units = whole.units
         return whole
 
-    def _is_unit(self):
-        if self is TARGET.runtime or self._inl is not None:
-            return self._inl is False
-        self._inl = True
-        if self.apart:
-            for f in self._final_module.functions:
-                if not f.is_declaration and f.linkage.name != "linkonce_odr":
-                    self._inl = any(b"alwaysinline" in a for a in f.attributes)
-        return not self._inl
-    _inl = None
+    @property
+    def _optimized(self) -> _Library:
+        """The whole of what kernels call, made once."""
+        if self._made is None:
+            self._made = self._whole()
+        return self._made
 
     def _get_module_for_linking(self) -> Any:
-        if self.apart and self._shared_module is None:
-            self._shared_module = self._whole()._get_module_for_linking()  # noqa: SLF001
-        return super()._get_module_for_linking()
+        if not self.apart:
+            return super()._get_module_for_linking()
+        return super(_Library, self._optimized)._get_module_for_linking()
+
+    @functools.cached_property
+    def _is_unit(self) -> bool:
+        """Whether it is called, and not put in the place of the call."""
+        own = [f for f in self._final_module.functions if not f.is_declaration and f.linkage == Linkage.external]
+        return self.apart and not any(b"alwaysinline" in attribute for f in own for attribute in f.attributes)
 
     def _complete(self) -> None:
         # Those that call before those that are called: LLVM leaves out what nobody has asked for when it is linked.
-        self.units = {}
         for library in reversed(self._called()):
             self._reload_init.update(library._reload_init)  # noqa: SLF001
-            if library._is_unit():
-                self.units[library] = None
+            if library._is_unit:
+                self._units[library] = None
                 continue
             self._final_module.link_in(library._get_module_for_linking(), preserve=True)  # noqa: SLF001
             if library.apart:
-                self.units.update(library.units)
+                self._units.update(library._optimized._units)
         self._optimize_final_module()
+
+    def _take_in_units(self) -> None:
+        """Add the units, and theirs, each as it was optimized by itself."""
+        left, seen = list(self._units), set(self._units)
+        while left:
+            unit = left.pop()
+            self._final_module.link_in(unit._get_module_for_linking(), preserve=True)
+            new = [each for each in unit._optimized._units if each not in seen]
+            left += new
+            seen.update(new)
+        self._verify_declare_only_symbols()
         self._final_module.verify()
 
     def _called(self) -> list[_Library]:

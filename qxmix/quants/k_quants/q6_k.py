@@ -90,14 +90,18 @@ def _finishing(lattices: Callable[..., None]) -> Callable[..., None]:
 @inlined
 def _put(data, at, flat, start):
     d = load_half(data, at + 208)
-    for j in range(N_BLOCKS):
-        step = d * np.float32(np.int8(data[at + 192 + j]))
-        g, r, t = j // 8, j % 8 // 2, BLOCK * (j % 2)
-        to, ql, qh = start + BLOCK * j, at + 64 * g + 32 * (r % 2) + t, at + 128 + 32 * g + t
+    for j in range(4):
+        # Four blocks share their bytes: those of weights 32 on, 64 on and 96 on.
+        g, t = j // 2, BLOCK * (j % 2)
+        to, ql, qh, scale = start + 128 * g + t, at + 64 * g + t, at + 128 + 32 * g + t, at + 192 + 8 * g + j % 2
+        step, step_32 = d * np.float32(np.int8(data[scale])), d * np.float32(np.int8(data[scale + 2]))
+        step_64, step_96 = d * np.float32(np.int8(data[scale + 4])), d * np.float32(np.int8(data[scale + 6]))
         for i in range(BLOCK):
-            low = (np.int32(data[ql + i]) >> (4 * (r // 2))) & 15
-            high = (np.int32(data[qh + i]) >> (2 * r)) & 3
-            flat[to + i] = step * np.float32((low | high << 4) - NMAX)
+            a, b, high = np.int32(data[ql + i]), np.int32(data[ql + 32 + i]), np.int32(data[qh + i])
+            flat[to + i] = step * np.float32((a & 15 | (high & 3) << 4) - NMAX)
+            flat[to + 32 + i] = step_32 * np.float32((b & 15 | (high >> 2 & 3) << 4) - NMAX)
+            flat[to + 64 + i] = step_64 * np.float32((a >> 4 | (high >> 4 & 3) << 4) - NMAX)
+            flat[to + 96 + i] = step_96 * np.float32((b >> 4 | (high >> 6) << 4) - NMAX)
 
 
 def _encoder(find: FindLevels, lattices: Callable[..., None]) -> Encoder:
