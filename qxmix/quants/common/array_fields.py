@@ -11,5 +11,3 @@ N_ITEMS = 2
 DATA = 4
 """Pointer to the first element."""
 SHAPE = 5
-STRIDES = 6
-"""In bytes."""
