@@ -262,6 +262,6 @@ def test_functions_that_several_kernels_call() -> None:
 
 def test_fields_of_an_array_stand_where_numba_says() -> None:
     for dtype, ndim in product((types.float32, types.uint8), (1, 2, 3)):
-        names = default_manager[types.Array(dtype, ndim, "C")]._fields  # type: ignore[attr-defined]
+        names = default_manager[types.Array(dtype, ndim, "C")]._fields
         for field, name in {"OWNER": "meminfo", "N_ITEMS": "nitems", "DATA": "data", "SHAPE": "shape"}.items():
             assert names[getattr(array_fields, field)] == name

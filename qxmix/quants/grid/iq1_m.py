@@ -20,7 +20,7 @@ import numpy as np
 
 from qxmix.quants.codec import Codec, at_factor
 from qxmix.quants.common.lanes import LANES
-from qxmix.quants.common.numerics import half_bits, load_half, nint
+from qxmix.quants.common.numerics import half_bits, half_value, nint
 from qxmix.quants.common.superblock import SUPER
 from qxmix.quants.grid.iq1_m_split import BLOCK, HALF, best_split, refit
 from qxmix.quants.grid.packing import grid_decoder, points_decoder
@@ -175,7 +175,7 @@ def _take(data, at):
     bits = np.int32(0)
     for v in range(4):
         bits |= np.int32(data[at + 49 + 2 * v] >> 4) << (4 * v)
-    return load_half(np.array([bits & 255, bits >> 8], dtype=np.uint8), 0)
+    return half_value(bits)
 
 
 @inlined
