@@ -55,6 +55,26 @@ def flat_as(typing_context, array, dtype):
 
 
 @intrinsic
+def in_rows(typing_context, array, length):
+    """The elements of a C-contiguous array in rows of ``length``, (n, length): the array's own, all that fill rows."""
+    if array.layout != "C":
+        raise errors.TypingError("only a C-contiguous array has flat contents")
+    found = array.copy(ndim=2)
+
+    def build(context, builder, sig, args):
+        old = arrayobj.make_array(array)(context, builder, args[0])
+        new = arrayobj.make_array(found)(context, builder)
+        n_cols = context.cast(builder, args[1], sig.args[1], types.intp)
+        shape, strides = [builder.udiv(old.nitems, n_cols), n_cols], [builder.mul(n_cols, old.itemsize), old.itemsize]
+        arrayobj.populate_array(
+            new, data=old.data, shape=shape, strides=strides, itemsize=old.itemsize, meminfo=old.meminfo
+        )
+        return imputils.impl_ret_borrowed(context, builder, sig.return_type, new._getvalue())  # noqa: SLF001
+
+    return found(array, length), build
+
+
+@intrinsic
 def bits_of(typing_context, value):
     """The bits of a float32."""
     kind = types.uint32(types.float32)

@@ -13,7 +13,7 @@ import numpy as np
 from qxmix.quants.codec import Codec, at_factor
 from qxmix.quants.common.lanes import row_mean_squares, usable_importance
 from qxmix.quants.common.numerics import finite_or_0, nint, store_half
-from qxmix.quants.common.reinterpret import flattened
+from qxmix.quants.common.reinterpret import flattened, in_rows
 from qxmix.quants.common.simd import WIDTH
 from qxmix.quants.grid.feedback import grid_feedback
 from qxmix.quants.grid.grids import grid_points, load_grid
@@ -224,7 +224,7 @@ def grid_encoder(
         flat, out = flattened(rows), flattened(packed)
         n_super, n_cols = rows.size // SUPER_BLOCK, rows.shape[1]
         sigma2 = np.empty(n_super, np.float32)
-        row_mean_squares(rows.reshape((n_super, SUPER_BLOCK)), sigma2)
+        row_mean_squares(in_rows(rows, SUPER_BLOCK), sigma2)
         columns = usable_importance(columns, block)
         # vectors of the last groups reach beyond the super-block
         snapping, weights = np.zeros((2, SUPER_BLOCK + WIDTH), np.float32), np.empty((2, SUPER_BLOCK), np.float32)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from qxmix.quants.codec import Columns, Packed, Rows
 from qxmix.quants.common.lanes import row_mean_squares
+from qxmix.quants.common.reinterpret import flattened, in_rows
 from qxmix.quants.common.simd import fused
 from qxmix.quants.common.superblock import SUPER
 from qxmix.quants.jit import kernel
@@ -94,9 +95,9 @@ def _weigh(rows, columns, w):
     the super-block.  Where a super-block is nearly zero, or no importance decides a block, all weigh the same: no sum
     of weights is ever zero.
     """
-    x, flat = rows.ravel(), w.ravel()
+    x, flat = flattened(rows), flattened(w)
     mean = np.empty(rows.size // SUPER, np.float32)
-    row_mean_squares(rows.reshape((-1, SUPER)), mean)
+    row_mean_squares(in_rows(rows, SUPER), mean)
     n_cols = rows.shape[1]
     for s in range(len(mean)):
         sigma2 = _2 * mean[s]

@@ -89,7 +89,10 @@ def _nearest_clusters(values, means, near, extra):
     n_clusters, n_extra = extra.shape
     distance = np.empty((n_clusters, LANES), np.float32)
     best, which = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
-    far = np.full((n_clusters, n_extra + 1), _FAR, np.float32)
+    far = np.empty((n_clusters, n_extra + 1), np.float32)
+    for c in range(n_clusters):
+        for j in range(n_extra + 1):
+            far[c, j] = _FAR
     for at in range(0, n_values, LANES):
         for c in range(n_clusters):
             for i in range(LANES):
