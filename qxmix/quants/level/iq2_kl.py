@@ -188,17 +188,23 @@ def _last(s1, s2, d, factor):
 
 
 @inlined
+def _scale(data, at, j):
+    low = (np.int32(data[at + 2 + j % 4]) >> (4 * (j // 4))) & 15
+    high = (np.int32(data[at + j // 4]) >> (2 * (j % 4))) & 3
+    return np.float32((low | high << 4) - NMAX)
+
+
+@inlined
 def _put(data, at, d, row, start):
-    for j in range(N_BLOCKS):
-        low = (np.int32(data[at + 2 + j % 4]) >> (4 * (j // 4))) & 15
-        high = (np.int32(data[at + j // 4]) >> (2 * (j % 4))) & 3
-        step = d * np.float32((low | high << 4) - NMAX)
+    for i in range(N_BLOCKS // 2):
+        # Blocks 2 i and 2 i + 1 share their bytes.
+        even, odd = d * _scale(data, at, 2 * i), d * _scale(data, at, 2 * i + 1)
+        qs, qh, to = at + 6 + 16 * i, at + 70, start + 2 * BLOCK * i
         for t in range(BLOCK // 2):
-            point = (np.int32(data[at + 6 + 16 * (j // 2) + t]) >> (4 * (j % 2))) & 15
-            point |= ((np.int32(data[at + 70 + t]) >> j) & 1) << 4
-            to = start + BLOCK * j + 2 * t
-            row[to] = step * POINTS[point, 0]
-            row[to + 1] = step * POINTS[point, 1]
+            low, high = np.int32(data[qs + t]), np.int32(data[qh + t]) >> (2 * i)
+            first, second = low & 15 | (high & 1) << 4, low >> 4 | (high >> 1 & 1) << 4
+            row[to + 2 * t], row[to + 2 * t + 1] = even * POINTS[first, 0], even * POINTS[first, 1]
+            row[to + BLOCK + 2 * t], row[to + BLOCK + 2 * t + 1] = odd * POINTS[second, 0], odd * POINTS[second, 1]
 
 
 _ENCODE = row_encoder(
