@@ -169,6 +169,6 @@ def _where(error: OSError) -> str:
 def main() -> None:
     """Quantize GGUF models by a recipe: plan it to the byte, then apply it.
 
-    A file that exists is replaced only with --overwrite; what --lock, --html, --plot and --card name is made by each
-    run anew, and may also replace one that qxmix wrote.
+    A file that exists is replaced only with --overwrite; what --lock, --html, --plot, --card and --wheel ask for is
+    made by each run anew, and may also replace one that qxmix wrote.
     """

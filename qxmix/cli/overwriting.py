@@ -1,7 +1,7 @@
 """What a command writes must not take the place of what it reads, nor of anything that it was not asked for.
 
 One rule holds everywhere: a file that exists is replaced only with ``--overwrite``; what ``--lock``, ``--html``,
-``--plot`` and ``--card`` name, which tell of a run and are made by each anew, may also replace one that qxmix wrote.
+``--plot``, ``--card`` and ``--wheel`` ask for, which is made by each run anew, may also replace one that qxmix wrote.
 
 Every path that an option or argument names is looked at as it is parsed, before any work.
 """
