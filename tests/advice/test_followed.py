@@ -62,7 +62,7 @@ COMMANDS = (
          "apply {mix} {model} --dry-run --locked {mix}", "apply {mix} {model} --dry-run --locked {lock}"),
     Case("is a folder; give a recipe in it", "plan {tmp} {model}", "plan {mix} {model}"),
     Case("exists already; give --overwrite to replace it, or {} another name",
-         "import {script} --model {model} -o {same}", "import {script} --model {model} -o {same} --overwrite"),
+         "import {script} --model {model} -o {old}", "import {script} --model {model} -o {old} --overwrite"),
     Case("exists already; give --overwrite to replace it, or {} another name",
          "import {script} --model {model} -o {mix}", "import {script} --model {model} -o {tmp}/imported.yaml"),
     Case("ik_llama.cpp reads no file of types; leave out -o",
@@ -229,6 +229,7 @@ def files(
     made = {
         "mix": f"{_HEAD}name: one\ndefault: q8_0\n", "mix2": f"{_HEAD}name: two\ndefault: q8_0\n",
         "weighted_mix": f"{_HEAD}default: q4_0\n", "m": "{}", "same": f"{_HEAD}name: one\ndefault: q5_0\n",
+        "old": f"{_HEAD}name: old\ndefault: q5_0\n",
         "unanchored": f"{_Q}rules: [{{match: 'output', type: q6_0}}]\n", "either": "attn_v=q8_0\n",
         "anchored": f"{_Q}rules: [{{match: '^output\\.weight$', type: q6_0}}]\n",
         "script": "llama-quantize --custom-q 'attn_v=q8_0' in.gguf out.gguf Q4_K_M\n", "rules": "attn_v=q8_0\n",

@@ -170,7 +170,7 @@ def test_the_type_is_one_that_the_target_loads(tmp_path: Path) -> None:
 
     def types(*options: str) -> list[str | None]:
         found = tmp_path / "l.json"
-        assert run("inspect", tmp_path / "m.gguf", "--lattice", "-o", found, *options)[0] == 0
+        assert run("inspect", tmp_path / "m.gguf", "--lattice", "--overwrite", "-o", found, *options)[0] == 0
         return [t["type"] for t in json.loads(found.read_text())["tensors"]]
 
     assert types() == types("--target", "ik_llama.cpp") == ["Q6_0"]
@@ -294,7 +294,7 @@ def test_measure_tells_of_a_lattice_that_none_of_its_types_keeps(tmp_path: Path)
         UP: on[::-1].copy(),
         OUT: np.random.default_rng(3).standard_normal((128, 512), np.float32),
     }
-    arguments = [str(tmp_path / "m.gguf"), "-o", str(tmp_path / "m.json"), "--rows", "8"]
+    arguments = [str(tmp_path / "m.gguf"), "-o", str(tmp_path / "m.json"), "--rows", "8", "--overwrite"]
     for more, told in ((OUT, False), ("blk.1.attn_k.weight", True)):
         write_model(tmp_path / "m.gguf", {**tensors, more: tensors[OUT] if more == OUT else on})
         done = CliRunner().invoke(main, ["measure", *arguments, "--types", "Q8_0"])
