@@ -113,8 +113,7 @@ def command(
     """
     sized = bool(size or bpw or as_curve or vram or ram or any(s.selector is None for s in shares))
     alone = output is not None and not shares and not max_types
-    for path in _random_paths(output, against):
-        refuse_kept(str(path), None, click.get_current_context())
+    _refuse_kept(_random_paths(output, against))
     _refuse_usage(sized=sized, beside=alone or not against, refine_whole=(tries is None) == (text is None))
     header, matrix = open_model(model), load_imatrix(imatrix) if imatrix else None
     outside = read_outside(measure) if measure is not None and is_outside(measure) else None
@@ -143,6 +142,12 @@ def command(
     _report(solved, output)
     if html is not None:
         _write_page(solved, html)
+
+
+def _refuse_kept(paths: Sequence[Path]) -> None:
+    """Refuse to replace what is beside the recipe, as the option's own name is refused."""
+    for path in paths:
+        refuse_kept(str(path), None, click.get_current_context())
 
 
 def _refuse_usage(*, sized: bool, beside: bool, refine_whole: bool) -> None:

@@ -139,6 +139,9 @@ def test_the_command_and_the_plan_of_its_recipe(demo_model: Path, tmp_path: Path
     small = make_plan(load_recipe(tmp_path / "small.yaml"), read_header(demo_model))
     assert small.file_nbytes <= 1_300_000, "of the size and the machine the smaller one binds"
     assert "leave out either" in run(f"solve {demo_model} {machine} --budget rest=1MiB")[1]
-    assert "recipes at random" in run(f"solve {demo_model} {machine} --size 1.3MB --against random:2 -o {recipe}")[1]
+    assert (
+        "recipes at random"
+        in run(f"solve {demo_model} {machine} --size 1.3MB --against random:2 -o {recipe} --overwrite")[1]
+    )
     assert "leave out --vram and --ram, or --curve" in run(f"solve {demo_model} {machine} --curve")[1]
     assert "give its --vram, --ram or both" in run(f"solve {demo_model} --size 1MiB --ctx 512")[1]
