@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from qxmix.quants import speeds
 from tests.bench import machine, report
 from tests.bench.machine import write_run
 
@@ -24,6 +25,13 @@ def test_every_file_of_figures_is_shown() -> None:
     assert {path.stem for path in report.RESULTS.glob("*.json")} <= {
         file for _, files in report.TABLES.values() for file in files
     }
+
+
+def test_the_estimated_cost_of_feedback_is_that_of_the_committed_figures() -> None:
+    fed = report.load_run("feedback-speed")
+    assert fed is not None
+    factors = {r["type"]: r["speed"]["feedback"] / r["speed"]["imatrix"] for r in fed.results}
+    assert pytest.approx(factors, abs=0.006) == speeds._WITH_FEEDBACK
 
 
 def test_a_table_says_how_many_times_the_engines_speed() -> None:

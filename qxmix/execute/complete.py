@@ -27,11 +27,6 @@ class Complete(NamedTuple):
     """Root digest of its own."""
 
 
-def is_complete(plan: Plan, target: Output) -> bool:
-    """Whether there is one; see :func:`find_complete`."""
-    return find_complete(plan, target) is not None
-
-
 def find_complete(plan: Plan, target: Output) -> Complete | None:
     """The output, if an apply of this plan has finished it.
 
@@ -39,7 +34,7 @@ def find_complete(plan: Plan, target: Output) -> Complete | None:
     model; and no journal is left, which goes last.  The data, read once more before they got their names, are not read.
     """
     try:
-        if not is_finished(target) or not all(map(Path.is_file, target.finals)) or _is_older(plan, target):
+        if not _is_finished(target) or not all(map(Path.is_file, target.finals)) or _is_older(plan, target):
             return None
         header = read_header(target.finals[0])
         found = {key: header.get(key) for key in _LATE}
@@ -56,19 +51,19 @@ def find_complete(plan: Plan, target: Output) -> Complete | None:
         return None
 
 
-def is_finished(target: Output) -> bool:
+def _is_finished(target: Output) -> bool:
     """Whether an output of some apply, or another file, has one of the names and no apply is at it."""
     return not target.journal.exists() and any(map(Path.exists, target.finals))
 
 
 def refuse_other(plan: Plan, target: Output) -> None:
-    """Refuse to go on with an output that is finished and not the one that the plan makes.
+    """Refuse to go on with an output that is finished and, as ``find_complete`` found, not the one of the plan.
 
     Raises:
-        RunError: it is.
+        RunError: there is one.
 
     """
-    if is_finished(target) and not is_complete(plan, target):
+    if _is_finished(target):
         text = f"is finished, and not what this plan makes: it is of {_what_differs(plan, target)}"
         path = next(filter(Path.exists, target.finals))
         raise RunError.at(path, f"{text}; give --overwrite to replace it, or another -o")

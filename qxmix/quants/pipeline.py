@@ -2,8 +2,8 @@
 
 Numba's own pipeline looks for closures, ``with`` blocks, generators, literals that are to be unrolled, expressions of
 whole arrays, and what overloads splice in; kernels have none of these.  After each step it finds anew how long each
-variable lives, which is needed once, before instructions are built.  Both together were a quarter of the time that
-numba itself takes for a kernel of any size.
+variable lives, which is needed once, before instructions are built.  Both together
+were about 0.7 of the 6.7 s that the first use of IQ3_K took.
 """
 
 from __future__ import annotations

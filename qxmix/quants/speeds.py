@@ -12,8 +12,9 @@ _MILLIONS_PER_SECOND = {
     "IQ2_KL": 10, "IQ2_KT": 1.7, "IQ4_KT": 0.5, "IQ2_KS": 3.2, "IQ3_KS": 26, "IQ4_KS": 23, "IQ5_KS": 26,
     "IQ4_KSS": 6.9, "IQ1_KT": 2, "IQ3_KT": 0.7,
 }  # fmt: skip
-"""Weights that one thread encodes with an importance, by ``python -m tests.bench.kernels`` on a processor with AVX2:
-the first column of README's table.  Another processor has others, but nearly the same proportions."""
+"""Weights that one thread encodes with an importance, by ``python -m tests.bench.kernels`` on a processor with AVX2.
+Another processor has others, and later kernels are up to twice as fast (Q5_0); whole applies with feedback
+took what these tell within a fifth."""
 _WITH_FEEDBACK = {
     "Q4_0": 0.52, "Q4_1": 0.73, "Q5_0": 0.45, "Q5_1": 0.72, "Q8_0": 0.06, "IQ4_NL": 0.53, "Q6_0": 0.44, "Q2_K": 0.72,
     "Q3_K": 0.52, "Q4_K": 0.76, "Q5_K": 0.71, "Q6_K": 0.6, "IQ2_XXS": 0.71, "IQ2_XS": 0.63, "IQ2_S": 0.51,

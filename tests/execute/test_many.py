@@ -22,7 +22,7 @@ from qxmix.errors import ModelFileError, PlanError, Problem, RunError
 from qxmix.execute import Options, apply, apply_all, kernels, open_files, work
 from qxmix.execute import output as files
 from qxmix.execute.aids import Aids
-from qxmix.execute.complete import is_complete
+from qxmix.execute.complete import find_complete
 from tests.execute.plans import SHAPES, f16_model, mixes_of, plan_for, uniform_imatrix, weights, write_model
 
 if TYPE_CHECKING:
@@ -153,31 +153,31 @@ def test_killed_while_names_are_given(
             apply_all(outputs, Options(n_workers=1))
     here = contents(folder)
     assert {name: data for name, data in here.items() if name in expected}.items() <= expected.items()
-    left = [(plan, path) for plan, path in outputs if not is_complete(plan, files.name_output(plan, path))]
+    left = [(plan, path) for plan, path in outputs if not find_complete(plan, files.name_output(plan, path))]
     assert len(left) == (len(plans) if call == "replace" else len(plans) - nth + 1)
     results = apply_all(left, Options(resume=True))
     assert all(result.n_resumed for result in results)
     assert contents(folder) == expected
-    assert all(is_complete(plan, files.name_output(plan, path)) for plan, path in outputs)
+    assert all(find_complete(plan, files.name_output(plan, path)) for plan, path in outputs)
 
 
 def test_complete_is_only_what_is_as_planned(plans: list[Plan], model: Path, tmp_path: Path) -> None:
     """Another plan, a shorter file, a journal or a newer model: each makes an output that is there incomplete."""
     plan, other = plans[0], plans[3]
     target = files.name_output(plan, tmp_path / "x.gguf")
-    assert not is_complete(plan, target)
+    assert not find_complete(plan, target)
     apply(plan, tmp_path / "x.gguf")
-    assert is_complete(plan, target)
-    assert not is_complete(other, target)
+    assert find_complete(plan, target)
+    assert not find_complete(other, target)
     times = model.stat()
     os.utime(model, (time.time() + 5, time.time() + 5))
-    assert not is_complete(plan, target)
+    assert not find_complete(plan, target)
     os.utime(model, ns=(times.st_atime_ns, times.st_mtime_ns))
     target.journal.touch()
-    assert not is_complete(plan, target)
+    assert not find_complete(plan, target)
     target.journal.unlink()
     os.truncate(tmp_path / "x.gguf", plan.file_nbytes - 1)
-    assert not is_complete(plan, target)
+    assert not find_complete(plan, target)
 
 
 def killed_after(seconds: float, outputs: list[tuple[Plan, Path]]) -> None:
@@ -212,7 +212,7 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
         killed_after(rng.uniform(0, 1.2 * seconds), outputs)
         present = contents(folder) if folder.exists() else {}
         assert {name: data for name, data in present.items() if name in expected}.items() <= expected.items()
-        left = [o for o in outputs if not is_complete(o[0], files.name_output(*o))]
+        left = [o for o in outputs if not find_complete(o[0], files.name_output(*o))]
         results = apply_all(left, Options(resume=True)) if left else ()
         n_resumed.append(sum(result.n_resumed for result in results))
         assert contents(folder) == expected

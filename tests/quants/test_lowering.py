@@ -88,6 +88,25 @@ def test_loops_within_loops() -> None:
     np.testing.assert_array_equal(out, expected)
 
 
+@kernel
+def _chosen(n: int, other: bool, out: Any) -> None:
+    """A range that is one of two, one that is kept under a name, and one that is run through twice."""
+    either = range(n) if other else range(2, n, 2)
+    kept = range(1, n)
+    for i in either:
+        out[0] += i
+    for _ in range(2):
+        for i in kept:
+            out[1] += i
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_ranges_by_name(other: bool) -> None:
+    out = np.zeros(2, np.int64)
+    _chosen(9, other, out)
+    assert out.tolist() == [sum(range(9)) if other else sum(range(2, 9, 2)), 2 * sum(range(1, 9))]
+
+
 @spliced
 def _first_above(x: Any, least: Any) -> Any:
     found = -1

@@ -47,9 +47,8 @@ def _define(function: Any, result: Callable[..., Any], build: Build, *arguments:
 def _array(shape: Any, dtype: Any) -> Any:
     """The type of a new array."""
     n_dims, kind = npydecl.parse_shape(shape), npydecl.parse_dtype(dtype)
-    return (
-        None if n_dims is None or not isinstance(kind, types.Number | types.Boolean) else types.Array(kind, n_dims, "C")
-    )
+    known = n_dims is not None and isinstance(kind, types.Number | types.Boolean)
+    return types.Array(kind, n_dims, "C") if known else None
 
 
 def _allocated(context: Any, builder: Any, sig: Any, args: Any) -> Any:
