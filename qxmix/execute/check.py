@@ -19,7 +19,7 @@ from qxmix.execute.tasks import reading_target
 from qxmix.plan import Plan
 
 if TYPE_CHECKING:
-    from qxmix.execute.workers import Pool
+    from qxmix.execute.pool import Pool
 
 TOGETHER_NBYTES = 2 << 20
 """What one worker reads before it is asked for again: a leaf of a small model takes less time than handing it over."""

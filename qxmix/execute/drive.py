@@ -12,7 +12,7 @@ from qxmix.execute.task import Bundle, Task, TaskResult
 from qxmix.execute.work import run_bundle
 
 if TYPE_CHECKING:
-    from qxmix.execute.workers import Pool
+    from qxmix.execute.pool import Pool
 
 LOOK_SECONDS = 5.0
 """After so long without a result it is asked whether there still is who makes one."""

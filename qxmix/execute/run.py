@@ -26,12 +26,13 @@ from qxmix.execute.ledger import Ledger, Roots
 from qxmix.execute.open_files import allow_open_files
 from qxmix.execute.options import Options
 from qxmix.execute.output import Output
+from qxmix.execute.pool import Pool
 from qxmix.execute.preflight import Wanted, preflight
 from qxmix.execute.result import OnProgress, Result, TensorResult, carried_over
 from qxmix.execute.task import Bundle, Task, TaskResult
 from qxmix.execute.tasks import make_bundles, reading_target, refuse_too_little_memory
 from qxmix.execute.unchanged import Reused, copy_unchanged
-from qxmix.execute.workers import Pool, open_pool
+from qxmix.execute.workers import open_pool
 from qxmix.plan import Plan
 
 

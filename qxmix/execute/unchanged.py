@@ -16,8 +16,8 @@ from qxmix.plan import Plan
 
 if TYPE_CHECKING:
     from qxmix.execute.job import Job, Pass
+    from qxmix.execute.pool import Pool
     from qxmix.execute.reuse import Older, Stored
-    from qxmix.execute.workers import Pool
 
 Parts = tuple[bytes, ...]
 """Digests of a tensor's leaves."""

@@ -27,10 +27,11 @@ from qxmix.execute.carried import (
 )
 from qxmix.execute.drive import drive
 from qxmix.execute.find_factors import find_factors
+from qxmix.execute.pool import Pool
 from qxmix.execute.result import OnProgress, Progress
 from qxmix.execute.task import Task, TaskResult
 from qxmix.execute.tasks import make_tasks
-from qxmix.execute.workers import Pool, open_pool
+from qxmix.execute.workers import open_pool
 from qxmix.measurement.lattice import Kept
 from qxmix.plan import Plan, make_plan
 from qxmix.planning import effort

@@ -148,7 +148,7 @@ def test_a_full_disk_is_told_and_another_has_room(tmp_path: Path, monkeypatch: p
 
 def test_a_cluster_gets_a_worker_again(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     distributed = pytest.importorskip("distributed")
-    monkeypatch.setattr("qxmix.execute.workers.NO_WORKERS_SECONDS", 0.1)
+    monkeypatch.setattr("qxmix.execute.dask_pool.NO_WORKERS_SECONDS", 0.1)
     monkeypatch.setattr("qxmix.execute.drive.LOOK_SECONDS", 0.1)
     with distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as found:
         spec = f"dask:{found.scheduler_address}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import logging
 import os
 import signal
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from qxmix.errors import ModelFileError, RunError
-from qxmix.execute import Options, Progress, apply, apply_all, death, drive, processes, workers
+from qxmix.execute import Options, Progress, apply, apply_all, dask_pool, death, drive, processes, workers
 from tests.execute.plans import SHAPES, f16_model, plan_for, uniform_imatrix, weights, write_model
 from tests.execute.test_feedback import TYPES, plan_of_every_type
 
@@ -223,7 +224,7 @@ def test_dask_without_workers_is_told_and_goes_on_with_new_ones(
     plan: Plan, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     distributed = pytest.importorskip("distributed")
-    monkeypatch.setattr(workers, "NO_WORKERS_SECONDS", 0.3)
+    monkeypatch.setattr(dask_pool, "NO_WORKERS_SECONDS", 0.3)
     monkeypatch.setattr(drive, "LOOK_SECONDS", 0.2)
     with distributed.LocalCluster(
         n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
@@ -240,6 +241,29 @@ def test_dask_without_workers_is_told_and_goes_on_with_new_ones(
         cluster.wait_for_workers(1)
         assert apply(plan, out, executor=spec, resume=True).n_resumed > 0
     assert sha256_of(out) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_a_result_whose_worker_goes_once_it_is_here_counts(
+    plan: Plan, expected: str, tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dask's own executor took it for an error, as the scheduler says by then that the task is lost."""
+    client = importlib.import_module("distributed").Client
+    gather = client._gather
+    lost: list[Any] = []
+
+    async def gather_and_lose(self: Any, futures: list[Any], **options: Any) -> Any:
+        results = await gather(self, futures, **options)
+        lost.extend(futures)
+        for future in futures:
+            self._handle_lost_data(future.key)
+        return results
+
+    monkeypatch.setattr(client, "_gather", gather_and_lose)
+    apply(plan, tmp_path / "out.gguf", executor=f"dask:{cluster.scheduler_address}")
+    assert lost
+    assert sha256_of(tmp_path / "out.gguf") == expected
 
 
 class Told:
@@ -271,8 +295,8 @@ def test_a_scheduler_with_which_nothing_goes_on_is_told(
 ) -> None:
     """A worker that is busy meanwhile makes good for all before."""
     seconds = iter([0.0, 59.0, 70.0, 100.0, 161.0])
-    monkeypatch.setattr("qxmix.execute.workers.time.monotonic", lambda: next(seconds))
-    watch = workers._Watch("tcp://a:1", Told(look, look, {"v": ["task"], "w": []}, look, look))
+    monkeypatch.setattr("qxmix.execute.dask_pool.time.monotonic", lambda: next(seconds))
+    watch = dask_pool._Watch("tcp://a:1", Told(look, look, {"v": ["task"], "w": []}, look, look))
     for _ in range(4):
         watch.look()
     with pytest.raises(RunError, match=f"at tcp://a:1 {told}"):
@@ -282,7 +306,7 @@ def test_a_scheduler_with_which_nothing_goes_on_is_told(
 def test_dask_says_nothing_of_what_is_dropped_and_speaks_again() -> None:
     loggers = [logging.getLogger(name) for name in ("tornado.application", "distributed.client")]
     before = [logger.level for logger in loggers]
-    with workers._hushed() as hush:
+    with dask_pool._hushed() as hush:
         assert [logger.isEnabledFor(logging.ERROR) for logger in loggers] == [False, True]
         hush()
         assert not any(logger.isEnabledFor(logging.ERROR) for logger in loggers)
@@ -291,7 +315,7 @@ def test_dask_says_nothing_of_what_is_dropped_and_speaks_again() -> None:
 
 def test_a_scheduler_that_is_not_there(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
-    monkeypatch.setattr(workers, "DASK_TIMEOUT", "1s")
+    monkeypatch.setattr(dask_pool, "DASK_TIMEOUT", "1s")
     with pytest.raises(RunError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         apply(plan, tmp_path / "out.gguf", executor="dask:tcp://127.0.0.1:9")
     assert not list(tmp_path.iterdir())
