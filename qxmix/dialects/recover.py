@@ -19,12 +19,14 @@ from qxmix.quants import Engine, find
 from qxmix.recipe import load_recipe
 from qxmix.recipe.categories import block_of
 from qxmix.recipe.layers import LayerSelector, holds, layers_text, parse_terms
+from qxmix.recipe.model import KEEP
 
 _SUBSTITUTES = {
     "IQ4_NL": "a type below 4.5 bits", "Q4_0": "Q2_K or Q3_K", "Q5_0": "Q4_K", "Q5_1": "Q5_K", "Q6_0": "Q5_K",
     "Q8_0": "Q6_K", "F16": "a block type",
 }  # fmt: skip
 _BLOCK = 256
+_AS_THEY_ARE = (KEEP, "F32", "F16", "BF16")
 _FEW = 3
 """As many layers are shorter as numbers."""
 
@@ -46,8 +48,8 @@ def recover(
     free = [t for t in tensors if not never_quantized(t, (engine,), header.architecture)]
     nbytes: Counter[str] = Counter()
     for tensor in free:
-        nbytes[tensor.type] += tensor.nbytes
-    default = nbytes.most_common(1)[0][0] if nbytes else "keep"
+        nbytes[_word(tensor)] += tensor.nbytes
+    default = nbytes.most_common(1)[0][0] if nbytes else KEEP
     lines = [
         f"# Recovered from the types of {recipe_name(header.path.name)}.",
         "# The recipe that it was made by may have said the same in other words.",
@@ -56,7 +58,7 @@ def recover(
         f"target: {engine}",
         f"default: {default.lower()}",
     ]
-    forced = [t for t in tensors if t not in free and t.type not in ("F64", "F32", "F16", "BF16") and not unreadable(t)]
+    forced = [t for t in tensors if t not in free and _word(t) not in _AS_THEY_ARE and not unreadable(t)]
     rules = [*_rules(free, default, header), *_rules(forced, "", header)]
     lines += ["rules:", *rules] if rules else []
     text = "\n".join(lines) + "\n"
@@ -70,6 +72,11 @@ def recover(
     different = [p for p in pairs if p[1] != p[2]]
     different += [(name, kind, "missing") for name, kind in types.items()]
     return text, Proof(plan, tuple(different))
+
+
+def _word(tensor: TensorInfo) -> str:
+    """What a recipe says so that a tensor has the type it has: its name, or to keep it where no recipe can name it."""
+    return tensor.type if tensor.quant_type is not None and tensor.quant_type.writable else KEEP
 
 
 def _engine(header: ModelHeader) -> Engine:
@@ -106,7 +113,7 @@ def _rules(tensors: list[TensorInfo], default: str, header: ModelHeader) -> Iter
 def _fates(part: str, members: list[TensorInfo], default: str, n_layer: int) -> Iterator[tuple[str, str]]:
     layers: dict[str, list[int]] = defaultdict(list)
     for tensor in members:
-        layers[tensor.type].append(block_of(tensor.name) or 0)
+        layers[_word(tensor)].append(block_of(tensor.name) or 0)
     if part.startswith("^"):
         yield from (("", kind) for kind in layers if kind != default)
         return

@@ -23,7 +23,7 @@ from qxmix.quants import ENGINES
 from qxmix.recipe import load_recipe, shipped_names
 from qxmix.recipe.load import load_recipe_text
 from tests.dialects.sources import GLM_RULES, GLM_SCRIPT, nux_script
-from tests.planning.models import header, write
+from tests.planning.models import Model, header, write
 from tests.planning.test_published import deepseek_v3, glm_4_6
 from tests.planning.zoo import MODELS, MORE
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from qxmix.dialects.prove import Proof
     from qxmix.plan import Plan
     from qxmix.quants import Engine
-    from tests.planning.models import Model
 
 GIB = 1 << 30
 PATH = Path("source.sh")
@@ -348,6 +347,14 @@ def test_a_difference_is_shown_and_exit_3(tmp_path: Path) -> None:
     done = qxmix("import", script, "--model", model, "--target", "llama.cpp", code=3)
     assert "Different: " in done.stderr
     assert "attn_q.weight: source Q6_0, recipe Q5_1" in done.stderr
+
+
+@pytest.mark.parametrize("n_doubles", [1, 4])
+def test_what_no_recipe_can_write_is_kept(n_doubles: int, tmp_path: Path) -> None:
+    names = [f"blk.{i}.ffn_down.weight" for i in range(n_doubles)]
+    shapes = dict.fromkeys(("token_embd.weight", *names), (64, 64))
+    model = write(Model("llama", {"block_count": 4}, shapes, types=dict.fromkeys(names, "F64")), tmp_path / "m.gguf")
+    assert "Proved: all" in qxmix("import", model).stderr
 
 
 def test_the_types_of_a_gguf_become_rules(tmp_path: Path, demo_model: Path) -> None:

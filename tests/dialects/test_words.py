@@ -36,6 +36,12 @@ def error_of(text: str, suffix: str = ".sh", base: str | None = None, **given: s
         ("\u2013-pure" + FILES, "a dash that is no hyphen (U+2013); write --pure"),
         ("\u2212-pure" + FILES, "(U+2212)"),
         ("-tensor-type attn_v=q8_0" + FILES, "'-tensor-type' has one dash"),
+        ("m.gguf o.gguf Q4_K_M -j 8", "'-j' is no option of llama-quantize; leave out '-j 8'"),
+        ("-t 8 m.gguf o.gguf Q4_K_M", "'-t' is no option of llama-quantize; leave out '-t 8'"),
+        ("-v m.gguf o.gguf Q4_K_M", "'-v' is no option of llama-quantize; leave out '-v'"),
+        ("--tensor-type attn_v = q8_0" + FILES, "white space cuts a rule into words; write attn_v=q8_0"),
+        ("--tensor-type attn_v= q8_0" + FILES, "white space cuts a rule into words; write attn_v=q8_0"),
+        ("--custom-q attn_v =q8_0" + FILES, "white space cuts a rule into words; write attn_v=q8_0"),
         (
             "--tensor-type \u201cattn_v=q8_0\u201d" + FILES,
             "a quotation mark that a shell does not know (\u201c, U+201C)",
@@ -272,3 +278,37 @@ def test_all_that_is_to_be_given_is_named_at_once() -> None:
     assert message.endswith(f"or give them with {given} --set q=VALUE")
     values = {"EMB": "q8_0", "R": "attn_v=q8_0", "q": "IQ4_KS"}
     assert parse_source(command, Path("x.sh"), None, None, values).base == "IQ4_KS"
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        ("bash -c '", "'"),
+        ('ssh box "cd /models && ', '"'),
+        ("docker run --rm -v /m:/m image bash -c '", "'"),
+        ("sudo su -c '", "' someone"),
+        ('tmux new-session -d "', '"'),
+        ("Start-Process powershell -ArgumentList '", "'"),
+    ],
+)
+@pytest.mark.parametrize("options", ["--tensor-type attn_v=q8_0", ""])
+def test_a_command_in_the_quotes_of_another_is_told(start: str, end: str, options: str) -> None:
+    command = f"./llama-quantize {options}{FILES}"
+    head = "sudo" if start.startswith("sudo") else start.split(maxsplit=1)[0]
+    message = error_of(f"cd build\n{start}{command}{end}\n")
+    assert f"x.sh:2: the command stands in quotes, for '{head}' to run it: '" in message
+    assert message.endswith("import what is between them, alone")
+    assert parse_source(command, Path("x.sh"), None, None).base == "Q4_K_M"
+
+
+def test_what_only_speaks_of_a_command_is_no_command_in_quotes() -> None:
+    text = "echo 'now llama-quantize m.gguf o.gguf Q8_0 runs'\nbash -c 'which llama-quantize'\n"
+    assert rules(f"{text}{COMMAND}--tensor-type attn_v=q8_0{FILES}") == RULES[:1]
+
+
+@pytest.mark.parametrize("mark", ["'", '"'])
+def test_a_here_string_of_powershell_is_told(mark: str) -> None:
+    call = f"& .\\llama-quantize.exe --custom-q $custom{FILES}"
+    message = error_of(f'$custom = @{mark}\nattn_v=q8_0\n{mark}@ -replace "`n", ","\n{call}', ".ps1")
+    assert message.startswith(f"x.ps1:1: what stands between @{mark} and {mark}@ is not read; write it on one line")
+    assert rules(f"$custom = 'attn_v=q8_0'\n{call}", ".ps1") == RULES[:1]

@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from qxmix.dialects.proof.demand import check_told
-from qxmix.dialects.proof.faults import lookalike, short
+from qxmix.dialects.proof.faults import lookalike, short, torn
 from qxmix.dialects.proof.mixes import number_prefix, read_mix, read_type
 from qxmix.errors import RecipeError
 from qxmix.quants import Engine
@@ -89,6 +90,8 @@ def split(call: Call, name: str, engine: Engine, base: str | None) -> Arguments:
             if not left:
                 raise _fail(name, option, f"{option.text} lacks its value")
             value = left.pop(0)
+            if found := torn(option.text, value.text, left):
+                raise _fail(name, option, found)
         elif found := _equals(option.text):
             raise _fail(name, option, found)
         options.append((option, value))
@@ -116,8 +119,8 @@ def _equals(text: str) -> str:
 
 def _positional(words: Sequence[Argument], name: str, engine: Engine, base: str | None) -> Argument | None:
     """``in.gguf [out.gguf] TYPE [nthreads]``; None where --base was given and there is no TYPE."""
-    for word in words:
-        _check_file(word, name)
+    for word, behind in zip_longest(words, words[1:]):
+        _check_file(word, behind, name)
     mixes = [i for i, w in enumerate(words) if i in (1, 2) and read_mix(w.text, engine)]
     if not mixes:
         _without_type(words, name, engine, base)
@@ -142,12 +145,15 @@ def _positional(words: Sequence[Argument], name: str, engine: Engine, base: str 
     return words[place]
 
 
-def _check_file(word: Argument, name: str) -> None:
+def _check_file(word: Argument, behind: Argument | None, name: str) -> None:
     """What cannot stand behind the options: other options, and rules."""
     text = word.text
     if word.unknown:
         return
     if text.startswith("-") or ("=" in text and read_type(text.rpartition("=")[2], "ik_llama.cpp", loosely=True)):
+        if re.fullmatch(r"-[A-Za-z]", text):
+            both = f"{text} {behind.text}" if behind and behind.text.isdecimal() else text
+            raise _fail(name, word, f"'{text}' is no option of llama-quantize; leave out '{both}'")
         raise _fail(name, word, _stray(text))
 
 

@@ -6,6 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from qxmix.dialects.proof.expand import Argument
 
 _DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d"
@@ -38,6 +40,16 @@ def lookalike(text: str) -> str:
         shown = short(_INVISIBLE.sub("?", text))
         return f"'{shown}' has a character in it that cannot be seen (U+{ord(hit[0]):04X}, shown as ?); type it anew"
     return ""
+
+
+def torn(option: str, value: str, behind: Sequence[Argument]) -> str:
+    """What is wrong with a rule that is cut into words around its equals sign; empty for others."""
+    joined = value
+    for word in behind[:2] if option in ("--custom-q", "--tensor-type") else ():
+        if not joined.endswith("=") and not word.text.startswith("="):
+            break
+        joined += word.text
+    return f"white space cuts a rule into words; write {short(joined)}" if joined != value else ""
 
 
 def unknown(argument: Argument) -> str:

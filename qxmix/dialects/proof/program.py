@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from qxmix.dialects.proof.expand import Argument
+from qxmix.dialects.proof.faults import short
 from qxmix.errors import RecipeError
 
 PROGRAM = re.compile(r"(?:^|[/\\])(?:llama-quantize|quantize)(?:\.exe)?$", re.IGNORECASE)
@@ -20,7 +21,16 @@ _CONTAINER_VALUES = frozenset({
     "--entrypoint", "--device", "--runtime", "--env-file", "--security-opt", "--cap-add", "--platform", "-h",
     "--hostname", "--group-add", "--label", "-l", "--pull",
 })  # fmt: skip
+_SHELLS = frozenset({
+    "bash", "sh", "zsh", "dash", "ksh", "fish", "su", "ssh", "eval", "tmux", "screen", "script", "parallel", "xargs",
+    "wsl", "cmd", "powershell", "pwsh", "start-process", "kubectl", *_CONTAINERS,
+})  # fmt: skip
+"""What runs a command that it is given as one word."""
 _OPTIONS = ("--custom-q", "--tensor-type", "--output-tensor-type", "--token-embedding-type", "--imatrix")
+_INSIDE = re.compile(
+    rf"(?:^|[\s/\\;&|(])(?:llama-quantize|quantize)(?:\.exe)?\s.*(?:\.gguf|{'|'.join(_OPTIONS)})",
+    re.IGNORECASE | re.DOTALL,
+)
 _RULE = re.compile(r"[^=\s]+=(?:i?q\d\w*|b?f16|f32|mxfp4|tq\d_0)\Z", re.IGNORECASE)
 
 
@@ -28,9 +38,11 @@ def arguments_of(words: list[Argument], name: str) -> list[Argument] | None:
     """The arguments of ``llama-quantize`` if the command runs it, else None.
 
     Raises:
-        RecipeError: the program is named behind words that are no known way of starting it, with its options.
+        RecipeError: the program is named behind words that are no known way of starting it, with its options, or stands
+            in the quotes of another.
 
     """
+    _check_quotes(words, name)
     head = words[0].text.rpartition("/")[2] if words else ""
     if head in _CONTAINERS:
         return _in_container(words)
@@ -46,6 +58,13 @@ def arguments_of(words: list[Argument], name: str) -> list[Argument] | None:
         text = f"'{words[0].text}' before {words[at].text} is no known way to start it; remove what stands before it"
         raise RecipeError.at(f"{name}:{words[0].line}", text)
     return None
+
+
+def _check_quotes(words: list[Argument], name: str) -> None:
+    inside = next((w for w in words if _INSIDE.search(w.text)), None)
+    if inside and any(w.text.rpartition("/")[2].lower().removesuffix(".exe") in _SHELLS for w in words):
+        text = f"the command stands in quotes, for '{words[0].text}' to run it: '{short(inside.text)}'"
+        raise RecipeError.at(f"{name}:{inside.line}", f"{text}; import what is between them, alone")
 
 
 def _leads(words: list[Argument]) -> bool:

@@ -22,6 +22,7 @@ _NOTHING = re.compile(r"\s*@?(?:echo off|setlocal|endlocal|cd |pushd |popd|set /
 _LET = re.compile(r"\s*\$(\w+)\s*=\s*(.*?)\s*\Z", re.DOTALL)
 _PERCENT = re.compile(r"%(\w+)%|%%(\w)|%([\d*~])")
 _ENDS = {"cmd": re.compile(r"&&|\|\||[&|]"), "powershell": re.compile(r"&&|\|\||[;|]")}
+_HERE = re.compile(r"@(['\"])[ \t]*\r?\n")
 _LOOP = re.compile(r"\s*(?:for\b|foreach\b)", re.IGNORECASE)
 
 
@@ -40,6 +41,7 @@ def read_windows(text: str, name: str, given: Mapping[str, str], shell: Shell) -
     calls: list[tuple[list[Argument], int]] = []
     lost: list[tuple[int, str]] = []
     skipped: list[str] = []
+    _check_here(text, name, shell)
     for line, row in _rows(text, shell):
         if _LOOP.match(row) and "llama-quantize" in row.lower():
             problem = "llama-quantize stands in a loop; write the command once, with the value in its place"
@@ -63,6 +65,13 @@ def read_windows(text: str, name: str, given: Mapping[str, str], shell: Shell) -
         problem = f"'{lost[0][1]}' begins no command; join its line with the one before it by {sign}"
         raise RecipeError.at(f"{name}:{lost[0][0]}", problem)
     return Call(tuple(calls[0][0]), calls[0][1], has_program=True, skipped=tuple(skipped)) if calls else None
+
+
+def _check_here(text: str, name: str, shell: Shell) -> None:
+    if shell == "powershell" and (here := _HERE.search(text)):
+        line = text.count("\n", 0, here.start()) + 1
+        told = f"what stands between @{here[1]} and {here[1]}@ is not read; write it on one line, its rules by commas"
+        raise RecipeError.at(f"{name}:{line}", told)
 
 
 def _rows(text: str, shell: Shell) -> Iterator[tuple[int, str]]:
