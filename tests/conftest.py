@@ -11,12 +11,12 @@ import pytest
 from hypothesis import settings
 
 from qxmix.demo import make_demo_imatrix, make_demo_model
-from qxmix.quants import machine_code
+from qxmix.quants.kernels import machine_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from qxmix.quants.compiler import Compiled
+    from qxmix.quants.compiling.compiler import Compiled
 
 TESTS = Path(__file__).parent
 

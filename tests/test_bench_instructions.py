@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numba.core.codegen import CPUCodegen
 
-from qxmix.quants.processor_levels import machine
+from qxmix.quants.kernels.processor_levels import machine
 from tests.bench import instructions
 
 X86 = """

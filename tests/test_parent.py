@@ -30,7 +30,7 @@ def read(pipe: int, seconds: float) -> bytes:
             b'{"op": "type_names", "ids": [0], "nbytes": 0}\n',
             b'{"names": ["f32"], "nbytes": 0}\n',
         ),
-        ("from qxmix.quants.elsewhere import serve; serve(print)", b"Q4_0 encode\n", b"\n"),
+        ("from qxmix.quants.kernels.elsewhere import serve; serve(print)", b"Q4_0 encode\n", b"\n"),
     ],
     ids=["engine", "kernels"],
 )

@@ -15,8 +15,8 @@ from qxmix import system
 from qxmix.cli.complete import complete_types
 from qxmix.errors import RunError
 from qxmix.quants import QUANT_TYPES, find
-from qxmix.quants.kernel import Kernel, every_kernel
-from qxmix.quants.processor_levels import LEVELS, can_compile, machine, supported
+from qxmix.quants.kernels.kernel import Kernel, every_kernel
+from qxmix.quants.kernels.processor_levels import LEVELS, can_compile, machine, supported
 
 
 @click.command()
@@ -64,8 +64,8 @@ def command(
 
 
 def _warm(kernels: tuple[Kernel, ...], *, native: bool) -> None:
-    from qxmix.quants.stamp import cache_dir  # noqa: PLC0415 - LLVM
-    from qxmix.quants.warmup import pending, warm  # noqa: PLC0415
+    from qxmix.quants.kernels.stamp import cache_dir  # noqa: PLC0415 - LLVM
+    from qxmix.quants.kernels.warmup import pending, warm  # noqa: PLC0415
 
     todo = pending(kernels, native=native)
     _tell_shipped(kernels)
@@ -78,8 +78,8 @@ def _warm(kernels: tuple[Kernel, ...], *, native: bool) -> None:
 
 def _tell_shipped(kernels: tuple[Kernel, ...]) -> None:
     """How many of the kernels an installed wheel has, and for what."""
-    from qxmix.quants.shipped import DISTRIBUTION, package  # noqa: PLC0415 - LLVM
-    from qxmix.quants.warmup import shipped_level  # noqa: PLC0415
+    from qxmix.quants.kernels.shipped import DISTRIBUTION, package  # noqa: PLC0415 - LLVM
+    from qxmix.quants.kernels.warmup import shipped_level  # noqa: PLC0415
 
     if package() is None:
         return
@@ -89,8 +89,8 @@ def _tell_shipped(kernels: tuple[Kernel, ...]) -> None:
 
 
 def _ship(kernels: tuple[Kernel, ...], folder: Path, level_names: tuple[str, ...]) -> None:
-    from qxmix.quants.kernels_wheel import refuse_folder, write_wheel  # noqa: PLC0415 - LLVM
-    from qxmix.quants.shipping import compile_missing, files, missing, root  # noqa: PLC0415
+    from qxmix.quants.kernels.shipping import compile_missing, files, missing, root  # noqa: PLC0415
+    from qxmix.quants.kernels.wheel import refuse_folder, write_wheel  # noqa: PLC0415 - LLVM
 
     if not system.LINUX:
         raise RunError("kernels are compiled for other machines on Linux alone, whose object files qxmix can read")

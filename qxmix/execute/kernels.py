@@ -13,7 +13,7 @@ from qxmix.plan import Plan
 from qxmix.planning.model import PlannedTensor
 from qxmix.quants.codec import SEARCHES, encoder_for
 from qxmix.quants.feedback.options import FACTORS_VERSION
-from qxmix.quants.kernel import Kernel
+from qxmix.quants.kernels.kernel import Kernel
 
 
 def uncompiled(*plans: Plan) -> tuple[str, ...]:
@@ -21,7 +21,7 @@ def uncompiled(*plans: Plan) -> tuple[str, ...]:
     encoded = _encoded(plans)
     if not encoded:
         return ()
-    from qxmix.quants.warmup import pending  # noqa: PLC0415 - numba, which a plan without encoding does not need
+    from qxmix.quants.kernels.warmup import pending  # noqa: PLC0415 - numba, which a plan without encoding does not need
 
     return tuple(sorted({kernel.type for kernel in pending(_kernels(encoded))}))
 
@@ -34,8 +34,8 @@ def warm(*plans: Plan) -> None:
     encoded = _encoded(plans)
     if not encoded:
         return
-    from qxmix.quants.warmup import compile_kernel  # noqa: PLC0415
-    from qxmix.quants.warmup import warm as compile_missing  # noqa: PLC0415
+    from qxmix.quants.kernels.warmup import compile_kernel  # noqa: PLC0415
+    from qxmix.quants.kernels.warmup import warm as compile_missing  # noqa: PLC0415
 
     compile_missing(_kernels(encoded))
     for name in sorted({t.type for t in encoded if t.feedback}):

@@ -27,7 +27,7 @@ from qxmix.measure.model import Job, OnProgress, Phase, Settings
 from qxmix.measure.score import Passage, Scorer, engine_version, open_scorer
 from qxmix.measure.sensitivity import CHECK_EVERY, Bench, measure_joint, measure_points, plan_passes, with_sensitivities
 from qxmix.measurement.model import JointPoint, MeasuredModel, MeasuredTensor, Measurement, Metric, Run
-from qxmix.quants.kernel import Kernel
+from qxmix.quants.kernels.kernel import Kernel
 
 _WAY = 2
 """Of measuring a loss; raised when the same weights give another one (2: tied embeddings are the output, too)."""
@@ -133,7 +133,7 @@ def _passes_beside(scorer: Scorer, *n_losses: int) -> float:
 
 
 def _compile(job: Job, on_progress: OnProgress) -> None:
-    from qxmix.quants.warmup import pending, warm  # noqa: PLC0415 - numba, which a refusal does not need
+    from qxmix.quants.kernels.warmup import pending, warm  # noqa: PLC0415 - numba, which a refusal does not need
 
     used = {name for types in job.allowed for name in types} | {s.tensor.type for s in job.sources}
     kernels = [Kernel(name, direction) for name in used for direction in ("encode", "decode")]

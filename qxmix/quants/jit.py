@@ -14,8 +14,8 @@ from importlib import import_module
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from qxmix.quants import machine_code, supply
-from qxmix.quants.stamp import identity
+from qxmix.quants.kernels import machine_code, supply
+from qxmix.quants.kernels.stamp import identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,7 +118,7 @@ class Late:
 
 
 def _compiler() -> Any:
-    from qxmix.quants import compiler  # noqa: PLC0415 - numba
+    from qxmix.quants.compiling import compiler  # noqa: PLC0415 - numba
 
     return compiler
 

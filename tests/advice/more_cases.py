@@ -11,7 +11,7 @@ import qxmix
 from qxmix.demo import make_demo_imatrix, make_demo_model
 from qxmix.measurement.lattice import VERSION
 from qxmix.plan import Split
-from qxmix.quants.processor_levels import supported
+from qxmix.quants.kernels.processor_levels import supported
 from tests.advice.case import Case, of_recipe, of_script
 from tests.gguf_bytes import dat, dat_entry, gguf, tensor, text_field
 from tests.planning.models import write, write_imatrix

@@ -27,7 +27,7 @@ from qxmix.measure.model import Settings
 from qxmix.plan import Plan
 from qxmix.planning.memory import Chunking
 from qxmix.quants.feedback.options import Feedback
-from qxmix.quants.processor_levels import LEVELS
+from qxmix.quants.kernels.processor_levels import LEVELS
 from tests.advice.texts import pattern
 from tests.execute.test_feedback import FED, plan_of, write_moments
 from tests.measure.test_losses import DriftingScorer, passage
@@ -163,7 +163,7 @@ def test_a_level_that_this_machine_runs_is_given_with_another(tmp_path: Path, mo
     runs, other = (level for level in LEVELS if level.name in {"x86-64-v2", "x86-64-v3"})
     monkeypatch.setattr("qxmix.cli.warmup.machine", lambda: "x86_64")
     monkeypatch.setattr("qxmix.cli.warmup.supported", lambda: (runs,))
-    monkeypatch.setattr("qxmix.quants.shipping.compile_missing", lambda *_: None)
+    monkeypatch.setattr("qxmix.quants.kernels.shipping.compile_missing", lambda *_: None)
     command = ["warmup", "F16", "--wheel", str(tmp_path), "--level", other.name]
     told = CliRunner().invoke(main, command)
     assert told.exit_code == 1
@@ -175,7 +175,7 @@ def test_a_level_that_llvm_makes_no_code_for_is_left_out(tmp_path: Path, monkeyp
     runs, other = (level for level in LEVELS if level.name in {"x86-64-v2", "armv8"})
     monkeypatch.setattr("qxmix.cli.warmup.can_compile", lambda level: level == runs)
     monkeypatch.setattr("qxmix.cli.warmup.supported", lambda: (runs,))
-    monkeypatch.setattr("qxmix.quants.shipping.compile_missing", lambda *_: None)
+    monkeypatch.setattr("qxmix.quants.kernels.shipping.compile_missing", lambda *_: None)
     command = ["warmup", "F16", "--wheel", str(tmp_path), "--level", runs.name]
     told = CliRunner().invoke(main, [*command, "--level", other.name])
     assert told.exit_code == 1

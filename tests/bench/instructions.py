@@ -23,7 +23,7 @@ from unittest.mock import patch
 import click
 from llvmlite import binding
 
-from qxmix.quants.processor_levels import machine
+from qxmix.quants.kernels.processor_levels import machine
 from tests.bench.machine import write_run
 
 if TYPE_CHECKING:
@@ -89,9 +89,9 @@ def sources(name: str, triple: str) -> list[Source]:
     """The kernels that the encoder of a type calls, as LLVM's text, nothing of which is optimized."""
     from numba.core.codegen import CPUCodeLibrary  # noqa: PLC0415 - and what follows: the cache's folder is set before
 
-    from qxmix.quants import compiler  # noqa: PLC0415
-    from qxmix.quants.kernel import Kernel  # noqa: PLC0415
-    from qxmix.quants.warmup import compile_kernel  # noqa: PLC0415
+    from qxmix.quants.compiling import compiler  # noqa: PLC0415
+    from qxmix.quants.kernels.kernel import Kernel  # noqa: PLC0415
+    from qxmix.quants.kernels.warmup import compile_kernel  # noqa: PLC0415
 
     found: list[Source] = []
     modules: list[str] = []

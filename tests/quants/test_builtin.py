@@ -21,7 +21,7 @@ FIRST_USE = """
 import sys
 import numpy as np
 import qxmix
-from qxmix.quants import target
+from qxmix.quants.compiling import target
 
 compiled = []
 compile_ = target.Dispatcher.compile

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qxmix.quants.elsewhere import Outcome, Work, work_on
-from qxmix.quants.kernel import Kernel
+from qxmix.quants.kernels.elsewhere import Outcome, Work, work_on
+from qxmix.quants.kernels.kernel import Kernel
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 KERNELS = [Kernel(name, "encode") for name in ("Q4_0", "Q5_0", "Q6_0", "Q8_0")]
 CODE = """
 import os, sys
-from qxmix.quants.elsewhere import serve
+from qxmix.quants.kernels.elsewhere import serve
 
 def work(kernel):
     name = kernel.type

@@ -15,10 +15,10 @@ from llvmlite import binding
 from numba.core.runtime import nrtdynmod
 
 from qxmix import system
-from qxmix.quants import entry, runtime, stamp
-from qxmix.quants.linker import link
-from qxmix.quants.machine_code import kinds, path_of
-from qxmix.quants.object_file import needs
+from qxmix.quants.kernels import entry, runtime, stamp
+from qxmix.quants.kernels.linker import link
+from qxmix.quants.kernels.machine_code import kinds, path_of
+from qxmix.quants.kernels.object_file import needs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,7 @@ import math
 import sys
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np
-from qxmix.quants import machine_code
+from qxmix.quants.kernels import machine_code
 from qxmix.quants.jit import kernel
 
 if "by_llvm" in sys.argv:

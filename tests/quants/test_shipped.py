@@ -21,10 +21,12 @@ from llvmlite import binding
 
 from qxmix.cli.main import main
 from qxmix.errors import RunError
-from qxmix.quants import codec_of, compiler, machine_code, object_file, processor_levels, shipped, shipping, supply
-from qxmix.quants.kernel import Kernel
-from qxmix.quants.processor_levels import LEVELS, machine, supported
-from qxmix.quants.warmup import pending, shipped_level
+from qxmix.quants import codec_of
+from qxmix.quants.compiling import compiler
+from qxmix.quants.kernels import machine_code, object_file, processor_levels, shipped, shipping, supply
+from qxmix.quants.kernels.kernel import Kernel
+from qxmix.quants.kernels.processor_levels import LEVELS, machine, supported
+from qxmix.quants.kernels.warmup import pending, shipped_level
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux" or not supported(), reason="kernels are shipped for Linux")
 
@@ -36,8 +38,8 @@ USE = """
 import sys
 import numpy as np
 from qxmix.quants import codec_of
-from qxmix.quants.kernel import Kernel
-from qxmix.quants.warmup import compile_kernel, pending
+from qxmix.quants.kernels.kernel import Kernel
+from qxmix.quants.kernels.warmup import compile_kernel, pending
 kernel = Kernel("Q8_0", "decode")
 waiting = len(pending([kernel]))
 out = np.zeros((1, 32), np.float32)
@@ -105,7 +107,7 @@ def installed(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     monkeypatch.setattr(shipped, "package", lambda: site / shipped.PACKAGE)
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "own"))
     monkeypatch.setattr(machine_code, "kernel_dir", lambda module: tmp_path / "own" / module)
-    monkeypatch.setattr("qxmix.quants.warmup.kernel_dir", lambda module: tmp_path / "own" / module)
+    monkeypatch.setattr("qxmix.quants.kernels.warmup.kernel_dir", lambda module: tmp_path / "own" / module)
     monkeypatch.setattr(compiler, "compiled", lambda *_: None)
     return site / shipped.PACKAGE
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qxmix.quants import compiler, machine_code, supply
-from qxmix.quants.kernel import Kernel, every_kernel
-from qxmix.quants.warmup import run
+from qxmix.quants.compiling import compiler
+from qxmix.quants.kernels import machine_code, supply
+from qxmix.quants.kernels.kernel import Kernel, every_kernel
+from qxmix.quants.kernels.warmup import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -17,9 +17,9 @@ from click.testing import CliRunner
 import qxmix
 from qxmix.cli.main import main
 from qxmix.execute import kernels as execute_kernels
-from qxmix.quants import stamp
-from qxmix.quants.kernel import Kernel, every_kernel
-from qxmix.quants.stamp import checks_bounds, imported_modules
+from qxmix.quants.kernels import stamp
+from qxmix.quants.kernels.kernel import Kernel, every_kernel
+from qxmix.quants.kernels.stamp import checks_bounds, imported_modules
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(qxmix.__file__).parent / "quants"
@@ -27,8 +27,8 @@ KERNELS = sorted(PACKAGE.rglob("*.py"))
 
 SHOW = """
 import sys
-from qxmix.quants.kernel import Kernel
-from qxmix.quants.warmup import compile_kernel, pending
+from qxmix.quants.kernels.kernel import Kernel
+from qxmix.quants.kernels.warmup import compile_kernel, pending
 k = Kernel("Q8_0", "decode")
 print(len(pending([k, k])))
 compile_kernel(k)
@@ -139,7 +139,10 @@ def test_bounds_are_asked_for_while_another_thread_imports_numba(monkeypatch: py
 
 def test_scipy_is_not_imported_and_can_be() -> None:
     pytest.importorskip("scipy")
-    code = "import sys, qxmix.quants.compiler; print('scipy' in sys.modules); import scipy; print(scipy.__name__)"
+    code = (
+        "import sys, qxmix.quants.compiling.compiler; print('scipy' in sys.modules); "
+        "import scipy; print(scipy.__name__)"
+    )
     assert run(code) == ["False", "scipy"]
 
 
@@ -237,7 +240,7 @@ print(*[make(int(n))(np.zeros(1)) for n in sys.argv[1:]])
 def test_a_cache_that_cannot_be_written_gives_way_to_one_that_can(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
-    code = "from qxmix.quants.stamp import cache_dir; print(cache_dir())"
+    code = "from qxmix.quants.kernels.stamp import cache_dir; print(cache_dir())"
     found = run(code, NUMBA_CACHE_DIR=str(blocked / "x"), XDG_CACHE_HOME=str(tmp_path / "home"))
     assert found == [str(tmp_path / "home" / "qxmix" / "kernels")]
     homes = {"XDG_CACHE_HOME": str(blocked), "HOME": str(blocked)}
@@ -268,7 +271,10 @@ def test_kernels_are_kept_in_one_place_whatever_the_home_is(
     for folder in (working, temporary, tmp_path / "HOME"):
         folder.mkdir()
     (tmp_path / "FILE").write_text("")
-    code = "import os, pwd; pwd.getpwuid = {}.__getitem__; from qxmix.quants.stamp import cache_dir; print(cache_dir())"
+    code = (
+        "import os, pwd; pwd.getpwuid = {}.__getitem__; "
+        "from qxmix.quants.kernels.stamp import cache_dir; print(cache_dir())"
+    )
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)}
     for name, value in (("HOME", home), ("XDG_CACHE_HOME", xdg)):
         if value is not None:
@@ -287,7 +293,7 @@ def test_kernels_that_another_user_could_have_written_are_not_run(tmp_path: Path
     foreign = tmp_path / f"qxmix-{os.getuid()}" / "kernels"
     foreign.mkdir(parents=True)
     os.chown(foreign, 12345, 12345)
-    code = "from qxmix.quants.stamp import cache_dir; cache_dir()"
+    code = "from qxmix.quants.kernels.stamp import cache_dir; cache_dir()"
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path), "HOME": ""}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert "no folder can keep the compiled kernels: set NUMBA_CACHE_DIR" in done.stderr

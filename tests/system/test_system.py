@@ -20,7 +20,7 @@ from qxmix.engines.memory import available_nbytes, memory_nbytes
 from qxmix.errors import RunError
 from qxmix.execute import output as files
 from qxmix.execute.aids import Aids
-from qxmix.quants import stamp
+from qxmix.quants.kernels import stamp
 
 
 def module(name: str, **names: object) -> ModuleType:

@@ -19,7 +19,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import lower_builtin
 from numba.np import arrayobj
 
-from qxmix.quants.target import NAME
+from qxmix.quants.compiling.target import NAME
 
 Build = Callable[[Any, Any, Any, Any], Any]
 """``(context, builder, signature, values)``: numba's order of what builds a call."""

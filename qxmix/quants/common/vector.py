@@ -23,7 +23,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import lower_builtin, models, register_model
 
 from qxmix.quants.common.width import WIDTH
-from qxmix.quants.target import NAME
+from qxmix.quants.compiling.target import NAME
 
 Emit = Callable[[Any, list[Any]], Any]
 

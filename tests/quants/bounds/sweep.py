@@ -16,7 +16,7 @@ import numpy as np
 from qxmix.quants import QUANT_TYPES, codec_of, get
 from qxmix.quants.codec import SEARCHES
 from qxmix.quants.feedback.spans import SPAN
-from qxmix.quants.stamp import checks_bounds
+from qxmix.quants.kernels.stamp import checks_bounds
 from tests.quants.bounds.extremes import factors, importances, weights
 
 SLOW = ("IQ1_KT", "IQ2_KT", "IQ3_KT", "IQ4_KT")

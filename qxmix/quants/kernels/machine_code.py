@@ -29,16 +29,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from qxmix import system
-from qxmix.quants import entry
-from qxmix.quants.linker import link
-from qxmix.quants.object_file import needs
-from qxmix.quants.runtime import PROVIDED
-from qxmix.quants.stamp import checks_bounds, identity, kernel_dir, within_package
+from qxmix.quants.kernels import entry
+from qxmix.quants.kernels.linker import link
+from qxmix.quants.kernels.object_file import needs
+from qxmix.quants.kernels.runtime import PROVIDED
+from qxmix.quants.kernels.stamp import checks_bounds, identity, kernel_dir, within_package
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qxmix.quants.compiler import Compiled
+    from qxmix.quants.compiling.compiler import Compiled
 
 _MAGIC = b"qxmix kernel 3\n"
 _LIBRARY = frozenset({"memcpy", "memmove", "memset", "fma", "fmaf", "floorf", "log2"})

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from qxmix.parent import end_with_parent
-from qxmix.quants.kernel import Kernel, every_kernel
+from qxmix.quants.kernels.kernel import Kernel, every_kernel
 
 
 class Work(NamedTuple):

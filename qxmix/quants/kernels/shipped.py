@@ -19,9 +19,9 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from qxmix.quants import machine_code
-from qxmix.quants.processor_levels import ProcessorLevel, supported
-from qxmix.quants.stamp import sources_digest, within_package
+from qxmix.quants.kernels import machine_code
+from qxmix.quants.kernels.processor_levels import ProcessorLevel, supported
+from qxmix.quants.kernels.stamp import sources_digest, within_package
 
 DISTRIBUTION = "qxmix-kernels"
 PACKAGE = "qxmix_kernels"

@@ -11,7 +11,7 @@ from itertools import chain
 from threading import RLock
 from typing import Any, Protocol, cast
 
-from qxmix.quants import machine_code, shipped
+from qxmix.quants.kernels import machine_code, shipped
 
 Kinds = tuple[str, ...]
 """What a kernel is compiled for, as ``machine_code.kinds`` tells it."""
@@ -49,7 +49,7 @@ def this_processor(kernel: Kernel, kinds: Kinds, arguments: tuple[object, ...]) 
         found = machine_code.load(path, kinds)
         if found is not None:
             return found
-        from qxmix.quants import compiler  # noqa: PLC0415 - numba
+        from qxmix.quants.compiling import compiler  # noqa: PLC0415 - numba
 
         result = compiler.compiled(kernel.made, arguments)
         made = machine_code.keep(path, kinds, result) if result else None

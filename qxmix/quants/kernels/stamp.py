@@ -1,8 +1,8 @@
 """Where compiled kernels are kept, under names that say what they were made of.
 
 numba itself looks only at the source file of the function it caches, so a change in ``search.py`` would leave a stale
-``q4_0`` behind; here the stamp covers every module of this package that the kernel's module imports, and those of the
-functions that a factory made the kernel of.  Nothing here imports numba.
+``q4_0`` behind; here the stamp covers every module of ``qxmix.quants`` that the kernel's module imports, and those of
+the functions that a factory made the kernel of.  Nothing here imports numba.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from qxmix.resources import cache_homes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_PACKAGE = Path(__file__).parent
+_PACKAGE = "qxmix.quants"
+_FOLDER = Path(__file__).parents[1]
 _IMPORT = re.compile(rb"^[ \t]*((?:from|import)\b(?:\([^)]*\)|\\\n|[^\n(;])*)", re.MULTILINE)
 _PLAIN = re.compile(rb"from (\w[\w.]*) import ([\w, ]+)")
 
@@ -60,25 +61,27 @@ def cache_dir() -> Path:
     raise RunError("no folder can keep the compiled kernels: set NUMBA_CACHE_DIR to one that may be written")
 
 
-_KEEPING = frozenset({
-    "machine_code", "entry", "linker", "object_file", "runtime", "stamp", "supply", "shipped", "processor_levels",
-})  # fmt: skip
+_KEEPING = frozenset(
+    f"kernels.{name}" for name in (
+        "machine_code", "entry", "linker", "object_file", "runtime", "stamp", "supply", "shipped", "processor_levels",
+    )
+)  # fmt: skip
 """Modules that say how code is kept, not what it is: a change of them compiles nothing anew."""
 
 
 def within_package(function: Callable[..., object]) -> str:
     """The module of a function below ``qxmix.quants``: ``grid.iq2_s``."""
-    return function.__module__.removeprefix(f"{__package__}.")
+    return function.__module__.removeprefix(f"{_PACKAGE}.")
 
 
 def imported_modules(source: bytes, module: str) -> set[str]:
-    """Modules of this package, ``common.lanes``, that a module may import: in any form, and not only on its top level.
+    """Modules of ``qxmix.quants`` that a module may import, ``common.lanes``: in any form, not only on its top level.
 
     What ``from a import b`` names may be a module or not; both ``a`` and ``a.b`` are in the result.  Only lines that
     look like an import are parsed: a parse of whole files takes 4 ms each, and most kernels are made of twenty.  The
     usual form is read without a parse, which took a third of the time that importing an encoder takes.
     """
-    package = f"{__package__}.{module}".split(".")
+    package = f"{_PACKAGE}.{module}".split(".")
     found: set[str] = set()
     for text in _IMPORT.findall(source):
         if plain := _PLAIN.fullmatch(text.strip()):
@@ -95,18 +98,18 @@ def imported_modules(source: bytes, module: str) -> set[str]:
             above = package[: -statement.level] if statement.level else []
             of = ".".join([*above, *filter(None, [statement.module])])
             found |= {of, *(f"{of}.{alias.name}" for alias in statement.names)}
-    prefix = f"{__package__}."
+    prefix = f"{_PACKAGE}."
     return {name.removeprefix(prefix) for name in found if name.startswith(prefix)}
 
 
 @cache
 def _read(module: str) -> tuple[Path, bytes, frozenset[str]] | None:
-    """A module's file, its source and the modules of this package it may import; None where there is no such module.
+    """A module's file, its source and the modules of ``qxmix.quants`` it may import; None where there is none.
 
     Each is read once, since an encoder's modules all import the same twenty.
     """
     # As text: three of four names are none of a module, and a path takes ten times as long to make as to find missing.
-    name = os.path.join(_PACKAGE, *module.split(".")) + ".py"  # noqa: PTH118
+    name = os.path.join(_FOLDER, *module.split(".")) + ".py"  # noqa: PTH118
     try:
         with open(name, "rb") as file:  # noqa: PTH123
             source = file.read()
@@ -116,7 +119,7 @@ def _read(module: str) -> tuple[Path, bytes, frozenset[str]] | None:
 
 
 def _read_elsewhere(module: str) -> tuple[Path, bytes, frozenset[str]] | None:
-    """The same of a module that is not of this package and has a kernel, as tests do."""
+    """The same of a module that is not of ``qxmix.quants`` and has a kernel, as tests do."""
     file = Path(getattr(sys.modules.get(module), "__file__", None) or "")
     try:
         source = file.read_bytes()
@@ -126,7 +129,7 @@ def _read_elsewhere(module: str) -> tuple[Path, bytes, frozenset[str]] | None:
 
 
 def _sources(module: str) -> dict[Path, bytes]:
-    """Sources of a module and of those that it imports from this package, directly or not, by file."""
+    """Sources of a module and of those that it imports from ``qxmix.quants``, directly or not, by file."""
     found: dict[Path, bytes] = {}
     seen, todo = {module, *_KEEPING}, [module]
     while todo:

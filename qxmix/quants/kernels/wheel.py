@@ -16,8 +16,8 @@ from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from qxmix.errors import RunError
-from qxmix.quants.processor_levels import ProcessorLevel
-from qxmix.quants.shipped import DISTRIBUTION, PACKAGE
+from qxmix.quants.kernels.processor_levels import ProcessorLevel
+from qxmix.quants.kernels.shipped import DISTRIBUTION, PACKAGE
 
 
 def refuse_folder(folder: Path) -> None:

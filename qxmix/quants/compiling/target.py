@@ -22,9 +22,9 @@ from numba.core.registry import CPUDispatcher
 from numba.core.runtime import nrtdynmod
 from numba.core.target_extension import CPU, dispatcher_registry, jit_registry, target_override, target_registry
 
-from qxmix.quants.code_library import CodeLibrary
-from qxmix.quants.lowering import Runtime
-from qxmix.quants.pipeline import Pipeline
+from qxmix.quants.compiling.code_library import CodeLibrary
+from qxmix.quants.compiling.lowering import Runtime
+from qxmix.quants.compiling.pipeline import Pipeline
 
 NAME = "qxmix"
 

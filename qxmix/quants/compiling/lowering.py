@@ -18,7 +18,7 @@ from numba.core import cgutils, ir, lowering, types
 from numba.core.runtime.context import NRTContext
 
 from qxmix.quants.common.array_fields import DATA, OWNER, SHAPE
-from qxmix.quants.loops import Loops, Origins
+from qxmix.quants.compiling.loops import Loops, Origins
 
 
 class Runtime(NRTContext):  # type: ignore[misc]

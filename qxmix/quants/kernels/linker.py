@@ -23,7 +23,7 @@ from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from qxmix import system
-from qxmix.quants.object_file import ObjectFile, read
+from qxmix.quants.kernels.object_file import ObjectFile, read
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

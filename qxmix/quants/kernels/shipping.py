@@ -14,16 +14,17 @@ from pathlib import Path
 
 from qxmix.errors import RunError
 from qxmix.processors import n_processors
-from qxmix.quants import entry, get, machine_code, shipped, supply
-from qxmix.quants.elsewhere import Outcome, Work, work_on
-from qxmix.quants.kernel import Kernel, record
-from qxmix.quants.processor_levels import LEVELS, ProcessorLevel, machine, supported
-from qxmix.quants.stamp import cache_dir
-from qxmix.quants.warmup import run
+from qxmix.quants import get
+from qxmix.quants.kernels import entry, machine_code, shipped, supply
+from qxmix.quants.kernels.elsewhere import Outcome, Work, work_on
+from qxmix.quants.kernels.kernel import Kernel, record
+from qxmix.quants.kernels.processor_levels import LEVELS, ProcessorLevel, machine, supported
+from qxmix.quants.kernels.stamp import cache_dir
+from qxmix.quants.kernels.warmup import run
 
 _CODE = (
-    "import sys; from qxmix.quants.elsewhere import serve; from qxmix.quants.shipping import compile_for; "
-    "serve(lambda kernel: compile_for(kernel, *sys.argv[1:]))"
+    "import sys; from qxmix.quants.kernels import elsewhere; from qxmix.quants.kernels.shipping import compile_for; "
+    "elsewhere.serve(lambda kernel: compile_for(kernel, *sys.argv[1:]))"
 )
 
 
@@ -80,7 +81,7 @@ def compile_for(kernel: Kernel, name: str) -> None:
     assert os.environ.get("NUMBA_CPU_NAME") == (level.cpu if level.machine == machine() else None)
     assert entry.arrays_are_as_drawn()
     if level.machine != machine():
-        from qxmix.quants import cross  # noqa: PLC0415 - numba
+        from qxmix.quants.compiling import cross  # noqa: PLC0415 - numba
 
         cross.compile_for(level)
     runs = level if level in supported() else supported()[0]
@@ -122,7 +123,7 @@ def _no_others(arguments: tuple[object, ...]) -> supply.Kinds:
 def _compile(
     path: Path, stand_in: supply.Kernel, kinds: supply.Kinds, arguments: tuple[object, ...], level: ProcessorLevel
 ) -> None:
-    from qxmix.quants import compiler  # noqa: PLC0415 - numba, in the processes that compile
+    from qxmix.quants.compiling import compiler  # noqa: PLC0415 - numba, in the processes that compile
 
     result = compiler.compiled(stand_in.made, arguments)
     if result is not None:

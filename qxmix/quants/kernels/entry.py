@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from qxmix.quants.runtime import TEXT
+from qxmix.quants.kernels.runtime import TEXT
 
 NAME = "qxmix_entry"
 OBJECT = object.__basicsize__

@@ -13,8 +13,8 @@ from typing import Any
 from llvmlite import binding
 from numba.core import config
 
-from qxmix.quants.processor_levels import ProcessorLevel
-from qxmix.quants.target import TARGET, _Codegen
+from qxmix.quants.compiling.target import TARGET, _Codegen
+from qxmix.quants.kernels.processor_levels import ProcessorLevel
 
 
 class _ForLevel(_Codegen):

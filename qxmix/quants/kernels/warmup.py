@@ -14,21 +14,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qxmix.processors import n_processors
-from qxmix.quants import codec_of, get, shipped, supply
+from qxmix.quants import codec_of, get
 from qxmix.quants.codec import SEARCHES
-from qxmix.quants.elsewhere import Work, work_on
 from qxmix.quants.feedback.correlations import make_factors
 from qxmix.quants.feedback.options import Feedback
-from qxmix.quants.kernel import Kernel, record
-from qxmix.quants.stamp import kernel_dir
+from qxmix.quants.kernels import shipped, supply
+from qxmix.quants.kernels.elsewhere import Work, work_on
+from qxmix.quants.kernels.kernel import Kernel, record
+from qxmix.quants.kernels.stamp import kernel_dir
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from qxmix.quants.processor_levels import ProcessorLevel
+    from qxmix.quants.kernels.processor_levels import ProcessorLevel
 
-_CODE = "from qxmix.quants.elsewhere import serve; from qxmix.quants.warmup import {0}; serve({0})"
+_CODE = "from qxmix.quants.kernels.elsewhere import serve; from qxmix.quants.kernels.warmup import {0}; serve({0})"
 _EACH = 8
 """Kernels that one process compiles."""
 

@@ -22,7 +22,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from qxmix.quants.stamp import identity, kernel_dir, source_stamp, within_package
+from qxmix.quants.kernels.stamp import identity, kernel_dir, source_stamp, within_package
 
 if {"numba", "scipy"}.isdisjoint(sys.modules):
     sys.modules["scipy"] = None  # type: ignore[assignment]  # what importlib takes for "there is none"
@@ -35,8 +35,8 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLoca
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 
-from qxmix.quants import target
 from qxmix.quants.common import builtin, vector  # noqa: F401 - what functions and operators mean in kernels
+from qxmix.quants.compiling import target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,7 +14,7 @@ from numba.core import ir, ir_utils, rewrites, ssa, typed_passes, untyped_passes
 from numba.core.compiler import CompilerBase
 from numba.core.compiler_machinery import FunctionPass, PassManager, register_pass
 
-from qxmix.quants.lowering import Lower
+from qxmix.quants.compiling.lowering import Lower
 
 
 class _Moved(ir.Block):  # type: ignore[misc]
