@@ -69,21 +69,21 @@ def _refused(name: str, target: Target) -> str:
 
 
 def choose_tensors(header: ModelHeader, target: Target) -> tuple[TensorInfo, ...]:
-    """The tensors that a recipe may quantize, in file order.
+    """The tensors that a recipe may quantize, in file order, but for those whose weights qxmix cannot read.
 
     Raises:
-        ModelFileError: there are none, or their weights cannot be read.
+        ModelFileError: there are none.
 
     """
     engines = engines_of(target)
     tensors = [t for t in header.tensors if not never_quantized(t, engines, header.architecture)]
     if not tensors:
         raise ModelFileError.at(header.path, "has no tensor that can be quantized")
-    unread = [t for t in tensors if not get(t.type).codec]
-    if unread:
-        names = ", ".join(f"{t.name} ({t.type})" for t in unread[:_SHOWN])
+    read = tuple(t for t in tensors if get(t.type).codec)
+    if not read:
+        names = ", ".join(f"{t.name} ({t.type})" for t in tensors[:_SHOWN])
         raise ModelFileError.at(header.path, f"qxmix cannot read {names}; measure the model before quantizing")
-    return tuple(tensors)
+    return read
 
 
 def types_of(

@@ -110,9 +110,12 @@ def _told(error: ValidationError, root: Node, name: str) -> Iterator[Fault]:
     line = node.key_line or node.line
     schema: Schema = error.schema if isinstance(error.schema, dict) else {}
     match error.validator:
+        case "type" if "enum" in schema:
+            text, line = _of_scalar(error, node, path, schema), node.line
         case "type" | "anyOf":
             kinds = " or ".join(dict.fromkeys(_kinds(error)))
-            text = f"must be {kinds}, not {_shown(node)}{_for_example(path, _examples(error))}"
+            hint = _as_text(node, kinds) or _for_example(path, _examples(error))
+            text = f"must be {kinds}, not {_shown(node)}{hint}"
         case "additionalProperties" if isinstance(node.value, dict):
             known = schema.get("properties", {})
             for key in [k for k in node.value if k not in known]:
@@ -146,6 +149,13 @@ def _as_number(node: Node) -> str:
         return ""
     whole, point, sign, power = found.groups()
     return f"; YAML takes that for a text: write {whole}{point or '.0'}e{sign or '+'}{power}"
+
+
+def _as_text(node: Node, kinds: str) -> str:
+    """How a word is written that YAML 1.1 takes for a truth or another number: ``on``, ``no``, ``1_0``."""
+    if "a string" not in kinds or not isinstance(node.value, bool | int) or node.written.lower() == _shown(node):
+        return ""
+    return f"; YAML takes {node.written} for that: write '{node.written}'"
 
 
 def _at(root: Node, steps: Iterable[str | int]) -> tuple[Node, str]:
@@ -207,7 +217,7 @@ def _of_scalar(error: ValidationError, node: Node, path: str, schema: Schema) ->
             return f"{shown} {_pattern_told(schema, 'does not match')}"
         case "const":
             return f"must be {limit}, not {shown}"
-        case "enum":
+        case "enum" | "type":
             names = [str(v) for v in schema["enum"]]
             hint = _as_list(node.value, path) or _several(node.value, names, path) or near(str(node.value), names)
             choice = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"

@@ -41,6 +41,8 @@ class Node:
     """Where its key stands; its own line for an item of a list."""
     n_nodes: int = 1
     """Nodes in this tree, aliases expanded."""
+    written: str = ""
+    """A single value as the file has it: ``on``, which YAML takes for true."""
 
     @property
     def kind(self) -> str:
@@ -166,7 +168,7 @@ class _Builder:
         if frame and isinstance(frame.node.value, dict) and frame.key is None:
             self._key(frame, event, line)
             return
-        node = Node(self._value(event, line), line)
+        node = Node(self._value(event, line), line, written=event.value)
         if event.anchor:
             self.anchors[event.anchor] = node
         self._put(node, line)
@@ -215,7 +217,7 @@ class _Builder:
         frame = self.stack[-1] if self.stack else None
         if frame and isinstance(frame.node.value, dict) and frame.key is None:
             self._fail(line, "an alias cannot be a key")
-        self._put(Node(found.value, found.line, n_nodes=found.n_nodes), line)
+        self._put(Node(found.value, found.line, n_nodes=found.n_nodes, written=found.written), line)
 
     def _put(self, node: Node, line: int) -> None:
         if not self.stack:

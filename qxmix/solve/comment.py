@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import isclose
 from typing import TYPE_CHECKING
 
 from qxmix.quants import get
@@ -22,6 +23,9 @@ _BASES = {
     "outside": "GUESS: sensitivities are another tool's figures, errors of types what is usual.",
     "guess": "GUESS: nothing of this model was measured; errors and sensitivities are what is usual for others.",
 }
+
+_SAME = 1e-12
+"""Relative difference of sums in other orders."""
 
 
 def comment_lines(
@@ -83,9 +87,9 @@ def _next(predictor: Predictor, solution: Solution, following: Solution | None, 
 
 
 def percent(high: float, low: float, of: float | None = None) -> str:
-    """How far ``high`` is above ``low``, as a share of ``of`` or of ``low``."""
+    """How far ``high`` is above ``low``, as a share of ``of`` or of ``low``; none if that is rounding."""
     of = low if of is None else of
-    return f"{100 * (high - low) / of:.2g} %" if of > 0 else "0 %"
+    return f"{100 * (high - low) / of:.2g} %" if of > 0 and not isclose(high, low, rel_tol=_SAME) else "0 %"
 
 
 def _data_nbytes(choices: Choices, solution: Solution) -> int:

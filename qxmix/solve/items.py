@@ -108,7 +108,11 @@ def _can_be(request: Request, tensor: TensorInfo, type_name: str, *, has_entry: 
     """Whether the engines load and run the tensor so, and its encoder has the importance that it wants."""
     engines = request.base.engines
     quant_type = get(type_name)
-    if misfit(tensor, quant_type) or ("ik_llama.cpp" in engines and why_not_run(quant_type, tensor.n_cols)):
+    if (
+        not get(tensor.type).codec
+        or misfit(tensor, quant_type)
+        or ("ik_llama.cpp" in engines and why_not_run(quant_type, tensor.n_cols))
+    ):
         return False
     if tensor.type not in _PLAIN and not request.base.allow_requantize:
         return False

@@ -181,6 +181,8 @@ RECIPES = (
               f"{_Q}feedback: {{damp: 1.0e-3}}\n"),
     of_recipe("; YAML takes that for a text: write {}{}e{}{}", f"{_Q}limits: {{max_bpw: 1.5e1}}\n",
               f"{_Q}limits: {{max_bpw: 1.5e+1}}\n"),
+    of_recipe("; YAML takes {} for that: write '{}'", f"{_HEAD}name: on\ndefault: q8_0\n",
+              f"{_HEAD}name: 'on'\ndefault: q8_0\n"),
     of_recipe("raise or drop 'limits'", f"{_Q}limits: {{max_bpw: 2}}\nsilence: {{limit-bpw: it is so}}\n", _Q),
 )  # fmt: skip
 

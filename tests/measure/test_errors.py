@@ -13,6 +13,7 @@ import pytest
 from qxmix.container.header import read_header
 from qxmix.container.imatrix_load import load_imatrix
 from qxmix.errors import ModelFileError, RecipeError
+from qxmix.measure.candidates import choose_tensors
 from qxmix.measure.encode import errors
 from qxmix.measure.errors import estimate, measure_errors
 from qxmix.measure.journal import open_journal
@@ -20,6 +21,7 @@ from qxmix.measure.model import Job, Settings
 from qxmix.measure.run import make_job
 from qxmix.quants import get
 from qxmix.quants.api import dequantize, quantize
+from tests.planning.models import Model, header
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,6 +107,13 @@ def test_a_sample_is_near_the_whole(demo_model: Path, tmp_path: Path) -> None:
     for a, b in zip(some, whole, strict=True):
         for of_some, of_whole in zip(a.trials, b.trials, strict=True):
             assert of_some.error == pytest.approx(of_whole.error, rel=0.2)
+
+
+def test_weights_that_cannot_be_read_are_not_measured() -> None:
+    shapes = {"blk.0.attn_q.weight": (64, 64), "blk.1.attn_q.weight": (64, 64), "blk.0.attn_v.weight": (64, 64)}
+    model = Model("llama", {"block_count": 2}, shapes, types={"blk.1.attn_q.weight": "F64"})
+    found = choose_tensors(header(model), "ik_llama.cpp")
+    assert [t.name for t in found] == ["blk.0.attn_q.weight", "blk.0.attn_v.weight"]
 
 
 def test_types_that_rows_or_importance_do_not_allow(demo_model: Path, demo_imatrix: Path) -> None:

@@ -13,6 +13,7 @@ from qxmix.lint import lint
 from qxmix.plan import Split, make_plan
 from qxmix.quants import get
 from qxmix.recipe.load import load_recipe_text
+from qxmix.solve.comment import percent
 from qxmix.solve.make import Solved, solve_recipe
 from qxmix.solve.predict import predictor_of
 from qxmix.solve.prior import load_prior
@@ -176,6 +177,19 @@ def test_a_quantized_model_may_stay_as_it_is() -> None:
         solved(request(model, Budget(80_000_000)))
     again = solved(request(model, Budget(80_000_000), base=BASE + "allow_requantize: true\n"))
     assert again.plan.file_nbytes <= 80_000_000
+
+
+@pytest.mark.parametrize("more", ["", "allow_requantize: true\n"])
+def test_weights_that_cannot_be_read_stay_as_they_are(more: str) -> None:
+    doubles = {f"blk.{i}.ffn_down.weight": "F64" for i in range(3)}
+    model = replace(small(), types=doubles)
+    found = solved(request(model, Budget(120_000_000), base=BASE + more, matrix=imatrix(model)))
+    assert {t.name for t in found.plan.tensors if t.type == "F64"} == set(doubles)
+
+
+def test_sums_that_differ_by_rounding_are_the_same() -> None:
+    assert percent(0.1 + 0.2, 0.3) == percent(0.3, 0.1 + 0.2) == percent(0.0, 0.0) == "0 %"
+    assert percent(0.3001, 0.3) == "0.033 %"
 
 
 def test_every_tensor_that_is_chosen_for_is_named_by_one_rule() -> None:
