@@ -27,6 +27,14 @@ DATA_SHA256 = "qxmix.data.sha256"
 TENSOR_SHA256 = "qxmix.tensor.sha256"
 TENSOR_KEYS = "qxmix.tensor.keys"
 VERSION = "qxmix.version"
+MODEL_SHA256 = "qxmix.model.sha256"
+"""Of the header of the model that a matrix or moments were measured on, in hex ..."""
+TEXT_SHA256 = "qxmix.text.sha256"
+"""... of the text that was run, without a last newline ..."""
+CHUNKS = "qxmix.chunks"
+"""... which chunks of it ..."""
+OUTPUT_MATRIX = "qxmix.output_matrix"
+"""... and whether the output matrix has an entry."""
 
 _UNKNOWN = "0" * 64
 

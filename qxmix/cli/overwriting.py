@@ -22,6 +22,7 @@ from qxmix.container.source import show_path
 from qxmix.errors import RunError
 
 _OVERWRITE = "qxmix.overwrite"
+_RESUME = "qxmix.resume"
 _TAIL_NBYTES = 1 << 16
 """Where a PDF says who made it is before the table of its objects."""
 _PATHS = "qxmix.paths"
@@ -99,6 +100,16 @@ def overwrite_option(
     return click.option("--overwrite", is_flag=True, is_eager=True, expose_value=passed, callback=note, help=help)
 
 
+def resume_option(*, help: str) -> Callable[[_C], _C]:  # noqa: A002 - as click calls it
+    """The flag that goes on, or leaves what is complete; the command itself refuses another file of that name."""
+
+    def note(ctx: click.Context, _param: click.Parameter, value: bool) -> bool:  # noqa: FBT001 - click's
+        ctx.meta[_RESUME] = value
+        return value
+
+    return click.option("--resume", is_flag=True, is_eager=True, callback=note, help=help)
+
+
 def refuse_kept(path: str, param: click.Parameter | None, ctx: click.Context) -> None:
     """Let pass a name that no file has, or that of one that may go.
 
@@ -108,7 +119,8 @@ def refuse_kept(path: str, param: click.Parameter | None, ctx: click.Context) ->
     """
     from qxmix.container.whole_file import is_file_or_none  # noqa: PLC0415 - for those who write one
 
-    if not ctx.meta.get(_OVERWRITE) and os.path.exists(path) and is_file_or_none(Path(path)):  # noqa: PTH110
+    may_stay = ctx.meta.get(_OVERWRITE) or ctx.meta.get(_RESUME)
+    if not may_stay and os.path.exists(path) and is_file_or_none(Path(path)):  # noqa: PTH110
         text = f"exists already; give --overwrite to replace it, or {shown(param)} another name"
         raise RunError.at(show_path(path), text)
 

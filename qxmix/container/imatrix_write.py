@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO, Literal
 
 import numpy as np
@@ -29,6 +30,7 @@ from qxmix.errors import RunError
 from qxmix.quants import get
 
 Format = Literal["gguf", "dat"]
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 def format_of(path: Path) -> Format:
@@ -51,29 +53,33 @@ def format_of(path: Path) -> Format:
             raise RunError.at(show_path(path), text)
 
 
-def write_imatrix(imatrix: Imatrix, path: Path) -> None:
+def write_imatrix(imatrix: Imatrix, path: Path, stated: Mapping[str, str] = _NOTHING) -> None:
     """Write ``imatrix`` in the format of the path's suffix.
 
     Args:
         imatrix: Counts in tokens for GGUF and in chunks for ``.dat`` (see :mod:`qxmix.importance.convert`).
         path: Where to; what is there is replaced once all is written.
+        stated: Metadata, key to text, that a GGUF gets besides; a ``.dat`` has no place for it.
 
     Raises:
         RunError: the suffix is unknown, the file cannot be written, or a number is larger than the format can hold.
 
     """
-    write = {"gguf": _write_gguf, "dat": _write_dat}[format_of(path)]
+    to = format_of(path)
     with whole_file(path) as file:
-        write(imatrix, file)
+        if to == "gguf":
+            _write_gguf(imatrix, file, stated)
+        else:
+            _write_dat(imatrix, file)
 
 
-def _write_gguf(imatrix: Imatrix, file: BinaryIO) -> None:
+def _write_gguf(imatrix: Imatrix, file: BinaryIO, stated: Mapping[str, str]) -> None:
     assert imatrix.counts_in == "tokens"
     tensors: list[OutputTensor] = []
     for name, values in imatrix.entries.items():
         n_counts = imatrix.counts[name].size
         tensors += [_f32(name + SUMS, values.size // n_counts, n_counts), _f32(name + COUNTS, 1, n_counts)]
-    layout = lay_out(tensors, list(_fields(imatrix)))
+    layout = lay_out(tensors, list(_fields(imatrix, stated)))
     file.write(layout.files[0].header)
     # One part after the other: sums of a large model take a gigabyte.
     parts = _parts(imatrix)
@@ -89,11 +95,12 @@ def _f32(name: str, n_cols: int, n_rows: int) -> OutputTensor:
     return OutputTensor(name, shape, f32.id, f32.nbytes(shape))
 
 
-def _fields(imatrix: Imatrix) -> Iterator[MetadataField]:
+def _fields(imatrix: Imatrix, stated: Mapping[str, str]) -> Iterator[MetadataField]:
     yield make_field(GENERAL_TYPE, "imatrix", ValueType.STRING)
     yield make_field(IMATRIX_DATASETS, imatrix.datasets, ValueType.ARRAY, ValueType.STRING)
     yield make_field(IMATRIX_CHUNK_COUNT, imatrix.n_chunks, ValueType.UINT32)
     yield make_field(IMATRIX_CHUNK_SIZE, imatrix.chunk_size, ValueType.UINT32)
+    yield from (make_field(key, text, ValueType.STRING) for key, text in stated.items())
 
 
 def _parts(imatrix: Imatrix) -> Iterator[NDArray[np.float32]]:

@@ -6,7 +6,8 @@ of 256 columns, as mean squares and correlations::
     M[i, j] = C[i, j] * sqrt(diag[i] * diag[j])        C[i, i] = 1
 
 The file is GGUF with ``general.type`` "moments", ``moments.block_size`` (u32, 256), ``moments.datasets`` (strings),
-``moments.chunk_count`` and ``moments.chunk_size`` (u32), and four tensors for each entry NAME, a tensor of the model::
+``moments.chunk_count`` and ``moments.chunk_size`` (u32), what they were made of (``qxmix.*``, see
+:mod:`qxmix.engines.finished`), and four tensors for each entry NAME, a tensor of the model::
 
     NAME.diag         F32 (n_cols, n_matrices)          mean squares of each stacked matrix (expert)
     NAME.counts       F32 (1, n_matrices)               tokens that each matrix saw; without any its diag is all 1

@@ -82,8 +82,9 @@ def read_unchecked(path: Path, name: str, entry: MomentsEntry) -> SecondMoments:
 
 
 def write_moments_file(
-    path: Path, entries: Mapping[str, SecondMoments], datasets: tuple[str, ...], n_chunks: int, chunk_size: int
-) -> None:
+    path: Path, entries: Mapping[str, SecondMoments], datasets: tuple[str, ...], n_chunks: int, chunk_size: int,
+    stated: Mapping[str, str],
+) -> None:  # fmt: skip
     """See :func:`qxmix.container.moments_load.save_moments`."""
     tensors: list[OutputTensor] = []
     for name in entries:
@@ -96,6 +97,7 @@ def write_moments_file(
         make_field(_DATASETS, datasets, ValueType.ARRAY, ValueType.STRING),
         make_field(_CHUNK_COUNT, n_chunks, ValueType.UINT32),
         make_field(_CHUNK_SIZE, chunk_size, ValueType.UINT32),
+        *(make_field(key, text, ValueType.STRING) for key, text in stated.items()),
     ]
     with whole_file(path) as file:
         _write(file, path, entries, tensors, metadata)

@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
+from types import MappingProxyType
 
 from qxmix.container.moments import Moments, MomentsEntry, SecondMoments
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 def load_moments(path: str | PathLike[str]) -> Moments:
@@ -63,10 +66,12 @@ def save_moments(
     datasets: tuple[str, ...] = (),
     n_chunks: int = 0,
     chunk_size: int = 0,
+    stated: Mapping[str, str] = _NOTHING,
 ) -> None:
     """Write a moments file; under its name only once it is complete.
 
     ``entries`` may make its values when they are asked for: each is taken twice, and none is kept.
+    ``stated`` is metadata, key to text, that the file gets besides.
 
     Raises:
         ModelFileError: an entry is one that :func:`load_moments` refuses, named as it names it.
@@ -75,4 +80,4 @@ def save_moments(
     """
     from qxmix.container.moments_files import write_moments_file  # noqa: PLC0415
 
-    write_moments_file(Path(path), entries, datasets, n_chunks, chunk_size)
+    write_moments_file(Path(path), entries, datasets, n_chunks, chunk_size, stated)

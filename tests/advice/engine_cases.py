@@ -41,6 +41,8 @@ ENGINE = (
          _MAKE + "-o {stopped}", _MAKE + "-o {stopped} --resume"),
     Case("was begun with another model, text or other settings; give the same ones, or --overwrite to start over",
          _MAKE + "-o {stopped2} --resume --first-chunk 1", _MAKE + "-o {stopped2} --resume"),
+    Case("{}; give --overwrite to replace it, or another {}", _MAKE + "-o {unseen} --resume",
+         _MAKE + "-o {tmp}/e9.gguf --resume"),
     Case("start over with --overwrite", _MAKE + "-o {spoilt} --resume", _MAKE + "-o {spoilt} --overwrite"),
     Case("make it again with 'qxmix imatrix make --moments'", "plan {mix} {model} --moments {torn}",
          _MAKE + "-o {tmp}/e8.gguf --moments {torn} --overwrite"),

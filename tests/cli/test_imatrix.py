@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -157,3 +158,114 @@ def test_make_refuses_before_it_runs(demo_model: Path, demo_text: bytes, tmp_pat
     assert not out.exists()
     missing = run("make", demo_model, "--text", tmp_path / "none", "-o", tmp_path / "n.gguf", code=1).stderr
     assert "none: the text cannot be read: No such file or directory" in missing
+
+
+@pytest.fixture(scope="module")
+def finished(demo_model: Path, demo_text: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a make has written, in both formats: m.gguf with m.moments.gguf, and m.dat; and other files."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "t.txt").write_bytes(demo_text)
+    (folder / "other.txt").write_text("Another text. " * 90)
+    (folder / "other.dat").write_text("notes")
+    write_imatrix(measured({"blk.0.attn_q.weight": dense_tokens(3, 20, 8)}, {}, 3), folder / "other.gguf")
+    make = ("make", demo_model, "--text", folder / "t.txt", *RUN)
+    run(*make, "-o", folder / "m.gguf", "--moments", folder / "m.moments.gguf")
+    run(*make, "-o", folder / "m.dat")
+    return folder
+
+
+@pytest.fixture
+def made(finished: Path, demo_model: Path, tmp_path: Path) -> tuple[object, ...]:
+    """Arguments of the make that has finished, and its files in the test's folder, as old as they are."""
+    for path in finished.iterdir():
+        shutil.copy2(path, tmp_path)
+    return ("make", demo_model, "--text", tmp_path / "t.txt", *RUN)
+
+
+RUN = ("--ctx", 32, "--chunks", 2, "-j", 1)
+
+
+def refused(*arguments: object) -> str:
+    """What a command in this process says that fails."""
+    done = CliRunner().invoke(main, ["imatrix", *map(str, arguments)])
+    assert done.exit_code == 1, done.output
+    return done.stderr
+
+
+def test_a_make_that_is_complete_stays_when_it_is_resumed(made: tuple[object, ...], tmp_path: Path) -> None:
+    before = {p: p.read_bytes() for p in tmp_path.iterdir()}
+    out, moments = tmp_path / "m.gguf", tmp_path / "m.moments.gguf"
+    done = run(*made, "-o", out, "--moments", moments, "--resume")
+    assert done.stdout == ""
+    assert done.stderr.splitlines() == [f"{p} is complete already, and stays as it is" for p in (out, moments)]
+    told = run(*made, "-o", tmp_path / "m.dat", "--resume").stderr
+    assert told.startswith(f"{tmp_path / 'm.dat'} is complete already, and stays as it is\nNote: a .dat does not say")
+    assert {p: p.read_bytes() for p in tmp_path.iterdir()} == before
+    # Of two outputs one is there, and one is another, which may go.
+    shutil.copyfile(tmp_path / "other.gguf", moments)
+    done = run(*made, "-o", out, "--moments", moments, "--resume", "--overwrite")
+    assert done.stdout == f"{moments}: second moments of 28 tensors\n"
+    assert {p: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "differs"),
+    [
+        ("m.gguf", ["--chunks", 1], "other chunks (--chunks, --first-chunk or --ctx)"),
+        ("m.gguf", ["--first-chunk", 1], "other chunks (--chunks, --first-chunk or --ctx)"),
+        ("m.gguf", ["--ctx", 64], "other chunks (--chunks, --first-chunk or --ctx)"),
+        ("m.gguf", ["--process-output"], "a make without --process-output"),
+        ("m.gguf", ["--text", "other.txt", "--chunks", 1],
+         "another text and other chunks (--chunks, --first-chunk or --ctx)"),
+        ("m.moments.gguf", [], "another program, or a file of another kind"),
+        ("m.dat", ["--chunks", 1], "other chunks (--chunks)"),
+        ("m.dat", ["--text", "other.txt"], "another text"),
+        ("other.dat", [], "another program, or a file of another kind"),
+        ("other.gguf", [], "another program, or a file of another kind"),
+    ],
+)  # fmt: skip
+def test_a_resume_of_another_make_says_what_differs(
+    made: tuple[object, ...], tmp_path: Path, name: str, options: list[object], differs: str
+) -> None:
+    out = tmp_path / name
+    before = out.read_bytes()
+    options = [tmp_path / o if o == "other.txt" else o for o in options]
+    told = refused(*made, *options, "-o", out, "--resume")
+    expected = f"is finished, and not what this make writes: it is of {differs}; give --overwrite to replace it, or"
+    assert told == f"Error: {out}: {expected} another -o\n"
+    assert out.read_bytes() == before
+
+
+def test_a_resume_for_another_model_says_so(made: tuple[object, ...], demo_moe_model: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model.gguf"
+    shutil.copyfile(str(made[1]), model)  # newer than what was made of it
+    given = (*made[:1], model, *made[2:], "--resume", "-o")
+    for name in ("m.gguf", "m.dat"):
+        assert "it is of an older state of the model; give" in refused(*given, tmp_path / name)
+    given = (*made[:1], demo_moe_model, *made[2:], "--resume", "-o")
+    assert "it is of another model; give" in refused(*given, tmp_path / "m.gguf")
+    assert "it is of another model or other matrices of it; give" in refused(*given, tmp_path / "m.dat")
+    alone = (*made[:1], demo_moe_model, *made[2:], "--resume", "-o", tmp_path / "n.gguf", "--moments")
+    told = refused(*alone, tmp_path / "m.moments.gguf")
+    assert "it is of another model; give --overwrite to replace it, or another --moments\n" in told
+
+
+def test_a_make_stopped_while_it_replaces_goes_on(
+    made: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it is told to type, without --overwrite, may replace what stands there: the first command said so."""
+    out, moments = tmp_path / "m.gguf", tmp_path / "m.moments.gguf"
+    again = ["imatrix", *map(str, made), "--first-chunk", "1", "-o", str(out), "--moments", str(moments)]
+
+    def stop(*_: object, **__: object) -> None:
+        raise Interrupted(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("qxmix.cli.imatrix.make.write_converted", stop)
+        done = CliRunner().invoke(main, [*again, "--overwrite"])
+    assert (done.exit_code, out.with_name("m.gguf.partial").exists()) == (143, True)
+    run(*again[1:], "--resume")
+    assert not out.with_name("m.gguf.partial").exists()
+    expected = tmp_path / "expected.gguf"
+    run(*made, "--first-chunk", 1, "-o", expected)
+    assert out.read_bytes() == expected.read_bytes()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from qxmix.cli.imatrix.writing import check_output, write_converted
 from qxmix.cli.inputs import FILE, OUTPUT, open_model, read_text, threads_option
 from qxmix.cli.interrupt import stoppable, to_resume
-from qxmix.cli.overwriting import overwrite_option
+from qxmix.cli.overwriting import overwrite_option, resume_option
 from qxmix.cli.progress import chunks_shown
 from qxmix.cli.sizes import SIZE, text_length
 from qxmix.cli.streams import notice
@@ -19,6 +19,14 @@ from qxmix.errors import RunError
 
 if TYPE_CHECKING:
     from qxmix.engines.calibrate import Calibration
+    from qxmix.engines.finished import Make
+
+
+class _Files(NamedTuple):
+    """What is to be written."""
+
+    matrix: Path | None
+    moments: Path | None
 
 
 @click.command("make")
@@ -42,7 +50,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--process-output", is_flag=True, help="Measure the output matrix, too.")
 @threads_option
-@click.option("--resume", is_flag=True, help="Go on with an interrupted make.")
+@resume_option(help="Go on with an interrupted make.")
 @overwrite_option(help="Replace outputs that exist, or start an interrupted make over.", passed=True)
 def command(
     *, model: Path, text: Path, output: Path, moments: Path | None, chunks: int | None, first_chunk: int, text_ctx: int,
@@ -53,12 +61,12 @@ def command(
 
     The text is cut into chunks in order, as llama-perplexity cuts it.  Calibrate on other chunks than you evaluate on.
     What is gathered is kept beside the output, as NAME.partial, until all is written: an interrupted make goes on with
-    --resume.
+    --resume, which leaves outputs that are complete.
     """
     from qxmix.engines.calibrate import Settings, calibrate  # noqa: PLC0415 - numpy and ctypes, for this command alone
+    from qxmix.engines.finished import Make  # noqa: PLC0415
 
     state = _check_outputs(output, moments, overwrite=overwrite, resume=resume)
-    header = open_model(model)
     settings = Settings(
         text_ctx,
         first_chunk,
@@ -69,10 +77,16 @@ def command(
         moments=moments is not None,
         output=process_output,
     )  # fmt: skip
-    resume = resume and state.exists()
+    make = Make(open_model(model), text, read_text(text), settings)
+    going_on = resume and state.exists()
+    files = _Files(output, moments)
+    if resume and not going_on:
+        files = _unfinished(files, make, overwrite=overwrite)
+    if files == _Files(None, None):
+        return
     with stoppable(lambda: _parting(state)), chunks_shown("Measuring") as on_chunk:
-        done = calibrate(header, read_text(text), text.name, state, settings, resume=resume, on_chunk=on_chunk)
-    _write(done, output, moments)
+        done = calibrate(make.header, make.text_bytes, text.name, state, settings, resume=going_on, on_chunk=on_chunk)
+    _write(done, files, make)
     done.state.discard()
 
 
@@ -86,12 +100,12 @@ def _check_outputs(output: Path, moments: Path | None, *, overwrite: bool, resum
     """Refuse what cannot be written, before anything is read; returns where the state is kept."""
     from qxmix.container.whole_file import refuse_existing, refuse_unwritable  # noqa: PLC0415 - NumPy comes with it
 
-    check_output(output, overwrite=overwrite)
+    check_output(output, overwrite=overwrite or resume)
     if moments is not None:
         if moments.suffix != ".gguf":
             text = "second moments are a GGUF file of their own; give --moments NAME.gguf"
             raise RunError.at(show_path(moments), text)
-        refuse_existing(moments, overwrite=overwrite)
+        refuse_existing(moments, overwrite=overwrite or resume)
         refuse_unwritable(moments)
     state = output.with_name(output.name + ".partial")
     if state.exists() and not resume and not overwrite:
@@ -100,7 +114,23 @@ def _check_outputs(output: Path, moments: Path | None, *, overwrite: bool, resum
     return state
 
 
-def _write(done: Calibration, output: Path, moments: Path | None) -> None:
+def _unfinished(files: _Files, make: Make, *, overwrite: bool) -> _Files:
+    """Those that are not there yet; others stay as they are, which is told.
+
+    Raises:
+        RunError: one is there that is not what this make writes, and nobody said that it may go.
+
+    """
+    by_option = {"-o": files.matrix, "--moments": files.moments}
+    finished = {o: p for o, p in by_option.items() if p and make.is_finished(p, o, overwrite=overwrite)}
+    for path in finished.values():
+        notice(f"{show_path(path)} is complete already, and stays as it is")
+        if path.suffix.lower() == ".dat":
+            notice("Note: a .dat does not say from which chunk on it was made, nor how long they were")
+    return _Files(*(None if option in finished else path for option, path in by_option.items()))
+
+
+def _write(done: Calibration, files: _Files, make: Make) -> None:
     from qxmix.container.moments_load import save_moments  # noqa: PLC0415 - NumPy comes with it
     from qxmix.importance.coverage import coverage  # noqa: PLC0415
     from qxmix.report.imatrix import coverage_json, coverage_lines  # noqa: PLC0415
@@ -109,11 +139,12 @@ def _write(done: Calibration, output: Path, moments: Path | None) -> None:
         more = f" and {len(done.unseen) - 1:,} more" if len(done.unseen) > 1 else ""
         notice(f"Note: the engine never used {done.unseen[0]}{more}; a rule with 'when: {{has_importance: false}}' "
                "selects such tensors")  # fmt: skip
-    imatrix = done.imatrix(output)
+    imatrix = done.imatrix(files.matrix or Path())
     for line in coverage_lines(coverage_json(coverage(imatrix))):
         notice(f"Note: {line}")
-    if moments is not None:
-        save_moments(moments, done.moments(), datasets=imatrix.datasets, n_chunks=imatrix.n_chunks,
-                     chunk_size=imatrix.chunk_size)  # fmt: skip
-        click.echo(f"{show_path(moments)}: second moments of {len(done.moments()):,} tensors")
-    write_converted(imatrix, output, imatrix.chunk_size)
+    if files.moments is not None:
+        save_moments(files.moments, done.moments(), datasets=imatrix.datasets, n_chunks=imatrix.n_chunks,
+                     chunk_size=imatrix.chunk_size, stated=make.stated())  # fmt: skip
+        click.echo(f"{show_path(files.moments)}: second moments of {len(done.moments()):,} tensors")
+    if files.matrix is not None:
+        write_converted(imatrix, files.matrix, imatrix.chunk_size, make.stated())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -48,13 +49,15 @@ def check_output(output: Path, *, overwrite: bool) -> None:
     refuse_existing(output, overwrite=overwrite)
 
 
-def write_converted(imatrix: Imatrix, output: Path, chunk_size: int) -> None:
-    """Say what the format cannot hold, then write."""
+def write_converted(
+    imatrix: Imatrix, output: Path, chunk_size: int, stated: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """Say what the format cannot hold, then write, with what it says of its making where it can hold that."""
     from qxmix.container.imatrix_write import format_of, write_imatrix  # noqa: PLC0415 - NumPy
     from qxmix.importance.convert import converted, losses  # noqa: PLC0415
 
     to = format_of(output)
     for text in losses(imatrix, to, chunk_size):
         notice(f"Note: {text}")
-    write_imatrix(converted(imatrix, to, chunk_size), output)
+    write_imatrix(converted(imatrix, to, chunk_size), output, stated)
     click.echo(f"{show_path(output)}: {len(imatrix.entries):,} entries, {imatrix.n_chunks:,} chunks")
