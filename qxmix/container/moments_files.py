@@ -15,25 +15,21 @@ from qxmix.container.file_digest import file_digest
 from qxmix.container.gguf_format import GENERAL_TYPE, MAGIC, ValueType, pad
 from qxmix.container.layout import OutputTensor, lay_out
 from qxmix.container.model import MetadataField, TensorInfo
-from qxmix.container.moments import DEFAULT_DAMP, Moments, MomentsEntry, SecondMoments, entry_digest
+from qxmix.container.moments import Moments, MomentsEntry, SecondMoments, entry_digest
+from qxmix.container.moments_check import AGAIN, Checker
 from qxmix.container.parse import GgufFile, parse_opened
 from qxmix.container.reader import read_strings
 from qxmix.container.source import MOMENTS, FileBytes, bad_file, opened, show
 from qxmix.container.whole_file import whole_file
 from qxmix.quants import get
-from qxmix.quants.feedback.spans import SPAN, block_sizes, packed_size
+from qxmix.quants.feedback.spans import SPAN, packed_size
 
 KIND = "moments"
 _BLOCK_SIZE, _DATASETS = "moments.block_size", "moments.datasets"
 _CHUNK_COUNT, _CHUNK_SIZE = "moments.chunk_count", "moments.chunk_size"
 _ARCHITECTURE = "general.architecture"
 _PARTS = {".diag": "F32", ".counts": "F32", ".corr": "F16", ".corr_counts": "F32"}
-_AGAIN = "make the moments again"
 _NO_MOMENTS = "give the file that `qxmix imatrix make --moments` wrote"
-
-_PANEL = 32
-_HALF_ONE = 0x3C00
-"""1.0 as the bits of a half."""
 
 
 def read_moments_file(path: Path) -> Moments:
@@ -47,17 +43,20 @@ def read_moments_file(path: Path) -> Moments:
             what = "an importance matrix" if kind == "imatrix" else "a model" if file.get(_ARCHITECTURE) else "GGUF"
             raise bad_file(path, f"is {what} but no {MOMENTS.name}: {GENERAL_TYPE} is {show(str(kind))}; {_NO_MOMENTS}")
         if file.get(_BLOCK_SIZE) != SPAN:
-            text = f"{_BLOCK_SIZE} is {file.get(_BLOCK_SIZE)} and qxmix reads blocks of {SPAN} columns; {_AGAIN}"
+            text = f"{_BLOCK_SIZE} is {file.get(_BLOCK_SIZE)} and qxmix reads blocks of {SPAN} columns; {AGAIN}"
             raise bad_file(path, text)
         entries = {name: _entry(path, name, parts) for name, parts in _by_name(file).items()}
         digests, seen = {}, {}
-        for name, entry in entries.items():
-            found = _read(data, entry)
-            _check(path, name, found)
-            digests[name], seen[name] = entry_digest(found), tuple(map(float, found.counts))
+        with Checker(path) as checker:
+            for name, entry in entries.items():
+                found = _read(data, entry)
+                checker.add(name, found)
+                digests[name], seen[name] = entry_digest(found), tuple(map(float, found.counts))
+            sha256 = file_digest(data)
+            checker.finish()
         counts = {key: value if isinstance(value := file.get(key), int) else 0 for key in (_CHUNK_COUNT, _CHUNK_SIZE)}
         return Moments(
-            path, file_digest(data), MappingProxyType(entries), read_strings(file.metadata, _DATASETS),
+            path, sha256, MappingProxyType(entries), read_strings(file.metadata, _DATASETS),
             counts[_CHUNK_COUNT], counts[_CHUNK_SIZE], MappingProxyType(digests),
             MappingProxyType(seen),
         )  # fmt: skip
@@ -66,7 +65,9 @@ def read_moments_file(path: Path) -> Moments:
 def read_entry(path: Path, name: str, entry: MomentsEntry) -> SecondMoments:
     """See :func:`qxmix.container.moments_load.read_second_moments`."""
     found = read_unchecked(path, name, entry)
-    _check(path, name, found)
+    with Checker(path) as checker:
+        checker.add(name, found)
+        checker.finish()
     return found
 
 
@@ -77,7 +78,7 @@ def read_unchecked(path: Path, name: str, entry: MomentsEntry) -> SecondMoments:
             t.offset + t.nbytes for t in (entry.diag, entry.counts, entry.correlations, entry.correlation_counts)
         )
         if len(data) < last:
-            raise bad_file(path, f"is shorter than when it was first read: {show(name)} is cut off; {_AGAIN}")
+            raise bad_file(path, f"is shorter than when it was first read: {show(name)} is cut off; {AGAIN}")
         return _read(data, entry)
 
 
@@ -109,12 +110,14 @@ def _write(
 ) -> None:  # fmt: skip
     layout = lay_out(tensors, metadata)
     file.write(layout.files[0].header)
-    for name in entries:
-        moments = entries[name]
-        _check(path, name, moments)
-        for _, _, _, values in _stored(name, {name: moments}):
-            file.write(values.tobytes())
-            file.write(bytes(pad(values.nbytes, 32) - values.nbytes))
+    with Checker(path) as checker:
+        for name in entries:
+            moments = entries[name]
+            checker.add(name, moments)
+            for _, _, _, values in _stored(name, {name: moments}):
+                file.write(values.tobytes())
+                file.write(bytes(pad(values.nbytes, 32) - values.nbytes))
+        checker.finish()
 
 
 def _stored(
@@ -143,7 +146,7 @@ def _by_name(file: GgufFile) -> dict[str, dict[str, TensorInfo]]:
         if suffix is not None:
             entries.setdefault(tensor.name.removesuffix(suffix), {})[suffix] = tensor
     if not entries:
-        raise bad_file(file.path, f"has no entry: no tensor is named *{next(iter(_PARTS))}; {_AGAIN}")
+        raise bad_file(file.path, f"has no entry: no tensor is named *{next(iter(_PARTS))}; {AGAIN}")
     return entries
 
 
@@ -151,9 +154,9 @@ def _entry(path: Path, name: str, parts: dict[str, TensorInfo]) -> MomentsEntry:
     """The entry, once all its parts are there, of their types, and of shapes that agree."""
     for suffix, kind in _PARTS.items():
         if suffix not in parts:
-            raise bad_file(path, f"has {show(name)} without its {suffix}; {_AGAIN}")
+            raise bad_file(path, f"has {show(name)} without its {suffix}; {AGAIN}")
         if parts[suffix].type != kind:
-            raise bad_file(path, f"{show(name + suffix)} is {parts[suffix].type} and must be {kind}; {_AGAIN}")
+            raise bad_file(path, f"{show(name + suffix)} is {parts[suffix].type} and must be {kind}; {AGAIN}")
     diag, counts, corr, corr_counts = (parts[s] for s in _PARTS)
     n_cols, n_matrices = diag.n_cols, diag.n_weights // diag.n_cols
     n_correlations = corr_counts.n_weights
@@ -166,11 +169,11 @@ def _entry(path: Path, name: str, parts: dict[str, TensorInfo]) -> MomentsEntry:
         part = parts[suffix]
         if (part.n_cols, part.n_weights) != (n_values, n_values * n_rows):
             shape = " x ".join(map(str, part.shape))
-            text = f"{show(name + suffix)} is {shape} and must be {n_values} x {n_rows} for {n_cols} columns; {_AGAIN}"
+            text = f"{show(name + suffix)} is {shape} and must be {n_values} x {n_rows} for {n_cols} columns; {AGAIN}"
             raise bad_file(path, text)
     if n_correlations not in {1, n_matrices}:
         text = f"{show(name)} has {n_correlations} correlations for {n_matrices} matrices, neither one nor as many"
-        raise bad_file(path, f"{text}; {_AGAIN}")
+        raise bad_file(path, f"{text}; {AGAIN}")
     return MomentsEntry(n_cols, n_matrices, n_correlations, diag, counts, corr, corr_counts)
 
 
@@ -185,73 +188,3 @@ def _read(data: FileBytes, entry: MomentsEntry) -> SecondMoments:
 
 def _array(data: FileBytes, tensor: TensorInfo, dtype: str) -> NDArray[Any]:
     return np.frombuffer(data[tensor.offset : tensor.offset + tensor.nbytes], dtype).copy()
-
-
-def _check(path: Path, name: str, moments: SecondMoments) -> None:
-    """Refuse shapes that do not agree, values out of range, and blocks that cannot be factorized."""
-    _check_shapes(path, name, moments)
-    for suffix, values in ((".diag", moments.diag), (".counts", moments.counts),
-                           (".corr_counts", moments.correlation_counts)):  # fmt: skip
-        bad = ~(np.isfinite(values) & (values >= 0))
-        if bad.any():
-            at = tuple(int(i) for i in np.argwhere(bad)[0])
-            text = f"value {', '.join(map(str, at))} of {show(name + suffix)} is {values[at]}"
-            raise bad_file(path, f"{text}, no finite number of 0 or more; {_AGAIN}")
-    # As integers without the sign, halves are in order, and NaN and the infinities lie above 1.
-    bad = (moments.correlations.view(np.uint16) & np.uint16(0x7FFF)) > _HALF_ONE
-    if bad.any():
-        matrix, index = (int(i) for i in np.argwhere(bad)[0])
-        value = moments.correlations[matrix, index]
-        text = f"value {matrix}, {index} of {show(name + '.corr')} is {value}, no correlation from -1 to 1; {_AGAIN}"
-        raise bad_file(path, text)
-    for matrix in range(len(moments.correlations)):
-        _check_blocks(path, name, matrix, moments)
-
-
-def _check_shapes(path: Path, name: str, moments: SecondMoments) -> None:
-    n_matrices, n_cols = moments.diag.shape
-    n_correlations = len(moments.correlations)
-    given = (moments.counts.shape, moments.correlations.shape, moments.correlation_counts.shape)
-    if given != ((n_matrices,), (n_correlations, packed_size(n_cols)), (n_correlations,)) or n_correlations not in {
-        1,
-        n_matrices,
-    }:
-        text = f"{show(name)}: counts, correlations and their counts have the shapes {given}, which do not agree with a"
-        raise bad_file(path, f"{text} diag of {moments.diag.shape}; {_AGAIN}")
-
-
-def _check_blocks(path: Path, name: str, matrix: int, moments: SecondMoments) -> None:
-    """Refuse a block of a correlation that is not positive definite even with ``DEFAULT_DAMP``."""
-    at = 0
-    for block, n in enumerate(block_sizes(moments.diag.shape[1])):
-        size = n * (n - 1) // 2
-        correlations = np.identity(n) * (1 + DEFAULT_DAMP)
-        correlations[np.tril_indices(n, -1)] = moments.correlations[matrix, at : at + size]
-        at += size
-        if not _has_factor(correlations):
-            first = SPAN * block
-            text = (
-                f"the correlations of columns {first} to {first + n - 1} of {show(name)}"
-                f" (matrix {matrix}) are no correlations of anything: the block cannot be factorized; {_AGAIN}"
-            )
-            raise bad_file(path, text)
-
-
-def _has_factor(m: NDArray[np.float64]) -> bool:
-    """Whether a symmetric matrix, whose lower triangle is read and overwritten, is positive definite.
-
-    Cholesky in panels: products this small stay on the thread that asks for them.  One call for 256 columns takes as
-    long where the machine is idle, and a hundred times as long where BLAS waits for processors that others use.
-    """
-    for of in range(0, len(m), _PANEL):
-        to = of + _PANEL
-        panel = m[of:, of:to]
-        for q in range(0, of, _PANEL):
-            panel -= m[of:, q : q + _PANEL] @ m[of:to, q : q + _PANEL].T
-        try:
-            top = np.linalg.cholesky(panel[: panel.shape[1]])
-        except np.linalg.LinAlgError:
-            return False
-        panel[panel.shape[1] :] = panel[panel.shape[1] :] @ np.linalg.inv(top).T
-        panel[: panel.shape[1]] = top
-    return True

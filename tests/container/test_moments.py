@@ -10,6 +10,7 @@ from gguf import GGUFReader
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from qxmix.container import moments_check
 from qxmix.container.header import read_header
 from qxmix.container.imatrix_load import load_imatrix
 from qxmix.container.moments import SecondMoments
@@ -146,6 +147,45 @@ def test_bad_values_in_a_file_are_told_when_it_is_loaded(tmp_path: Path, what: s
     path.write_bytes(data)
     with pytest.raises(ModelFileError, match=text):
         load_moments(path)
+
+
+@pytest.mark.parametrize("wide", [0, 1], ids=["all waits", "nothing waits"])
+def test_a_block_among_many_is_told_by_its_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wide: int) -> None:
+    """Blocks are looked at eight at a time, and once where tensors have the same."""
+    monkeypatch.setattr(moments_check, "_WAITING_NBYTES", 1 if wide else 1 << 30)
+    n_cols = 256 * 10 + 40
+    one = np.ones(1, np.float32)
+    good = SecondMoments(np.ones((1, n_cols), np.float32), one, np.zeros((1, packed_size(n_cols)), np.float16), one)
+    bad = np.zeros((1, packed_size(n_cols)), np.float16)
+    bad[0, 9 * 32640 : 9 * 32640 + 3] = -0.9  # of three columns each goes against both others
+    save_moments(tmp_path / "m.gguf", dict.fromkeys("abc", good))
+    text = r"the correlations of columns 2304 to 2559 of 'b' \(matrix 0\) are no correlations of anything"
+    spoilt = good._replace(correlations=bad)
+    for entries in ({"a": good, "b": spoilt}, {"a": good, "b": spoilt, "c": spoilt}):
+        with pytest.raises(ModelFileError, match=text):
+            save_moments(tmp_path / "n.gguf", entries)
+    bad[:] = 0
+    bad[0, -40 * 39 // 2 :][:3] = -0.9
+    with pytest.raises(ModelFileError, match="columns 2560 to 2599 of 'b'"):
+        save_moments(tmp_path / "n.gguf", {"a": good, "b": spoilt})
+    assert [p.name for p in tmp_path.iterdir()] == ["m.gguf"]
+
+
+@pytest.mark.parametrize("n", [2, 3, 64, 65, 200, 256, 300])
+def test_blocks_are_refused_from_the_damp_on(tmp_path: Path, n: int) -> None:
+    """All columns but one against that one: the least eigenvalue is 1 - c sqrt(n - 1)."""
+    one, where = np.ones(1, np.float32), min(n, 256)
+    limit = 1.01 / np.sqrt(where - 1)
+    for share, fits in ((0.998, True), (1.002, False)):
+        corr = np.zeros((1, packed_size(n)), np.float16)
+        rows = np.arange(1, where)
+        corr[0, rows * (rows - 1) // 2] = min(share * limit, 1)
+        made = SecondMoments(np.ones((1, n), np.float32), one, corr, one)
+        if fits or n == 2:  # two columns are at most the same
+            save_moments(tmp_path / "m.gguf", {NAME: made})
+        else:
+            with pytest.raises(ModelFileError, match="cannot be factorized"):
+                save_moments(tmp_path / "m.gguf", {NAME: made})
 
 
 def test_files_that_are_something_else(tmp_path: Path, demo_imatrix: Path) -> None:
