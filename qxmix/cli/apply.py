@@ -24,7 +24,7 @@ from qxmix.cli.inputs import (
     open_recipes,
 )
 from qxmix.cli.interrupt import stoppable, to_resume
-from qxmix.cli.overwriting import CARD
+from qxmix.cli.overwriting import CARD, refuse_dash
 from qxmix.cli.progress import shown
 from qxmix.cli.sizes import SIZE
 from qxmix.cli.splitting import make_split, split_options
@@ -112,6 +112,7 @@ def command(
     """
     if not recipes:  # of one argument the parser makes the model
         raise click.UsageError(f"{model} is one argument, and it takes two: what to make, and of which MODEL")
+    refuse_dash(output or "", "-o")
     split = make_split(split_max_size, split_max_tensors, keep_split=keep_split, bare_first=bare_first)
     loaded, several = open_recipes(recipes)
     header, matrix = open_model(model), load_imatrix(imatrix) if imatrix else None

@@ -15,6 +15,7 @@ from qxmix.cli.overwriting import (
     Kind,
     check_place,
     note_path,
+    refuse_dash,
     refuse_foreign,
     refuse_kept,
     refuse_precious,
@@ -53,6 +54,8 @@ class _Written(_Name):
     """A path that is written, and so none that the command reads; whether it may be is told before any work."""
 
     written = True
+    printed = False
+    """Whether the command writes to standard output where none is given."""
 
     def __init__(self, *, makes_folder: bool = False) -> None:
         super().__init__(path_type=Path)
@@ -64,6 +67,7 @@ class _Written(_Name):
         """Make it a path."""
         path = super().convert(value, param, ctx)
         if ctx is not None and not ctx.resilient_parsing:
+            refuse_dash(os.fspath(value), shown(param), printed=self.printed)
             check_place(os.fspath(value), shown(param), makes_folder=self._makes_folder)
             self.refuse(os.fspath(value), param, ctx)
         return path
@@ -78,7 +82,7 @@ class _Text(_Written):
 
     def __init__(self, *, recipe: bool = False) -> None:
         super().__init__()
-        self._recipe = recipe
+        self._recipe = self.printed = recipe
 
     def refuse(self, path: str, param: click.Parameter | None, ctx: click.Context) -> None:
         """Refuse a file that may not be replaced, or that is of another kind."""

@@ -56,6 +56,23 @@ def note_path(path: str, param: click.Parameter | None, ctx: click.Context | Non
     others.append(new)
 
 
+def refuse_dash(path: str, by: str, *, printed: bool = False) -> None:
+    """Let pass whatever is not the sign that other programs take for standard output.
+
+    Args:
+        path: What is to be written.
+        by: The option that names it.
+        printed: Whether the command writes to standard output without the option.
+
+    Raises:
+        RunError: it is a dash alone.
+
+    """
+    if path == "-":
+        text = f"stands for standard output elsewhere and is no name here; give {by} the name of a file"
+        raise RunError.at(path, f"{text}, or leave it out for standard output" if printed else text)
+
+
 def check_place(path: str, by: str, *, makes_folder: bool = False) -> None:
     """Let pass a name where a file can be written: before work that may take hours.
 
@@ -65,9 +82,10 @@ def check_place(path: str, by: str, *, makes_folder: bool = False) -> None:
         makes_folder: Whether the command makes a folder that is not there.
 
     Raises:
-        RunError: it is a folder's, lies in none, or in one that may not be written to.
+        RunError: it is a dash, a folder's, lies in none, or in one that may not be written to.
 
     """
+    refuse_dash(path, by)
     from qxmix.container.whole_file import missing_folder  # noqa: PLC0415 - for those who write one
 
     # Not Path.is_dir and the like, which raise where a name is too long.

@@ -105,12 +105,17 @@ def _places(path: Path) -> tuple[Path, Path]:
 
 def is_file_or_none(path: Path) -> bool:
     """Whether a name is a regular file's, or free: not that of a device, pipe or stream, which may be a file's, too."""
-    if path.is_relative_to("/proc") or str(path) in {"/dev/stdout", "/dev/stderr"} or path.is_relative_to("/dev/fd"):
+    if is_stream(path):
         return False
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except FileNotFoundError:
         return True
+
+
+def is_stream(path: Path) -> bool:
+    """Whether a name is that of what a process has open, whatever that is: /dev/stdout."""
+    return path.is_relative_to("/proc") or str(path) in {"/dev/stdout", "/dev/stderr"} or path.is_relative_to("/dev/fd")
 
 
 def missing_folder(path: Path) -> str:

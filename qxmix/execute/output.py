@@ -16,6 +16,7 @@ from pathlib import Path
 from qxmix import system
 from qxmix.container.layout import OutputFile, output_path
 from qxmix.container.recognize import PARTIAL
+from qxmix.container.whole_file import is_stream
 from qxmix.errors import RunError
 from qxmix.execute.aids import Aids
 from qxmix.plan import Plan
@@ -47,8 +48,8 @@ def name_output(plan: Plan, output: Path) -> Output:
     """
     given = str(output)
     try:
-        output = output.resolve()
-        if not output.name:  # a root, or on Windows NUL
+        opened, output = is_stream(output), output.resolve()
+        if not output.name or opened:  # a root, or on Windows NUL
             raise RunError.at(given, FOLDER if output.is_dir() else DEVICE)
         finals = tuple(output_path(output, file.suffix).resolve() for file in plan.files)
     except OSError as error:

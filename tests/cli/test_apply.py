@@ -121,6 +121,8 @@ def test_bad_arguments_and_places(demo_model: Path, tmp_path: Path) -> None:
         (("pure/q4_0", "m.gguf", "-o", "there.gguf"), 1, "give --overwrite to replace it"),
         (("pure/q4_0", "m.gguf", "-o", "file/x.gguf"), 1, "is a file, and the output would be inside it"),
         (("pure/q4_0", "m.gguf", "-o", "pipe", "--overwrite"), 1, "is a device, pipe or socket"),
+        (("pure/q4_0", "m.gguf", "-o", "/dev/stdout"), 1, "/dev/stdout: is a device, pipe or socket"),
+        (("pure/q4_0", "m.gguf", "-o", "/dev/fd/1"), 1, "/dev/fd/1: is a device, pipe or socket"),
         (("pure/q4_0", "m.gguf", "-o", "held.gguf"), 1, "held.gguf.partial: is a folder"),
         (("pure/q4_0", "m.gguf", "-o", "circle"), 1, "lead in a circle"),
         (("pure/q4_0", "m.gguf", "-o", "n" * 250), 1, "give a shorter one"),

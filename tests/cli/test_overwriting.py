@@ -218,6 +218,19 @@ def test_whatever_has_an_output_has_the_flag_for_it() -> None:
     assert [name for name in writers if "--overwrite" not in flags[name]] == []
 
 
+@pytest.mark.parametrize("command", [*WRITERS, "apply r.yaml m.gguf -o {}", "imatrix merge i.dat -o {}"])
+def test_a_dash_is_no_file(command: str) -> None:
+    before = sorted(Path().iterdir())
+    told = run(re.sub(r"\{\}\S*", "-", command), 1)
+    text = "-: stands for standard output elsewhere and is no name here; give -"
+    assert text in told
+    prints = command.startswith(("solve", "import")) and "-o" in command
+    assert ("or leave it out for standard output" in told) is prints
+    assert sorted(Path().iterdir()) == before
+    if command.startswith("solve m.gguf --bpw 9 -o"):
+        assert "qxmix: 1" in run("solve m.gguf --bpw 9", 0)
+
+
 @pytest.mark.parametrize("command", [command for command in WRITERS if not command.startswith("header")])
 def test_a_folder_that_is_not_there_is_told_before_any_work(command: str) -> None:
     Path("results").mkdir()

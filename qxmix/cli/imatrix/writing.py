@@ -44,8 +44,8 @@ def check_output(output: Path, *, overwrite: bool) -> None:
     from qxmix.container.imatrix_write import format_of  # noqa: PLC0415 - NumPy
     from qxmix.container.whole_file import refuse_existing  # noqa: PLC0415
 
-    format_of(output)
     check_place(str(output), "-o")
+    format_of(output)
     refuse_existing(output, overwrite=overwrite)
 
 
