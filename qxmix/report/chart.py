@@ -22,6 +22,8 @@ _LINE = 1.25 * FONT_SIZE
 _BESIDE = 10
 """From a point to its label."""
 _RADIUS = 6
+_THIN = 2
+"""Half the width of an interval's line, and what is to be free beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +107,11 @@ def chart(points: Sequence[Point], curve: Sequence[Point], unit: str, *, fewest:
     across = _Scale(min(sizes), max(sizes), _LEFT + _MARGIN, WIDTH - _RIGHT - _MARGIN)
     up = _Scale(min(logs), max(logs), HEIGHT - _BOTTOM - _MARGIN, _TOP + _MARGIN)
     at = [(across.at(p.nbytes), up.at(log10(p.loss))) for p in shown]
-    labels = _first_only([p.label for p in shown])
+    labels, bars = _first_only([p.label for p in shown]), [_bar(p, up) for p in shown]
+    placed = _placed(labels, at, bars)
     marks = tuple(
-        Mark(x, y, label, _told(p, unit), label_x, label_y, at_left, _bar(p, up), p.predicted)
-        for p, (x, y), label, (label_x, label_y, at_left) in zip(shown, at, labels, _placed(labels, at), strict=True)
+        Mark(x, y, label, _told(p, unit), label_x, label_y, at_left, bar, p.predicted)
+        for p, (x, y), label, bar, (label_x, label_y, at_left) in zip(shown, at, labels, bars, placed, strict=True)
     )
     best = tuple((across.at(p.nbytes), up.at(log10(p.loss))) for p in line)
     return Chart(best, marks, _size_ticks(across), _loss_ticks(up), unit)
@@ -146,14 +149,21 @@ class _Box:
         return across and self.top < other.bottom and other.top < self.bottom
 
 
-def _placed(labels: Sequence[str], at: Sequence[tuple[float, float]]) -> Iterator[tuple[float, float, bool]]:
-    """Where each label begins, its baseline, and whether it ends there instead: the nearest place that is free."""
+def _placed(
+    labels: Sequence[str], at: Sequence[tuple[float, float]], bars: Sequence[tuple[float, float] | None]
+) -> Iterator[tuple[float, float, bool]]:
+    """Where each label begins, its baseline, and whether it ends there instead: the nearest place that is free.
+
+    Where none is, it may lie on an interval.
+    """
     taken = [_Box(x - _RADIUS, x + _RADIUS, y - _RADIUS, y + _RADIUS) for x, y in at]
+    lines = [_Box(x - _THIN, x + _THIN, b[1], b[0]) for (x, _), b in zip(at, bars, strict=True) if b is not None]
     for label, (x, y) in zip(labels, at, strict=True):
         width = _CHARACTER * len(label)
         places = [(box, place) for place in _places(x, y) if (box := _box(place, width)) is not None]
-        free = ((box, place) for box, place in places if not any(box.meets(other) for other in taken))
-        box, place = next(free, places[0] if places else (_Box(x, x, y, y), (x + _BESIDE, y, False)))
+        free = [(box, place) for box, place in places if not any(box.meets(other) for other in taken)]
+        clear = ((box, place) for box, place in free if not any(box.meets(line) for line in lines))
+        box, place = next(clear, (free or places or [(_Box(x, x, y, y), (x + _BESIDE, y, False))])[0])
         taken.append(box)
         yield place
 

@@ -63,6 +63,16 @@ def test_labels_of_near_points_do_not_cover_each_other() -> None:
             assert a1 <= b0 or b1 <= a0 or abs(a.label_y - b.label_y) >= 14, (a, b)
 
 
+def test_labels_lie_on_no_interval_of_another_point() -> None:
+    points = [Point("IQ2_S", 985_000, 0.1281, 0.0593, 0.2769), Point("IQ3_XXS", 1_080_000, 0.086, 0.0398, 0.1859)]
+    made = chart([*points, Point("far", 2_600_000, 0.0004)], (), "nats")
+    assert made is not None
+    for mark in made.marks:
+        left, right = _extent(mark)
+        for other in made.marks:
+            assert not (left < other.x < right and other.bar and other.bar[1] < mark.label_y < other.bar[0])
+
+
 def test_what_is_measured_and_predicted_is_named_once() -> None:
     made = _both()
     assert [(m.label, m.predicted) for m in made.marks] == [("a", False), ("", True), ("$b_0$", False)]
