@@ -154,7 +154,7 @@ def _placed(
 ) -> Iterator[tuple[float, float, bool]]:
     """Where each label begins, its baseline, and whether it ends there instead: the nearest place that is free.
 
-    Where none is, it may lie on an interval.
+    Where none is, it may lie on an interval or on the values at the left.
     """
     taken = [_Box(x - _RADIUS, x + _RADIUS, y - _RADIUS, y + _RADIUS) for x, y in at]
     lines = [_Box(x - _THIN, x + _THIN, b[1], b[0]) for (x, _), b in zip(at, bars, strict=True) if b is not None]
@@ -162,7 +162,7 @@ def _placed(
         width = _CHARACTER * len(label)
         places = [(box, place) for place in _places(x, y) if (box := _box(place, width)) is not None]
         free = [(box, place) for box, place in places if not any(box.meets(other) for other in taken)]
-        clear = ((box, place) for box, place in free if not any(box.meets(line) for line in lines))
+        clear = ((b, place) for b, place in free if b.left >= _LEFT and not any(b.meets(line) for line in lines))
         box, place = next(clear, (free or places or [(_Box(x, x, y, y), (x + _BESIDE, y, False))])[0])
         taken.append(box)
         yield place

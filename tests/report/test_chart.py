@@ -69,6 +69,7 @@ def test_labels_lie_on_no_interval_of_another_point() -> None:
     assert made is not None
     for mark in made.marks:
         left, right = _extent(mark)
+        assert made.left <= left < right <= made.width
         for other in made.marks:
             assert not (left < other.x < right and other.bar and other.bar[1] < mark.label_y < other.bar[0])
 
