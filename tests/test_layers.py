@@ -79,7 +79,9 @@ def test_numba_is_imported_by_the_kernels_alone() -> None:
     users = {
         str(p.relative_to(PACKAGE)) for p in FILES if re.search(r"^\s*(import|from) numba", p.read_text(), re.MULTILINE)
     }
-    common = (f"common/{name}" for name in ("builtin", "half", "reinterpret", "simd", "simd_few", "vector"))
+    common = (
+        f"common/{name}" for name in ("builtin", "half", "reinterpret", "simd", "simd_bytes", "simd_few", "vector")
+    )
     compiling = (f"compiling/{p.stem}" for p in FILES if p.parent.name == "compiling" and p.stem != "__init__")
     assert users == {f"quants/{name}.py" for name in (*compiling, *common)}
 

@@ -67,10 +67,17 @@ def test_lists_of_code_vectors(name: str) -> None:
     np.testing.assert_array_equal(lists.values, book.values)
     for c in np.random.default_rng(0).choice(len(lists.first) - 1, 40, replace=False):
         of, to = lists.first[c], lists.first[c + 1]
-        members, wanted = lists.members[of:to].ravel(), book.listed(int(c))
+        members, wanted = lists.members[32 * of : 32 * to], book.listed(int(c))
         assert set(members) == set(wanted)
-        assert len(members) == -(-len(wanted) // 16) * 16
-        assert (lists.candidates[of:to].transpose(0, 2, 1).reshape(-1, book.n) == book.values[members]).all()
+        assert len(members) == -(-len(wanted) // 32) * 32
+        values = lists.candidates.reshape(-1, book.n)[32 * of : 32 * to]
+        assert (values == book.values[members]).all()
+        # Each value is in its slot, and both ends of a slot that has values are among them.
+        slot = lists.slots.of.reshape(-1, book.n, 32)[of:to].transpose(0, 2, 1).reshape(-1, book.n)
+        for k in range(book.n):
+            for i in np.unique(slot[:, k]):
+                mine = values[slot[:, k] == i, k]
+                assert (mine.min(), mine.max()) == (lists.slots.low[c, k, i], lists.slots.high[c, k, i])
 
 
 @pytest.mark.parametrize("name", ["IQ1_KT", "IQ3_KT", "IQ4_KT"])
@@ -100,6 +107,39 @@ def test_roundings_of_bounds_do_not_decide(name: str) -> None:
     found = nearest(built(book), x, w, np.ones((16, 1), np.float32))[:, 0]
     expected = [book.match(np.float32(1), x[b : b + 32], w[b : b + 32]) for b in range(0, 512, 32)]
     assert list(found) == [i for block in expected for i in block]
+
+
+@pytest.mark.parametrize("name", ["IQ1_KT", "IQ3_KT", "IQ4_KT"])
+def test_what_is_usual_does_not_decide(name: str) -> None:
+    """Weights of errors that differ by 40 orders between groups, and scales that put all code vectors far away."""
+    book, rng = BOOKS[name], np.random.default_rng(4)
+    x = rng.standard_t(3, 1024).astype(np.float32)
+    x = np.abs(x) if book.magnitudes else x
+    orders = np.repeat(10.0 ** rng.integers(-36, 4, 1024 // book.n), book.n)
+    w = (rng.gamma(1.0, 1.0, 1024) * orders).astype(np.float32)
+    inverse = np.ldexp(1.0, rng.integers(3, 18, (32, 1))).astype(np.float32)
+    found = nearest(built(book), x, w, inverse).reshape(32, -1)
+    for b in range(32):
+        at = slice(32 * b, 32 * b + 32)
+        assert list(found[b]) == book.match(np.float32(1) / inverse[b, 0], x[at], w[at])
+
+
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid")
+def test_distances_that_are_no_numbers_are_never_least() -> None:
+    """Weights of errors with which some or all distances overflow: the first vector of the list where none is left."""
+    book, x = BOOKS["IQ2_KT"], np.tile(np.linspace(-1, 1, 32, dtype=np.float32), 3)
+    w = np.repeat(np.array([3e34, 1e38, np.inf], np.float32), 32)
+    found = nearest(built(book), x, w, np.full((3, 1), 90, np.float32)).reshape(3, -1)
+    lists = built(book)
+    for g in range(12):
+        v = np.float32(90) * x[8 * g : 8 * g + 8]
+        c = (v > lists.edges) @ (2 ** np.arange(8))
+        members = lists.members[32 * lists.first[c] : 32 * lists.first[c + 1]]
+        t = w[8 * g : 8 * g + 8] * np.square(lists.values[members] - v)
+        t = t[:, :4] + t[:, 4:]
+        t = t[:, :2] + t[:, 2:]
+        score = t[:, 0] + t[:, 1]
+        assert found.ravel()[g] == members[np.where(score < np.inf, score, np.inf).argmin()]
 
 
 def test_threads_that_come_at_once_build_one_codebook() -> None:

@@ -5,7 +5,7 @@ the sum of its bytes, masked to 6 bits each, is a value from -126 to 126, nearly
 has to find the start whose values come nearest, out of up to 65536.  The reference cuts the space of groups into
 clusters, by the signs of the weights or by five bins of each, lists the code vectors near each cluster's mean, and
 looks through the list of the cluster a group falls into.  The lists decide which vector is found, so they are built
-here exactly as there, once per process and type, on the first encoding: 0.1 to 0.3 s.
+here exactly as there, once per process and type, on the first encoding: 0.1 to 0.5 s.
 
 Source: ``QuantizerIQKT`` of ik_llama.cpp.
 """
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qxmix.quants.common.lanes import LANES
-from qxmix.quants.common.simd import WIDTH
+from qxmix.quants.common.simd_bytes import ENTRIES, PLACES
 from qxmix.quants.jit import inlined, kernel
 
 FACTOR = np.uint32(0xCBAC1FED)
@@ -36,6 +36,18 @@ _FAR = np.float32(np.inf)
 
 
 @dataclass(frozen=True, slots=True)
+class Slots:
+    """The values that a list has at each place of a vector, cut into ENTRIES slots with about as many in each."""
+
+    of: NDArray[np.uint8]
+    """(n_chunks * n * PLACES,) the slot of each value, chunk after chunk, (n, PLACES) in each."""
+    low: NDArray[np.float32]
+    """(n_clusters, n, ENTRIES) the least value of each slot."""
+    high: NDArray[np.float32]
+    """The same shape: the greatest."""
+
+
+@dataclass(frozen=True, slots=True)
 class Codebook:
     """One type's code vectors and their lists, as flat arrays."""
 
@@ -43,15 +55,17 @@ class Codebook:
     """(n_values, n) the code vectors, integers."""
     edges: NDArray[np.float32]
     """Groups of 8: (8,) the value above which the bit of a weight is set in the number of a cluster; of 4: ``BINS``."""
-    first: NDArray[np.int32]
-    """(n_clusters + 1,) where the list of each cluster begins, in chunks of ``WIDTH``."""
+    first: NDArray[np.int64]
+    """(n_clusters + 1,) where the list of each cluster begins, in chunks of ``PLACES``."""
     members: NDArray[np.int32]
-    """(n_chunks, WIDTH) indices of code vectors, in the order in which equal distances are decided.
+    """(n_chunks * PLACES,) indices of code vectors, in the order in which equal distances are decided.
 
     The last one of a list is repeated up to a whole chunk.
     """
     candidates: NDArray[np.int8]
-    """(n_chunks, n, WIDTH) the code vectors of ``members``."""
+    """(n_chunks * PLACES * n,) the code vectors of ``members``."""
+    slots: Slots
+    """In which parts of their range the values of the candidates are."""
 
 
 @inlined
@@ -142,6 +156,22 @@ def _clusters(values: NDArray[np.float32], *, magnitudes: bool) -> tuple[NDArray
     return middle, (values > middle) @ (2 ** np.arange(n)), 2**n
 
 
+def _slots(candidates: NDArray[np.int8], first: NDArray[np.int64]) -> Slots:
+    """Cut the values of the lists of ``candidates`` (n_places, n)."""
+    n, n_clusters = candidates.shape[1], len(first) - 1
+    rows = np.repeat(np.arange(n_clusters) * n, np.diff(first) * PLACES)[:, None] + np.arange(n)
+    at = rows * 256 + (candidates.astype(np.int64) + 128)
+    counts = np.bincount(at.ravel(), minlength=n_clusters * n * 256).reshape(-1, 256)
+    middle = counts.cumsum(axis=1) - counts // 2 - 1
+    slot = np.clip(middle * ENTRIES // np.maximum(counts.sum(axis=1, keepdims=True), 1), 0, ENTRIES - 1)
+    low, high = np.zeros((2, len(counts), ENTRIES), np.float32)
+    for i in range(ENTRIES):
+        mine = (slot == i) & (counts > 0)
+        low[:, i], high[:, i] = mine.argmax(axis=1) - 128, 127 - mine[:, ::-1].argmax(axis=1)
+    of = slot.astype(np.uint8).ravel()[at].reshape(-1, PLACES, n).transpose(0, 2, 1)
+    return Slots(np.ascontiguousarray(of).ravel(), low.reshape(-1, n, ENTRIES), high.reshape(-1, n, ENTRIES))
+
+
 def _build(n_values: int, n: int, n_near: int, offset: int, *, magnitudes: bool) -> Codebook:
     values = code_vectors(n_values, n, offset, magnitudes=magnitudes)
     edges, cluster, n_clusters = _clusters(values, magnitudes=magnitudes)
@@ -156,15 +186,15 @@ def _build(n_values: int, n: int, n_near: int, offset: int, *, magnitudes: bool)
     lists = np.split(np.argsort(joined, kind="stable") // n_near, np.cumsum(np.bincount(joined, minlength=n_clusters)))
     # The reference keeps a minimum for each position modulo 8 and compares these in the order of its registers.
     order = np.arange(LIST_STEP) if n == LIST_STEP else np.array([0, 2, 4, 6, 1, 3, 5, 7])
-    chunks = []
+    padded = []
     for c, listed in enumerate(lists[:n_clusters]):
         full = np.concatenate([listed, extra[c, : -len(listed) % LIST_STEP]]).reshape(-1, LIST_STEP)
         members = full[:, order].T.ravel()
-        chunks.append(np.pad(members, (0, -len(members) % WIDTH), mode="edge").reshape(-1, WIDTH).astype(np.int32))
-    first = np.concatenate([[0], np.cumsum([len(part) for part in chunks])]).astype(np.int32)
-    flat = np.concatenate(chunks)
-    candidates = np.ascontiguousarray(values.astype(np.int8)[flat].transpose(0, 2, 1))
-    return Codebook(values, edges, first, flat, candidates)
+        padded.append(np.pad(members, (0, -len(members) % PLACES), mode="edge").astype(np.int32))
+    first = np.cumsum([0, *(len(members) // PLACES for members in padded)])
+    flat = np.concatenate(padded)
+    candidates = values.astype(np.int8)[flat]
+    return Codebook(values, edges, first, flat, candidates.ravel(), _slots(candidates, first))
 
 
 _lock = Lock()

@@ -1,113 +1,77 @@
-"""Distances of code vectors from groups of weights, 16 at a time: the inner loops of ``trellis.search``.
+"""What a query of ``trellis.search`` does with a list of code vectors: the parts of its inner loops.
 
-Bounds have groups in lanes and take one code vector after the other; scores have code vectors in lanes and take one
-group.  ``q`` holds code vectors as floats, chunk after chunk, each (n, WIDTH); ``w``, ``u`` and ``v`` are (n, WIDTH).
+``v`` and ``w`` are flat; what a group wants and what its errors weigh are n numbers of each from ``at`` on.  ``sums``
+are bytes, one for each place of the list.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from qxmix.quants.common.simd import WIDTH, add_rough_product, load, splat, store
-from qxmix.quants.jit import inlined, kernel
+from qxmix.quants.common.simd import load, lowest_bit, splat, store_bytes
+from qxmix.quants.common.simd_bytes import ENTRIES, PLACES, bits_within, weighted_distance
+from qxmix.quants.jit import inlined
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _0 = np.float32(0.0)
-_2 = np.float32(2.0)
+_FULL = np.float32(255.0)
 _INF = np.float32(np.inf)
 
 
-@inlined
-def _add(sums, w, u, q, squares, at):
-    """One weight's part of A and B."""
-    return add_rough_product(sums[0], w, splat(squares[at])), add_rough_product(sums[1], u, splat(q[at]))
+def tabulator(n: int) -> Callable[..., None]:
+    """Build ``tabulate`` for groups of ``n`` weights."""
 
+    @inlined
+    def tabulate(v, w, at, units, low, high, slots, tables):
+        """What the value next to the wanted one in each slot adds to the distance: ``units``, rounded down, up to 255.
 
-@kernel
-def sums8(w, u, q, squares, at, sums):
-    """A and B of the chunk of code vectors at ``at`` for 16 groups, to ``sums`` (2, WIDTH, WIDTH)."""
-    w0, w1, w2, w3 = load(w, 0), load(w, WIDTH), load(w, 2 * WIDTH), load(w, 3 * WIDTH)
-    w4, w5, w6, w7 = load(w, 4 * WIDTH), load(w, 5 * WIDTH), load(w, 6 * WIDTH), load(w, 7 * WIDTH)
-    u0, u1, u2, u3 = load(u, 0), load(u, WIDTH), load(u, 2 * WIDTH), load(u, 3 * WIDTH)
-    u4, u5, u6, u7 = load(u, 4 * WIDTH), load(u, 5 * WIDTH), load(u, 6 * WIDTH), load(u, 7 * WIDTH)
-    for j in range(WIDTH):
-        i = at + j
-        s = w0 * splat(squares[i]), u0 * splat(q[i])
-        s = _add(s, w1, u1, q, squares, i + WIDTH)
-        s = _add(s, w2, u2, q, squares, i + 2 * WIDTH)
-        s = _add(s, w3, u3, q, squares, i + 3 * WIDTH)
-        s = _add(s, w4, u4, q, squares, i + 4 * WIDTH)
-        s = _add(s, w5, u5, q, squares, i + 5 * WIDTH)
-        s = _add(s, w6, u6, q, squares, i + 6 * WIDTH)
-        s = _add(s, w7, u7, q, squares, i + 7 * WIDTH)
-        store(sums, j * WIDTH, s[0])
-        store(sums, (WIDTH + j) * WIDTH, s[1])
+        The slots of the list are from ``slots`` on in ``low`` and ``high``.  Each step is that of the distance itself,
+        which rounds in the same direction, so that no value of the slot adds less.
+        """
+        for k in range(n):
+            value = splat(v[at + k])
+            under, over = load(low, slots + k * ENTRIES) - value, value - load(high, slots + k * ENTRIES)
+            away = max(under, over)
+            d = max(splat(_0), away)
+            # Infinity times zero is a NaN for any value of the slot, too, and 255 here.
+            store_bytes(tables, k * ENTRIES, min(splat(_FULL), splat(w[at + k]) * (d * d) * splat(units)))
+
+    return tabulate
 
 
 @inlined
-def _square(total, w, b, q, at):
-    """Add ``q * (w * q + b)``, a weight's part of ``A - 2 * B``, from one number of the list instead of two."""
-    value = splat(q[at])
-    return add_rough_product(total, add_rough_product(b, w, value), value)
+def first_within(sums, limit):
+    """The first place whose sum is not above ``limit``; there must be one."""
+    at = 0
+    bits = bits_within(sums, 0, limit)
+    while bits == 0:
+        at += PLACES
+        bits = bits_within(sums, at, limit)
+    return at + lowest_bit(bits)
 
 
-@kernel
-def bound_one8(w, u, q, n_chunks, least, overall):
-    """The first pass where groups have one trial each: what ``bound`` does, with half as many reads of the list."""
-    w0, w1, w2, w3 = load(w, 0), load(w, WIDTH), load(w, 2 * WIDTH), load(w, 3 * WIDTH)
-    w4, w5, w6, w7 = load(w, 4 * WIDTH), load(w, 5 * WIDTH), load(w, 6 * WIDTH), load(w, 7 * WIDTH)
-    b0, b1, b2, b3 = load(u, 0) * -_2, load(u, WIDTH) * -_2, load(u, 2 * WIDTH) * -_2, load(u, 3 * WIDTH) * -_2
-    b4, b5, b6, b7 = (
-        load(u, 4 * WIDTH) * -_2,
-        load(u, 5 * WIDTH) * -_2,
-        load(u, 6 * WIDTH) * -_2,
-        load(u, 7 * WIDTH) * -_2,
-    )
-    smallest = splat(_INF)
-    for chunk in range(n_chunks):
-        lowest = splat(_INF)
-        for j in range(WIDTH):
-            i = chunk * 8 * WIDTH + j
-            even, odd = _square(splat(_0), w0, b0, q, i), _square(splat(_0), w1, b1, q, i + WIDTH)
-            even, odd = _square(even, w2, b2, q, i + 2 * WIDTH), _square(odd, w3, b3, q, i + 3 * WIDTH)
-            even, odd = _square(even, w4, b4, q, i + 4 * WIDTH), _square(odd, w5, b5, q, i + 5 * WIDTH)
-            even, odd = _square(even, w6, b6, q, i + 6 * WIDTH), _square(odd, w7, b7, q, i + 7 * WIDTH)
-            lowest = min(lowest, even + odd)
-        store(least, chunk * WIDTH, lowest)
-        smallest = min(smallest, lowest)
-    store(overall, 0, smallest)
+def chooser(n: int) -> Callable[..., tuple[int, np.float32]]:
+    """Build ``first_nearest`` for groups of ``n`` weights."""
 
+    @inlined
+    def first_nearest(v, w, at, near, sums, n_chunks, limit):
+        """The first place with the least distance, and that, of those whose sums are not above ``limit``.
 
-@kernel
-def sums4(w, u, q, squares, at, sums):
-    """The same for groups of 4."""
-    w0, w1, w2, w3 = load(w, 0), load(w, WIDTH), load(w, 2 * WIDTH), load(w, 3 * WIDTH)
-    u0, u1, u2, u3 = load(u, 0), load(u, WIDTH), load(u, 2 * WIDTH), load(u, 3 * WIDTH)
-    for j in range(WIDTH):
-        i = at + j
-        s = w0 * splat(squares[i]), u0 * splat(q[i])
-        s = _add(s, w1, u1, q, squares, i + WIDTH)
-        s = _add(s, w2, u2, q, squares, i + 2 * WIDTH)
-        s = _add(s, w3, u3, q, squares, i + 3 * WIDTH)
-        store(sums, j * WIDTH, s[0])
-        store(sums, (WIDTH + j) * WIDTH, s[1])
+        Where no distance is a number below infinity it is the first place of all.
+        """
+        which, best = 0, _INF
+        for chunk in range(n_chunks):
+            bits = bits_within(sums, chunk * PLACES, limit)
+            while bits:
+                place = chunk * PLACES + lowest_bit(bits)
+                bits &= bits - 1
+                score = weighted_distance(w, v, at, near, place * n, n)
+                if score < best:
+                    which, best = place, score
+        return which, best
 
-
-@inlined
-def _pair(w, v, q, lane, at, i, k):
-    """Two weights' parts of the sum, for 16 code vectors."""
-    d, e = load(q, at + i * WIDTH) - splat(v[i, lane]), load(q, at + k * WIDTH) - splat(v[k, lane])
-    return splat(w[i, lane]) * (d * d) + splat(w[k, lane]) * (e * e)
-
-
-@inlined
-def score8(w, v, q, lane, at):
-    """The reference's sum for group ``lane`` and the chunk of code vectors at ``at``."""
-    left = _pair(w, v, q, lane, at, 0, 4) + _pair(w, v, q, lane, at, 2, 6)
-    right = _pair(w, v, q, lane, at, 1, 5) + _pair(w, v, q, lane, at, 3, 7)
-    return left + right
-
-
-@inlined
-def score4(w, v, q, lane, at):
-    """The same for groups of 4."""
-    return _pair(w, v, q, lane, at, 0, 2) + _pair(w, v, q, lane, at, 1, 3)
+    return first_nearest

@@ -1,24 +1,26 @@
-"""The search for the nearest code vector of each group, with many groups side by side.
+"""The search for the nearest code vector of each group.
 
 A query is a group and a trial scale; it falls into a cluster and wants the first code vector of that cluster's list
 with the least ``sum(w * (q - v) ** 2)``, v being the group over the scale.  Lists are in the order in which the
-reference decides ties, so the first minimum is the reference's.  Two passes find it:
+reference decides ties, so the first minimum is the reference's.  Queries of a cluster are answered one after the other,
+so that its list stays in the cache, and each in two passes:
 
-* the first one bounds.  For v = r * y it takes ``A - 2 * r * B`` with A = sum(w * q * q), B = sum(w * y * q), which
-  differs from the sum only by a constant of the query.  Lane k is a group: 16 groups of a cluster go through its list
-  together, code vectors one after the other, so that no sum crosses lanes.  All trials of a group that fall into the
-  same cluster share A and B, and cost two operations each for a code vector instead of 16 (or 8) more.  The minimum of
-  every 16 code vectors is kept.
-* the second one evaluates as the reference does, where that minimum is within a margin of the least of the list: for
-  nearly all queries one chunk of 16, now with the code vectors in lanes.
+* the first one bounds.  The values that a list has at each of the n places of a vector are cut into 16 slots; a table
+  tells what the nearest value of a slot adds to the sum, in units of about a fiftieth of what is usual, rounded down
+  to a byte.  The CPU looks up 32 bytes in one instruction and adds them in another, so that a code vector costs half an
+  instruction (a quarter in groups of 4), and no sum of bytes is above that of the vector.
+* the second one evaluates as the reference does, in the order of the list, what can be as near as the vector with the
+  least sum of bytes: 5 to 11 of 1000 to 2000.
 
-With u half a unit in the last place, bounds err by less than 25 u and the reference's sum by less than 7 u times
-``sum(w * (126 + |v|) ** 2)``; the margin is 128 u.
+The unit only decides how much is left for the second pass.  It follows what was found for the queries before; where
+no sum is below 255 it is made larger, and where that does not help every vector is evaluated.  Parts of a sum are never
+negative and each rounds as its bound does, so the bound needs a margin for the roundings of the additions alone, 7 half
+units in the last place; it has 64.
 
-Measured on student-t weights, one thread, millions of weights per second: with bounds for one trial at a time IQ3_KT
-1.6 instead of 2.3; with exact sums throughout, groups in lanes, IQ4_KT 1.0 instead of 1.5.  Three quarters of the time
-are the multiplications of the first pass.  Not tried: boxes around parts of a list.  For single queries they leave
-20 % of the parts of IQ2_KT, 13 % of IQ3_KT, 40 % of IQ1_KT and 14 % of IQ4_KT, for 16 queries together most of them.
+Measured on student-t weights beside vectors of float32 in place of bytes, 16 groups that go through a list together,
+with all trials of a group that fall into the same cluster: 1.7 times its speed for IQ1_KT, 2.3 for IQ2_KT, 1.9 for
+IQ3_KT, 1.2 for IQ4_KT.  What a query reads of its group and of its list lies together: with one read at a time from
+where the caller has it, waiting for memory took half of the time.
 """
 
 from __future__ import annotations
@@ -27,21 +29,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qxmix.quants.common.reinterpret import flattened
-from qxmix.quants.common.simd import (
-    WIDTH,
-    add_rough_product,
-    lane_bits,
-    least_lane,
-    load,
-    lowest_bit,
-    splat,
-    store,
-    where,
-)
-from qxmix.quants.jit import kernel
-from qxmix.quants.trellis.queries import classifier, gatherer, order_of
-from qxmix.quants.trellis.scan import bound_one8, score4, score8, sums4, sums8
+from qxmix.quants.common.reinterpret import bits_of, float_of
+from qxmix.quants.common.simd_bytes import ENTRIES, PLACES, sum_looked_up, weighted_distance
+from qxmix.quants.jit import inlined, kernel
+from qxmix.quants.trellis.queries import classifier, order_of, shift_of
+from qxmix.quants.trellis.scan import chooser, first_within, tabulator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,122 +42,114 @@ if TYPE_CHECKING:
 
     from qxmix.quants.trellis.codebook import Codebook
 
-_0 = np.float32(0.0)
-_1 = np.float32(1.0)
+TOGETHER = 64
+"""Queries whose groups are copied side by side."""
+TRIES = 6
+"""Units that are tried for a query."""
+
+_ALL = 255
+_FULL, _HALF = np.float32(255.0), np.float32(128.0)
+_MARGIN = np.float32(1.0 + 2.0**-18)
+_TINY = np.float32(1e-30)  # far above where products of float32 underflow and lose their relative precision
+_USUAL = np.float32(100.0)  # of the first query; squares of the values of code vectors
+_ROOM = np.float32(5.0)  # how many times the usual distance is 255 units
+_LIGHT = np.float32(2.0**-10)  # what weighs less than this part of a group's largest counts as much for the usual one
+_0, _1, _4 = np.float32(0.0), np.float32(1.0), np.float32(4.0)
+_SIXTEENTH = np.float32(1 / 16)
 _INF = np.float32(np.inf)
-_LARGEST = np.float32(126.0)
-_MARGIN = np.float32(2.0**-17)
-_TINY = np.float32(1e-36)  # far above where products of float32 underflow and lose their relative precision
 
 
-def _bounder(n: int) -> Callable[..., None]:
-    """Build the first pass for groups of ``n`` weights."""
-    sums_of = sums8 if n == 8 else sums4  # noqa: PLR2004 - the two kinds of groups
+def _measurer(n: int) -> Callable[..., None]:
+    """Build the kernel ``measure`` for groups of ``n`` weights."""
+    shift = np.uint32(n.bit_length() - 1)
 
     @kernel
-    def bound(w, u, ratio, n_trials, n_chunks, q, squares, sums, least, overall):
-        """The first pass: ``least`` (n_trials, n_chunks, WIDTH) and its minima ``overall`` (n_trials, WIDTH)."""
-        if n == 8 and n_trials == 1:  # noqa: PLR2004 - lists for groups of 4 are short
-            bound_one8(w, u, q, n_chunks, least, overall)
-            return
-        for t in range(n_trials):
-            store(overall, t * WIDTH, splat(_INF))
-        for chunk in range(n_chunks):
-            sums_of(w, u, q, squares, chunk * n * WIDTH, sums)
-            # Two trials at a time share the reads of the sums; the last one may be taken twice.
-            for t in range(0, n_trials, 2):
-                other = min(t + 1, n_trials - 1)
-                r, lowest, r2, lowest2 = load(ratio, t * WIDTH), splat(_INF), load(ratio, other * WIDTH), splat(_INF)
-                for j in range(WIDTH):
-                    a, b = load(sums, j * WIDTH), load(sums, (WIDTH + j) * WIDTH)
-                    lowest = min(lowest, add_rough_product(a, b, r))
-                    lowest2 = min(lowest2, add_rough_product(a, b, r2))
-                store(least, (t * n_chunks + chunk) * WIDTH, lowest)
-                store(overall, t * WIDTH, min(load(overall, t * WIDTH), lowest))
-                store(least, (other * n_chunks + chunk) * WIDTH, lowest2)
-                store(overall, other * WIDTH, min(load(overall, other * WIDTH), lowest2))
+    def measure(w, means):
+        """About the geometric mean of what the errors of each group weigh, to ``means`` (n_groups,).
 
-    return bound
+        The distance that is usual for a group is in proportion to it.
+        """
+        for g in range(len(means)):
+            largest = _0
+            for k in range(n):
+                largest = max(largest, w[g * n + k])
+            total = np.uint32(0)
+            for k in range(n):
+                total += bits_of(max(w[g * n + k], largest * _LIGHT)) >> shift  # bits are nearly a logarithm
+            means[g] = float_of(total)
+
+    return measure
 
 
-def _decider(n: int) -> Callable[..., None]:
-    """Build the second pass for groups of ``n`` weights."""
-    score_of = score8 if n == 8 else score4  # noqa: PLR2004 - the two kinds of groups
+def _answerer(n: int) -> Callable[..., tuple[int, np.float32]]:
+    """Build ``answer`` for groups of ``n`` weights."""
+    tabulate, first_nearest = tabulator(n), chooser(n)
 
-    @kernel
-    def decide(w, v, lowest, least, at, n_chunks, q, limits, chunks, which):
-        """The second pass for a trial: position of the nearest code vector of each lane, to ``which``."""
-        reach = splat(_0)
-        for k in range(n):
-            far = abs(load(v, k * WIDTH)) + _LARGEST
-            reach = reach + load(w, k * WIDTH) * (far * far)
-        limit = load(lowest, 0) + (reach * _MARGIN + _TINY)
-        count, last, number = splat(_0), splat(_0), splat(_0)
-        for chunk in range(n_chunks):
-            within = load(least, (at + chunk) * WIDTH) <= limit
-            count = where(within, count + _1, count)
-            last = where(within, number, last)
-            number = number + _1
-        store(limits, 0, limit)
-        store(chunks, 0, last)
-        store(chunks, WIDTH, count)
-        for lane in range(WIDTH):
-            # Nearly always one chunk; if there are more, all of them in their order.
-            final = int(chunks[lane])
-            chunk = final if chunks[WIDTH + lane] == _1 else 0
-            best = _INF
-            which[lane] = 0
-            while chunk <= final:
-                score = score_of(w, v, q, lane, chunk * n * WIDTH)
-                found = least_lane(score)
-                if found < best:
-                    best = found
-                    which[lane] = chunk * WIDTH + lowest_bit(lane_bits(score == splat(found)))
-                chunk += 1
-                while chunk < final and not least[(at + chunk) * WIDTH + lane] <= limits[lane]:
-                    chunk += 1
+    @inlined
+    def answer(v, w, at, units, near, n_chunks, of, start, low, high, slots, tables, sums):
+        """The place of the nearest code vector in the list, and its distance.
 
-    return decide
+        The list has the vectors ``near``, in the slots of ``of`` from ``start`` on; 255 over ``units`` is what its
+        distance should be below.
+        """
+        least, limit = _INF, _ALL
+        for _ in range(TRIES):
+            tabulate(v, w, at, units, low, high, slots, tables)
+            lowest = sum_looked_up(tables, of, start, n_chunks, n, sums)
+            if lowest < _ALL:
+                least = min(least, weighted_distance(w, v, at, near, first_within(sums, lowest) * n, n))
+                bound = least * units * _MARGIN
+                if bound < _FULL:
+                    limit = int(bound)
+                    break
+                units = _HALF / least
+            else:
+                units *= _SIXTEENTH
+        return first_nearest(v, w, at, near, sums, n_chunks, limit)
+
+    return answer
 
 
 def _matcher(n: int) -> Callable[..., None]:
     """Build the kernel ``match`` for groups of ``n`` weights."""
-    classify, gather, bound, decide = classifier(n), gatherer(n), _bounder(n), _decider(n)
+    classify, measure, answer = classifier(n), _measurer(n), _answerer(n)
 
     @kernel
-    def match(x, w, inverse, edges, first, members, candidates, longest, found):
+    def match(x, w, inverse, edges, first, members, candidates, of, low, high, longest, found):
         """The index of each query to ``found`` (n_groups, n_trials); see ``nearest``.  ``longest`` list, in chunks."""
         n_trials, n_clusters, n_groups = inverse.shape[1], len(first) - 1, len(found)
-        key, trials = np.empty((n_trials, n_groups), np.int32), np.empty((n_trials, n_groups), np.int32)
-        classify(x, inverse, edges, key, trials)
-        order, begins = order_of(key, n_clusters)
-        q, squares = np.empty(longest * n * WIDTH, np.float32), np.empty(longest * n * WIDTH, np.float32)
-        least = np.empty(n_trials * longest * WIDTH, np.float32)
-        sums, overall = np.empty(2 * WIDTH * WIDTH, np.float32), np.empty((n_trials, WIDTH), np.float32)
-        groups, v = np.empty((3, n, WIDTH), np.float32), np.empty((n, WIDTH), np.float32)
-        xs, ws, u = groups[0], groups[1], groups[2]
-        scale, ratio = np.empty((n_trials, WIDTH), np.float32), np.empty((n_trials, WIDTH), np.float32)
-        trial, together = np.empty((n_trials, WIDTH), np.int32), np.empty(WIDTH, np.int64)
-        limits, chunks, which = np.empty(WIDTH, np.float32), np.empty(2 * WIDTH, np.float32), np.empty(WIDTH, np.int64)
+        key, means = np.empty((n_trials, n_groups), np.int32), np.empty(n_groups, np.float32)
+        begins, order = np.empty(n_clusters + 1, np.int64), np.empty((n_groups * n_trials, 2), np.int32)
+        classify(x, inverse, edges, key)
+        order_of(key, begins, order)
+        measure(w, means)
+        tables, sums = np.empty(n * ENTRIES, np.uint8), np.empty(longest * PLACES, np.uint8)
+        near, places = np.empty(longest * PLACES * n, np.int8), np.empty(TOGETHER, np.int64)
+        vs, ws = np.empty(TOGETHER * n, np.float32), np.empty(TOGETHER * n, np.float32)
+        typical, usual = np.empty(TOGETHER, np.float32), _USUAL
+        shift = shift_of(n_groups, inverse.shape[0])
         for c in range(n_clusters):
-            start, n_chunks = np.int64(first[c]), np.int64(first[c + 1] - first[c])
+            start, n_chunks = first[c] * PLACES, first[c + 1] - first[c]
             if begins[c] < begins[c + 1]:
-                listed = flattened(candidates[start : start + n_chunks])
-                for i in range(len(listed)):
-                    q[i] = np.float32(listed[i])
-                    squares[i] = q[i] * q[i]
-            for at in range(begins[c], begins[c + 1], WIDTH):
-                queries = order[at : min(at + WIDTH, begins[c + 1])]
-                n_together = gather(x, w, inverse, trials, queries, groups, scale, ratio, trial, together)
-                bound(ws, u, ratio, n_together, n_chunks, q, squares, sums, least, overall)
-                for t in range(n_together):
+                for i in range(n_chunks * PLACES * n):
+                    near[i] = candidates[start * n + i]
+            for at in range(begins[c], begins[c + 1], TOGETHER):
+                size = min(TOGETHER, begins[c + 1] - at)
+                for i in range(size):
+                    g = np.uint32(order[at + i, 0])
+                    scale, typical[i] = inverse[g >> shift, order[at + i, 1]], means[g]
                     for k in range(n):
-                        for i in range(WIDTH):
-                            v[k, i] = scale[t, i] * xs[k, i]
-                    decide(ws, v, overall[t], least, t * n_chunks, n_chunks, q, limits, chunks, which)
-                    for i in range(len(queries)):
-                        if t < together[i]:
-                            found[queries[i, 0], trial[t, i]] = members[start + (which[i] >> 4), which[i] & 15]
+                        e = g * np.uint32(n) + np.uint32(k)
+                        vs[i * n + k], ws[i * n + k] = scale * x[e], w[e]
+                for i in range(size):
+                    units = _FULL / max(_TINY, _ROOM * usual * typical[i])
+                    places[i], distance = answer(
+                        vs, ws, i * n, units, near, n_chunks, of, start * n, low, high, c * n * ENTRIES, tables, sums
+                    )
+                    ratio, most = distance / typical[i], usual * _4
+                    usual = max(_1, usual + ((ratio if ratio < most else most) - usual) * _SIXTEENTH)
+                for i in range(size):
+                    found[order[at + i, 0], order[at + i, 1]] = members[start + places[i]]
 
     return match
 
@@ -191,5 +175,6 @@ def nearest(
     found = np.zeros((len(x) // n, inverse.shape[1]), np.int32)
     longest = int(np.diff(book.first).max())
     match = _match8 if n == 8 else _match4  # noqa: PLR2004 - the two kinds of groups
-    match(x, w, inverse, book.edges, book.first, book.members, book.candidates, longest, found)
+    lists, slots = (book.first, book.members, book.candidates), (book.slots.of, book.slots.low, book.slots.high)
+    match(x, w, inverse, book.edges, *lists, *slots, longest, found)
     return found
