@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qxmix.quants import speeds
-from tests.bench import machine, report
+from tests.bench import estimates, machine, report
 from tests.bench.machine import write_run
 
 if TYPE_CHECKING:
@@ -27,11 +26,18 @@ def test_every_file_of_figures_is_shown() -> None:
     }
 
 
-def test_the_estimated_cost_of_feedback_is_that_of_the_committed_figures() -> None:
-    fed = report.load_run("feedback-speed")
-    assert fed is not None
-    factors = {r["type"]: r["speed"]["feedback"] / r["speed"]["imatrix"] for r in fed.results}
-    assert pytest.approx(factors, abs=0.006) == speeds._WITH_FEEDBACK
+def test_estimates_go_by_the_committed_figures() -> None:
+    assert estimates.MODULE.read_text(encoding="utf-8") == report.estimated(), "run python -m tests.bench.report"
+
+
+def test_what_estimates_go_by() -> None:
+    """An interleaved type is as its base; what was not measured is None."""
+    plain = {"imatrix": {"qxmix": 95.713, "exhaustive": 15.224, "ik_llama.cpp": 9.0}, "none": {"qxmix": 2208.659}}
+    kernels = report.Run({}, "", tuple({"type": t, "speed": s} for t, s in (
+        ("Q4_0", plain), ("Q4_0_R8", plain), ("IQ2_XS", {"imatrix": {"qxmix": 8.534}}), ("IQ3_KT", {}))))  # fmt: skip
+    fed = report.Run({}, "", ({"type": "Q4_0", "speed": {"imatrix": 90.0, "feedback": 50.0}},))
+    entries = estimates.estimates(kernels, fed).partition("= {\n")[2].partition("}")[0]
+    assert entries == '    "Q4_0": (95.7, 2210.0, 15.2, 50.0),\n    "IQ2_XS": (8.53, None, None, None),\n'
 
 
 def test_a_table_says_how_many_times_the_engines_speed() -> None:

@@ -1,7 +1,8 @@
 """The README's tables of speed, made from the files of figures in ``results``: ``python -m tests.bench.report``.
 
 ``python -m tests.bench.kernels --json tests/bench/results/kernels-avx2.json`` (or ``-avx512``) measures, as
-``tests.bench.apply --json`` does; this writes what was measured between the README's markers.
+``tests.bench.apply --json`` does; this writes what was measured between the README's markers, and into
+``qxmix/quants/measured.py`` the speeds by which times are estimated.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qxmix.quants import QUANT_TYPES
+from tests.bench import estimates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -225,10 +227,19 @@ def filled(readme: str) -> str:
     return readme
 
 
+def estimated() -> str:
+    """The module of speeds that estimates go by, as it is measured now."""
+    kernels, feedback = load_run("kernels-avx2"), load_run("feedback-speed")
+    assert kernels is not None
+    assert feedback is not None
+    return estimates.estimates(kernels, feedback)
+
+
 @click.command()
 def main() -> None:
-    """Write the tables into the README."""
+    """Write the tables into the README, and the speeds that estimates go by into the package."""
     README.write_text(filled(README.read_text(encoding="utf-8")), encoding="utf-8")
+    estimates.MODULE.write_text(estimated(), encoding="utf-8")
 
 
 if __name__ == "__main__":
