@@ -7,7 +7,7 @@ Policy, with its reasons:
 * never ``fastmath``, never ``parallel``: both reassociate sums, and the bytes are the contract.  Without fastmath LLVM
   neither reorders nor contracts ``a * b + c``, on any CPU.
 * ``error_model="numpy"``: a division by zero gives inf or NaN as in C.
-* numba's import looks at SciPy's version, for which SciPy is imported, 0.6 s; no kernel calls it, and it is not.
+* Numba is imported without what no kernel calls (``lean``).
 * Kernels have a target of their own, which does without what of numba they do not use (``target``).
 * Compiling makes millions of objects that live; Python's search for circles among them is put off until it is done.
 * With ``NUMBA_BOUNDSCHECK=1`` every access is checked, those of ``simd`` too, and the code is kept apart: code without
@@ -17,29 +17,23 @@ Policy, with its reasons:
 from __future__ import annotations
 
 import contextlib
-import gc
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from qxmix.quants.compiling.lean import circles_let_be, lean_import
 from qxmix.quants.kernels.stamp import identity, kernel_dir, source_stamp, within_package
 
-if {"numba", "scipy"}.isdisjoint(sys.modules):
-    sys.modules["scipy"] = None  # type: ignore[assignment]  # what importlib takes for "there is none"
-    try:
-        import numba  # noqa: F401
-    finally:
-        del sys.modules["scipy"]
-from numba.core import types
-from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
-from numba.core.compiler_lock import global_compiler_lock
-from numba.extending import intrinsic
+with lean_import():
+    from numba.core import types
+    from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
+    from numba.core.compiler_lock import global_compiler_lock
+    from numba.extending import intrinsic
 
-from qxmix.quants.common import builtin, vector  # noqa: F401 - what functions and operators mean in kernels
-from qxmix.quants.compiling import target
+    from qxmix.quants.common import builtin, vector  # noqa: F401 - what functions and operators mean in kernels
+    from qxmix.quants.compiling import target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 
 class _Locator(_CacheLocator):  # type: ignore[misc]
@@ -131,7 +125,7 @@ def numba_type(made: object) -> Any:
 def compiled(made: Any, arguments: tuple[object, ...]) -> Compiled | None:
     """Compile a kernel for such arguments; None where the result cannot be called without numba."""
     kinds = tuple(made.typeof_pyval(argument) for argument in arguments)
-    with global_compiler_lock, _circles_let_be():
+    with global_compiler_lock, circles_let_be():
         made.compile(kinds)
         result = made.overloads[kinds]
         if result.signature.return_type != types.none:
@@ -140,17 +134,6 @@ def compiled(made: Any, arguments: tuple[object, ...]) -> Compiled | None:
     descriptor = result.fndesc
     kind = result.target_context.call_conv.get_function_type(descriptor.restype, descriptor.argtypes)
     return Compiled(code, descriptor.llvm_func_name, tuple(map(str, kind.args)))
-
-
-@contextlib.contextmanager
-def _circles_let_be() -> Iterator[None]:
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def make_intrinsic(function: Callable[..., object]) -> Any:

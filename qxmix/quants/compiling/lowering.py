@@ -64,6 +64,17 @@ class Lower(lowering.Lower):  # type: ignore[misc]
             return cgutils.pack_struct(self.builder, self._loops.numbers(expr, resty.dtype))
         return super().lower_expr(resty, expr)
 
+    def lower_binop(self, resty: Any, expr: Any, op: Any) -> Any:
+        """Build an operation on two values; numba looks four times for what takes them, and for powers known before."""
+        if not (expr.static_lhs is expr.static_rhs is ir.UNDEFINED):
+            return super().lower_binop(resty, expr, op)
+        typing = self.context.typing_context
+        function, wanted = typing.resolve_value_type(op), self.fndesc.calltypes[expr].args
+        values = [self._cast_var(each, kind) for each, kind in zip((expr.lhs, expr.rhs), wanted, strict=True)]
+        signature = typing.resolve_function_type(function, wanted, {})
+        value = self.context.get_function(function, signature)(self.builder, values)
+        return self.context.cast(self.builder, value, signature.return_type, resty)
+
     def _set(self, pointer: Any, inst: Any) -> None:
         kind = self.typeof(inst.target.name)
         value = self._cast_var(inst.value, kind.dtype)

@@ -8,8 +8,10 @@ were about 0.7 of the 6.7 s that the first use of IQ3_K took.
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
+import numpy as np
 from numba.core import ir, ir_utils, rewrites, ssa, typed_passes, untyped_passes
 from numba.core.compiler import CompilerBase
 from numba.core.compiler_machinery import FunctionPass, PassManager, register_pass
@@ -44,6 +46,10 @@ class _Splice(untyped_passes.InlineInlinables):  # type: ignore[misc]
     """Put ``spliced`` functions in the place of their calls."""
 
     _name = "qxmix_splice"
+
+    def run_pass(self, state: Any) -> bool:
+        # Numba's own step imports lists and more before it looks; in Q8_KV's encoder nothing is spliced.
+        return any(map(_spliced_in, state.func_ir.blocks.values())) and bool(super().run_pass(state))
 
     def _do_work(self, state: Any, work_list: Any, block: Any, i: int, expr: Any, worker: Any) -> bool:
         worker._compiler_pipeline = _spliced  # noqa: SLF001
@@ -132,6 +138,15 @@ def _passes(name: str, passes: tuple[type, ...]) -> Any:
         manager.add_pass(each, each.__name__)
     manager.finalize()
     return manager
+
+
+def _spliced_in(block: Any) -> bool:
+    """Whether a block names a function to be spliced, or a module that may have one."""
+    named = (each.value.value for each in block.find_insts(ir.Assign) if isinstance(each.value, ir.Global | ir.FreeVar))
+    return any(
+        "inline" in getattr(value, "targetoptions", ()) or (isinstance(value, ModuleType) and value is not np)
+        for value in named
+    )
 
 
 def _spliced(_state: object) -> Any:
