@@ -217,13 +217,15 @@ def _apply(outputs: Outputs, options: Options) -> tuple[Result, ...]:
     for plan, _ in outputs:
         _announce(plan, strict=options.strict)
     # A folder that is mistyped is made all the same; os.path.isdir takes names that are too long.
-    folders = dict.fromkeys(path.parent for _, path in outputs)
-    for folder in (f for f in folders if not os.path.isdir(f)):  # noqa: PTH112
-        notice(wrapped(f"Note: there is no folder {folder} yet; it is made", terminal=sys.stderr.isatty()))
+    folders = [f for f in dict.fromkeys(path.parent for _, path in outputs) if not os.path.isdir(f)]  # noqa: PTH112
     phase = ""
 
     def note(progress: Progress) -> None:
         nonlocal phase
+        # Not before: what is refused makes no folder.
+        while folders:
+            text = f"Note: there is no folder {folders.pop(0)} yet; it is made"
+            notice(wrapped(text, terminal=sys.stderr.isatty()))
         phase = progress.phase
         on_progress(progress)
 

@@ -60,6 +60,21 @@ def name_output(plan: Plan, output: Path) -> Output:
     return Output(finals, partials, output.with_name(output.name + ".journal"))
 
 
+@contextmanager
+def folder_of(path: Path) -> Iterator[None]:
+    """Have the folders that a file lies in; those made for it go again when an error leaves nothing in them."""
+    with file_errors(path.parent):
+        made = [folder for folder in path.parents if not folder.exists()]
+        path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+
+
 def reserve(path: Path, nbytes: int, aids: Aids) -> None:
     """Create ``path`` anew at ``nbytes``, with the space reserved where the file system can.
 

@@ -73,9 +73,15 @@ def _refuse_same_names(outputs: Sequence[Wanted]) -> None:
         for path in (*o.target.finals, *o.target.partials, o.target.journal):
             other = of.setdefault(system.name_key(path), o.plan)
             if other is not o.plan:
-                both = f"{other.recipe.path} and {o.plan.recipe.path}"
-                text = f"would be written by two recipes, {both}; give one of them another name ('name:' in the recipe)"
-                raise RunError.at(o.target.finals[0], text)
+                raise RunError.at(o.target.finals[0], _told_twice(other, o.plan))
+
+
+def _told_twice(first: Plan, second: Plan) -> str:
+    recipes = first.recipe, second.recipe
+    if recipes[0].path == recipes[1].path and first.tensors == second.tensors:
+        return f"would be written twice: {recipes[0].sources[0].name} is given two times; leave one out"
+    both = f"{recipes[0].path} and {recipes[1].path}"
+    return f"would be written by two recipes, {both}; give one of them another name ('name:' in the recipe)"
 
 
 def _bad_sources(plan: Plan) -> Iterable[Problem]:

@@ -249,10 +249,8 @@ def _missing(run: Pass, pool: Pool) -> Iterator[Bundle]:
 
 @contextmanager
 def _locked(target: Output, aids: Aids) -> Iterator[int]:
-    """The journal, for this apply alone; where it came to nothing, an empty one does not stay."""
-    with files.file_errors(target.journal.parent):
-        target.journal.parent.mkdir(parents=True, exist_ok=True)
-    with files.locked(target.journal, aids) as descriptor:
+    """The journal, for this apply alone; where it came to nothing, an empty one does not stay, nor does its folder."""
+    with files.folder_of(target.journal), files.locked(target.journal, aids) as descriptor:
         try:
             yield descriptor
         except BaseException:

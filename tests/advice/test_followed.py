@@ -92,6 +92,8 @@ COMMANDS = (
          "apply {mix} {model} -o {tmp}/inside.gguf"),
     Case("would be written by two recipes, {}; give one of them another name ('name:' in the recipe)",
          "apply {mix} {same} {model} -o {tmp}/many --dry-run", "apply {mix} {mix2} {model} -o {tmp}/many --dry-run"),
+    Case("would be written twice: {} is given two times; leave one out",
+         "apply {mix} {mix} {model} -o {tmp}/many --dry-run", "apply {mix} {model} -o {tmp}/many --dry-run"),
     Case("has the name of {}, '{}'; of one model both would be written to one file: give it another 'name:'",
          "check {mix} {same}", "check {mix} {mix2}", refused=False),
     Case("'{}' is no number of tokens; write one like 32768 or 32k", "plan {mix} {model} --ctx 4kB",

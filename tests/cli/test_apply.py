@@ -95,6 +95,9 @@ def test_folders_of_the_output_are_made(demo_model: Path, tmp_path: Path) -> Non
     assert (tmp_path / "a/b/c.gguf").exists()
     assert "Note: there is no folder a/b yet; it is made" in done.stderr
     assert "no folder" not in run(tmp_path, "pure/q4_0", demo_model, "-o", "a/b/d.gguf").stderr
+    for code, refused in ((1, ("-o", "a/b/c.gguf/d.gguf")), (3, ("-o", "new/e.gguf", "--memory", "1M"))):
+        assert "it is made" not in run(tmp_path, "pure/q4_0", demo_model, *refused, code=code).stderr
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_split_output_is_read_back(demo_model: Path, tmp_path: Path) -> None:

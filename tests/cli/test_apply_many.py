@@ -104,7 +104,11 @@ def test_a_dry_run_shows_all_and_writes_nothing(recipes: Path, demo_model: Path,
 
 def test_refusals_name_the_recipe(recipes: Path, demo_model: Path, tmp_path: Path) -> None:
     twice = run(tmp_path, recipes / "a.yaml", recipes / "a.yaml", demo_model, code=1)
-    assert "demo-a.gguf: would be written by two recipes" in twice.stderr
+    assert (
+        f"demo-a.gguf: would be written twice: {recipes / 'a.yaml'} is given two times; leave one out" in twice.stderr
+    )
+    twice = run(tmp_path, "pure/q4_0", recipes / "a.yaml", "pure/q4_0", demo_model, code=1)
+    assert "demo-Q4_0-pure.gguf: would be written twice: pure/q4_0.yaml is given two times" in twice.stderr
     assert "one argument, and it takes two" in run(tmp_path, demo_model, code=2).stderr
     assert "is a recipe, not a model" in run(tmp_path, recipes / "a.yaml", recipes / "more/b.yaml", code=1).stderr
     (tmp_path / "empty").mkdir()
