@@ -35,7 +35,7 @@ _OPERATIONS: dict[Op, Callable[[float, int], bool]] = {
     "!%": lambda value, step: step > 0 and value % step != 0,
 }
 
-_NUMBER_TERM = re.compile(r"(>=|<=|==|!=|!%|>|<|%|=)?\s*([A-Za-z_]\w*|-?\d{1,15})\Z")
+_NUMBER_TERM = re.compile(r"(>=|<=|==|!=|!%|>|<|%|=)?\s*([A-Za-z_]\w*|-?\d{1,15})\Z", re.ASCII)
 _WORD_TERM = re.compile(r"(!=|!|==|=)?\s*([A-Za-z0-9_.\-]+)\Z")
 
 

@@ -17,6 +17,7 @@ tests of ``llama_tensor_get_type``): of 30 layers the last eighth is 26 to 29.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
@@ -24,10 +25,12 @@ By = Literal["layer", "ordinal", "layer_if_experts"]
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _CALL = re.compile(r"([a-z_]+)\s*\(([^()]*)\)\Z")
-_SPAN = re.compile(r"(\d{1,6})\s*(?:-|\.\.)\s*(\d{1,6})(?:\s*/\s*(\d{1,6}))?\Z")
-_NUMBER = re.compile(r"\d{1,6}\Z")
-_FRACTION = re.compile(r"(\d{1,4})\s*/\s*(\d{1,4})\Z")
-_LOOSE = re.compile(r"(first|last|every)[\s:=_(-]*(\d+(?:/\d+)?)\Z")
+_SPAN = re.compile(r"(\d{1,6})\s*(?:-|\.\.)\s*(\d{1,6})(?:\s*/\s*(\d{1,6}))?\Z", re.ASCII)
+_NUMBER = re.compile(r"\d{1,6}\Z", re.ASCII)
+_FRACTION = re.compile(r"(\d{1,4})\s*/\s*(\d{1,4})\Z", re.ASCII)
+_LOOSE = re.compile(r"(first|last|every)[\s:=_(-]*(\d+(?:/\d+)?)\Z", re.ASCII)
+_DASH = re.compile("[\u2010-\u2015\u2212]")
+_APART = re.compile(r"\s*;\s*|\s+")
 _SYNTAX = (
     "write numbers, ranges (2-5), every third of one (6-27/3), first(n), last(n), first(1/8), range(1/8, 7/8), "
     "every(k, offset), more_bits"
@@ -158,6 +161,12 @@ def _term(part: str, named: Mapping[str, LayerSet], *, negate: bool) -> list[Lay
 def _meant(part: str) -> str:
     if found := _LOOSE.match(part):
         return f"did you mean {found[1]}({found[2]})? Or "
+    if part.startswith("-") and _NUMBER.match(part[1:]):
+        return f"did you mean last({part[1:]})? Or "
+    # Digits and dashes of a text processor; several without a comma between them.
+    pieces = _APART.split(_DASH.sub("-", unicodedata.normalize("NFKC", part)))
+    if all(_NUMBER.match(piece) or _SPAN.match(piece) for piece in pieces):
+        return f"did you mean {', '.join(pieces)}? Or "
     return f"did you mean first({part})? Or " if _FRACTION.match(part) else ""
 
 
@@ -228,8 +237,8 @@ def _call(part: str, name: str, args: list[str], *, negate: bool) -> LayerTerm: 
         case "last", _, [(int(a), int(b))]:
             # The engines test i >= 7n/8; n - n/8 would be another layer where 8 does not divide n.
             return LayerTerm("from", (b - a, b), negate)
-        case "range", _, [(int(a), int(b)), (int(c), int(d))]:
-            return LayerTerm("range", (a, b, c, d), negate)
+        case "range", _, [(int(), int()) as low, (int(), int()) as high]:
+            return LayerTerm("range", _range(part, *low, *high), negate)
         case "every", [int(k)], _ if k > 0:
             return LayerTerm("every", (k, 0), negate)
         case "every", [int(k), int(offset)], _ if k > offset:
@@ -239,6 +248,12 @@ def _call(part: str, name: str, args: list[str], *, negate: bool) -> LayerTerm: 
     if name not in RESERVED:
         raise LayerError(f"unknown layer function '{name}'; {_SYNTAX}")
     raise LayerError(f"'{part}' has wrong arguments; {_SYNTAX}")
+
+
+def _range(part: str, a: int, b: int, c: int, d: int) -> tuple[int, int, int, int]:
+    if a * d > c * b:
+        raise LayerError(f"the range '{part}' is empty; write range({c}/{d}, {a}/{b})")
+    return a, b, c, d
 
 
 def _fraction(text: str, part: str) -> tuple[int, int] | None:

@@ -62,6 +62,13 @@ def test_every_so_many_of_a_range(text: str, layers: set[int]) -> None:
         ("6-27/0", "'6-27/0': the step after the / must be at least 1"),
         ("27-6/3", "the range '27-6/3' is empty; write 6-27"),
         ("6/3", "'6/3' is no layer selector"),
+        ("\N{FULLWIDTH DIGIT ONE}", "is no layer selector; did you mean 1"),
+        ("0\N{EN DASH}3", "is no layer selector; did you mean 0-3"),
+        ("0:3", "is no layer selector; write numbers"),
+        ("-2", "'-2' is no layer selector; did you mean last\\(2\\)"),
+        ("1 2  5-7", "'1 2  5-7' is no layer selector; did you mean 1, 2, 5-7"),
+        ("1; 2", "'1; 2' is no layer selector; did you mean 1, 2"),
+        ("range(1/2, 1/4)", r"the range 'range\(1/2, 1/4\)' is empty; write range\(1/4, 1/2\)"),
     ],
 )
 def test_what_is_no_such_range(text: str, error: str) -> None:
