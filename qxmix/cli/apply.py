@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -17,7 +18,6 @@ from qxmix.cli.inputs import (
     NAME,
     Beside,
     imatrix_option,
-    jobs_option,
     moments_option,
     open_model,
     open_moments,
@@ -26,9 +26,9 @@ from qxmix.cli.inputs import (
 from qxmix.cli.interrupt import stoppable, to_resume
 from qxmix.cli.overwriting import CARD, refuse_dash
 from qxmix.cli.progress import shown
-from qxmix.cli.sizes import SIZE
-from qxmix.cli.splitting import make_split, split_options
+from qxmix.cli.splitting import split_options
 from qxmix.cli.streams import notice
+from qxmix.cli.working import working_options
 from qxmix.container.imatrix_load import load_imatrix
 from qxmix.execute.complete import Complete, find_complete, refuse_other
 from qxmix.execute.find_factors import find_factors
@@ -39,7 +39,7 @@ from qxmix.execute.result import Progress, Result
 from qxmix.execute.run import apply_all
 from qxmix.lint import examined
 from qxmix.measurement.lattice import expected_of, load_lattices
-from qxmix.plan import Plan, make_plan
+from qxmix.plan import Plan, Split, make_plan
 from qxmix.planning.lattice import with_lattices
 from qxmix.planning.lock import check_lock
 from qxmix.planning.naming import default_name
@@ -64,11 +64,7 @@ Outputs = Sequence[tuple[Plan, Path]]
 )  # fmt: skip
 @imatrix_option
 @moments_option
-@jobs_option
-@click.option("--overwrite", is_flag=True, help="Replace an output that exists, or start an interrupted one over.")
-@click.option("--resume", is_flag=True, help="Go on with an interrupted apply.")
-@click.option("--reuse", type=FILE, help="An older output: tensors that did not change are copied from it.")
-@click.option("--cache", type=FILE, help="A folder that keeps tensors for later applies.")
+@working_options
 @click.option(
     "--locked", type=FILE, multiple=True,
     help="Insist on this lock file of qxmix plan --lock; of several recipes one for each, in their order.",
@@ -78,13 +74,6 @@ Outputs = Sequence[tuple[Plan, Path]]
     is_flag=True,
     help="Show the plan, check inputs, permissions and space, and write no output (but a --card).",
 )
-@click.option("--strict", is_flag=True, help="Warnings (fallbacks, unmatched rules, ...) are exit code 3, too.")
-@click.option("--memory", type=SIZE, help="Bound on memory, e.g. 400M; below it, fewer rows are held at once.")
-@click.option(
-    "--executor", default="threads", show_default=True,
-    help="threads, processes, serial, dask:ADDRESS, or package:callable that returns an Executor.",
-)  # fmt: skip
-@click.option("--report", is_flag=True, help="Measure how far each tensor's weights move.")
 @click.option(
     "as_json", "--json", is_flag=True,
     help="Print one JSON object with all digests (schemas/result.schema.json); of several recipes a list of them.",
@@ -97,12 +86,9 @@ Outputs = Sequence[tuple[Plan, Path]]
 @click.option("--lattice", type=FILE, help="Of qxmix inspect --lattice: insist on its weights, all of them.")
 @split_options
 def command(
-    recipes: tuple[str, ...], model: str, output: str | None, imatrix: str | None,
-    moments: str | None, jobs: int | None, memory: int | None, executor: str, reuse: Path | None, cache: Path | None,
-    locked: tuple[Path, ...], card: Path | None, measure: Path | None, lattice: Path | None,
-    split_max_size: int | None, split_max_tensors: int | None,
-    *, overwrite: bool, resume: bool, dry_run: bool, strict: bool, report: bool, as_json: bool, keep_split: bool,
-    bare_first: bool,
+    recipes: tuple[str, ...], model: str, output: str | None, imatrix: str | None, moments: str | None,
+    options: Options, locked: tuple[Path, ...], card: Path | None, measure: Path | None, lattice: Path | None,
+    split: Split, *, dry_run: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Quantize MODEL as each RECIPE says: a file, a folder of recipes, or the name of a shipped one.
 
@@ -113,17 +99,15 @@ def command(
     if not recipes:  # of one argument the parser makes the model
         raise click.UsageError(f"{model} is one argument, and it takes two: what to make, and of which MODEL")
     refuse_dash(output or "", "-o")
-    split = make_split(split_max_size, split_max_tensors, keep_split=keep_split, bare_first=bare_first)
     loaded, several = open_recipes(recipes)
     header, matrix = open_model(model), load_imatrix(imatrix) if imatrix else None
     second, found = open_moments(moments), load_lattices(lattice, header) if lattice else ()
     plans = [examined(with_lattices(make_plan(recipe, header, matrix, split, second), found)) for recipe in loaded]
     if locked:
-        plans = [find_factors(plan, jobs) for plan in plans]
+        plans = [find_factors(plan, options.n_workers) for plan in plans]
         _check_locks(plans, locked)
     outputs = [(plan, _output_path(plan, output, several=several)) for plan in plans]
-    expected = expected_of(lattice, found) if lattice else None
-    options = Options(jobs, executor, memory, report, resume, overwrite, strict, reuse, cache, expected)
+    options = replace(options, expected=expected_of(lattice, found) if lattice else None)
     if measure is not None and card is None:
         raise click.UsageError("--measure adds divergence to the card; give that a name with --card")
     text = card_of(outputs, measure, split) if card is not None else ""

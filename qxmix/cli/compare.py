@@ -25,11 +25,11 @@ from qxmix.cli.inputs import (
 from qxmix.cli.interrupt import stoppable
 from qxmix.cli.overwriting import PAGE, PICTURE
 from qxmix.cli.progress import chunks_shown
-from qxmix.cli.running import running_options, use_of
+from qxmix.cli.running import Machine, running_options
 from qxmix.cli.sizes import text_length
 from qxmix.container.imatrix_load import load_imatrix
 from qxmix.container.model import ModelHeader
-from qxmix.quants import Engine, QuantType
+from qxmix.quants import Engine
 from qxmix.report.lineup import lineup_chart, lineup_json, lineup_markdown, lineup_text, sorted_entrants
 from qxmix.report.look import check_picture
 from qxmix.report.picture import draw_losses
@@ -68,8 +68,7 @@ _WITHOUT_FEEDBACK = ("moments-none", "moments-missing")
 def command(
     *, names: tuple[str, ...], model: Path | None, imatrix: str | None, moments: str | None, measure: Path | None,
     text: Path | None, base: Path | None, chunks: int | None, text_ctx: int, engine: Engine | None, threads: int | None,
-    sort: str, markdown: bool, as_json: bool, plot: Path | None, html: Path | None,
-    n_ctx: int | None, kv_type: QuantType | None, vram: tuple[int, ...] | None, ram: int | None, parallel: int | None,
+    sort: str, markdown: bool, as_json: bool, plot: Path | None, html: Path | None, machine: Machine,
 ) -> None:  # fmt: skip
     """Show recipes, plans (qxmix plan --json), lock files and GGUF models side by side.
 
@@ -92,7 +91,7 @@ def command(
     entrants = line_up(names, header, matrix, predictor, open_moments(moments))
     for warning in _warnings(entrants, written=text is not None):
         click.echo(wrapped(f"Warning: {warning}", terminal=sys.stderr.isatty()), err=True)
-    use = use_of(engine or "ik_llama.cpp", n_ctx, kv_type, vram, ram, parallel)
+    use = machine.use(engine or "ik_llama.cpp")
     if use:
         entrants = with_running(entrants, header, use)
     if text is not None:

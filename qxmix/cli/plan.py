@@ -12,17 +12,16 @@ from qxmix.cli.asked import Asked
 from qxmix.cli.complete import complete_recipes
 from qxmix.cli.inputs import FILE, NAME, Beside, imatrix_option, moments_option, open_model, open_moments
 from qxmix.cli.overwriting import LOCK, PAGE
-from qxmix.cli.running import running_options, use_of
-from qxmix.cli.splitting import make_split, split_options
+from qxmix.cli.running import Machine, running_options
+from qxmix.cli.splitting import split_options
 from qxmix.container.imatrix_load import load_imatrix
 from qxmix.errors import PlanError
 from qxmix.lint import examined, refused
-from qxmix.plan import Plan, make_plan
+from qxmix.plan import Plan, Split, make_plan
 from qxmix.planning.lock import write_lock
 from qxmix.planning.memory import Chunking
 from qxmix.planning.scales import to_find
 from qxmix.processors import n_processors
-from qxmix.quants import QuantType
 from qxmix.recipe import load_recipe
 from qxmix.report.plan import plan_text
 from qxmix.running.use import use_within
@@ -49,10 +48,9 @@ from qxmix.running.use import use_within
 @click.pass_context
 def command(
     ctx: click.Context, recipe: str, model: str, imatrix: str | None, moments: str | None, jobs: int | None,
-    split_max_size: int | None, split_max_tensors: int | None,
     lock: Path | None, html: Path | None, measure: Path | None, lattice: Path | None, explained: str | None,
-    n_ctx: int | None, kv_type: QuantType | None, vram: tuple[int, ...] | None, ram: int | None, parallel: int | None,
-    *, strict: bool, every: bool, as_json: bool, markdown: bool, as_map: bool, keep_split: bool, bare_first: bool,
+    split: Split, machine: Machine,
+    *, strict: bool, every: bool, as_json: bool, markdown: bool, as_map: bool,
 ) -> None:  # fmt: skip
     """Show what RECIPE makes of MODEL: every type, why, and the exact size.
 
@@ -61,12 +59,11 @@ def command(
     """
     if as_json + markdown + every + as_map + (explained is not None) > 1:
         raise click.UsageError("--json, --markdown, --all, --map and --explain exclude each other")
-    split = make_split(split_max_size, split_max_tensors, keep_split=keep_split, bare_first=bare_first)
     loaded = load_recipe(recipe)
     matrix = load_imatrix(imatrix) if imatrix else None
     plan = make_plan(loaded, open_model(model), matrix, split, open_moments(moments))
     engine = loaded.engines[0]
-    use = use_of(engine, n_ctx, kv_type, vram, ram, parallel) or use_within(loaded.limits, engine)
+    use = machine.use(engine) or use_within(loaded.limits, engine)
     chunking = Chunking(n_workers=jobs or n_processors())
     terminal = sys.stdout.isatty()
     asked = Asked(lattice, use, measure, html, explained, as_json, markdown, as_map, chunking, terminal)

@@ -11,12 +11,12 @@ import click
 
 from qxmix.cli.complete import complete_recipes
 from qxmix.cli.inputs import NAME, EngineName, open_model
-from qxmix.cli.running import running_options, use_of
+from qxmix.cli.running import Machine, running_options
 from qxmix.cli.sizes import SIZE
 from qxmix.errors import RecipeError
 from qxmix.planning.outline import nbytes_of, outline
 from qxmix.planning.view import ModelView
-from qxmix.quants import QuantType, find
+from qxmix.quants import find
 from qxmix.recipe import Recipe, load_recipe, shipped_names, shipped_path
 from qxmix.report.running import SUMMARY, running_json, summary
 from qxmix.report.text import human_nbytes, table, wrapped
@@ -37,8 +37,7 @@ _USE = (
 @click.option("as_json", "--json", is_flag=True, help="Print the list as JSON (schemas/recipes.schema.json).")
 @running_options
 def command(
-    name: str | None, model: str | None, max_size: int | None, target: str | None,
-    n_ctx: int | None, kv_type: QuantType | None, vram: tuple[int, ...] | None, ram: int | None, parallel: int | None,
+    name: str | None, model: str | None, max_size: int | None, target: str | None, machine: Machine,
     *, needs: bool | None, as_json: bool,
 ) -> None:  # fmt: skip
     """List the recipes that come with qxmix, or print the one called NAME.
@@ -47,7 +46,7 @@ def command(
     or a folder like pure, of which only the recipes are listed.  With --model they are planned, smallest first, and
     those that plan would refuse come last; with --ctx, too, what running them takes.
     """
-    use = use_of("llama.cpp", n_ctx, kv_type, vram, ram, parallel)
+    use = machine.use("llama.cpp")
     if use and model is None:
         raise click.UsageError("--ctx is about running a model; give it as --model MODEL")
     if max_size is not None and model is None:

@@ -21,20 +21,24 @@ from qxmix.cli.inputs import (
     open_measurement,
     open_model,
     read_text,
-    threads_option,
 )
 from qxmix.cli.overwriting import PAGE, overwrite_option, refuse_kept
-from qxmix.cli.running import running_options, use_of
-from qxmix.cli.sizes import SIZE, text_length
-from qxmix.cli.solve_options import AGAINST, BAN, BOUND, SHARE, TIE, candidate_types
-from qxmix.cli.splitting import make_split, split_options
+from qxmix.cli.running import Machine, running_options
+from qxmix.cli.solve_options import (
+    AGAINST,
+    Refining,
+    budget_options,
+    candidate_types,
+    limit_options,
+    refine_options,
+)
+from qxmix.cli.splitting import split_options
 from qxmix.cli.streams import notice, write_text
 from qxmix.container.imatrix import Imatrix
 from qxmix.container.imatrix_load import load_imatrix
 from qxmix.errors import PlanError, severity_order
 from qxmix.lint import lint, refused
-from qxmix.processors import n_processors
-from qxmix.quants import QuantType
+from qxmix.plan import Split
 from qxmix.recipe import load_recipe
 from qxmix.recipe.model import TARGETS, Recipe, Target
 from qxmix.report.solve import curve_text, solved_text
@@ -47,21 +51,17 @@ from qxmix.solve.machine import keeps_to_machine, solve_for_machine
 from qxmix.solve.make import Solved, solve_recipe
 from qxmix.solve.outside import Outside, is_outside, read_outside
 from qxmix.solve.predict import Predictor, predictor_from, predictor_of
-from qxmix.solve.request import Bound, Budget, Limits, Request, Share
+from qxmix.solve.request import Budget, Limits, Request
 
 if TYPE_CHECKING:
+    from qxmix.measure.score import Passage
     from qxmix.measurement.model import Measurement
 
 
 @click.command("solve")
 @click.argument("model", type=NAME)
 @click.option("-m", "--measure", type=FILE, help="Of qxmix measure, or of another tool.")
-@click.option("--size", type=SIZE, help="Most bytes of the output: 3.5GiB, 24GB.")
-@click.option("--bpw", type=click.FloatRange(min=0, min_open=True), help="Most bits per weight over all tensors.")
-@click.option(
-    "--budget", "shares", type=SHARE, multiple=True,
-    help="Most bytes of some tensors, a category or a pattern: 'exps=100GiB', and 'rest=20GiB'. Repeatable.",
-)  # fmt: skip
+@budget_options
 @click.option("-o", "--output", type=RECIPE, help="Recipe to write.  [default: standard output]")
 @overwrite_option(help="Replace a recipe that exists.")
 @imatrix_option
@@ -74,33 +74,17 @@ if TYPE_CHECKING:
     "--types", shell_complete=complete_type_list,
     help="Candidates, separated by commas, or all (with -m: that were measured).  [default: those measured, or usual]",
 )  # fmt: skip
-@click.option("--floor", "floors", type=BOUND, multiple=True, help="Least type: attn_v=q6_k. Repeatable.")
-@click.option("--ceiling", "ceilings", type=BOUND, multiple=True, help="Largest type. Repeatable.")
-@click.option("--ban", "bans", type=BAN, multiple=True, help="Not these: ffn_down=q2_k,q3_k.")
-@click.option(
-    "--tie", "ties", type=TIE, multiple=True,
-    help="Parts of a layer that get one type: gate+up, qkv, experts, attn_q+attn_k, none.  [default: gate+up]",
-)  # fmt: skip
-@click.option("--max-types", type=click.IntRange(min=1), help="Most distinct types.")
+@limit_options
 @click.option("--against", type=AGAINST, help="Beside the recipe N matched ones at random: random:20.")
-@click.option("--refine", "tries", type=click.IntRange(min=1), help="Try so many swaps on the model itself; --text.")
-@click.option("--text", type=FILE, help="Text that swaps are judged on.")
-@click.option("--chunks", default=4, show_default=True, type=click.IntRange(min=1), help="Chunks of it to run.")
-@click.option("--first-chunk", default=0, show_default=True, type=click.IntRange(min=0), help="Chunks to skip.")
-@text_length()
-@threads_option
+@refine_options
 @click.option("--curve", "as_curve", is_flag=True, help="Print size against predicted divergence, and exit.")
 @click.option("--html", type=Beside(PAGE), help="Write a page about the result, complete in one file.")
 @split_options
 @running_options
 def command(
-    *, model: str, measure: Path | None, size: int | None, bpw: float | None, shares: tuple[Share, ...],
-    output: Path | None, imatrix: str | None, base: str | None, target: Target | None, types: str | None,
-    floors: tuple[Bound, ...], ceilings: tuple[Bound, ...], bans: tuple[Bound, ...],
-    ties: tuple[tuple[tuple[str, ...], ...], ...], max_types: int | None, against: int | None, as_curve: bool,
-    html: Path | None, tries: int | None, text: Path | None, chunks: int, first_chunk: int, text_ctx: int,
-    threads: int | None, split_max_size: int | None, split_max_tensors: int | None, keep_split: bool, bare_first: bool,
-    n_ctx: int | None, kv_type: QuantType | None, vram: tuple[int, ...] | None, ram: int | None, parallel: int | None,
+    *, model: str, measure: Path | None, budget: Budget, output: Path | None, imatrix: str | None, base: str | None,
+    target: Target | None, types: str | None, limits: Limits, against: int | None, refining: Refining, as_curve: bool,
+    html: Path | None, split: Split, machine: Machine,
 ) -> None:  # fmt: skip
     """Find the types that lose least within a size, and write them as a recipe.
 
@@ -111,21 +95,18 @@ def command(
     the first layers on the GPUs, or without experts whole layers; without --ram all but the embeddings.  The recipe
     says so under limits.
     """
-    sized = bool(size or bpw or as_curve or vram or ram or any(s.selector is None for s in shares))
-    alone = output is not None and not shares and not max_types
+    sized = budget.limits_all or as_curve or bool(machine.vram or machine.ram)
+    alone = output is not None and not budget.shares and not limits.max_types
     _refuse_kept(_random_paths(output, against))
-    _refuse_usage(sized=sized, beside=alone or not against, refine_whole=(tries is None) == (text is None))
+    _refuse_usage(sized=sized, beside=alone or not against, refine_whole=refining.is_whole)
     header, matrix = open_model(model), load_imatrix(imatrix) if imatrix else None
     outside = read_outside(measure) if measure is not None and is_outside(measure) else None
     measurement = open_measurement(measure, header, matrix) if measure is not None and outside is None else None
     recipe = _base(base, target, measurement)
-    use = use_of(recipe.engines[0], n_ctx, kv_type, vram, ram, parallel)
-    _refuse_for_machine(use, shares=bool(shares), against=bool(against), as_curve=as_curve)
+    use = machine.use(recipe.engines[0])
+    _refuse_for_machine(use, shares=bool(budget.shares), against=bool(against), as_curve=as_curve)
     request = Request(
-        header, matrix, recipe, Budget(size, bpw, shares),
-        candidate_types(types, measurement, recipe),
-        Limits(floors, ceilings, bans, *_ties(ties), max_types),
-        make_split(split_max_size, split_max_tensors, keep_split=keep_split, bare_first=bare_first),
+        header, matrix, recipe, budget, candidate_types(types, measurement, recipe), limits, split,
         output.stem if output else "solved",
         use,
     )  # fmt: skip
@@ -135,8 +116,8 @@ def command(
         return
     source = _source(measurement, measure, matrix)
     solved = _solved(request, predictor, source)
-    if tries is not None and text is not None:
-        solved = _refined(solved, source, text, (tries, chunks, first_chunk, text_ctx, threads))
+    if refining.tries is not None and refining.text is not None:
+        solved = _refined(solved, source, refining.tries, refining.passage(read_text(refining.text)))
     write_text(solved.text, output)
     _write_random(request, predictor, _random_paths(output, against))
     _report(solved, output)
@@ -222,16 +203,11 @@ def _write_page(solved: Solved, path: Path) -> None:
     write_page(plan_page(solved.plan, insight_of(solved.plan, solved.predictor, solved.request.types)), path)
 
 
-def _refined(solved: Solved, source: tuple[str, ...], text: Path, run: tuple[int, int, int, int, int | None]) -> Solved:
+def _refined(solved: Solved, source: tuple[str, ...], tries: int, passage: Passage) -> Solved:
     # The engine and the kernels, for those who refine.
     from qxmix.cli.progress import chunks_shown  # noqa: PLC0415
-    from qxmix.engines.evaluate import N_UBATCH  # noqa: PLC0415
-    from qxmix.measure.score import Passage  # noqa: PLC0415
     from qxmix.solve.refined import refine_recipe  # noqa: PLC0415
 
-    tries, chunks, first_chunk, ctx, threads = run
-    content = read_text(text).removesuffix(b"\n")
-    passage = Passage(content, ctx, first_chunk, chunks, min(ctx, N_UBATCH), threads or n_processors())
     with chunks_shown("Refining") as on_step:
         found, tried = refine_recipe(solved, source, passage, tries, on_step)
     notice(
@@ -252,11 +228,6 @@ def _base(base: str | None, target: Target | None, measurement: Measurement | No
             raise click.UsageError(f"--target {target}: the recipe {base} is for {recipe.target}")
         return recipe
     return unruled(target or (measurement.target if measurement else "any"))
-
-
-def _ties(given: tuple[tuple[tuple[str, ...], ...], ...]) -> tuple[tuple[tuple[str, ...], ...]]:
-    """All ties that are asked for, or the usual ones."""
-    return (tuple(tie for ties in given for tie in ties) if given else Limits().ties,)
 
 
 def _source(measurement: Measurement | None, path: Path | None, imatrix: Imatrix | None) -> tuple[str, ...]:

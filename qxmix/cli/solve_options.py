@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from qxmix.cli.sizes import Parsed
+from qxmix.cli.bundle import bundled
+from qxmix.cli.inputs import FILE, threads_option
+from qxmix.cli.sizes import SIZE, Parsed, text_length
 from qxmix.cli.streams import notice
+from qxmix.processors import n_processors
 from qxmix.quants import QUANT_TYPES, get
 from qxmix.recipe.categories import CATEGORIES
 from qxmix.recipe.model import Recipe
 from qxmix.recipe.patterns import pattern_error
 from qxmix.recipe.sizes import parse_size
 from qxmix.solve.prior import load_prior
-from qxmix.solve.request import REST, Bound, Selector, Share, known_type
+from qxmix.solve.request import REST, Bound, Budget, Limits, Selector, Share, known_type
 
 if TYPE_CHECKING:
+    from qxmix.measure.score import Passage
     from qxmix.measurement.model import Measurement
 
 _TIES = {
@@ -64,11 +69,87 @@ def _parse_against(text: str) -> int:
     return int(number)
 
 
-SHARE = Parsed("tensors=size", _parse_share)
-BOUND = Parsed("tensors=type", _parse_bound)
-BAN = Parsed("tensors=type", partial(_parse_bound, several=True))
-TIE = Parsed("parts", _parse_tie)
+def _budget(*, size: int | None, bpw: float | None, shares: tuple[Share, ...]) -> Budget:
+    return Budget(size, bpw, shares)
+
+
+def _limits(
+    *, floors: tuple[Bound, ...], ceilings: tuple[Bound, ...], bans: tuple[Bound, ...],
+    ties: tuple[tuple[tuple[str, ...], ...], ...], max_types: int | None,
+) -> Limits:  # fmt: skip
+    """All ties that are asked for, or the usual ones."""
+    tied = tuple(tie for each in ties for tie in each) if ties else Limits().ties
+    return Limits(floors, ceilings, bans, tied, max_types)
+
+
+class Refining(NamedTuple):
+    """How a recipe is refined on the model itself; not at all without ``tries`` and ``text``."""
+
+    tries: int | None
+    text: Path | None
+    chunks: int
+    first_chunk: int
+    text_ctx: int
+    threads: int | None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether there are both, or neither."""
+        return (self.tries is None) == (self.text is None)
+
+    def passage(self, text: bytes) -> Passage:
+        """What the engine runs."""
+        from qxmix.engines.evaluate import N_UBATCH  # noqa: PLC0415 - the engine, for those who refine
+        from qxmix.measure.score import Passage  # noqa: PLC0415
+
+        n_threads, n_ubatch = self.threads or n_processors(), min(self.text_ctx, N_UBATCH)
+        return Passage(
+            text.removesuffix(b"\n"), self.text_ctx, self.first_chunk, self.chunks, n_ubatch, n_threads
+        )  # fmt: skip
+
+
 AGAINST = Parsed("random:N", _parse_against)
+_BOUND = Parsed("tensors=type", _parse_bound)
+
+budget_options = bundled(
+    "budget", _budget,
+    click.option("--size", type=SIZE, help="Most bytes of the output: 3.5GiB, 24GB."),
+    click.option("--bpw", type=click.FloatRange(min=0, min_open=True), help="Most bits per weight over all tensors."),
+    click.option(
+        "--budget", "shares", type=Parsed("tensors=size", _parse_share), multiple=True,
+        help="Most bytes of some tensors, a category or a pattern: 'exps=100GiB', and 'rest=20GiB'. Repeatable.",
+    ),
+)  # fmt: skip
+"""How large the result may be; the command gets a ``budget``."""
+
+limit_options = bundled(
+    "limits", _limits,
+    click.option("--floor", "floors", type=_BOUND, multiple=True, help="Least type: attn_v=q6_k. Repeatable."),
+    click.option("--ceiling", "ceilings", type=_BOUND, multiple=True, help="Largest type. Repeatable."),
+    click.option(
+        "--ban", "bans", type=Parsed("tensors=type", partial(_parse_bound, several=True)), multiple=True,
+        help="Not these: ffn_down=q2_k,q3_k.",
+    ),
+    click.option(
+        "--tie", "ties", type=Parsed("parts", _parse_tie), multiple=True,
+        help="Parts of a layer that get one type: gate+up, qkv, experts, attn_q+attn_k, none.  [default: gate+up]",
+    ),
+    click.option("--max-types", type=click.IntRange(min=1), help="Most distinct types."),
+)  # fmt: skip
+"""What a choice must keep to, besides the size; the command gets ``limits``."""
+
+refine_options = bundled(
+    "refining", Refining,
+    click.option(
+        "--refine", "tries", type=click.IntRange(min=1), help="Try so many swaps on the model itself; --text."
+    ),
+    click.option("--text", type=FILE, help="Text that swaps are judged on."),
+    click.option("--chunks", default=4, show_default=True, type=click.IntRange(min=1), help="Chunks of it to run."),
+    click.option("--first-chunk", default=0, show_default=True, type=click.IntRange(min=0), help="Chunks to skip."),
+    text_length(),
+    threads_option,
+)  # fmt: skip
+"""How the recipe is refined at the end; the command gets ``refining``."""
 
 
 def selector(text: str) -> Selector:

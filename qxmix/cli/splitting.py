@@ -4,31 +4,12 @@ from __future__ import annotations
 
 import click
 
+from qxmix.cli.bundle import bundled
 from qxmix.cli.sizes import FILE_SIZE
 from qxmix.plan import Split
 
 
-def split_options(function: click.decorators.FC) -> click.decorators.FC:
-    """The options that say how the output is split."""
-    for option in (
-        click.option(
-            "--no-tensor-first-split", "bare_first", is_flag=True, help="Metadata alone in the first of the files."
-        ),
-        click.option("--keep-split", is_flag=True, help="Split the output as the model is split."),
-        click.option("--split-max-tensors", type=click.IntRange(min=1), help="Most tensors of a file."),
-        click.option(
-            "--split-max-size",
-            type=FILE_SIZE,
-            help="Most bytes of a file: 24GB, 350GiB, or hub (200GB, as the hub asks).",
-        ),
-    ):
-        function = option(function)
-    return function
-
-
-def make_split(
-    split_max_size: int | None, split_max_tensors: int | None, *, keep_split: bool, bare_first: bool
-) -> Split:
+def _split(*, split_max_size: int | None, split_max_tensors: int | None, keep_split: bool, bare_first: bool) -> Split:
     """The split that the options ask for.
 
     Raises:
@@ -40,3 +21,18 @@ def make_split(
     if keep_split and (split_max_size or split_max_tensors):
         raise click.UsageError("--keep-split and --split-max-... exclude each other")
     return Split(split_max_size, split_max_tensors, keep_split, bare_first)
+
+
+split_options = bundled(
+    "split",
+    _split,
+    click.option(
+        "--split-max-size", type=FILE_SIZE, help="Most bytes of a file: 24GB, 350GiB, or hub (200GB, as the hub asks)."
+    ),
+    click.option("--split-max-tensors", type=click.IntRange(min=1), help="Most tensors of a file."),
+    click.option("--keep-split", is_flag=True, help="Split the output as the model is split."),
+    click.option(
+        "--no-tensor-first-split", "bare_first", is_flag=True, help="Metadata alone in the first of the files."
+    ),
+)
+"""The options that say how the output is split; the command gets a ``split``."""

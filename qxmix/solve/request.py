@@ -109,6 +109,11 @@ class Budget:
     shares: tuple[Share, ...] = ()
     """Bytes in the file of the tensors that each selects, the first that selects a tensor counting."""
 
+    @property
+    def limits_all(self) -> bool:
+        """Whether every tensor is under some limit."""
+        return bool(self.nbytes or self.bpw) or any(share.selector is None for share in self.shares)
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
