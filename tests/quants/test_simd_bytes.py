@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from qxmix.quants.common.simd_bytes import ENTRIES, PLACES, bits_within, sum_looked_up, weighted_distance
+from qxmix.quants.common.simd_bytes import ENTRIES, PLACES, bits_within, put_scaled, sum_looked_up, weighted_distance
 from qxmix.quants.jit import inlined
 
 Bytes = NDArray[np.uint8]
@@ -35,6 +35,12 @@ def measure(w: Floats, v: Floats, vectors: NDArray[np.int8], out: Floats) -> Non
     out[1] = weighted_distance(w, v, 3, vectors, 11, 4)
 
 
+@inlined
+def scale(factor: np.float32, x: Floats, out: Floats) -> None:
+    put_scaled(out, 2, factor, x, 1, 8)
+    put_scaled(out, 10, factor, x, 3, 4)
+
+
 @pytest.mark.parametrize("most", [20, 100, 256])
 def test_bytes_of_tables_are_added_up_to_255(most: int) -> None:
     tables = RNG.integers(0, most, 4 * ENTRIES).astype(np.uint8)
@@ -49,10 +55,10 @@ def test_bytes_of_tables_are_added_up_to_255(most: int) -> None:
 
 
 def test_bits_of_the_bytes_that_are_not_above_a_limit() -> None:
-    sums, out = np.resize(np.arange(0, 256, 7), 40).astype(np.uint8), np.empty(1, np.int64)
+    sums, out = np.resize(np.arange(0, 256, 7), 3 + PLACES).astype(np.uint8), np.empty(1, np.int64)
     for limit in (0, 7, 127, 128, 200, 254, 255):
         mark(sums, np.int64(limit), out)
-        assert out[0] == sum(1 << i for i in range(PLACES) if sums[3 + i] <= limit)
+        assert out.view(np.uint64)[0] == sum(1 << i for i in range(PLACES) if sums[3 + i] <= limit)
 
 
 def test_distances_are_summed_up_in_halves() -> None:
@@ -64,6 +70,14 @@ def test_distances_are_summed_up_in_halves() -> None:
         while len(t) > 1:
             t = t[: len(t) // 2] + t[len(t) // 2 :]
         assert found == t[0]
+
+
+def test_scaled_numbers_are_put_in_their_place() -> None:
+    x, out = RNG.standard_normal(12).astype(np.float32), np.zeros(20, np.float32)
+    scale(np.float32(0.7), x, out)
+    np.testing.assert_array_equal(
+        out, np.concatenate([[0, 0], x[1:9] * np.float32(0.7), x[3:7] * np.float32(0.7), [0] * 6])
+    )
 
 
 @pytest.mark.parametrize("features", ["", "+ssse3"])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from qxmix.quants.api import dequantize, quantize
+from qxmix.quants.common.simd_bytes import PLACES
 from qxmix.quants.trellis import codebook as trellis
 from qxmix.quants.trellis.search import nearest
 from tests.quants.naive.trellis import iq1_kt, iq2_kt, iq3_kt, iq4_kt
@@ -67,13 +68,13 @@ def test_lists_of_code_vectors(name: str) -> None:
     np.testing.assert_array_equal(lists.values, book.values)
     for c in np.random.default_rng(0).choice(len(lists.first) - 1, 40, replace=False):
         of, to = lists.first[c], lists.first[c + 1]
-        members, wanted = lists.members[32 * of : 32 * to], book.listed(int(c))
+        members, wanted = lists.members[PLACES * of : PLACES * to], book.listed(int(c))
         assert set(members) == set(wanted)
-        assert len(members) == -(-len(wanted) // 32) * 32
-        values = lists.candidates.reshape(-1, book.n)[32 * of : 32 * to]
+        assert len(members) == -(-len(wanted) // PLACES) * PLACES
+        values = lists.candidates.reshape(-1, book.n)[PLACES * of : PLACES * to]
         assert (values == book.values[members]).all()
         # Each value is in its slot, and both ends of a slot that has values are among them.
-        slot = lists.slots.of.reshape(-1, book.n, 32)[of:to].transpose(0, 2, 1).reshape(-1, book.n)
+        slot = lists.slots.of.reshape(-1, book.n, PLACES)[of:to].transpose(0, 2, 1).reshape(-1, book.n)
         for k in range(book.n):
             for i in np.unique(slot[:, k]):
                 mine = values[slot[:, k] == i, k]
@@ -134,7 +135,7 @@ def test_distances_that_are_no_numbers_are_never_least() -> None:
     for g in range(12):
         v = np.float32(90) * x[8 * g : 8 * g + 8]
         c = (v > lists.edges) @ (2 ** np.arange(8))
-        members = lists.members[32 * lists.first[c] : 32 * lists.first[c + 1]]
+        members = lists.members[PLACES * lists.first[c] : PLACES * lists.first[c + 1]]
         t = w[8 * g : 8 * g + 8] * np.square(lists.values[members] - v)
         t = t[:, :4] + t[:, 4:]
         t = t[:, :2] + t[:, 2:]

@@ -1,7 +1,7 @@
-"""Sums of bytes that are looked up in small tables: 32 places at a time, of each a byte of every table.
+"""Sums of bytes that are looked up in small tables: 64 places at a time, of each a byte of every table.
 
-A table has 16 bytes and stays in a register; the CPU looks up 32 (AVX2) or 16 (SSSE3, NEON) at a time.  "Fast scan" of
-product quantization (Andre, Kermarrec and Le Scouarnec 2015) has this of SSSE3.
+A table has 16 bytes and stays in a register; the CPU looks up 64 (AVX-512), 32 (AVX2) or 16 (SSSE3, NEON) at a time.
+The "fast scan" of product quantization (Andre, Kermarrec and Le Scouarnec 2015) does this with SSSE3.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ else:
     ir = Late("llvmlite.ir")
     cgutils, errors, types = Late("numba.core.cgutils"), Late("numba.core.errors"), Late("numba.core.types")
 
-PLACES = 32
+PLACES = 64
 """Places whose sums are made together."""
 ENTRIES = 16
 """Bytes of a table."""
@@ -69,18 +69,23 @@ def _looked_up(context: Any, builder: Any, table: Any, index: Any) -> Any:
     """The bytes of ``table``, (PLACES,) with its entries repeated, at ``index``, numbers below ENTRIES."""
     triple, _, flags = context.codegen().magic_tuple()
     features, arm = flags.split(","), triple.startswith(("aarch64", "arm64"))
-    if "+avx2" in features:
-        return _call(builder, "llvm.x86.avx2.pshuf.b", index.type, [table, index])
-    if "+neon" in features and arm:
-        name = "llvm.aarch64.neon.tbl1.v16i8"
+    if "+avx512bw" in features:
+        name, n = "llvm.x86.avx512.pshuf.b.512", 64
+    elif "+avx2" in features:
+        name, n = "llvm.x86.avx2.pshuf.b", 32
     elif "+ssse3" in features:
-        name = "llvm.x86.ssse3.pshuf.b.128"
+        name, n = "llvm.x86.ssse3.pshuf.b.128", 16
+    elif "+neon" in features and arm:
+        name, n = "llvm.aarch64.neon.tbl1.v16i8", 16
     else:
         return _selected(builder, table, index)
-    table = builder.shuffle_vector(table, table, _lanes(0, ENTRIES))
-    parts = [builder.shuffle_vector(index, index, _lanes(at, ENTRIES)) for at in (0, ENTRIES)]
+    table = builder.shuffle_vector(table, table, _lanes(0, n))
+    parts = [builder.shuffle_vector(index, index, _lanes(at, n)) for at in range(0, PLACES, n)]
     found = [_call(builder, name, part.type, [table, part]) for part in parts]
-    return builder.shuffle_vector(*found, _lanes(0, PLACES))
+    while len(found) > 1:
+        n *= 2
+        found = [builder.shuffle_vector(*pair, _lanes(0, n)) for pair in zip(found[::2], found[1::2], strict=True)]
+    return found[0]
 
 
 @intrinsic
@@ -126,7 +131,7 @@ def bits_within(typing_context, sums, at, limit):
         one = builder.insert_element(nothing, one, ir.Constant(ir.IntType(32), 0))
         every = builder.shuffle_vector(one, one, _same(PLACES, 0))
         within = builder.icmp_unsigned("<=", _loaded(context, builder, args[0], args[1], vector), every)
-        return builder.zext(builder.bitcast(within, ir.IntType(PLACES)), ir.IntType(64))
+        return builder.bitcast(within, ir.IntType(PLACES))
 
     return types.int64(sums, types.int64, types.int64), build
 
@@ -153,3 +158,21 @@ def weighted_distance(typing_context, w, v, at, vectors, place, n):
         return builder.extract_element(total, ir.Constant(ir.IntType(32), 0))
 
     return types.float32(w, v, types.int64, vectors, types.int64, n), build
+
+
+@intrinsic
+def put_scaled(typing_context, to, place, scale, x, at, n):
+    """Write ``scale`` times the ``n`` numbers, a constant, from ``at`` on to ``place`` and what follows it."""
+    if not isinstance(n, types.scalars.IntegerLiteral):
+        raise errors.RequireLiteralValue("the number of weights must be a constant")
+    floats = ir.VectorType(ir.FloatType(), n.literal_value)
+
+    def build(context, builder, sig, args):
+        nothing = ir.Constant(floats, ir.Undefined)
+        scale = builder.insert_element(nothing, args[2], ir.Constant(ir.IntType(32), 0))
+        scale = builder.shuffle_vector(scale, nothing, _same(floats.count, 0))
+        product = builder.fmul(scale, _loaded(context, builder, args[3], args[4], floats))
+        builder.store(product, _part(context, builder, args[0], args[1], floats), align=4)
+        return context.get_dummy_value()
+
+    return types.void(to, types.int64, types.float32, x, types.int64, n), build

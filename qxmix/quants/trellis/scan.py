@@ -36,42 +36,36 @@ def tabulator(n: int) -> Callable[..., None]:
             value = splat(v[at + k])
             under, over = load(low, slots + k * ENTRIES) - value, value - load(high, slots + k * ENTRIES)
             away = max(under, over)
-            d = max(splat(_0), away)
-            # Infinity times zero is a NaN for any value of the slot, too, and 255 here.
+            d = max(away, splat(-_0))
+            # Where this is a NaN, and 255 here, it is one for any value of the slot.
             store_bytes(tables, k * ENTRIES, min(splat(_FULL), splat(w[at + k]) * (d * d) * splat(units)))
 
     return tabulate
-
-
-@inlined
-def first_within(sums, limit):
-    """The first place whose sum is not above ``limit``; there must be one."""
-    at = 0
-    bits = bits_within(sums, 0, limit)
-    while bits == 0:
-        at += PLACES
-        bits = bits_within(sums, at, limit)
-    return at + lowest_bit(bits)
 
 
 def chooser(n: int) -> Callable[..., tuple[int, np.float32]]:
     """Build ``first_nearest`` for groups of ``n`` weights."""
 
     @inlined
-    def first_nearest(v, w, at, near, sums, n_chunks, limit):
+    def first_nearest(v, w, at, near, sums, n_chunks, limit, masks):
         """The first place with the least distance, and that, of those whose sums are not above ``limit``.
 
         Where no distance is a number below infinity it is the first place of all.
         """
-        which, best = 0, _INF
+        count = 0
         for chunk in range(n_chunks):
             bits = bits_within(sums, chunk * PLACES, limit)
-            while bits:
-                place = chunk * PLACES + lowest_bit(bits)
-                bits &= bits - 1
-                score = weighted_distance(w, v, at, near, place * n, n)
-                if score < best:
-                    which, best = place, score
+            masks[count, 0], masks[count, 1] = bits, chunk * PLACES
+            count += 1 if bits else 0
+        which, best, i, bits = 0, _INF, 0, masks[0, 0]
+        while i < count:
+            place = masks[i, 1] + lowest_bit(bits)
+            score = weighted_distance(w, v, at, near, place * n, n)
+            if score < best:
+                which, best = place, score
+            bits &= bits - 1
+            i += 0 if bits else 1
+            bits = bits or masks[i, 0]
         return which, best
 
     return first_nearest
