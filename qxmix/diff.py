@@ -24,7 +24,7 @@ from qxmix.recipe.revision import extracted, revision_of
 if TYPE_CHECKING:
     from qxmix.container.moments import Moments
 
-LARGEST_JSON = LARGEST
+_LARGEST_JSON = LARGEST
 """Largest plan or lock file that is read, in bytes; the plan of a 1,000-tensor model has half a MB."""
 
 
@@ -206,7 +206,7 @@ def _of_json(text: str, header: ModelHeader | None) -> Side:
     path = Path(text)
     content: Any = None
     data = stream_of(text)
-    if data is not None or path.stat().st_size <= LARGEST_JSON:
+    if data is not None or path.stat().st_size <= _LARGEST_JSON:
         try:
             content = json.loads(path.read_bytes() if data is None else data)
         except (ValueError, RecursionError) as error:

@@ -26,7 +26,7 @@ from qxmix.recipe.tree import MAX_NBYTES, read_text
 from qxmix.report.plan import sizes
 
 _STDIN = Path("-")
-MAX_SHOWN = 20
+_MAX_SHOWN = 20
 """Most different tensors that are listed."""
 
 
@@ -127,7 +127,7 @@ def _show(proof: Proof) -> None:
         click.echo(f"Alike: all {len(plan.tensors):,} tensors get the type that the source means; {size}", err=True)
         return
     click.echo(f"Different: {len(proof.different):,} of {len(plan.tensors):,} tensors; {size}", err=True)
-    for name, theirs, ours in proof.different[:MAX_SHOWN]:
+    for name, theirs, ours in proof.different[:_MAX_SHOWN]:
         click.echo(f"  {name}: source {theirs}, recipe {ours}", err=True)
-    if len(proof.different) > MAX_SHOWN:
-        click.echo(f"  and {len(proof.different) - MAX_SHOWN:,} more", err=True)
+    if len(proof.different) > _MAX_SHOWN:
+        click.echo(f"  and {len(proof.different) - _MAX_SHOWN:,} more", err=True)

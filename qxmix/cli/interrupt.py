@@ -16,7 +16,7 @@ from qxmix import shells
 
 ARGUMENTS = "qxmix.arguments"
 """Where a context keeps what the command was called with."""
-SAME_SECONDS = 0.3
+_SAME_SECONDS = 0.3
 """A second signal within this time is the same wish: ``timeout`` sends to the process and to its group."""
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 """The last is not on every system."""
@@ -61,7 +61,7 @@ def stoppable(parting: Callable[[], str]) -> Iterator[None]:
         if not first:
             first = time.monotonic()
             raise Interrupted(number)
-        if time.monotonic() - first > SAME_SECONDS:
+        if time.monotonic() - first > _SAME_SECONDS:
             with contextlib.suppress(OSError):
                 # Not by a stream, which may be in the middle of a write.
                 os.write(2, f"{parting()}\n".encode(errors="replace"))

@@ -31,7 +31,7 @@ def write_header(shards: Sequence[GgufFile], path: Path, *, overwrite: bool = Fa
         RunError: the file exists, or cannot be written.
 
     """
-    data = header_bytes(shards)
+    data = _header_bytes(shards)
     if os.path.exists(path) and not overwrite:  # noqa: PTH110 - Path.exists raises for a name that is too long
         raise RunError.at(path, EXISTS)
     with suppress(OSError):  # the file itself is refused next, and told with the reason
@@ -41,7 +41,7 @@ def write_header(shards: Sequence[GgufFile], path: Path, *, overwrite: bool = Fa
     return len(data)
 
 
-def header_bytes(shards: Sequence[GgufFile]) -> bytes:
+def _header_bytes(shards: Sequence[GgufFile]) -> bytes:
     """The bytes of a header file."""
     first = shards[0]
     if first.absent:

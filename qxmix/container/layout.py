@@ -30,7 +30,7 @@ from qxmix.container.gguf_format import (
 from qxmix.container.model import MetadataField, ModelHeader, value_of
 from qxmix.errors import PlanError
 
-MAX_SHARDS = 0xFFFF
+_MAX_SHARDS = 0xFFFF
 """``split.count`` is a u16."""
 _SPLIT = "split it (--split-max-size), or look whether the model's header is right"
 
@@ -97,11 +97,11 @@ def lay_out(
 
     """
     if shards is None:
-        file, offsets = _lay_out_file("", tensors, metadata, alignment_of(metadata))
+        file, offsets = _lay_out_file("", tensors, metadata, _alignment_of(metadata))
         return Layout((file,), (0,) * len(tensors), tuple(offsets))
     count = n_shards if n_shards is not None else 1 + max(shards, default=0)
-    if count > MAX_SHARDS:
-        raise PlanError(f"the output would be {count} shards and can be at most {MAX_SHARDS}; raise the shard size")
+    if count > _MAX_SHARDS:
+        raise PlanError(f"the output would be {count} shards and can be at most {_MAX_SHARDS}; raise the shard size")
     members: list[list[int]] = [[] for _ in range(count)]
     for index, shard in enumerate(shards):
         members[shard].append(index)
@@ -109,7 +109,7 @@ def lay_out(
     for no, indices in enumerate(members):
         fields = _shard_metadata(metadata, no, count, len(tensors))
         chosen = [tensors[i] for i in indices]
-        file, placed = _lay_out_file(shard_suffix(no, count), chosen, fields, alignment_of(fields))
+        file, placed = _lay_out_file(shard_suffix(no, count), chosen, fields, _alignment_of(fields))
         files.append(file)
         for index, offset in zip(indices, placed, strict=True):
             offsets[index] = offset
@@ -125,7 +125,7 @@ def file_nbytes(table_nbytes: int, metadata: Sequence[MetadataField], data: Iter
         data: Bytes of a tensor, and how many there are of it.
 
     """
-    alignment = alignment_of(metadata)
+    alignment = _alignment_of(metadata)
     header_nbytes = FILE_HEAD.size + sum(len(f.raw) for f in metadata) + table_nbytes
     end = sum(n * pad(nbytes, alignment) for nbytes, n in data)
     _check_end(end)
@@ -150,7 +150,7 @@ def split_by_size(
     no, n_members = 0, 0
     table_nbytes, data_nbytes = _empty_header_nbytes(metadata, no, len(tensors)), 0
     for tensor in tensors:
-        alignment = alignment_of(metadata) if no == 0 else DEFAULT_ALIGNMENT
+        alignment = _alignment_of(metadata) if no == 0 else DEFAULT_ALIGNMENT
         grown = table_nbytes + len(table_entry(tensor, 0)), data_nbytes + pad(tensor.nbytes, alignment)
         too_large = max_nbytes is not None and pad(grown[0], alignment) + grown[1] > max_nbytes
         too_many = max_tensors is not None and n_members >= max_tensors
@@ -182,7 +182,7 @@ def output_path(output: Path, suffix: str) -> Path:
     return output.with_name(output.name.removesuffix(".gguf") + suffix + ".gguf") if suffix else output
 
 
-def alignment_of(metadata: Sequence[MetadataField]) -> int:
+def _alignment_of(metadata: Sequence[MetadataField]) -> int:
     """``general.alignment`` of the fields, or the default."""
     value = value_of(metadata, GENERAL_ALIGNMENT)
     return value if isinstance(value, int) else DEFAULT_ALIGNMENT

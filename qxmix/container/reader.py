@@ -15,7 +15,7 @@ from qxmix.container.gguf_format import ARRAY_HEAD, MAX_ARRAY_DEPTH, SCALARS, U3
 from qxmix.container.model import MetadataField, Scalar, field_of
 from qxmix.container.source import FileBytes, Given, show
 
-WINDOW_NBYTES = 1 << 20
+_WINDOW_NBYTES = 1 << 20
 """Bytes that are read at a time."""
 MIN_FIELD_NBYTES = 8 + 1 + 4 + 1
 """Bytes of the smallest field: length and one byte of key, value type, one byte of value."""
@@ -41,7 +41,7 @@ class Cursor:
     def window(self, start: int, nbytes: int) -> tuple[bytes, int]:
         """Bytes that hold ``start .. start + nbytes``, as far as the file does, and where ``start`` is in them."""
         if not self._base <= start <= start + nbytes <= self._base + len(self._window):
-            self._base, self._window = start, self.data[start : start + max(nbytes, WINDOW_NBYTES)]
+            self._base, self._window = start, self.data[start : start + max(nbytes, _WINDOW_NBYTES)]
         return self._window, start - self._base
 
     def between(self, start: int, stop: int) -> bytes:

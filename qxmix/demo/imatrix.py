@@ -13,9 +13,9 @@ from qxmix.container.imatrix_write import write_imatrix
 from qxmix.demo.numbers import uniform
 from qxmix.demo.shapes import DENSE, MOE
 
-N_CALLS = 8
+_N_CALLS = 8
 """Chunks of text that the file claims per entry."""
-DATASET = "made up by qxmix demo"
+_DATASET = "made up by qxmix demo"
 
 
 def _importances(seed: int, name: str, n: int) -> NDArray[np.float32]:
@@ -42,5 +42,5 @@ def make_demo_imatrix(
         name: _importances(seed, name, shape[0] * int(np.prod(shape[2:], dtype=np.int64)))
         for name, shape in shapes.items()
     }
-    counts = dict.fromkeys(entries, np.full(1, N_CALLS, np.float32))
-    write_imatrix(Imatrix(path, "", entries, (DATASET,), N_CALLS, counts, "chunks"), path)
+    counts = dict.fromkeys(entries, np.full(1, _N_CALLS, np.float32))
+    write_imatrix(Imatrix(path, "", entries, (_DATASET,), _N_CALLS, counts, "chunks"), path)

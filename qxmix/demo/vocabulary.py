@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SPACE = "\u2581"
+_SPACE = "\u2581"
 """What SentencePiece writes for a space."""
 N_CONTROL = 3
 """Unknown, start of text, end of text."""
 N_BYTES = 256
 
-_LETTERS = SPACE + "etaoinsrhldcumfpgwybvkxjqzETAOINSRHLDCUMFPGWYBVKXJQZ0123456789.,;:!?'\"()-/"
+_LETTERS = _SPACE + "etaoinsrhldcumfpgwybvkxjqzETAOINSRHLDCUMFPGWYBVKXJQZ0123456789.,;:!?'\"()-/"
 WORDS = """
 the of and to in is was for that on as with by he at from his it an were are which this be has had its or
 first one their not but they who two been also after new other when time during there into all only some out
@@ -38,14 +38,14 @@ def make_vocabulary(n_tokens: int) -> Vocabulary:
     pieces = list(_LETTERS)
     known = set(pieces)
     for word in WORDS.split():
-        spaced = SPACE + word
+        spaced = _SPACE + word
         for end in range(2, len(spaced) + 1):
             if spaced[:end] not in known:
                 known.add(spaced[:end])
                 pieces.append(spaced[:end])
     pieces = pieces[: n_tokens - N_CONTROL - N_BYTES]
     n_left = n_tokens - N_CONTROL - N_BYTES - len(pieces)
-    pieces += [f"{SPACE}piece{i}" for i in range(n_left)]
+    pieces += [f"{_SPACE}piece{i}" for i in range(n_left)]
     tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(N_BYTES)), *pieces]
     scores = [0.0] * (N_CONTROL + N_BYTES) + [-float(rank) for rank in range(len(pieces))]
     types = [_UNKNOWN, _CONTROL, _CONTROL] + [_BYTE] * N_BYTES + [_NORMAL] * len(pieces)

@@ -80,7 +80,7 @@ def evaluate(
     settings = settings or Settings()
     text = checked_text(text)
     headers = {path: read_header(path) for path in (*paths, *([base] if base else []))}
-    check_headers(headers, settings.engine)
+    _check_headers(headers, settings.engine)
     groups = list(_groups(paths, headers, base))
     results: list[Evaluated] = []
     for turn, group in enumerate(groups):
@@ -116,7 +116,7 @@ def check_text(model: Path, text: bytes, settings: Settings) -> None:
 
     """
     headers = {model: read_header(model)}
-    check_headers(headers, settings.engine)
+    _check_headers(headers, settings.engine)
     with _opened(model, headers[model], settings) as session:
         cut([session], checked_text(text), settings.n_ctx, settings.n_chunks, first=settings.first_chunk)
 
@@ -146,7 +146,7 @@ def _foreign(headers: Mapping[Path, ModelHeader], engine: Engine) -> Iterator[Pr
             yield Problem(str(path), msg)
 
 
-def check_headers(headers: Mapping[Path, ModelHeader], engine: Engine) -> None:
+def _check_headers(headers: Mapping[Path, ModelHeader], engine: Engine) -> None:
     """Let pass models that ``engine`` can run to predict tokens.
 
     Raises:

@@ -19,7 +19,7 @@ from qxmix.errors import ModelFileError, RunError
 from qxmix.quants import Engine
 
 _SMALLER_BASE = "give a smaller base of the same model, such as its Q8_0"
-SLICE_NBYTES = 1 << 24
+_SLICE_NBYTES = 1 << 24
 """Bytes of weights that are on their way at a time."""
 
 
@@ -131,9 +131,9 @@ class Resident(Session):
     def _put_back(self, tensor: TensorInfo) -> None:
         crc = 0
         with opened(self._header.paths[tensor.shard]) as file:
-            for start in range(0, tensor.nbytes, SLICE_NBYTES):
+            for start in range(0, tensor.nbytes, _SLICE_NBYTES):
                 at = tensor.offset + start
-                data = file[at : at + min(SLICE_NBYTES, tensor.nbytes - start)]
+                data = file[at : at + min(_SLICE_NBYTES, tensor.nbytes - start)]
                 crc = zlib.crc32(data, crc)
                 self.request({"op": "write", "name": tensor.name, "offset": start}, data)
         if set(cast("list[int]", self.request({"op": "crc", "name": tensor.name})["crcs"])) != {crc}:

@@ -21,7 +21,7 @@ from qxmix.plan import Plan
 if TYPE_CHECKING:
     from qxmix.execute.pool import Pool
 
-TOGETHER_NBYTES = 2 << 20
+_TOGETHER_NBYTES = 2 << 20
 """What one worker reads before it is asked for again: a leaf of a small model takes less time than handing it over."""
 
 
@@ -70,7 +70,7 @@ def _together(tasks: Iterable[Task]) -> Iterator[Bundle]:
     held: list[Task] = []
     nbytes = 0
     for task in tasks:
-        if held and (nbytes + task.source_nbytes > TOGETHER_NBYTES or task.source != held[0].source):
+        if held and (nbytes + task.source_nbytes > _TOGETHER_NBYTES or task.source != held[0].source):
             yield tuple(held)
             held, nbytes = [], 0
         held.append(task)

@@ -8,7 +8,7 @@ from math import fsum, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-N_WORST = 5
+_N_WORST = 5
 """Rows that are named."""
 
 
@@ -71,12 +71,12 @@ def row_sums(x: NDArray[np.float32], q: NDArray[np.float32], columns: NDArray[np
 def summarize(sums: NDArray[np.float64], first_row: int) -> Deviation:
     """Add up rows, exactly, so that the result does not depend on how many were computed at once."""
     relative = np.sqrt(sums[:, 2] / np.where(sums[:, 3] > 0, sums[:, 3], 1))
-    order = np.argsort(-relative, kind="stable")[:N_WORST]
+    order = np.argsort(-relative, kind="stable")[:_N_WORST]
     worst = tuple((float(relative[i]), first_row + int(i)) for i in order)
     return Deviation(tuple(fsum(column) for column in sums.T), worst)
 
 
 def total(parts: list[Deviation]) -> Deviation:
     """The deviation of a tensor from those of its leaves."""
-    worst = sorted((row for part in parts for row in part.worst), key=lambda row: (-row[0], row[1]))[:N_WORST]
+    worst = sorted((row for part in parts for row in part.worst), key=lambda row: (-row[0], row[1]))[:_N_WORST]
     return Deviation(tuple(map(fsum, zip(*(part.sums for part in parts), strict=True))), tuple(worst))

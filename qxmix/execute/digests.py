@@ -17,11 +17,11 @@ from qxmix.container.model import TensorInfo
 
 T = TypeVar("T")
 
-LEAF_WEIGHTS = 2 << 20
+_LEAF_WEIGHTS = 2 << 20
 """Weights that a leaf aims at: 10 to 100 ms of work, so that many workers share even a small model."""
-LEAF_ROWS = 16
+_LEAF_ROWS = 16
 """Leaves are whole multiples of this many rows: the most that any type interleaves."""
-OPAQUE_NBYTES = 4 << 20
+_OPAQUE_NBYTES = 4 << 20
 """Leaf of a tensor whose bytes are not evenly divided into rows: a type that neither engine writes."""
 
 
@@ -48,10 +48,10 @@ def _leaves(n_rows: int, n_matrices: int, n_cols: int, nbytes: int) -> tuple[Lea
         return (Leaf(0, 0, 0, 0),)
     n_all = n_rows * n_matrices
     if nbytes % n_all:
-        return tuple(Leaf(0, 0, at, min(OPAQUE_NBYTES, nbytes - at)) for at in range(0, nbytes, OPAQUE_NBYTES))
+        return tuple(Leaf(0, 0, at, min(_OPAQUE_NBYTES, nbytes - at)) for at in range(0, nbytes, _OPAQUE_NBYTES))
     row_nbytes = nbytes // n_all
-    n_parts = max(1, ceil(n_rows * n_cols / LEAF_WEIGHTS))
-    step = max(LEAF_ROWS, ceil(n_rows / n_parts / LEAF_ROWS) * LEAF_ROWS)
+    n_parts = max(1, ceil(n_rows * n_cols / _LEAF_WEIGHTS))
+    step = max(_LEAF_ROWS, ceil(n_rows / n_parts / _LEAF_ROWS) * _LEAF_ROWS)
     return tuple(
         Leaf(matrix + row, count := min(step, n_rows - row), (matrix + row) * row_nbytes, count * row_nbytes)
         for matrix in range(0, n_all, n_rows)

@@ -11,7 +11,7 @@ from qxmix import system
 from qxmix.errors import RunError
 from qxmix.execute.aids import REFUSALS
 
-FLUSH_NBYTES = 64 << 20
+_FLUSH_NBYTES = 64 << 20
 """Output after which a flush begins.  It also bounds what a power cut can take."""
 
 
@@ -48,7 +48,7 @@ class Flusher:
             path, error = self._error
             raise RunError.at(path, f"the disk failed while writing (fdatasync: {error.strerror})") from error
         self._nbytes += nbytes
-        if self._nbytes >= FLUSH_NBYTES:
+        if self._nbytes >= _FLUSH_NBYTES:
             self.begin()
 
     def begin(self) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from qxmix.errors import RunError
 from qxmix.processors import n_processors
 
-SPARE = 64
+_SPARE = 64
 """Files that are open anyway: libraries, streams, a compiler's cache."""
-PIPES = 4
+_PIPES = 4
 """Files per worker process, whoever it is."""
 
 
@@ -25,7 +25,7 @@ def allow_open_files(n_outputs: int, executor: str, n_workers: int | None) -> No
     n = n_workers or n_processors()
     # A worker in this process holds the model and every output open; so does a worker process, in its own count.
     n_here = 1 if executor in {"serial", "processes"} or executor.startswith("dask:") else n
-    needed = n_here * (1 + n_outputs) + n_outputs + PIPES * n + SPARE
+    needed = n_here * (1 + n_outputs) + n_outputs + _PIPES * n + _SPARE
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or needed <= soft:
         return

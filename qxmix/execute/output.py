@@ -23,7 +23,7 @@ from qxmix.plan import Plan
 
 FOLDER = "is a folder; give the name of a file"
 DEVICE = "is a device, pipe or socket; give the name of a file"
-LOCK_ATTEMPTS = 50
+_LOCK_ATTEMPTS = 50
 """How often the journal may vanish between being opened and being locked."""
 
 
@@ -172,13 +172,13 @@ def locked(path: Path, aids: Aids) -> Iterator[int]:
         RunError: another apply has it.
 
     """
-    for attempt in range(LOCK_ATTEMPTS):
+    for attempt in range(_LOCK_ATTEMPTS):
         with file_errors(path):
             descriptor = system.open_log(path)
         try:
             _lock(descriptor, path, aids)
             # Some file systems give a file another number each time it is asked for.
-            if _is_still(descriptor, path) or attempt == LOCK_ATTEMPTS - 1:
+            if _is_still(descriptor, path) or attempt == _LOCK_ATTEMPTS - 1:
                 yield descriptor
                 return
         finally:

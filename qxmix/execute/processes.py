@@ -14,7 +14,7 @@ from typing import Any
 from qxmix.execute.death import Death, how_it_ended
 from qxmix.parent import end_with_parent
 
-DEATH_TIMEOUT = 1.0
+_DEATH_TIMEOUT = 1.0
 """Seconds in which a broken executor has terminated its processes."""
 
 
@@ -90,8 +90,8 @@ def _start_tracker() -> None:
 def _exit_code(process: BaseProcess) -> int | None:
     if process.pid is None:
         return None
-    deadline = time.monotonic() + DEATH_TIMEOUT
-    process.join(DEATH_TIMEOUT)
+    deadline = time.monotonic() + _DEATH_TIMEOUT
+    process.join(_DEATH_TIMEOUT)
     # Whoever waits first learns the code: where that was the executor's own thread, it tells a moment later.
     while process.exitcode is None and time.monotonic() < deadline:
         time.sleep(0.01)

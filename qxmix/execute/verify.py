@@ -146,7 +146,7 @@ class _Verifying:
             self.done_nbytes += task.source_nbytes
             self.on_progress(Progress("hash", self.done_nbytes, self.total_nbytes, task.name))
 
-        drive(hash_tasks(self.header, self.name), self.pool, self.name, note)
+        drive(_hash_tasks(self.header, self.name), self.pool, self.name, note)
         shards = {tensor.name: self.header.paths[tensor.shard].name for tensor in self.header.tensors}
         damaged = [
             Problem(name, f"its data in {shards[name]} are not what was written; copy the file again")
@@ -185,7 +185,7 @@ class _Verifying:
         return list(different.values())
 
 
-def hash_tasks(header: ModelHeader, run: str) -> Iterator[Task]:
+def _hash_tasks(header: ModelHeader, run: str) -> Iterator[Task]:
     """Tasks that hash every leaf of a model."""
     return chain.from_iterable(tensor_tasks(header, i, run) for i in range(len(header.tensors)))
 

@@ -25,7 +25,7 @@ from qxmix.execute.scales import first_flaw
 from qxmix.execute.task import Bundle, Task, TaskResult
 from qxmix.quants.codec import Packed, Rows
 
-COPY_STEP_NBYTES = 128 << 10
+_COPY_STEP_NBYTES = 128 << 10
 """Bytes that a copy moves at once, unless a row group is longer.  Two workers that write one file wait for each
 other's writes, spinning: with 1 MiB a copy of 2 GB took between 1.5 and 2.6 s, with 4 MiB 3.4 s or more, with 128 KiB
 1.3 s."""
@@ -90,7 +90,7 @@ def _copy(bundle: Bundle, source: BinaryIO, targets: Sequence[BinaryIO | None]) 
         quant_type = None  # no row group is whole; the file is odd, and its bytes are carried over all the same
     row_nbytes = task.source_nbytes // task.n_rows if quant_type else 1
     unit = row_nbytes * quant_type.row_group if quant_type else 1
-    buffer = memoryview(bytearray(min(max(1, COPY_STEP_NBYTES // unit) * unit, task.source_nbytes)))
+    buffer = memoryview(bytearray(min(max(1, _COPY_STEP_NBYTES // unit) * unit, task.source_nbytes)))
     done, flaw = 0, None
     while done < task.source_nbytes:
         stop.check(task.run)

@@ -21,7 +21,7 @@ KINDS = ("threads", "processes", "serial")
 """Executors that are always there; besides them ``dask:ADDRESS`` and ``package:callable``."""
 
 
-class SerialExecutor(Executor):
+class _SerialExecutor(Executor):
     """Runs each task where it is submitted: for debugging, and as the slow and obvious case in tests."""
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:  # noqa: ANN401
@@ -49,7 +49,7 @@ def open_pool(spec: str, n_workers: int | None = None) -> Iterator[Pool]:
     """
     n = n_workers or n_processors()
     if spec == "serial":
-        yield Pool(SerialExecutor(), 1, stop.request, window=1)
+        yield Pool(_SerialExecutor(), 1, stop.request, window=1)
     elif spec == "threads":
         yield from _closing(Pool(ThreadPoolExecutor(n, "qxmix"), n, stop.request, WINDOW * n))
     elif spec == "processes":

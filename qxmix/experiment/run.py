@@ -134,7 +134,7 @@ def _outcome(case: Case, plan: Plan, seconds: float, found: Evaluated) -> Outcom
         case.search,
         plan.file_nbytes,
         plan.bpw,
-        fallback_shares(plan, case.type),
+        _fallback_shares(plan, case.type),
         seconds,
         summary.ppl,
         summary.ppl_error,
@@ -146,7 +146,7 @@ def _outcome(case: Case, plan: Plan, seconds: float, found: Evaluated) -> Outcom
     )
 
 
-def fallback_shares(plan: Plan, type_name: str) -> dict[str, float]:
+def _fallback_shares(plan: Plan, type_name: str) -> dict[str, float]:
     """Share of the weights meant for ``type_name`` that each other type got, the largest first."""
     meant = [t for t in plan.tensors if t.requested == type_name]
     total = max(1, sum(t.source.n_weights for t in meant))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from qxmix.container.imatrix import Imatrix
 from qxmix.recipe.categories import category_of, layer_of
 
-CARRIED = 0.9
+_CARRIED = 0.9
 """The share of the importance whose columns are counted."""
 
 
@@ -80,7 +80,7 @@ def _spread(values: NDArray[np.float64], total: float) -> tuple[int, float]:
         return 0, 0.0
     cumulative = np.cumsum(np.sort(values)[::-1])
     shares = values[values > 0] / total
-    return int(np.searchsorted(cumulative, CARRIED * total)) + 1, float(-(shares * np.log2(shares)).sum())
+    return int(np.searchsorted(cumulative, _CARRIED * total)) + 1, float(-(shares * np.log2(shares)).sum())
 
 
 def similarity(a: NDArray[np.float32], b: NDArray[np.float32]) -> float | None:

@@ -35,7 +35,7 @@ Floats = NDArray[np.float64]
 ROUNDING = {"BF16": (2.0**-8, 2.0**-134), "F16": (2.0**-11, 2.0**-25), "F32": (2.0**-22, 2.0**-150)}
 """Largest error of storing a weight: as a share of it, and where it is subnormal.  A float32 may be a rounded product
 of a rounded scale, hence some more than half a unit."""
-SIGNIFICANT = -100.0
+_SIGNIFICANT = -100.0
 """Logarithm of the chance below which a fit is none."""
 _OF_A_GROUP = -3.0
 """The same for one group: where multiples cover the line, a fit says nothing."""
@@ -103,7 +103,7 @@ def lattice_of(source: Source, engines: tuple[Engine, ...] = ()) -> Lattice | No
     for group, minimum, found in _groupings(sample, rounding):
         width = group or tensor.n_cols
         whole, digest = _whole(source, width, rounding, minimum=minimum)
-        if whole is None or whole.chance > SIGNIFICANT:
+        if whole is None or whole.chance > _SIGNIFICANT:
             continue
         names = _types(sample, found, width, rounding[0], engines, minimum=minimum)
         name = next((n for n in names if _keeps_all(source, n, width, minimum=minimum)), None)

@@ -86,7 +86,7 @@ def open_scorer(header: ModelHeader, passage: Passage, engine: Engine | None) ->
         RunError: the engine refuses the model.
 
     """
-    kind = CosineScorer if is_encoder(header) else KldScorer
+    kind = _CosineScorer if is_encoder(header) else KldScorer
     return kind(header, passage, engine)
 
 
@@ -135,7 +135,7 @@ class KldScorer(_Prepared):
         return _mean(self.kld())
 
 
-class CosineScorer(_Prepared):
+class _CosineScorer(_Prepared):
     """Loss is the mean of 1 - cosine between the base's embedding of a line and ours."""
 
     metric: Metric = "cosine"

@@ -86,7 +86,7 @@ def draft(recipe: Recipe, tensor: TensorInfo, choice: Choice | Kept, types: Type
         )
     requested = types[choice.type]
     effective = effective_type(
-        tensor, requested, fallbacks_of(recipe, choice.rule), policy_of(recipe), recipe.engines, types
+        tensor, requested, _fallbacks_of(recipe, choice.rule), _policy_of(recipe), recipe.engines, types
     )
     reason = "; ".join((origin, *choice.steps, *map(str, effective.steps)))
     return Draft(
@@ -101,13 +101,13 @@ def draft(recipe: Recipe, tensor: TensorInfo, choice: Choice | Kept, types: Type
     )
 
 
-def fallbacks_of(recipe: Recipe, rule: int | None) -> tuple[Fallback, ...]:
+def _fallbacks_of(recipe: Recipe, rule: int | None) -> tuple[Fallback, ...]:
     """The fallback of the rule, if it has one, then the recipe's."""
     own = recipe.rules[rule].fallback if rule is not None else None
     return (recipe.fallback,) if own is None else (own, recipe.fallback)
 
 
-def policy_of(recipe: Recipe) -> Policy:
+def _policy_of(recipe: Recipe) -> Policy:
     """The policy where no fallback states one: that of the engine; two engines have none in common."""
     return "error" if recipe.target == "any" else recipe.target
 

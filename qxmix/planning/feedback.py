@@ -31,7 +31,7 @@ def find_feedback(
     tensor: TensorInfo, quant_type: QuantType | None, wanted: Feedback | None, moments: Moments | None
 ) -> TensorFeedback | None:
     """How a tensor of this type is encoded with feedback; None: it is encoded without."""
-    if wanted is None or not has_feedback(quant_type):
+    if wanted is None or not _has_feedback(quant_type):
         return None
     entry = fitting_entry(tensor, moments)
     return None if entry is None else TensorFeedback(entry, wanted)
@@ -43,7 +43,7 @@ def fitting_entry(tensor: TensorInfo, moments: Moments | None) -> str | None:
     return entry if entry is not None and moments is not None and _fits(tensor, moments, entry) else None
 
 
-def has_feedback(quant_type: QuantType | None) -> bool:
+def _has_feedback(quant_type: QuantType | None) -> bool:
     """Whether a type can be encoded with feedback."""
     return quant_type is not None and quant_type.feeds_back
 
@@ -91,7 +91,7 @@ def _wanting(recipe: Recipe, drafts: Iterable[Draft]) -> list[Draft]:
 
 
 def _able(draft: Draft) -> bool:
-    return has_feedback(draft.quant_type) and not draft.symmetric
+    return _has_feedback(draft.quant_type) and not draft.symmetric
 
 
 def _without_feedback(drafts: Iterable[Draft]) -> Iterator[Problem]:

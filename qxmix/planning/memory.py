@@ -30,9 +30,9 @@ many that stay in L2: five K-quants of one F16 model took 12.0 s of processor ti
 10.6 s with 2 MiB, 10.1 s with 4 MiB and 10.4 s with 8 MiB, Q8_0 1.36, 1.20, 1.15, - and 1.19 s (512 KiB of L2)."""
 FACTORS_KEPT = 4
 """Matrices whose factors for error feedback a process keeps: tasks come in order, so workers share them."""
-ENTRIES_KEPT = 2
+_ENTRIES_KEPT = 2
 """Entries of moments that a process holds: the last one, which others of its matrices may need, and one being read."""
-MEASURED_NBYTES = 28
+_MEASURED_NBYTES = 28
 """Bytes per weight that measuring takes: the weights restored, and sums in float64."""
 
 
@@ -127,7 +127,7 @@ class Memory:
         """Bytes that one row takes; what several outputs get is encoded in turns, so the largest counts."""
         source = tensors[0].source
         written = max(t.nbytes for t in tensors)
-        per_weight = 4 + MEASURED_NBYTES * self._chunking.measure
+        per_weight = 4 + _MEASURED_NBYTES * self._chunking.measure
         return (source.nbytes + written) // (source.n_rows * source.n_matrices) + per_weight * source.n_cols
 
     def _fixed_nbytes(self, tensors: Sequence[PlannedTensor]) -> int:
@@ -138,7 +138,7 @@ class Memory:
         n_makers = self._chunking.n_workers if self._chunking.processes else 1
         factors = len(kinds) * FACTORS_KEPT * 4 * SPAN * SPAN * len(block_sizes(tensors[0].source.n_cols))
         read = max(_largest_nbytes(plan.moments) for plan in self._plans)
-        return self._always_nbytes + n_makers * (factors + ENTRIES_KEPT * read)
+        return self._always_nbytes + n_makers * (factors + _ENTRIES_KEPT * read)
 
 
 def _largest_nbytes(moments: Moments | None) -> int:

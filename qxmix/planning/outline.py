@@ -57,7 +57,7 @@ def outline(recipe: Recipe, view: ModelView) -> Outline:
     """
     header = view.header
     if needs_plan(recipe):
-        return outline_of(make_plan(recipe, header, view=view))
+        return _outline_of(make_plan(recipe, header, view=view))
     chooser, decisions = decide(recipe, view, None)
     types = Types()
     alike = sorted(groups(recipe, view, decisions, types), key=lambda group: bits.first(group[1]))
@@ -96,7 +96,7 @@ def needs_plan(recipe: Recipe) -> bool:
     return bool(recipe.limits.ctx) or any(rule.tie for rule in recipe.rules)
 
 
-def outline_of(plan: Plan) -> Outline:
+def _outline_of(plan: Plan) -> Outline:
     """The outline of a plan that is there, of an output in one file."""
     refused = _ids(p for p in plan.problems if p.severity == "error")
     warned = any(p.severity == "warning" and p.id != _NO_IMATRIX for p in plan.problems)

@@ -199,7 +199,7 @@ class ModelView:
         if found is None:
             chosen = bits.indices(self.named(names, counted, where))
             if by_name:
-                chosen.sort(key=lambda i: name_order(self.header.tensors[i]))
+                chosen.sort(key=lambda i: _name_order(self.header.tensors[i]))
             found = self._places[key] = {index: place for place, index in enumerate(chosen)}
         return found
 
@@ -227,7 +227,7 @@ class ModelView:
         return found
 
 
-def name_order(tensor: TensorInfo) -> tuple[int, bytes]:
+def _name_order(tensor: TensorInfo) -> tuple[int, bytes]:
     """llama.cpp's order: tensors outside of blocks first, then by block, each by the bytes of the name."""
     layer = block_of(tensor.name)
     return -1 if layer is None else layer, tensor.name.encode()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from qxmix.quants.codec import Columns, Factors
 
-DEFAULT_FEEDBACK = Feedback()
+_DEFAULT_FEEDBACK = Feedback()
 
 
 def quantize(
@@ -30,7 +30,7 @@ def quantize(
     *,
     search: Search | None = None,
     moments: ArrayLike | None = None,
-    feedback: Feedback = DEFAULT_FEEDBACK,
+    feedback: Feedback = _DEFAULT_FEEDBACK,
     symmetric: bool = False,
     scale: float | Literal["auto"] | None = None,
 ) -> NDArray[np.uint8]:

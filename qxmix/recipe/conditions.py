@@ -15,13 +15,13 @@ from typing import Literal, NamedTuple
 FactValue = int | str | bool | None
 Op = Literal["==", "!=", "<", "<=", ">", ">=", "%", "!%"]
 
-MODEL_NUMBERS = ("n_layer", "n_head", "n_head_kv", "n_gqa", "n_expert", "n_vocab", "n_embd")
-TENSOR_NUMBERS = ("n_cols", "n_rows", "n_matrices", "n_dims", "n_weights")
-NUMBERS = (*MODEL_NUMBERS, *TENSOR_NUMBERS)
-MODEL_FLAGS = ("tied", "has_imatrix")
-FLAGS = (*MODEL_FLAGS, "has_importance")
+_MODEL_NUMBERS = ("n_layer", "n_head", "n_head_kv", "n_gqa", "n_expert", "n_vocab", "n_embd")
+_TENSOR_NUMBERS = ("n_cols", "n_rows", "n_matrices", "n_dims", "n_weights")
+NUMBERS = (*_MODEL_NUMBERS, *_TENSOR_NUMBERS)
+_MODEL_FLAGS = ("tied", "has_imatrix")
+FLAGS = (*_MODEL_FLAGS, "has_importance")
 WORDS = ("arch", "type", "source_type")
-MODEL_FACTS = frozenset({*MODEL_NUMBERS, *MODEL_FLAGS, "arch"})
+_MODEL_FACTS = frozenset({*_MODEL_NUMBERS, *_MODEL_FLAGS, "arch"})
 """Facts that are the same for every tensor of a model."""
 
 _OPERATIONS: dict[Op, Callable[[float, int], bool]] = {
@@ -149,7 +149,7 @@ def reduce(condition: Condition, facts: Mapping[str, FactValue]) -> Condition | 
 def is_of_model(test: Test) -> bool:
     """Whether a test has one answer for all tensors of a model."""
     operands = {c.operand for all_of in test.any_of for c in all_of}
-    return test.fact in MODEL_FACTS and not operands & {*TENSOR_NUMBERS}
+    return test.fact in _MODEL_FACTS and not operands & {*_TENSOR_NUMBERS}
 
 
 def unmet(condition: Condition, facts: Mapping[str, FactValue]) -> tuple[Test, ...]:

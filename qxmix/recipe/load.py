@@ -20,7 +20,7 @@ from qxmix.recipe.schema import fits
 from qxmix.recipe.tree import MAX_NBYTES, Node, parse, read_text
 from qxmix.resources import data_dir
 
-MAX_FILES = 32
+_MAX_FILES = 32
 """Most files one recipe may extend, directly and through others."""
 
 _SUFFIXES = (".yaml", ".yml", ".json")
@@ -211,8 +211,8 @@ def _take(data: bytes, path: Path, name: str, state: _State, chain: tuple[Path, 
     if (documents := bundle.split(text)) is not None:
         return _read_bundle(documents, path, name, state)
     file = _parse(path, name, text, data, state)
-    if len(state.files) > MAX_FILES:
-        raise RecipeError.at(name, f"the recipe extends more than {MAX_FILES} files")
+    if len(state.files) > _MAX_FILES:
+        raise RecipeError.at(name, f"the recipe extends more than {_MAX_FILES} files")
     extended = items(file.root.get("extends"))
     for i, item in enumerate(extended):
         where = Place(name, item.line, "extends" + (f"[{i}]" if len(extended) > 1 else ""))
@@ -242,8 +242,8 @@ def _structure(text: str, name: str, *, validated: bool) -> tuple[Node, tuple[Fa
 
 def _read_bundle(documents: list[tuple[str, list[int]]], path: Path, name: str, state: _State) -> RecipeFile:
     """All files of a recipe from one text, as an output of ``apply`` carries it."""
-    if len(documents) > MAX_FILES:
-        raise RecipeError.at(name, f"the recipe extends more than {MAX_FILES} files")
+    if len(documents) > _MAX_FILES:
+        raise RecipeError.at(name, f"the recipe extends more than {_MAX_FILES} files")
     files = [
         _parse(path / str(i) if i else path, f"{name} (file {i + 1})" if i else name, text, text.encode(), state)
         for i, (text, _) in enumerate(documents)

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 SEARCH_SECONDS = 0.5
 """Longest search in one name.  A sane one takes a microsecond; ``re`` could not be stopped at all."""
-MAX_LENGTH = 10_000
+_MAX_LENGTH = 10_000
 """Longest pattern, in characters."""
 
 
 @lru_cache(maxsize=65536)
-def compile_pattern(pattern: str) -> regex.Pattern[str]:
+def _compile_pattern(pattern: str) -> regex.Pattern[str]:
     """Compile a pattern, once per process.
 
     Raises:
@@ -56,14 +56,14 @@ def _holds(literal: tuple[str, str, str], name: str) -> bool:
 
 def pattern_error(pattern: str) -> str:
     """What is wrong with a pattern, or an empty string."""
-    if len(pattern) > MAX_LENGTH:
-        return f"the pattern has {len(pattern):,} characters; the most is {MAX_LENGTH:,}"
+    if len(pattern) > _MAX_LENGTH:
+        return f"the pattern has {len(pattern):,} characters; the most is {_MAX_LENGTH:,}"
     if _literal(pattern) is not None:
         return ""
     import regex  # noqa: PLC0415 - as above
 
     try:
-        compile_pattern(pattern)
+        _compile_pattern(pattern)
     except regex.error as error:
         # Its text is "missing ) at position 3".
         return f"'{pattern}' is not a regular expression: {error}{_glob(pattern)}"
@@ -91,7 +91,7 @@ def search(pattern: str, name: str, where: Place | str) -> bool:
     if (literal := _literal(pattern)) is not None:
         return _holds(literal, name)
     try:
-        return compile_pattern(pattern).search(name, timeout=SEARCH_SECONDS) is not None
+        return _compile_pattern(pattern).search(name, timeout=SEARCH_SECONDS) is not None
     except TimeoutError:
         text = (
             f"'{pattern}' takes more than {SEARCH_SECONDS} s on the name '{name}'; "

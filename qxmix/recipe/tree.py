@@ -19,9 +19,9 @@ from qxmix.recipe.yaml_errors import explain
 
 MAX_NBYTES = 2 << 20
 """Largest recipe file, in bytes; the largest recipe seen in the wild has 2,200 lines and 80 KB."""
-MAX_DEPTH = 40
+_MAX_DEPTH = 40
 """Deepest nesting; the language itself needs six levels."""
-MAX_NODES = 200_000
+_MAX_NODES = 200_000
 """Most nodes of a recipe, aliases counted as often as they are used."""
 
 # A build of pyyaml without libyaml parses the same language, only ten times slower.
@@ -155,8 +155,8 @@ class _Builder:
     def _open(self, event: Any, line: int) -> None:  # noqa: ANN401
         if event.tag not in (None, "!", f"{_TAG}map", f"{_TAG}seq"):
             self._fail(line, f"the tag {event.tag} means nothing here; remove it")
-        if len(self.stack) >= MAX_DEPTH:
-            self._fail(line, f"nested more than {MAX_DEPTH} levels deep")
+        if len(self.stack) >= _MAX_DEPTH:
+            self._fail(line, f"nested more than {_MAX_DEPTH} levels deep")
         value: Any = {} if isinstance(event, yaml.MappingStartEvent) else []
         frame = _Open(Node(value, line), event.anchor)
         if self.stack and isinstance(self.stack[-1].node.value, dict) and self.stack[-1].key is None:
@@ -225,8 +225,8 @@ class _Builder:
             return
         frame = self.stack[-1]
         frame.node.n_nodes += node.n_nodes
-        if frame.node.n_nodes > MAX_NODES:
-            self._fail(line, f"more than {MAX_NODES:,} values once the aliases are expanded")
+        if frame.node.n_nodes > _MAX_NODES:
+            self._fail(line, f"more than {_MAX_NODES:,} values once the aliases are expanded")
         if isinstance(frame.node.value, dict):
             assert frame.key is not None
             node.key_line = frame.key_line

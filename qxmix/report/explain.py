@@ -9,7 +9,7 @@ from qxmix.recipe.model import SEARCHES
 from qxmix.report.text import human_nbytes, wrapped
 
 _SYMMETRIC = "Levels: evenly around zero, without a search"
-MANY = 40
+_MANY = 40
 """Rules from which on those that nobody thinks of for a tensor are counted instead of listed."""
 
 
@@ -19,7 +19,7 @@ def explanation_text(plan: Plan, found: Explanation, *, terminal: bool) -> str:
     shape = " x ".join(map(str, tensor.source.shape))
     lines = [f"{tensor.name}: {shape}, {tensor.source_type}, {human_nbytes(tensor.source.nbytes)}", ""]
     lines.append(f"Gate: {found.gate}" if found.gate else "Gate: the engines quantize it, so rules are asked")
-    n_far = sum(map(_is_far, found.tried)) if len(found.tried) > MANY else 0
+    n_far = sum(map(_is_far, found.tried)) if len(found.tried) > _MANY else 0
     for tried in found.tried:
         lines += [] if n_far and _is_far(tried) else [_line(tried)]
         lines += [_step_line(i, step) for i, step in enumerate(found.steps)] if tried.decides else []

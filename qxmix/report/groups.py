@@ -12,7 +12,7 @@ from qxmix.recipe.layers import layers_text
 if TYPE_CHECKING:
     from qxmix.planning.model import Plan, PlannedTensor
 
-MAX_LAYERS_LENGTH = 24
+_MAX_LAYERS_LENGTH = 24
 """Characters of layers before they are called the others."""
 
 
@@ -74,7 +74,7 @@ def _shortened(groups: list[Group]) -> list[Group]:
 
 
 def _is_long(found: Group, n_groups: Counter[str]) -> bool:
-    return n_groups[found.part] > 1 and len(found.layers) > MAX_LAYERS_LENGTH
+    return n_groups[found.part] > 1 and len(found.layers) > _MAX_LAYERS_LENGTH
 
 
 def layer_ranges(names: Iterable[str]) -> str:

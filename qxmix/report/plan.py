@@ -43,7 +43,7 @@ def plan_text(plan: Plan, chunking: Chunking, *, every: bool = False, output: st
         _fallback_table(plan, terminal=terminal),
         _type_table(plan, terminal=terminal),
         _metadata_text(plan, terminal=terminal),
-        totals_text(plan, chunking, output, terminal=terminal),
+        _totals_text(plan, chunking, output, terminal=terminal),
         # Again at the end, as a long plan scrolls its beginning away.
         problem_counts(plan.problems) if any(p.severity != "note" for p in plan.problems) else "",
     ]
@@ -77,7 +77,7 @@ def problem_counts(problems: Iterable[Problem]) -> str:
     return ", ".join(f"{counts[one]:,} {one if counts[one] == 1 else many}" for one, many in kinds if counts[one])
 
 
-def totals_text(plan: Plan, chunking: Chunking, output: str = "", *, terminal: bool = False) -> str:
+def _totals_text(plan: Plan, chunking: Chunking, output: str = "", *, terminal: bool = False) -> str:
     """Size, bits per weight, file type, memory."""
     files = f" in {len(plan.files)} files" if len(plan.files) > 1 else ""
     headers = sum(len(f.header) for f in plan.files)
@@ -135,8 +135,8 @@ def change(tensor: PlannedTensor) -> str:
 
 def _group_table(plan: Plan, *, terminal: bool) -> str:
     groups = [g for g in group(plan) if not g.first.kept]
-    named = any(search_text(g.first) for g in groups)
-    scaled = any(scale_text(g.first) for g in groups)
+    named = any(_search_text(g.first) for g in groups)
+    scaled = any(_scale_text(g.first) for g in groups)
     rows = [
         (
             g.part,
@@ -146,8 +146,8 @@ def _group_table(plan: Plan, *, terminal: bool) -> str:
             human_nbytes(g.nbytes),
             f"{g.bpw:.3f}",
             decided_by(plan, g.first),
-            *([search_text(g.first)] if named else []),
-            *([scale_text(g.first)] if scaled else []),
+            *([_search_text(g.first)] if named else []),
+            *([_scale_text(g.first)] if scaled else []),
         )
         for g in groups
     ]
@@ -156,7 +156,7 @@ def _group_table(plan: Plan, *, terminal: bool) -> str:
     return table(titles, rows, terminal=terminal) if rows else ""
 
 
-def search_text(tensor: PlannedTensor) -> str:
+def _search_text(tensor: PlannedTensor) -> str:
     """The search that the recipe names for a tensor, and where it can change nothing; empty where none is named."""
     if tensor.search is None or tensor.action == "copy":
         return ""
@@ -167,7 +167,7 @@ def search_text(tensor: PlannedTensor) -> str:
     return f"{tensor.search}, columns alike" if tensor.counts_alike else tensor.search
 
 
-def scale_text(tensor: PlannedTensor) -> str:
+def _scale_text(tensor: PlannedTensor) -> str:
     """``symmetric``, or what the scales of a tensor are multiplied with; empty where that is the engine's own."""
     if tensor.symmetric:
         return "symmetric"

@@ -12,7 +12,7 @@ from qxmix.solve.predict import Predictor, predictor_of
 if TYPE_CHECKING:
     from qxmix.measurement.model import Measurement
 
-N_TENSORS = 8
+_N_TENSORS = 8
 """Tensors that are named."""
 
 
@@ -38,7 +38,7 @@ class Predicted(NamedTuple):
         sections = [
             "\n".join(lines),
             _table("category", found.categories, terminal=terminal),
-            _table("tensor", found.tensors[:N_TENSORS], terminal=terminal),
+            _table("tensor", found.tensors[:_N_TENSORS], terminal=terminal),
         ]
         return "\n\n".join(sections)
 

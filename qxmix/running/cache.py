@@ -6,7 +6,7 @@ from qxmix.container.model import ModelHeader
 from qxmix.running.model import Cache, LayerState, States, Unknown, Use
 from qxmix.running.states import layer_states
 
-PADDING = 256
+_PADDING = 256
 """Both engines round a context up to it; without flash attention ik_llama.cpp rounds to 32."""
 
 
@@ -51,4 +51,4 @@ def n_cells(states: States, use: Use, *, windowed: bool) -> int:
 
 def padded(n: int) -> int:
     """``n`` rounded up as the engines do."""
-    return -(-n // PADDING) * PADDING
+    return -(-n // _PADDING) * _PADDING

@@ -21,17 +21,17 @@ WITHOUT_CACHE = frozenset(
 )
 """Architectures that look at a whole text at once: in llama.cpp they keep nothing."""
 
-WINDOW_PERIODS = {"gemma2": 2, "gemma3": 6, "cohere2": 4, "gpt-oss": 2, "olmo2": 4}
+_WINDOW_PERIODS = {"gemma2": 2, "gemma3": 6, "cohere2": 4, "gpt-oss": 2, "olmo2": 4}
 """Of every so many layers all but the last have a sliding window; others tell it in their metadata, or have none."""
 
-RECURRENT = frozenset({"mamba", "mamba2"})
+_RECURRENT = frozenset({"mamba", "mamba2"})
 """Architectures all of whose layers are recurrent, with the states of Mamba."""
-BY_HEADS = frozenset({"jamba", "granitehybrid", "nemotron_h"})
+_BY_HEADS = frozenset({"jamba", "granitehybrid", "nemotron_h"})
 """Architectures whose recurrent layers are those that have no heads for keys and values."""
-INTERVAL = frozenset({"qwen3next", "qwen35", "qwen35moe"})
+_INTERVAL = frozenset({"qwen3next", "qwen35", "qwen35moe"})
 """Architectures with attention in every n-th layer and a gated delta net in the others."""
 
-STANDARD = frozenset(
+_STANDARD = frozenset(
     "llama llama4 mistral3 qwen qwen2 qwen2moe qwen2vl qwen3 qwen3moe qwen3vl qwen3vlmoe gemma phi2 phi3 falcon "  # noqa: SIM905 - a line for each
     "gptneox mpt bloom starcoder starcoder2 stablelm orion internlm2 minicpm command-r dbrx olmo olmoe glm4 glm4moe "
     "chatglm deepseek t5 bitnet granite granitemoe exaone ernie4_5 ernie4_5-moe hunyuan-moe hunyuan-dense dots1 "
@@ -62,16 +62,16 @@ def layer_states(header: ModelHeader, engine: Engine, *, latent: bool = True) ->
     if arch in WITHOUT_CACHE and engine == "llama.cpp":
         return States(())
     n_layer = facts.integer("block_count")
-    if not n_layer or not (facts.per_layer("attention.head_count", n_layer) or arch in RECURRENT):
+    if not n_layer or not (facts.per_layer("attention.head_count", n_layer) or arch in _RECURRENT):
         return Unknown("the model does not say how many layers and heads it has")
     n_kept = n_layer - (facts.integer("nextn_predict_layers") or 0)
     special = (
         {_LATENT: _latent if latent else _every_token}
-        | dict.fromkeys(RECURRENT, _recurrent)
-        | dict.fromkeys(INTERVAL, _by_interval)
+        | dict.fromkeys(_RECURRENT, _recurrent)
+        | dict.fromkeys(_INTERVAL, _by_interval)
     )
-    special |= dict.fromkeys(BY_HEADS, _by_heads) | dict.fromkeys(WINDOW_PERIODS, _windowed)
-    if arch not in special and arch not in STANDARD | WITHOUT_CACHE:
+    special |= dict.fromkeys(_BY_HEADS, _by_heads) | dict.fromkeys(_WINDOW_PERIODS, _windowed)
+    if arch not in special and arch not in _STANDARD | WITHOUT_CACHE:
         return Unknown(f"no formula for the cache of the architecture {arch!r} is known here")
     windowed = facts.has("attention.sliding_window_pattern")
     found = special.get(arch, _windowed if windowed else _every_token)(facts, n_kept, engine)
@@ -116,7 +116,7 @@ def _windowed(facts: Facts, n_layer: int, engine: Engine) -> States:
     n_window = facts.integer("attention.sliding_window") or 0
     flags = facts.flags("attention.sliding_window_pattern", n_layer)
     if flags is None:
-        period = facts.integer("attention.sliding_window_pattern") or WINDOW_PERIODS.get(facts.arch, 1)
+        period = facts.integer("attention.sliding_window_pattern") or _WINDOW_PERIODS.get(facts.arch, 1)
         flags = [i % period < period - 1 for i in range(n_layer)]
     on = n_window > 0 and engine == "llama.cpp"
     return States(

@@ -47,7 +47,7 @@ def comment_lines(
         f"{percent(solution.loss, solution.bound)} above the linear bound."
     )
     return [
-        f"Solved for {budget_text(request)}: {nbytes:,} bytes of tensors, {bpw:.4f} bits per weight.",
+        f"Solved for {_budget_text(request)}: {nbytes:,} bytes of tensors, {bpw:.4f} bits per weight.",
         *filter(None, [_BASES[predictor.basis]]),
         f"Predicted divergence {now.value:.4g} ({now.low:.2g} to {now.high:.2g}) {predictor.unit}.",
         bound,
@@ -56,7 +56,7 @@ def comment_lines(
     ]
 
 
-def budget_text(request: Request) -> str:
+def _budget_text(request: Request) -> str:
     """What was asked for, in words."""
     budget = request.budget
     parts = [f"{budget.nbytes:,} bytes"] if budget.nbytes is not None else []

@@ -14,7 +14,7 @@ from qxmix.solve.request import Request
 if TYPE_CHECKING:
     from qxmix.solve.predict import Prediction, Predictor
 
-N_POINTS = 24
+_N_POINTS = 24
 
 
 class CurvePoint(NamedTuple):
@@ -28,7 +28,7 @@ class CurvePoint(NamedTuple):
     """Share of the divergence that one percent more bytes would take off."""
 
 
-def curve(request: Request, predictor: Predictor, n_points: int = N_POINTS) -> list[CurvePoint]:
+def curve(request: Request, predictor: Predictor, n_points: int = _N_POINTS) -> list[CurvePoint]:
     """Points from the smallest to the largest choice, at equal ratios of size.
 
     Each is the whole-tensor solution of the relaxation, which is at most one step away from the best.

@@ -45,7 +45,7 @@ def choices_of(request: Request, plan: Plan, losses: Callable[[TensorInfo], Mapp
         PlanError: the limits leave a tensor no type at all.
 
     """
-    free = [t for t in plan.tensors if is_free(t)]
+    free = [t for t in plan.tensors if _is_free(t)]
     sizes = _Sizes(request)
     options = {t.name: _options(request, t.source, sizes.of(t.source), losses(t.source)) for t in free}
     if closed := [t.name for t in free if not options[t.name]]:
@@ -54,10 +54,10 @@ def choices_of(request: Request, plan: Plan, losses: Callable[[TensorInfo], Mapp
         raise PlanError.at(closed[0], text)
     groups = _grouped([t.name for t in free], request.limits, request.budget.shares)
     items = tuple(item for names in groups for item in _items(names, options))
-    return Choices(items, tuple(t.source for t in free), tuple(t for t in plan.tensors if not is_free(t)))
+    return Choices(items, tuple(t.source for t in free), tuple(t for t in plan.tensors if not _is_free(t)))
 
 
-def is_free(tensor: PlannedTensor) -> bool:
+def _is_free(tensor: PlannedTensor) -> bool:
     """Whether no rule, no policy and no engine decides what becomes of the tensor."""
     return tensor.rule is None and (tensor.kept is None or tensor.kept.why is Why.RULE)
 

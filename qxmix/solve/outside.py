@@ -27,7 +27,7 @@ from qxmix.quants import by_id, find, get
 from qxmix.solve.prior import Prior
 
 MAGIC = struct.pack("<Q", 0x4250572D5631)
-MISSING = 404.0
+_MISSING = 404.0
 """What Thireus' tables have where nothing was measured."""
 _HEAD, _TENSOR, _CANDIDATE = struct.Struct("<QQQ"), struct.Struct("<QiffQ"), struct.Struct("<ifQd")
 _FLOOR = 0.5
@@ -122,7 +122,7 @@ def _believed(
             value = float(cell)
         except ValueError:
             raise ModelFileError.at(path, f"line {number}: '{cell}' is no number") from None
-        if isfinite(value) and 0 < value != MISSING:
+        if isfinite(value) and 0 < value != _MISSING:
             found[name] = value
     n_odd = len(names) - len(found)
     if n_odd:

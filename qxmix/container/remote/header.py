@@ -19,7 +19,7 @@ FIRST_NBYTES = 1 << 20
 SECOND_NBYTES = 8 << 20
 """What is had after a second request: headers with a vocabulary of 128,000 have 4 to 8 MB.  Each part that is too
 short is parsed for nothing, which by doubling from the first megabyte took as long as parsing the whole."""
-MOST_NBYTES = 256 << 20
+_MOST_NBYTES = 256 << 20
 """What a header may be at most: ten times the largest that is known."""
 
 
@@ -69,8 +69,8 @@ def _read(address: Address, shard: int) -> tuple[GgufFile, str]:
 def _longer(address: Address, part: Part) -> Part:
     """The same with twice as much data or more."""
     n = len(part.data)
-    if n >= MOST_NBYTES:
-        raise remote_error(address, f"has a header of more than {MOST_NBYTES >> 20} MiB; the file is damaged")
+    if n >= _MOST_NBYTES:
+        raise remote_error(address, f"has a header of more than {_MOST_NBYTES >> 20} MiB; the file is damaged")
     more = ask(address, n, max(2 * n, SECOND_NBYTES))
     assert more is not None
     if (more.nbytes, more.etag) != (part.nbytes, part.etag):

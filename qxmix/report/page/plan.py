@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from qxmix.report.page.insight import Insight
 
 
-SHOWN_SHARE = 0.01
+_SHOWN_SHARE = 0.01
 """Share of the divergence from which on a square shows its percents."""
 _MOST_PRINTED = 150
 """Tensors up to which a printer gets the table of all; with more it gets the parts alone, instead of fifty sheets."""
@@ -140,7 +140,7 @@ def _outside_losses(found: HeatMap, insight: Insight) -> list[tuple[str, Square]
 def _loss(part: str, where: str, share: float) -> Square:
     step = min(len(SCALE) - 1, max(0, round(2 * (log10(share) + 5)))) if share > 0 else -1
     text = f"{part}{where}: {100 * share:.3g} % of the divergence"
-    return Square(step, f"{100 * share:.0f}"[:2] if share >= SHOWN_SHARE else "", text)
+    return Square(step, f"{100 * share:.0f}"[:2] if share >= _SHOWN_SHARE else "", text)
 
 
 def _bars(plan: Plan) -> list[Bar]:
