@@ -17,7 +17,7 @@ from qxmix.cli.inputs import FILE, TEXT, Beside, EngineName, open_model, read_te
 from qxmix.cli.interrupt import stoppable
 from qxmix.cli.overwriting import RESULTS, overwrite_option
 from qxmix.cli.progress import QUIET_SECONDS
-from qxmix.cli.sizes import Parsed, text_length
+from qxmix.cli.sizes import Finite, Parsed, text_length
 from qxmix.cli.streams import notice
 from qxmix.container.imatrix_load import load_imatrix
 from qxmix.errors import ModelFileError
@@ -70,7 +70,7 @@ _COUNT = Parsed("N|all", _parse_count)
 @text_length("--ctx")
 @click.option("--bits", default="4.5", show_default=True, help="Bits per weight to swap tensors at, commas between.")
 @click.option("--measurements", type=click.IntRange(min=1), help="Most passes with one of them.  [default: all]")
-@click.option("--minutes", type=click.FloatRange(min=0), help="Longest time for swapping them.")
+@click.option("--minutes", type=Finite(min=0), help="Longest time for swapping them.")
 @click.option("--tied", is_flag=True, help="Swap gate and up together, and q, k and v.")
 @click.option("--no-joint", is_flag=True, help="Run no whole recipes at the end.")
 @click.option("--engine", type=EngineName(), help="Who runs the text.  [default: ik_llama.cpp; for encoders llama.cpp]")

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from math import isfinite
+from typing import Any, TypeVar
 
 import click
 
 from qxmix.recipe.sizes import HUB_NBYTES, parse_size, parse_tokens
 
 T = TypeVar("T")
+
+
+class Finite(click.FloatRange):
+    """A number in a range, which those that are none, or endless, would pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401
+        """The number."""
+        number = float(super().convert(value, param, ctx))
+        if not isfinite(number):
+            self.fail(f"'{value}' is no finite number", param, ctx)
+        return number
 
 
 class Parsed(click.ParamType[T]):

@@ -31,6 +31,7 @@ from qxmix.cli.solve_options import (
     candidate_types,
     limit_options,
     refine_options,
+    selecting_nothing,
 )
 from qxmix.cli.splitting import split_options
 from qxmix.cli.streams import notice, write_text
@@ -110,6 +111,8 @@ def command(
         output.stem if output else "solved",
         use,
     )  # fmt: skip
+    for told in selecting_nothing(request):
+        notice(wrapped(f"Warning: {told}", terminal=sys.stderr.isatty()))
     predictor = _predictor(request, measurement, outside)
     if as_curve:
         click.echo(curve_text(curve(request, predictor), predictor, terminal=sys.stdout.isatty()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,16 +11,17 @@ import click
 
 from qxmix.cli.bundle import bundled
 from qxmix.cli.inputs import FILE, threads_option
-from qxmix.cli.sizes import SIZE, Parsed, text_length
+from qxmix.cli.sizes import SIZE, Finite, Parsed, text_length
 from qxmix.cli.streams import notice
 from qxmix.processors import n_processors
 from qxmix.quants import QUANT_TYPES, get
-from qxmix.recipe.categories import CATEGORIES
+from qxmix.recipe.categories import CATEGORIES, category_of
 from qxmix.recipe.model import Recipe
 from qxmix.recipe.patterns import pattern_error
+from qxmix.recipe.remedies import near
 from qxmix.recipe.sizes import parse_size
 from qxmix.solve.prior import load_prior
-from qxmix.solve.request import REST, Bound, Budget, Limits, Selector, Share, known_type
+from qxmix.solve.request import REST, Bound, Budget, Limits, Request, Selector, Share, known_type
 
 if TYPE_CHECKING:
     from qxmix.measure.score import Passage
@@ -114,7 +116,7 @@ _BOUND = Parsed("tensors=type", _parse_bound)
 budget_options = bundled(
     "budget", _budget,
     click.option("--size", type=SIZE, help="Most bytes of the output: 3.5GiB, 24GB."),
-    click.option("--bpw", type=click.FloatRange(min=0, min_open=True), help="Most bits per weight over all tensors."),
+    click.option("--bpw", type=Finite(min=0, min_open=True), help="Most bits per weight over all tensors."),
     click.option(
         "--budget", "shares", type=Parsed("tensors=size", _parse_share), multiple=True,
         help="Most bytes of some tensors, a category or a pattern: 'exps=100GiB', and 'rest=20GiB'. Repeatable.",
@@ -164,6 +166,21 @@ def selector(text: str) -> Selector:
     if text not in CATEGORIES and (wrong := pattern_error(text)):
         raise ValueError(wrong)
     return Selector(text)
+
+
+def selecting_nothing(request: Request) -> Iterator[str]:
+    """What is asked for tensors that the model has none of: a name that is mistyped, or another model's."""
+    limits, names = request.limits, [tensor.name for tensor in request.header.tensors]
+    given = [
+        *(("--budget", share.selector) for share in request.budget.shares),
+        *(("--floor", bound.selector) for bound in limits.floors),
+        *(("--ceiling", bound.selector) for bound in limits.ceilings),
+        *(("--ban", bound.selector) for bound in limits.bans),
+    ]
+    for option, chosen in given:
+        if chosen is not None and not any(map(chosen.holds, names)):
+            there = [] if chosen.text in CATEGORIES else list(dict.fromkeys(map(category_of, names)))
+            yield f"{option} {chosen.text}: selects no tensor of this model{near(chosen.text, there)}"
 
 
 def candidate_types(given: str | None, measurement: Measurement | None, base: Recipe) -> tuple[str, ...]:

@@ -158,6 +158,7 @@ def test_an_engine_that_dies_is_one_error_and_loses_nothing(demo_model: Path, te
         (["--rows", "none"], 2, "neither a number of 1 or more nor 'all'"),
         (["--chunks", "0", "--text", "x"], 2, "neither a number of 1 or more nor 'all'"),
         (["--measurements", "3"], 2, "give --text, too"),
+        (["--minutes", "nan", "--text", "x"], 2, "'nan' is no finite number"),
         (["--types", "q4_9"], 2, "unknown type 'q4_9'; did you mean Q4_"),
         (["--types", "iq4_ks", "--target", "llama.cpp"], 2, "is not a type of llama.cpp"),
         (["--text", "/nowhere/text"], 1, "the text cannot be read"),

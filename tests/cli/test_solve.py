@@ -49,6 +49,32 @@ def test_without_a_file_the_recipe_is_all_that_standard_output_gets(demo_model: 
     assert "Bits/weight" in done.stderr
 
 
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "1e400"])
+def test_a_number_of_bits_is_finite(number: str, demo_model: Path) -> None:
+    done = run(demo_model, "--bpw", number)
+    assert done.exit_code == 2
+    assert "Invalid value for '--bpw': " in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--floor", "attn_z=q5_0", "--floor attn_z: selects no tensor of this model; did you mean 'attn_v'?"),
+        ("--ceiling", "exps$=q5_0", "--ceiling exps$: selects no tensor of this model"),
+        ("--ban", "attn_kv_b=q2_k,q3_k", "--ban attn_kv_b: selects no tensor of this model"),
+        ("--budget", "exps=1GB", "--budget exps: selects no tensor of this model"),
+    ],
+)
+def test_what_selects_no_tensor_is_told(option: str, value: str, told: str, demo_model: Path) -> None:
+    done = run(demo_model, "--bpw", "5", option, value)
+    assert done.exit_code == 0
+    assert f"Warning: {told}\n" in done.stderr
+    assert (
+        "Warning"
+        not in run(demo_model, "--bpw", "5", option, value.replace(value.split("=", maxsplit=1)[0], "attn_v")).stderr
+    )
+
+
 def test_the_curve_falls(demo_model: Path) -> None:
     done = run(demo_model, "--curve")
     assert done.exit_code == 0
