@@ -55,14 +55,16 @@ def codes_of_lane(q, k, line):
     return load(line, 0), load(line, WIDTH)
 
 
-def block_encoder(block_nbytes: int, find: FindBlock, pack: PackBlock, *, by_row: bool = True) -> Encoder:
+def block_encoder(
+    block_nbytes: int, find: FindBlock, pack: PackBlock, *, by_row: bool = True, always: bool = False
+) -> Encoder:
     """Build the encoder of blocks of ``block_nbytes`` bytes, LANES of them at a time.
 
     Weights are ``importance * sqrt(variance + x * x)``, without an importance ``x * x``.  The variance is the mean
-    square of the row, or twice that of the block if not ``by_row``.  ``find(x, w, search, scale, minimum, q)``
-    writes scales (LANES,), minimums where the type has them, and codes (32, LANES), whole float32 from 0 up.
-    ``pack(packed, at, scale, minimum, low, high)`` stores a block at ``packed[at:]``: weights 0 .. 15 have the codes
-    ``low``, the others ``high``, vectors of float32.
+    square of the row, or twice that of the block if not ``by_row``.  ``always`` there is an importance: nothing else is
+    compiled.  ``find(x, w, search, scale, minimum, q)`` writes scales (LANES,), minimums where the type has them, and
+    codes (32, LANES), whole float32 from 0 up.  ``pack(packed, at, scale, minimum, low, high)`` stores a block at
+    ``packed[at:]``: weights 0 .. 15 have the codes ``low``, the others ``high``, vectors of float32.
     """
 
     @kernel
@@ -73,13 +75,13 @@ def block_encoder(block_nbytes: int, find: FindBlock, pack: PackBlock, *, by_row
         q, minimum = np.empty((BLOCK, LANES), np.float32), np.empty(LANES, np.float32)
         scale, sigma2_of_row = np.empty(LANES, np.float32), np.empty(rows.shape[0], np.float32)
         line, weighted = np.empty(BLOCK, np.float32), len(columns) > 0
-        if weighted and by_row:
+        if by_row and (always or weighted):
             row_mean_squares(rows, sigma2_of_row)
         columns = usable_importance(columns, BLOCK)
         for first in range(0, n_blocks, LANES):
             n = min(LANES, n_blocks - first)
             load_blocks(flat, first, n, x)
-            if weighted:
+            if always or weighted:
                 load_importance(columns, first, n, w)
                 if by_row:
                     load_row_sigma2(sigma2_of_row, first, n, blocks_per_row, scale)
@@ -99,8 +101,11 @@ def block_encoder(block_nbytes: int, find: FindBlock, pack: PackBlock, *, by_row
     return encode
 
 
-def linear_encoder(nmax: int, block_nbytes: int, pack: PackBlock) -> Encoder:
-    """Build the encoder that searches a scale for levels ``[-nmax, nmax - 1]``; codes are levels plus ``nmax``."""
+def linear_encoder(nmax: int, block_nbytes: int, pack: PackBlock, *, always: bool = False) -> Encoder:
+    """Build the encoder that searches a scale for levels ``[-nmax, nmax - 1]``; codes are levels plus ``nmax``.
+
+    ``always`` as for ``block_encoder``.
+    """
     offset = np.float32(nmax)
 
     @inlined
@@ -118,7 +123,7 @@ def linear_encoder(nmax: int, block_nbytes: int, pack: PackBlock) -> Encoder:
         best_linear(x, w, nmax, search, scale, q)
         put_on_lattice(x, told, scale, q)
 
-    scanning, exhaustive = (block_encoder(block_nbytes, find, pack_levels) for find in (scan, best))
+    scanning, exhaustive = (block_encoder(block_nbytes, find, pack_levels, always=always) for find in (scan, best))
     return search_decides(scanning, exhaustive=exhaustive)
 
 
@@ -129,4 +134,4 @@ def affine_encoder(nmax: int, block_nbytes: int, pack: PackBlock) -> Encoder:
     def find(x, w, _search, scale, minimum, q):
         search_affine(x, w, nmax, scale, minimum, q)
 
-    return block_encoder(block_nbytes, find, pack)
+    return block_encoder(block_nbytes, find, pack, always=True)

@@ -45,7 +45,8 @@ def linear_codecs(name: str, codes: Codes, *, symmetric: bool = False) -> dict[s
         store_half(packed, at, scale)
         store(packed, at + 2, low, high)
 
-    encode, rounding = linear_encoder(nmax, nbytes, pack), rounding_encoder(2 * nmax - 1, nbytes, pack, affine=False)
+    encode = linear_encoder(nmax, nbytes, pack, always=True)
+    rounding = rounding_encoder(2 * nmax - 1, nbytes, pack, affine=False)
     even = rounding_encoder(2 * nmax - 1, nbytes, pack, affine=False, symmetric=True) if symmetric else None
     codec = Codec(
         decode=block_decoder(nbytes, codes.load(2), linear_value(nmax)),
