@@ -23,7 +23,7 @@ from qxmix.quants.block32.packing import store_nibbles
 from qxmix.quants.codec import SEARCHES, Codec
 from qxmix.quants.common.numerics import store_half
 from qxmix.quants.common.search import linear_search
-from qxmix.quants.common.simd import store_bytes, truncate
+from qxmix.quants.common.simd import load_word, store_bytes, truncate
 from qxmix.quants.feedback.block32 import linear_feedback
 from qxmix.quants.jit import inlined
 
@@ -49,8 +49,9 @@ def _pack(packed, at, scale, _minimum, low, high):
 @inlined
 def _codes(data, block, t):
     byte = np.int32(data[block + 10 + t])
-    upper = np.int32(data[block + 2 + t % 8]) >> (4 * (t // 8))
-    return byte & 15 | (upper & 3) << 4, byte >> 4 | (upper >> 2 & 3) << 4
+    first, second = load_word(data, block + 2), load_word(data, block + 6)
+    upper = np.int32(((second if t & 4 else first) >> np.uint32(8 * (t & 3) + 4 * (t >> 3))) & np.uint32(15))
+    return byte & 15 | (upper & 3) << 4, byte >> 4 | (upper >> 2) << 4
 
 
 CODECS = {
