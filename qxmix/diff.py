@@ -146,7 +146,10 @@ def kind_of(text: str) -> str:
     return "json" if re.match(rb'\s*\{\s*("(?!qxmix")|\}|$)', start) else "recipe"
 
 
-def load_side(text: str, header: ModelHeader | None, imatrix: Imatrix | None, moments: Moments | None = None) -> Side:
+def load_side(
+    text: str, header: ModelHeader | None, imatrix: Imatrix | None, moments: Moments | None = None,
+    *, model_is: str = "as the third argument",
+) -> Side:  # fmt: skip
     """Load one side.
 
     Args:
@@ -154,6 +157,7 @@ def load_side(text: str, header: ModelHeader | None, imatrix: Imatrix | None, mo
         header: The model that recipes are planned on, or None.
         imatrix: What they are planned with, or None.
         moments: Second moments for the feedback they ask for, or None.
+        model_is: How the model is given, for who did not.
 
     Raises:
         DiffError: a recipe has no model, or a JSON file is neither plan nor lock.
@@ -162,16 +166,18 @@ def load_side(text: str, header: ModelHeader | None, imatrix: Imatrix | None, mo
     """
     revision = revision_of(text) if not is_remote(text) else None
     if revision is None:
-        return _load_side(text, header, imatrix, moments)
+        return _load_side(text, header, imatrix, moments, model_is)
     with extracted(revision) as found:
         try:
-            side = _load_side(str(found.file), header, imatrix, moments)
+            side = _load_side(str(found.file), header, imatrix, moments, model_is)
         except QxmixError as error:
             raise type(error)([found.told(p) for p in error.problems]) from None
     return replace(side, label=text, problems=tuple(map(found.told, side.problems)))
 
 
-def _load_side(text: str, header: ModelHeader | None, imatrix: Imatrix | None, moments: Moments | None) -> Side:
+def _load_side(
+    text: str, header: ModelHeader | None, imatrix: Imatrix | None, moments: Moments | None, model_is: str
+) -> Side:
     kind = kind_of(text)
     if kind == "model":
         return _of_header(text, read_header(text))
@@ -179,9 +185,7 @@ def _load_side(text: str, header: ModelHeader | None, imatrix: Imatrix | None, m
         return _of_json(text, header)
     recipe = load_recipe(text)
     if header is None:
-        raise DiffError.at(
-            text, "is a recipe, and what it decides depends on the model; give one as the third argument"
-        )
+        raise DiffError.at(text, f"is a recipe, and what it decides depends on the model; give one {model_is}")
     plan = make_plan(recipe, header, imatrix, moments=moments)
     on = f" (planned on {header.path.name})"
     errors = tuple(replace(p, text=p.text + on) for p in plan.problems if p.severity == "error")

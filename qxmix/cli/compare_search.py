@@ -11,7 +11,7 @@ from typing import cast
 import click
 
 from qxmix.cli.complete import complete_type_list
-from qxmix.cli.inputs import FILE, NAME, EngineName, imatrix_option, open_model, read_text
+from qxmix.cli.inputs import FILE, NAME, THREADS, EngineName, imatrix_option, open_model, read_text
 from qxmix.cli.sizes import text_length
 from qxmix.cli.streams import notice
 from qxmix.container.imatrix_load import load_imatrix
@@ -33,7 +33,7 @@ from qxmix.report.experiment import experiment_json, experiment_markdown, experi
 @click.option("--chunks", type=click.IntRange(min=1), help="Chunks from the start of the text.  [default: all]")
 @text_length("--ctx")
 @click.option("--engine", type=EngineName(), default="ik_llama.cpp", show_default=True, help="Who runs them.")
-@click.option("-j", "--threads", type=click.IntRange(min=1), help="Threads.  [default: all processors]")
+@click.option("-j", "--threads", type=THREADS, help="Threads.  [default: all processors]")
 @click.option("--work", type=FILE, help="Folder for the files.  [default: compare-search-MODEL here]")
 @click.option("--keep", is_flag=True, help="Keep the files; without it each type's are removed when it is evaluated.")
 @click.option("--json", "as_json", is_flag=True, help="A list of objects, as in schemas/compare-search.schema.json.")

@@ -114,9 +114,9 @@ NAME = _Name(path_type=str)
 imatrix_option = click.option("--imatrix", type=NAME, help="Importance matrix, .dat or GGUF.")
 moments_option = click.option("--moments", type=NAME, help="Second moments, for 'feedback' in the recipe.")
 jobs_option = click.option("-j", "--jobs", type=click.IntRange(min=1), help="Workers. Default: one per processor.")
-threads_option = click.option(
-    "-j", "--threads", type=click.IntRange(min=1), help="Threads of the engine.  [default: all processors]"
-)
+THREADS = click.IntRange(min=1, max=512)
+"""Threads of an engine, as many as its ``GGML_MAX_N_THREADS`` at most: of more it dies."""
+threads_option = click.option("-j", "--threads", type=THREADS, help="Threads of the engine.  [default: all processors]")
 
 
 class EngineName(click.Choice[str]):

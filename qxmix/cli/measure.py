@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from qxmix.cli.complete import complete_type_list
-from qxmix.cli.inputs import FILE, TEXT, Beside, EngineName, open_model, read_text
+from qxmix.cli.inputs import FILE, TEXT, THREADS, Beside, EngineName, open_model, read_text
 from qxmix.cli.interrupt import stoppable
 from qxmix.cli.overwriting import RESULTS, overwrite_option
 from qxmix.cli.progress import QUIET_SECONDS
@@ -74,7 +74,7 @@ _COUNT = Parsed("N|all", _parse_count)
 @click.option("--tied", is_flag=True, help="Swap gate and up together, and q, k and v.")
 @click.option("--no-joint", is_flag=True, help="Run no whole recipes at the end.")
 @click.option("--engine", type=EngineName(), help="Who runs the text.  [default: ik_llama.cpp; for encoders llama.cpp]")
-@click.option("-j", "--threads", type=click.IntRange(min=1), help="Threads.  [default: all processors]")
+@click.option("-j", "--threads", type=THREADS, help="Threads.  [default: all processors]")
 @click.option("--cache", type=Beside(RESULTS), help="File that keeps single results for later runs.")
 def command(
     *, model: Path, output: Path, imatrix: Path | None, target: Target, types: str, rows: int | None,

@@ -17,7 +17,7 @@ from qxmix.container.identity import header_sha256
 from qxmix.container.imatrix import Imatrix
 from qxmix.container.model import ModelHeader
 from qxmix.container.moments import SecondMoments
-from qxmix.engines.chunks import cut
+from qxmix.engines.chunks import cut, refuse_short
 from qxmix.engines.embed import is_encoder
 from qxmix.engines.evaluate import N_UBATCH, check_types, checked_text, ubatch_for
 from qxmix.engines.gather import Shape, State, States
@@ -160,6 +160,7 @@ def calibrate(
 
     """
     text = checked_text(text)
+    refuse_short(text, settings.n_ctx)
     check_types({header.path: header}, _ENGINE)
     parts = sweeps(gathered_tensors(header, settings), settings.memory_nbytes or memory_nbytes() // 2)
     paths = [state if i == 0 else state.with_name(f"{state.name}{i + 1}") for i in range(len(parts))]

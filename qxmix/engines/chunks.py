@@ -15,6 +15,12 @@ from qxmix.errors import ModelFileError
 Reference = NDArray[np.float64] | None
 
 
+_LONG = 1 << 14
+"""Tokens of a context that is worth a look at the text before it is made."""
+_TOKENS_PER_BYTE, _EXTRA = 4, 64
+"""More than any vocabulary makes: one a byte, unless a normalization writes several for one, and some at the ends."""
+
+
 @dataclass(frozen=True, slots=True)
 class Chunks:
     """A text as ``llama-perplexity`` runs it."""
@@ -26,6 +32,19 @@ class Chunks:
     def first_scored(self) -> int:
         """Index of the token in each chunk after which predictions count: models must have some text to go by."""
         return int(self.tokens.shape[1]) // 2
+
+
+def refuse_short(text: bytes, n_ctx: int) -> None:
+    """Let pass a text that may have tokens enough: a long context takes gigabytes before its model can tell.
+
+    Raises:
+        ModelFileError: it has too few bytes for them.
+
+    """
+    most = _TOKENS_PER_BYTE * len(text) + _EXTRA
+    if n_ctx > _LONG and 2 * n_ctx > most:
+        msg = f"the text has {len(text):,} bytes, a context of {n_ctx} needs at least {2 * n_ctx} tokens"
+        raise ModelFileError(f"{msg}; take a longer text or fewer tokens per chunk")
 
 
 def cut(sessions: Sequence[Session], text: bytes, n_ctx: int, n_chunks: int | None, *, first: int = 0) -> Chunks:

@@ -10,7 +10,7 @@ from pathlib import Path
 from qxmix.container.header import read_header
 from qxmix.container.model import ModelHeader
 from qxmix.container.weights import require_weights
-from qxmix.engines.chunks import cut, score_chunk
+from qxmix.engines.chunks import cut, refuse_short, score_chunk
 from qxmix.engines.memory import memory_nbytes
 from qxmix.engines.scores import Positions, Summary, summarize
 from qxmix.engines.session import Session
@@ -79,6 +79,7 @@ def evaluate(
     """
     settings = settings or Settings()
     text = checked_text(text)
+    refuse_short(text, settings.n_ctx)
     headers = {path: read_header(path) for path in (*paths, *([base] if base else []))}
     _check_headers(headers, settings.engine)
     groups = list(_groups(paths, headers, base))
@@ -115,6 +116,7 @@ def check_text(model: Path, text: bytes, settings: Settings) -> None:
         RunError: the engine is missing, or gives up.
 
     """
+    refuse_short(text, settings.n_ctx)
     headers = {model: read_header(model)}
     _check_headers(headers, settings.engine)
     with _opened(model, headers[model], settings) as session:

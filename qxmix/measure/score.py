@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qxmix.container.model import ModelHeader
-from qxmix.engines.chunks import cut
+from qxmix.engines.chunks import cut, refuse_short
 from qxmix.engines.embed import ENGINE, distances, embed, is_encoder, lines_of
 from qxmix.engines.library import PACKAGES
 from qxmix.engines.resident import Resident
@@ -119,6 +119,7 @@ class KldScorer(_Prepared):
     metric: Metric = "kld"
 
     def __init__(self, header: ModelHeader, passage: Passage, engine: Engine | None) -> None:
+        refuse_short(passage.text, passage.n_ctx)
         super().__init__(header, passage, engine or "ik_llama.cpp", passage.n_ubatch)
 
     def _prepare(self, passage: Passage) -> None:

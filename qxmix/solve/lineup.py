@@ -85,7 +85,7 @@ def line_up(
     if header is None:
         model = next((name for name in names if kind_of(name) == "model"), None)
         header = None if model is None else _header(model)
-    sides = [load_side(name, header, imatrix, moments) for name in names]
+    sides = [load_side(name, header, imatrix, moments, model_is="with --model") for name in names]
     return tuple(entrant_of(side, predictor) for side in sides)
 
 

@@ -72,6 +72,7 @@ def test_bad_calls(demo_model: Path, text_file: Path, tmp_path: Path) -> None:
         (("--text", text_file), 2, "FILE... is missing"),
         ((demo_model, "--text", text_file, "--engine", "exllama"), 2, "'exllama' is not one of"),
         ((demo_model, "--text", text_file, "--chunks", "0"), 2, "0 is not in the range"),
+        ((demo_model, "--text", text_file, "-j", "513"), 2, "513 is not in the range 1<=x<=512"),
         ((demo_model, "--text", missing), 1, f"Error: {missing}: the text cannot be read"),
         (("pure/q4_0", "--text", text_file), 1, "is a shipped recipe, not a model"),
         ((missing, "--text", text_file), 1, f"Error: {missing}: "),

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from qxmix.container.header import read_header
+from qxmix.engines import calibrate
 from qxmix.engines import evaluate as evaluate_module
 from qxmix.engines.evaluate import Settings, evaluate
 from qxmix.engines.session import Session
 from qxmix.errors import ModelFileError
+from qxmix.measure.score import KldScorer, Passage
 from qxmix.quants import ENGINES, Engine
 
 if TYPE_CHECKING:
@@ -155,6 +157,23 @@ def test_texts_that_cannot_be_scored(demo_model: Path, demo_text: bytes) -> None
             evaluate([demo_model], content, settings=Settings("llama.cpp", n_threads=1))
     with pytest.raises(ModelFileError, match=r"has \d chunks of 512 tokens, not 50; .* fewer --chunks"):
         evaluate([demo_model], demo_text, settings=Settings("llama.cpp", n_chunks=50, n_threads=1))
+
+
+def test_a_text_too_short_for_a_long_context_is_told_before_one_is_made(
+    demo_model: Path, demo_text: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would take all memory there is."""
+    monkeypatch.setattr("qxmix.engines.session.EngineProcess.__init__", None)
+    head = read_header(demo_model)
+    told = r"the text has [\d,]+ bytes, a context of 9999999 needs at least 19999998 tokens; take a longer text"
+    for run in (
+        lambda: evaluate([demo_model], demo_text, settings=Settings(n_ctx=9_999_999)),
+        lambda: evaluate_module.check_text(demo_model, demo_text, Settings(n_ctx=9_999_999)),
+        lambda: KldScorer(head, Passage(demo_text, 9_999_999, 0, None, 512, 1), None),
+        lambda: calibrate.calibrate(head, demo_text, "x", tmp_path / "x", calibrate.Settings(9_999_999)),
+    ):
+        with pytest.raises(ModelFileError, match=told):
+            run()
 
 
 def _retyped(source: Path, target: Path, type_id: int) -> None:
