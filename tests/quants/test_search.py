@@ -15,7 +15,7 @@ from qxmix.quants.codec import SEARCHES
 from qxmix.quants.common.exhaustive_steps import stepping
 from qxmix.quants.common.lanes import LANES
 from qxmix.quants.common.levels import IQ4_LEVELS
-from qxmix.quants.common.search import N_TWINS, search_linear
+from qxmix.quants.common.search import N_TWINS, linear_search
 from qxmix.quants.common.search_table import table_best
 from qxmix.quants.jit import inlined
 from tests.bench import brute
@@ -37,7 +37,7 @@ def search(x: np.ndarray, w: np.ndarray, nmax: int, method: str) -> tuple[np.nda
         if nmax == TABLE:
             search_iq4(a, b, SEARCHES.index(method), scale, q)
         else:
-            search_linear(a, b, nmax, SEARCHES.index(method), scale, q)
+            linear_search(nmax)(a, b, SEARCHES.index(method), scale, q)
         scales.append(scale[: part.stop - first])
         levels.append(q[:, : part.stop - first])
     return np.concatenate(scales), np.concatenate(levels, axis=1)

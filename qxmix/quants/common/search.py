@@ -108,15 +108,6 @@ def best_linear(x, w, nmax, _search, scale, q):
     _zero_as_in_ggml(x, np.float32(-nmax), scale, q)
 
 
-@kernel
-def search_linear(x, w, nmax, search, scale, q):
-    """``best_linear`` or ``scan_linear`` by ``search``, for kernels that are not made for one of them."""
-    if search == EXHAUSTIVE:
-        best_linear(x, w, nmax, search, scale, q)
-    else:
-        scan_linear(x, w, nmax, search, scale, q)
-
-
 def linear_search(nmax: int) -> BlockSearch:
     """The search for levels ``[-nmax, nmax - 1]``, to be called from Python."""
 

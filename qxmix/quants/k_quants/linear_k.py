@@ -13,7 +13,7 @@ from qxmix.quants.common.superblock import SUPER, round_block, super_encoder
 from qxmix.quants.jit import spliced
 
 if TYPE_CHECKING:
-    from qxmix.quants.contracts import Weigh
+    from qxmix.quants.contracts import FindLevels, Weigh
 
 BLOCK = 16
 N_BLOCKS = SUPER // BLOCK
@@ -53,3 +53,14 @@ def linear_encoder(
         finish(x, w, weighted, search, scales, code, packed)
 
     return super_encoder(nbytes, BLOCK, weigh, fill)
+
+
+def finding_scales(scan: FindLevels, nmax: int) -> Callable[..., None]:
+    """With feedback: ``find(x, w, search, scale)``, the scale (LANES,) of a block for levels ``[-nmax, nmax - 1]``."""
+
+    @spliced
+    def find(x, w, search, scale):
+        q = np.empty((BLOCK, LANES), np.float32)
+        scan(x, w, np.int64(nmax), search, scale, q)
+
+    return find

@@ -38,7 +38,7 @@ from qxmix.quants.feedback.k_super import scaled_feedback
 from qxmix.quants.feedback.nearest import nearest_linear
 from qxmix.quants.jit import inlined, kernel, spliced
 from qxmix.quants.k_quants.lattice import keep_lattices, leave_lattices
-from qxmix.quants.k_quants.linear_k import BLOCK, N_BLOCKS, linear_encoder, round_linear
+from qxmix.quants.k_quants.linear_k import BLOCK, N_BLOCKS, finding_scales, linear_encoder, round_linear
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -194,11 +194,6 @@ def _feedback(scan: FindLevels) -> FeedbackEncoder:
         weigh_super(x, w, np.float32(2.0))
 
     @spliced
-    def find(x, w, search, scale):
-        q = np.empty((BLOCK, LANES), np.float32)
-        scan(x, w, np.int64(NMAX), search, scale, q)
-
-    @spliced
     def fill(codes, found, unit, block):
         _pack_scales(found[0], block, 96)
         put_half(block, 108, unit[0])
@@ -206,7 +201,7 @@ def _feedback(scan: FindLevels) -> FeedbackEncoder:
         pack_two_bits(codes, np.uint8(0), block, 32)
 
     return scaled_feedback(
-        block=BLOCK, nbytes=NBYTES, levels=(-SCALE_NMAX, SCALE_NMAX - 1), weigh=weigh, find=find,
+        block=BLOCK, nbytes=NBYTES, levels=(-SCALE_NMAX, SCALE_NMAX - 1), weigh=weigh, find=finding_scales(scan, NMAX),
         nearest=nearest_linear(-NMAX, NMAX - 1), fill=fill, n_searched=8,
     )  # fmt: skip
 

@@ -28,7 +28,7 @@ from qxmix.quants.feedback.k_super import scaled_feedback
 from qxmix.quants.feedback.nearest import nearest_linear
 from qxmix.quants.jit import inlined, spliced
 from qxmix.quants.k_quants.lattice import keep_lattices, leave_lattices
-from qxmix.quants.k_quants.linear_k import BLOCK, N_BLOCKS, linear_encoder, round_linear
+from qxmix.quants.k_quants.linear_k import BLOCK, N_BLOCKS, finding_scales, linear_encoder, round_linear
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,11 +118,6 @@ def _feedback(scan: FindLevels) -> FeedbackEncoder:
         pass
 
     @spliced
-    def find(x, w, search, scale):
-        q = np.empty((BLOCK, LANES), np.float32)
-        scan(x, w, np.int64(NMAX), search, scale, q)
-
-    @spliced
     def fill(codes, found, unit, block):
         for j in range(N_BLOCKS):
             for k in range(LANES):
@@ -132,8 +127,8 @@ def _feedback(scan: FindLevels) -> FeedbackEncoder:
         pack_two_bits(codes, np.uint8(4), block, 128)
 
     return scaled_feedback(
-        block=BLOCK, nbytes=NBYTES, levels=(-128, 127), weigh=weigh, find=find, nearest=nearest_linear(-NMAX, NMAX - 1),
-        fill=fill, n_searched=8,
+        block=BLOCK, nbytes=NBYTES, levels=(-128, 127), weigh=weigh, find=finding_scales(scan, NMAX),
+        nearest=nearest_linear(-NMAX, NMAX - 1), fill=fill, n_searched=8,
     )  # fmt: skip
 
 
