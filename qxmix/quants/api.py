@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -135,6 +134,8 @@ def _check_variant(quant_type: QuantType, scale: object, *, symmetric: bool, fed
 def _known(name: str) -> tuple[QuantType, Codec]:
     quant_type = find(name)
     if quant_type is None:
+        from difflib import get_close_matches  # noqa: PLC0415 - for those who mistype
+
         near = get_close_matches(name.upper(), [t.name for t in QUANT_TYPES], n=1)
         raise ValueError(f"unknown type {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
     try:
