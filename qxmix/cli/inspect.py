@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,15 +67,16 @@ def command(
     if not is_remote(model):
         refuse_recipe(model)
     kind = "a model" if is_remote(model) else _kind(Path(model))
+    facts: Mapping[str, object]
     if kind == _IMATRIX:
-        facts = imatrix_facts(load_imatrix(model))
-        text = "" if as_json else imatrix_text(facts, every=every, terminal=terminal)
+        facts = found = imatrix_facts(load_imatrix(model))
+        text = "" if as_json else imatrix_text(found, every=every, terminal=terminal)
     elif kind == _MOMENTS:
-        facts = moments_facts(load_moments(model))
-        text = "" if as_json else moments_text(facts, every=every, terminal=terminal)
+        facts = second = moments_facts(load_moments(model))
+        text = "" if as_json else moments_text(second, every=every, terminal=terminal)
     else:
-        facts = model_facts(open_model(model))
-        text = "" if as_json else model_text(facts, every=every, terminal=terminal)
+        facts = found = model_facts(open_model(model))
+        text = "" if as_json else model_text(found, every=every, terminal=terminal)
     click.echo(json.dumps(facts, indent=2) if as_json else text)
 
 

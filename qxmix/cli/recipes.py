@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
 import click
 
@@ -20,7 +20,7 @@ from qxmix.quants import find
 from qxmix.recipe import Recipe, load_recipe, shipped_names, shipped_path
 from qxmix.report.running import SUMMARY, running_json, summary
 from qxmix.report.text import human_nbytes, table, wrapped
-from qxmix.running.model import Use
+from qxmix.running.model import Running, Use
 from qxmix.running.place import running
 
 _USE = (
@@ -65,17 +65,18 @@ def command(
         for n, r in zip(chosen, loaded, strict=True)
         if (target is None or r.target in (target, "any")) and (needs is None or _needs_imatrix(r) == needs)
     ]
-    recipes = [_facts(n, r, view, use) for n, r in wanted]
+    recipes = [_Listed(n, r, _sized(r, view, use) if view is not None else None) for n, r in wanted]
     if max_size is not None:
-        recipes = [r for r in recipes if r["nbytes"] is not None and r["nbytes"] <= max_size]
+        recipes = [r for r in recipes if r.fits(max_size)]
     if as_json:
-        click.echo(json.dumps([_plain(r) for r in recipes], indent=1))
+        click.echo(json.dumps([r.json() for r in recipes], indent=1))
         return
     terminal = sys.stdout.isatty()
     if view is None:
         text = _by_folder(recipes, terminal=terminal)
     else:
-        text = _sized_table(recipes, terminal=terminal) if recipes else "No recipe does."
+        sized = [(r, r.size) for r in recipes if r.size is not None]
+        text = _sized_table(sized, terminal=terminal) if sized else "No recipe does."
     click.echo(f"{text}\n\n{wrapped(_USE, terminal=terminal)}")
 
 
@@ -91,56 +92,88 @@ def _needs_imatrix(recipe: Recipe) -> bool:
     return any(t.importance == "required" or set(t.demanded_by) & set(recipe.engines) for t in types)
 
 
-def _facts(name: str, recipe: Recipe, view: ModelView | None, use: Use | None) -> dict[str, Any]:
-    facts: dict[str, Any] = {
-        "name": name, "description": " ".join(recipe.description.split()), "target": recipe.target,
-        "default": recipe.default, "needs_imatrix": _needs_imatrix(recipe), "path": str(recipe.path),
-    }  # fmt: skip
-    if view is not None:
-        found = outline(recipe, view)
-        fits = not found.refused
-        facts |= {"nbytes": found.nbytes if fits else None, "bpw": found.bpw if fits else None}
-        facts["refused"] = list(found.refused)
-        if use and fits:
-            nbytes = nbytes_of(found, view.header)
-            facts["running"] = running(view.header, nbytes, use._replace(engine=recipe.engines[0]))
-    return facts
+@dataclass(frozen=True, slots=True)
+class _Size:
+    """What a recipe makes of the model."""
+
+    nbytes: int | None
+    """Of the files; None where plan would refuse it."""
+    bpw: float | None
+    refused: tuple[str, ...]
+    """Ids of the problems that it would be refused for."""
+    running: Running | None
+    """What running that takes, if it was asked for."""
 
 
-def _plain(facts: dict[str, Any]) -> dict[str, Any]:
-    return facts | ({"running": running_json(facts["running"])} if "running" in facts else {})
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """A recipe of the list."""
+
+    name: str
+    recipe: Recipe
+    size: _Size | None
+    """None without a model."""
+
+    @property
+    def description(self) -> str:
+        return " ".join(self.recipe.description.split())
+
+    def fits(self, max_size: int) -> bool:
+        return self.size is not None and self.size.nbytes is not None and self.size.nbytes <= max_size
+
+    def json(self) -> dict[str, object]:
+        """As ``schemas/recipes.schema.json`` says."""
+        facts: dict[str, object] = {
+            "name": self.name, "description": self.description, "target": self.recipe.target,
+            "default": self.recipe.default, "needs_imatrix": _needs_imatrix(self.recipe), "path": str(self.recipe.path),
+        }  # fmt: skip
+        if self.size is not None:
+            facts |= {"nbytes": self.size.nbytes, "bpw": self.size.bpw, "refused": list(self.size.refused)}
+            if self.size.running is not None:
+                facts["running"] = running_json(self.size.running)
+        return facts
 
 
-def _by_folder(recipes: list[dict[str, Any]], *, terminal: bool) -> str:
-    folders = groupby(recipes, key=lambda r: r["name"].partition("/")[0])
+def _sized(recipe: Recipe, view: ModelView, use: Use | None) -> _Size:
+    found = outline(recipe, view)
+    if found.refused:
+        return _Size(None, None, tuple(found.refused), None)
+    if use is None:
+        return _Size(found.nbytes, found.bpw, (), None)
+    takes = running(view.header, nbytes_of(found, view.header), use._replace(engine=recipe.engines[0]))
+    return _Size(found.nbytes, found.bpw, (), takes)
+
+
+def _by_folder(recipes: list[_Listed], *, terminal: bool) -> str:
+    folders = groupby(recipes, key=lambda r: r.name.partition("/")[0])
     return "\n\n".join(_folder_table(f"{name}/", list(members), terminal=terminal) for name, members in folders)
 
 
-def _folder_table(title: str, recipes: list[dict[str, Any]], *, terminal: bool) -> str:
-    rows = [(r["name"], r["target"], r["default"], r["description"]) for r in recipes]
+def _folder_table(title: str, recipes: list[_Listed], *, terminal: bool) -> str:
+    rows = [(r.name, r.recipe.target, r.recipe.default, r.description) for r in recipes]
     return table((title, "?target", "default", "description"), rows, terminal=terminal)
 
 
-def _sized_table(recipes: list[dict[str, Any]], *, terminal: bool) -> str:
+def _sized_table(recipes: list[tuple[_Listed, _Size]], *, terminal: bool) -> str:
     """Smallest first; those that plan refuses have no size and come last."""
-    recipes = sorted(recipes, key=lambda r: (r["nbytes"] is None, r["nbytes"] or 0))
-    runs = any("running" in r for r in recipes)
+    recipes = sorted(recipes, key=lambda r: (r[1].nbytes is None, r[1].nbytes or 0))
+    runs = any(size.running is not None for _, size in recipes)
     rows = [
         (
-            r["name"],
-            *_size(r["nbytes"], r["bpw"], r["refused"]),
-            *(summary(r.get("running")) if runs else ()),
-            r["target"],
-            "needed" if r["needs_imatrix"] else "",
-            r["description"],
+            r.name,
+            *_size_cells(size),
+            *(summary(size.running) if runs else ()),
+            r.recipe.target,
+            "needed" if _needs_imatrix(r.recipe) else "",
+            r.description,
         )
-        for r in recipes
+        for r, size in recipes
     ]
     titles = ("recipe", ">size", ">bpw", *(SUMMARY if runs else ()), "?target", "?imatrix", "?description")
     return table(titles, rows, terminal=terminal)
 
 
-def _size(nbytes: int | None, bpw: float, refused: list[str]) -> tuple[str, str]:
-    if nbytes is not None:
-        return human_nbytes(nbytes), f"{bpw:.3f}"
-    return ("does not fit" if "fallback-error" in refused else f"refused: {refused[0]}"), ""
+def _size_cells(size: _Size) -> tuple[str, str]:
+    if size.nbytes is not None:
+        return human_nbytes(size.nbytes), f"{size.bpw:.3f}"
+    return ("does not fit" if "fallback-error" in size.refused else f"refused: {size.refused[0]}"), ""

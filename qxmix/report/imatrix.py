@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from qxmix.container.source import show_path
 from qxmix.importance.coverage import THIN_SHARE, Coverage, numbers
@@ -17,6 +17,19 @@ if TYPE_CHECKING:
 
     _Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
     """Titles and rows."""
+
+
+class CoverageFacts(TypedDict):
+    """How far the text reached the experts of one tensor, as it goes into JSON."""
+
+    entry: str
+    n_matrices: int
+    mean: float
+    """Tokens per expert on average."""
+    unseen: list[int]
+    """Experts that saw nothing."""
+    thin: list[int]
+    """Experts that saw little."""
 
 
 def about_json(imatrix: Imatrix) -> dict[str, Any]:
@@ -39,7 +52,7 @@ def stats_json(imatrix: Imatrix, entries: Sequence[EntryStats], covered: Sequenc
     }
 
 
-def coverage_json(covered: Iterable[Coverage]) -> list[dict[str, Any]]:
+def coverage_json(covered: Iterable[Coverage]) -> list[CoverageFacts]:
     """One object per tensor of stacked matrices; ``unseen`` and ``thin`` are the experts' indices."""
     return [
         {"entry": c.entry, "n_matrices": c.n_matrices, "mean": c.mean, "unseen": list(c.unseen), "thin": list(c.thin)}
@@ -67,7 +80,7 @@ def _coverage_part(covered: Sequence[Coverage]) -> list[str]:
     return ["", *(lines or [f"The text reached all experts of {len(covered):,} tensors."])]
 
 
-def coverage_lines(covered: Iterable[dict[str, Any]]) -> Iterator[str]:
+def coverage_lines(covered: Iterable[CoverageFacts]) -> Iterator[str]:
     """``blk.1.ffn_up_exps.weight: 1 of 4 experts saw no text: 3``, a line per tensor with unseen or thin experts.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Literal, TypedDict
 
 from qxmix.container.moments import Moments
 from qxmix.container.source import show, show_path
@@ -13,8 +13,38 @@ from qxmix.report.text import table
 _STRING_WIDTH = 80
 
 
-def moments_facts(moments: Moments) -> dict[str, Any]:
-    """Everything of a moments file but its values, ready for JSON."""
+class EntryFacts(TypedDict):
+    """What is said of a tensor's moments."""
+
+    name: str
+    n_cols: int
+    blocks: list[int]
+    """Columns of each."""
+    n_matrices: int
+    n_correlations: int
+    counts: list[float]
+    """Tokens that each matrix saw."""
+
+
+class MomentsFacts(TypedDict):
+    """Everything of a moments file but its values, as it goes into JSON."""
+
+    kind: Literal["moments"]
+    path: str
+    sha256: str
+    datasets: list[str]
+    n_chunks: int
+    chunk_size: int
+    """Tokens."""
+    block_size: int
+    """Columns."""
+    n_entries: int
+    n_blocks: int
+    entries: list[EntryFacts]
+
+
+def moments_facts(moments: Moments) -> MomentsFacts:
+    """What a file of moments says of itself."""
     return {
         "kind": "moments",
         "path": str(moments.path),
@@ -33,7 +63,7 @@ def moments_facts(moments: Moments) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def moments_text(facts: dict[str, Any], *, every: bool, terminal: bool) -> str:
+def moments_text(facts: MomentsFacts, *, every: bool, terminal: bool) -> str:
     """The facts of :func:`moments_facts` to read; ``every`` shows each entry."""
     entries = facts["entries"]
     n_tokens = facts["n_chunks"] * facts["chunk_size"]
@@ -64,7 +94,7 @@ def moments_text(facts: dict[str, Any], *, every: bool, terminal: bool) -> str:
     return "\n".join([*lines, table(titles, rows, terminal=terminal)])
 
 
-def _unseen(entries: list[dict[str, Any]]) -> list[str]:
+def _unseen(entries: list[EntryFacts]) -> list[str]:
     """A line for each entry of which a matrix saw no token: its mean squares are all 1."""
     zeros = {e["name"]: e["counts"].count(0) for e in entries}
     return [
