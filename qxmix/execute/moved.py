@@ -73,18 +73,23 @@ def moved_weights(
 
 def _pairs(output: ModelHeader, source: ModelHeader) -> list[Pair]:
     before = {t.name: t for t in source.tensors}
-    pairs, problems = [], []
+    pairs, problems, foreign = [], [], []
     for after in output.tensors:
         other = before.get(after.name)
         if other is None or other.shape != after.shape:
             said = "has no such tensor" if other is None else f"has it in the shape {_by(other)} and not {_by(after)}"
-            text = f"{source.path} {said}; is {output.path.name} made from another model?"
-            problems.append(Problem(f"{output.path}: {after.name}", text))
+            foreign.append((after.name, f"{source.path} {said}"))
         elif after.type != other.type and after.nbytes:
             unknown = next((t for t in (after, other) if t.quant_type is None or not t.quant_type.codec), None)
             if unknown is not None:
                 problems.append(Problem(f"{output.path}: {after.name}", f"qxmix cannot decode {unknown.type}"))
             pairs.append((after, other))
+    if foreign:
+        name, said = foreign[0]
+        more = f", and {len(foreign) - 1:,} more tensors do not fit" if len(foreign) > 1 else ""
+        raise ModelFileError.at(
+            f"{output.path}: {name}", f"{said}{more}; is {output.path.name} made from another model?"
+        )
     if problems:
         raise ModelFileError(problems)
     return pairs

@@ -17,6 +17,7 @@ from qxmix.report.text import human_nbytes, wrapped
 if TYPE_CHECKING:
     from qxmix.execute.verify import Verification
 
+_KIB = 1024
 _NAMED = 3
 """Most tensors with the same problem that are named."""
 
@@ -33,12 +34,13 @@ def _written(plan: Plan, result: Result, *, terminal: bool) -> str:
     measured = [Moved(t.name, t.source_type, t.type, t.deviation) for t in result.tensors if t.deviation is not None]
     paths = [str(p) for p in result.paths]
     where = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more shards"
-    lines = [f"Wrote {where}: {human_nbytes(result.nbytes)} ({result.nbytes:,} bytes), {plan.bpw:.3f} bits per weight"]
+    exact = f" ({result.nbytes:,} bytes)" if result.nbytes >= _KIB else ""
+    lines = [f"Wrote {where}: {human_nbytes(result.nbytes)}{exact}, {plan.bpw:.3f} bits per weight"]
     if result.n_resumed:
         lines.append(f"Went on with an interrupted apply: {result.n_resumed:,} pieces were there already")
     if result.n_reused:
         lines.append(f"Took over {result.n_reused:,} tensors that had not changed")
-    lines += [f"{p.severity}: {p}" for p in result.problems]
+    lines += [f"{p.severity.capitalize()}: {p}" for p in result.problems]
     lines = [wrapped(line, terminal=terminal) for line in lines]
     if measured:
         lines += ["", deviations_text(measured, terminal=terminal)]

@@ -155,8 +155,15 @@ def test_the_name_of_an_imatrix_that_is_no_utf8(demo_model: Path, demo_imatrix: 
 def test_a_cache_that_cannot_be_filled_is_only_told(demo_model: Path, tmp_path: Path) -> None:
     (tmp_path / "cache").symlink_to(tmp_path / "gone")
     done = run(tmp_path, "pure/q4_0", demo_model, "-o", "x.gguf", "--cache", "cache")
-    assert "cache: not all tensors could be added to the cache" in done.stdout
+    assert "\nWarning: cache: not all tensors could be added to the cache" in done.stdout
     assert (tmp_path / "x.gguf").exists()
+
+
+def test_few_bytes_are_told_once(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("{qxmix: 1, target: llama.cpp, default: q8_0}")
+    told = run(tmp_path, "r.yaml", f16_model(tmp_path / "m.gguf", {}), "-o", "x.gguf").stdout
+    assert (nbytes := (tmp_path / "x.gguf").stat().st_size) < 1024
+    assert f"x.gguf: {nbytes} bytes, " in told
 
 
 def test_strict_refuses_what_a_plain_apply_does(tmp_path: Path) -> None:
