@@ -47,11 +47,11 @@ MEASURED: dict[str, tuple[float, float | None, float | None, float | None]] = {
     "IQ4_KSS": (7.33, 6.97, None, None),
     "Q8_KV": (3930.0, 3970.0, None, None),
     "IQ5_KS": (29.8, 34.6, None, 25.4),
-    "IQ2_KT": (1.74, 1.46, None, 0.77),
-    "IQ3_KT": (0.951, 0.868, None, 0.45),
-    "IQ4_KT": (0.644, 0.833, None, 0.42),
+    "IQ2_KT": (4.54, 4.12, None, 2.14),
+    "IQ3_KT": (1.82, 1.85, None, 1.14),
+    "IQ4_KT": (0.857, 0.862, None, 0.7),
     "IQ3_KS": (30.0, 33.4, None, 24.7),
     "IQ2_KL": (11.2, 8.97, None, None),
-    "IQ1_KT": (2.17, 2.47, None, 1.15),
+    "IQ1_KT": (4.16, 4.55, None, 2.7),
 }
 """Millions of weights per second with an importance, without one, by the exhaustive search, with error feedback."""
