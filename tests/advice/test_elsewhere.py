@@ -131,7 +131,7 @@ def test_an_address_of_a_scheduler(plan: Plan, tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
     with pytest.raises(RunError, match=pattern(NO_ADDRESS)):
         apply(plan, tmp_path / "o.gguf", executor="dask:localhost")
-    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as found:
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0") as found:
         apply(plan, tmp_path / "o.gguf", executor=f"dask:{found.scheduler_address}")
 
 
@@ -150,7 +150,7 @@ def test_a_cluster_gets_a_worker_again(plan: Plan, tmp_path: Path, monkeypatch: 
     distributed = pytest.importorskip("distributed")
     monkeypatch.setattr("qxmix.execute.dask_pool.NO_WORKERS_SECONDS", 0.1)
     monkeypatch.setattr("qxmix.execute.drive.LOOK_SECONDS", 0.1)
-    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as found:
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0") as found:
         spec = f"dask:{found.scheduler_address}"
         with pytest.raises(RunError, match=pattern(NO_WORKERS)):
             apply(plan, tmp_path / "o.gguf", executor=spec, n_workers=1, on_progress=lambda _progress: found.scale(0))

@@ -181,7 +181,7 @@ def cluster() -> Iterator[Any]:
     """Start a scheduler and two worker processes of one thread each."""
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50
     ) as found:
         yield found
 
@@ -227,7 +227,7 @@ def test_dask_without_workers_is_told_and_goes_on_with_new_ones(
     monkeypatch.setattr(dask_pool, "NO_WORKERS_SECONDS", 0.3)
     monkeypatch.setattr(drive, "LOOK_SECONDS", 0.2)
     with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+        n_workers=1, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50
     ) as cluster:
 
         def send_home(progress: Progress) -> None:

@@ -63,7 +63,7 @@ def measure(model: str, *words: str) -> int:
 def cluster() -> Any:
     """Start two workers of one thread each."""
     return import_module("distributed").LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50
     )
 
 
