@@ -22,7 +22,7 @@ from tests.bench.machine import write_run
 HERE = Path(__file__).parents[2]
 CALL = """
 import sys, numpy as np, qxmix
-qxmix.quantize(np.ones((8, 256), np.float32), sys.argv[1], np.ones(256, np.float32))
+qxmix.quantize(np.ones((16, 256), np.float32), sys.argv[1], np.ones(256, np.float32))
 """
 DEMO = "demo"
 
