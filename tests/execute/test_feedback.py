@@ -227,7 +227,7 @@ def test_a_block_is_checked_once(tmp_path: Path, moments: Path, monkeypatch: pyt
         checked.append(len(m))
         return True
 
-    monkeypatch.setattr("qxmix.container.moments_files._has_factor", counted)
+    monkeypatch.setattr("qxmix.container.moments_check._have_factors", counted)
     plan = plan_of(tmp_path, moments=moments)
     n_blocks = len(checked)
     apply(plan, tmp_path / "out.gguf")
