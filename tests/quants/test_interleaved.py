@@ -147,6 +147,17 @@ def test_plain_rows_equal_the_scalar_encoder(name: str) -> None:
     assert quantize(x, name).tobytes() == expected
 
 
+def test_the_sum_of_a_long_row_is_exact() -> None:
+    """One of floats would not be: each of 16 lanes gets 2 ** 18 bytes of 127, whose sum is above 2 ** 24."""
+    n = (1 << 22) + 256
+    x = np.full((1, n), 127, np.float32)
+    x[0, -256:] = np.arange(256) % 3 + 1
+    packed = quantize(x, "Q8_KV")[0]
+    levels = packed[8:].view(np.int8)
+    np.testing.assert_array_equal(levels, x[0])
+    assert packed[4:8].view(np.int32)[0] == levels.sum(dtype=np.int64) == 127 * (1 << 22) + int(x[0, -256:].sum())
+
+
 def test_q8_k_r8_equals_the_scalar_encoder() -> None:
     x = edges(512)
     rows = np.frombuffer(b"".join(naive.q8_k(list(row)) for row in x), np.uint8).reshape(8, 2, 258)

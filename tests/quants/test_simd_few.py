@@ -10,7 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qxmix.quants.common.simd import WIDTH, load, store, store_word
-from qxmix.quants.common.simd_few import bytes_of_bits, load_halfwords, of_eight, of_four, spread_lane, two_least
+from qxmix.quants.common.simd_few import (
+    bytes_of_bits,
+    load_halfwords,
+    of_eight,
+    of_four,
+    spread_lane,
+    store_low_bytes,
+    two_least,
+)
 from qxmix.quants.jit import inlined
 
 Floats = NDArray[np.float32]
@@ -36,6 +44,7 @@ def low_bytes(vector: Floats, out: NDArray[np.uint8]) -> None:
     words = bytes_of_bits(load(vector, 0))
     for i in range(WIDTH // 4):
         store_word(out, 4 * i, words[i])
+    store_low_bytes(out, WIDTH, load(vector, 0))
 
 
 def test_tables_are_read_at_the_lowest_bits() -> None:
@@ -57,9 +66,9 @@ def test_the_two_least_of_all_lanes() -> None:
 
 
 def test_the_lowest_bytes_of_the_bits() -> None:
-    vector, out = RNG.standard_normal(WIDTH).astype(np.float32), np.empty(WIDTH, np.uint8)
+    vector, out = RNG.standard_normal(WIDTH).astype(np.float32), np.empty(2 * WIDTH, np.uint8)
     low_bytes(vector, out)
-    np.testing.assert_array_equal(out, vector.view(np.uint8)[::4])
+    np.testing.assert_array_equal(out.reshape(2, WIDTH), [vector.view(np.uint8)[::4]] * 2)
 
 
 def test_all_this_on_a_processor_without_the_instructions() -> None:

@@ -36,6 +36,24 @@ def bytes_of_bits(typing_context, vector):
 
 
 @intrinsic
+def store_low_bytes(typing_context, array, index, vector):
+    """Write the lowest byte of the bits of each float32 lane to elements ``index .. index + WIDTH`` of bytes."""
+
+    def build(context, builder, sig, args):
+        data = context.make_array(sig.args[0])(context, builder, args[0])
+        if context.enable_boundscheck:
+            for at in (args[1], builder.add(args[1], args[1].type(WIDTH - 1))):
+                cgutils.do_boundscheck(context, builder, at, data.nitems)
+        narrow = ir.VectorType(ir.IntType(8), WIDTH)
+        low = builder.trunc(builder.bitcast(args[2], ir.VectorType(ir.IntType(32), WIDTH)), narrow)
+        to = builder.bitcast(builder.gep(data.data, [args[1]]), narrow.as_pointer())
+        builder.store(low, to, align=1)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vec.FLOATS), build
+
+
+@intrinsic
 def load_halfwords(typing_context, array, index):
     """Elements ``index .. index + WIDTH`` of a flat uint16 array, widened to uint32."""
 
