@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qxmix.quants.common.array_fields import DATA, N_ITEMS
 from qxmix.quants.common.width import WIDTH
 from qxmix.quants.jit import Late, intrinsic
 
@@ -18,6 +19,15 @@ else:
     vec = Late("qxmix.quants.common.vector")
 
 _HALF = WIDTH // 2
+
+
+def _pointer(context: Any, builder: Any, array: Any, index: Any, n_bits: int) -> Any:
+    """Where elements ``index .. index + WIDTH`` of a flat array of integers are; checked where bounds are."""
+    if context.enable_boundscheck:
+        for at in (index, builder.add(index, index.type(WIDTH - 1))):
+            cgutils.do_boundscheck(context, builder, at, builder.extract_value(array, N_ITEMS))
+    part = ir.VectorType(ir.IntType(n_bits), WIDTH)
+    return builder.bitcast(builder.gep(builder.extract_value(array, DATA), [index]), part.as_pointer())
 
 
 @intrinsic
@@ -40,14 +50,9 @@ def store_low_bytes(typing_context, array, index, vector):
     """Write the lowest byte of the bits of each float32 lane to elements ``index .. index + WIDTH`` of bytes."""
 
     def build(context, builder, sig, args):
-        data = context.make_array(sig.args[0])(context, builder, args[0])
-        if context.enable_boundscheck:
-            for at in (args[1], builder.add(args[1], args[1].type(WIDTH - 1))):
-                cgutils.do_boundscheck(context, builder, at, data.nitems)
-        narrow = ir.VectorType(ir.IntType(8), WIDTH)
-        low = builder.trunc(builder.bitcast(args[2], ir.VectorType(ir.IntType(32), WIDTH)), narrow)
-        to = builder.bitcast(builder.gep(data.data, [args[1]]), narrow.as_pointer())
-        builder.store(low, to, align=1)
+        bits = builder.bitcast(args[2], ir.VectorType(ir.IntType(32), WIDTH))
+        low = builder.trunc(bits, ir.VectorType(ir.IntType(8), WIDTH))
+        builder.store(low, _pointer(context, builder, args[0], args[1], 8), align=1)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, vec.FLOATS), build
@@ -58,13 +63,7 @@ def load_halfwords(typing_context, array, index):
     """Elements ``index .. index + WIDTH`` of a flat uint16 array, widened to uint32."""
 
     def build(context, builder, sig, args):
-        array = context.make_array(sig.args[0])(context, builder, args[0])
-        if context.enable_boundscheck:
-            for at in (args[1], builder.add(args[1], args[1].type(WIDTH - 1))):
-                cgutils.do_boundscheck(context, builder, at, array.nitems)
-        narrow = ir.VectorType(ir.IntType(16), WIDTH)
-        at = builder.bitcast(builder.gep(array.data, [args[1]]), narrow.as_pointer())
-        return builder.zext(builder.load(at, align=2), vec.WORDS.llvm)
+        return builder.zext(builder.load(_pointer(context, builder, args[0], args[1], 16), align=2), vec.WORDS.llvm)
 
     return vec.WORDS(array, types.intp), build
 
